@@ -1,0 +1,1 @@
+"""What two or more tasks share: audio, front ends, losses, augmentation, runs, results, archives, toy sounds."""

@@ -1,0 +1,18 @@
+"""The one exception whose message is meant for the person at the terminal."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """Wrong input: the message is one line that names the file, the line or key, and what would be right."""
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """A hint for a misspelt word: `; did you mean 'lr'?`, or the choices when nothing is close."""
+    choices = sorted(choices)
+    close = get_close_matches(word, choices, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    shown = ", ".join(choices[:12]) + (", ..." if len(choices) > 12 else "")
+    return f"; known: {shown}"
