@@ -1,0 +1,17 @@
+"""Fixtures for every test of the project."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with golden fixtures and real data; tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("DCASE_SHARED", ROOT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"no shared test data at {folder} (set DCASE_SHARED)")
+    return folder
