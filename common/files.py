@@ -1,10 +1,13 @@
 """Files that appear whole or not at all, and tables whose mistakes are named by file and line."""
 
 import csv
+import glob
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import shutil
+import socket
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,27 @@ def write_then_rename(path: str | Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove temporary files below `folder` that belong to processes which are gone (killed)."""
+    for partial in folder.rglob(".*.partial*"):
+        pid = partial.name.split(".partial")[0].rsplit(".", 1)[-1]
+        if pid.isdigit() and not _alive(int(pid)):
+            if partial.is_dir():
+                shutil.rmtree(partial, ignore_errors=True)
+            else:
+                partial.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -76,6 +100,52 @@ def sha256(path: str | Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def write_folder_then_rename(folder: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `folder`; when the block ends well it is renamed to `folder`.
+
+    `folder` must not exist, or be empty. After an exception the temporary folder is removed. What a killed process of
+    this machine left behind (`.<name>.<host>.<pid>.partial`) is removed by the next call.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    mine = f".{folder.name}.{socket.gethostname()}"
+    for stale in folder.parent.glob(f"{glob.escape(mine)}.*.partial"):
+        pid = stale.name.removeprefix(f"{mine}.").removesuffix(".partial")
+        if pid.isdecimal() and (int(pid) == os.getpid() or not _alive(int(pid))):
+            shutil.rmtree(stale, ignore_errors=True)
+    partial = folder.with_name(f"{mine}.{os.getpid()}.partial")
+    partial.mkdir()
+    try:
+        yield partial
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def is_complete(folder: str | Path, marker: str, identity: Mapping[str, Any]) -> bool:
+    """Whether `folder` holds the JSON file `marker` with exactly `identity`; False where it is absent or empty.
+
+    Anything else in its place raises UserError: nobody's files are overwritten.
+    """
+    folder = Path(folder)
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    existing_folder(folder)
+    if not (folder / marker).is_file():
+        raise UserError(f"{folder}: exists and has no {marker}; name a new folder or remove this one")
+    found = read_json(folder / marker)
+    wanted = json.loads(json.dumps(identity))
+    if found != wanted:
+        found = found if isinstance(found, dict) else {}
+        other = next(key for key in [*wanted, *found, ""] if found.get(key) != wanted.get(key) or not key)
+        raise UserError(
+            f"{folder / marker}: made with {other}={found.get(other)!r}, now {wanted.get(other)!r}; "
+            "name a new folder or remove this one"
+        )
+    return True
 
 
 class Row(dict[str, str]):

@@ -3,6 +3,8 @@
 Order and spelling are those of the challenge's label encoder and of the submission's score columns.
 """
 
+from collections.abc import Sequence
+
 DESED_CLASSES = (
     "Alarm_bell_ringing",
     "Blender",
@@ -70,6 +72,12 @@ MEDIAN_FILTER_FRAMES = dict(
         strict=True,
     )
 )
+
+
+def median_frames(classes: Sequence[str], other: int = 7) -> dict[str, int]:
+    """Lengths of the median filter; `other` for classes that are neither DESED's nor MAESTRO's."""
+    return {name: MEDIAN_FILTER_FRAMES.get(name, other) for name in classes}
+
 
 FRAME_SECONDS = 0.064  # one score: hop 256 x pooling 4 at 16 kHz
 FRAMES_PER_CLIP = 156

@@ -1,0 +1,46 @@
+# Every job by name; `make help` lists them. Each sets up what it needs, when it is missing or stale.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PY := .venv/bin/python
+READY := .venv/.ready
+# `make test` gives pytest more words with PYTEST="-k psds"
+PYTEST ?=
+
+$(READY): requirements.txt common/tools/setup.sh
+	@sh common/tools/setup.sh
+
+include $(wildcard */task.mk)
+
+.PHONY: help setup check format test test-slow benchmark lock clean
+
+help: ## list the jobs
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make the environment (.venv) of requirements.txt
+
+check: $(READY) ## lint, types, contracts, fast tests
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy common task4_sed
+	.venv/bin/lint-imports --no-logo --config pyproject.toml
+	$(PY) -m pytest -q -m "not slow and not end_to_end" -n 2 $(PYTEST)
+
+format: $(READY) ## format the code and mend what lint can mend
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+test: $(READY) ## all tests but the slow ones
+	$(PY) -m pytest -m "not slow" -n 2 $(PYTEST)
+
+test-slow: $(READY) ## deeper checks: kill -9 at random moments, memory at 2,000,000 clips, ...
+	$(PY) -m pytest -m slow $(PYTEST)
+
+benchmark: $(READY) ## throughput of every stage on this machine
+	$(PY) -m task4_sed benchmark
+
+lock: $(READY) ## resolve pyproject.toml anew into requirements.txt
+	.venv/bin/uv pip compile --quiet pyproject.toml --extra dev --generate-hashes --universal --python-version 3.11 \
+	  --no-emit-index-url --upgrade --custom-compile-command "make lock" -o requirements.txt
+
+clean: ## remove runs and data sets that were made here (not .venv)
+	rm -rf runs data

@@ -1,0 +1,190 @@
+"""Losses that train more than one system or stand apart from one: pure functions of tensors.
+
+All compute in float32 (or in the float64 of their inputs), also under autocast.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Args = ParamSpec("Args")
+
+
+def _widen(value: Any) -> Any:
+    half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
+    return value.float() if half else value
+
+
+def full_precision(loss: Callable[Args, Tensor]) -> Callable[Args, Tensor]:
+    """Run a loss outside autocast, half-precision tensors widened to float32."""
+
+    @wraps(loss)
+    def widened(*args: Args.args, **kwargs: Args.kwargs) -> Tensor:
+        values = (*args, *kwargs.values())
+        device = next(value.device.type for value in values if isinstance(value, Tensor))
+        with torch.autocast(device, enabled=False):
+            return loss(*map(_widen, args), **{key: _widen(value) for key, value in kwargs.items()})
+
+    return widened
+
+
+@full_precision
+def bce(probabilities: Tensor, targets: Tensor) -> Tensor:
+    """Mean binary cross entropy of probabilities, logarithms clamped at -100; 0 for empty tensors.
+
+    Entries of invalid classes that are 0 in both tensors add nothing to the sum but count in the mean.
+    """
+    if probabilities.numel() == 0:
+        return probabilities.sum()
+    return F.binary_cross_entropy(probabilities, targets.to(probabilities.dtype))
+
+
+@full_precision
+def mse(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error; 0 for empty tensors."""
+    return prediction.sum() if prediction.numel() == 0 else F.mse_loss(prediction, target)
+
+
+def _temperature(tau: Tensor | float) -> Tensor | float:
+    """A trained temperature may turn negative; its size counts."""
+    return tau.abs() if isinstance(tau, Tensor) else abs(tau)
+
+
+def _cosines(a: Tensor, b: Tensor, eps: float = 1e-12) -> Tensor:
+    """(n, dim), (m, dim) -> cosine similarity of every pair, (n, m)."""
+    return F.normalize(a, dim=-1, eps=eps) @ F.normalize(b, dim=-1, eps=eps).T
+
+
+@full_precision
+def nt_xent(imitation: Tensor, recording: Tensor, labels: Tensor, temperature: float = 0.07) -> Tensor:
+    """Contrastive loss of pairs (batch, dim), (batch, dim), labels (batch,), imitation -> recording only.
+
+    Recordings of the same class other than the own one are no negatives. Greif et al. 2024 (NT-Xent, adapted).
+    """
+    logits = _cosines(imitation, recording, eps=1e-6) / temperature
+    others = ~torch.eye(len(labels), dtype=torch.bool, device=logits.device)
+    logits = logits.masked_fill((labels[:, None] == labels) & others, float("-inf"))
+    return -logits.log_softmax(dim=1).diagonal().mean()
+
+
+@full_precision
+def pair_bce(imitation: Tensor, recording: Tensor, matching: Tensor) -> Tensor:
+    """Binary cross entropy of (1 + cosine) / 2 of pairs (batch, dim); `matching` (batch,) is 1 for true pairs."""
+    similarity = F.cosine_similarity(imitation, recording, eps=1e-6)
+    return bce(((1.0 + similarity) / 2.0).clamp(0.0, 1.0), matching)
+
+
+@full_precision
+def contrastive(audio: Tensor, sentence: Tensor, clip_id: Tensor, tau: Tensor | float) -> Tensor:
+    """Symmetric contrastive loss of raw projections (batch, dim) and the ids of their clips (batch,).
+
+    All pairs with equal ids are positive and weigh the same, so that clips with several captions weigh more.
+    Primus et al. 2024.
+    """
+    logits = _cosines(audio, sentence) / _temperature(tau)
+    positive = (clip_id[:, None] == clip_id).to(logits.dtype)
+    both = logits.log_softmax(dim=0) + logits.log_softmax(dim=1)
+    return -0.5 * (both * positive).sum() / positive.sum()
+
+
+@full_precision
+def correspondence_distillation(
+    audio: Tensor, sentence: Tensor, teacher_audio: Tensor, teacher_sentence: Tensor, tau: Tensor | float
+) -> Tensor:
+    """Cross entropy of rows and columns against the mean similarities of an ensemble; Primus et al. 2024.
+
+    Raw projections (batch, dim) of the student, (batch, teachers, dim) of the teachers.
+    """
+    logits = _cosines(audio, sentence) / _temperature(tau)
+    audio_units, sentence_units = F.normalize(teacher_audio, dim=-1), F.normalize(teacher_sentence, dim=-1)
+    similarities = torch.einsum("imd,jmd->ij", audio_units, sentence_units) / teacher_audio.shape[1]
+    target = (similarities / _temperature(tau)).detach()
+    rows = (target.softmax(dim=1) * logits.log_softmax(dim=1)).sum(dim=1).mean()
+    columns = (target.softmax(dim=0) * logits.log_softmax(dim=0)).sum(dim=0).mean()
+    return -0.5 * (rows + columns)
+
+
+@full_precision
+def tagging_distillation(probabilities: Tensor, teacher: Tensor, lam: Tensor, perm: Tensor) -> Tensor:
+    """Distillation of clip labels under mixup: probabilities and teacher (batch, classes), lam and perm (batch,)."""
+    own = F.binary_cross_entropy(probabilities, teacher, reduction="none")
+    partner = F.binary_cross_entropy(probabilities, teacher[perm], reduction="none")
+    weight = lam[:, None]
+    return (weight * own + (1.0 - weight) * partner).mean()
+
+
+@full_precision
+def frame_distillation(logits: Tensor, labels: Tensor, teacher_logits: Tensor, weight: float = 0.9) -> Tensor:
+    """`weight` x BCE against the teacher + the rest against frame labels, all (batch, classes, frames).
+
+    Schmid et al. 2024, Effective Pre-Training of Audio Transformers for Sound Event Detection.
+    """
+    soft = F.binary_cross_entropy_with_logits(logits, teacher_logits.sigmoid())
+    return weight * soft + (1.0 - weight) * F.binary_cross_entropy_with_logits(logits, labels)
+
+
+def _kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """KL(teacher || student) at a temperature, (batch,): mean over the CLASSES, no temperature^2 factor."""
+    student, teacher = (logits.div(temperature).log_softmax(dim=-1) for logits in (student_logits, teacher_logits))
+    return F.kl_div(student, teacher, reduction="none", log_target=True).mean(dim=-1)
+
+
+@full_precision
+def scene_distillation(
+    student_logits: Tensor,
+    labels: Tensor,
+    teacher_logits: Tensor,
+    long_teacher_logits: Tensor | None = None,
+    lam: Tensor | None = None,
+    perm: Tensor | None = None,
+    temperature: float = 1.0,
+    weight: float = 50.0,
+    long_weight: float = 3.0,
+) -> Tensor:
+    """Cross entropy + distillation from a teacher of 1-s and one of 10-s clips; Schmid et al. 2022 (scenes).
+
+    Logits (batch, classes), labels (batch,). With mixup (lam, perm: (batch,)) the 1-s teacher has seen the mixed
+    input; the 10-s teacher has not, its divergence is mixed here, like that from the labels.
+    """
+
+    def mixed(of_own: Tensor, of_partner: Tensor | None) -> Tensor:
+        if lam is None or of_partner is None:
+            return of_own.mean()
+        return (lam * of_own + (1.0 - lam) * of_partner).mean()
+
+    def entropy(targets: Tensor) -> Tensor:
+        return F.cross_entropy(student_logits, targets, reduction="none")
+
+    loss = mixed(entropy(labels), None if perm is None else entropy(labels[perm]))
+    loss = loss + weight * _kl(student_logits, teacher_logits, temperature).mean()
+    if long_teacher_logits is None:
+        return loss
+    own = _kl(student_logits, long_teacher_logits, temperature)
+    partner = None if perm is None else _kl(student_logits, long_teacher_logits[perm], temperature)
+    return loss + long_weight * mixed(own, partner)
+
+
+@full_precision
+def outlier_bce(normal: Tensor, outlier: Tensor) -> Tensor:
+    """Binary cross entropy with logits of anomaly scores: target 0 for `normal`, 1 for `outlier`, any shapes."""
+    scores = torch.cat((normal.flatten(), outlier.flatten()))
+    target = torch.cat((torch.zeros_like(normal).flatten(), torch.ones_like(outlier).flatten()))
+    return F.binary_cross_entropy_with_logits(scores, target)
+
+
+@full_precision
+def outlier_auc(normal: Tensor, outlier: Tensor) -> Tensor:
+    """Minus the smoothed area under the ROC curve: mean over pairs of sigmoid(outlier - normal)."""
+    return -(outlier.flatten()[:, None] - normal.flatten()).sigmoid().mean()
+
+
+@full_precision
+def neyman_pearson(normal: Tensor, outlier: Tensor, rho: float = 0.2) -> Tensor:
+    """Smoothed false-positive minus true-positive rate at the threshold that `rho` of the normal scores pass."""
+    rank = max(1, int((1.0 - rho) * normal.numel()))
+    threshold = normal.detach().flatten().kthvalue(rank).values
+    return (normal - threshold).sigmoid().mean() - (outlier - threshold).sigmoid().mean()

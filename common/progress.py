@@ -1,0 +1,108 @@
+"""Progress of long work: a bar in a terminal, a line now and then in a log; with a rate and the remaining time."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+LINE_EVERY_SECONDS = 10.0
+
+
+def clock(seconds: float) -> str:
+    """1:02:03 or 2:03."""
+    minutes, rest = divmod(int(max(seconds, 0) + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class Progress:
+    """What `progress` yields: call it with the number of new steps, or tell it where the work stands."""
+
+    def __init__(self, what: str, total: int, unit: str, done: int) -> None:
+        self.what, self.total, self.unit, self.done, self.first = what, total, unit, done, done
+        self.start = time.monotonic()
+        self.note = ""
+
+    def text(self) -> str:
+        elapsed = time.monotonic() - self.start
+        rate = (self.done - self.first) / max(elapsed, 1e-9)
+        left = clock((self.total - self.done) / rate) if rate > 0 else "?"
+        share = f"{self.done}/{self.total} {self.unit}"
+        return f"{share} · {rate:.1f} {self.unit}/s · {clock(elapsed)} gone · {left} left{self._tail()}"
+
+    def _tail(self) -> str:
+        return f" · {self.note}" if self.note else ""
+
+    def __call__(self, steps: int = 1, note: str = "") -> None:
+        """`steps` more are done; `note` is shown behind the numbers."""
+        self.done += steps
+        self.note = note or self.note
+        self.show()
+
+    def to(self, done: int, total: int) -> None:
+        """`done` of `total` steps are done."""
+        self.done, self.total = done, total
+        self.show()
+
+    def show(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
+class _Lines(Progress):
+    """For logs and pipes: one line every few seconds and one at the end."""
+
+    def __init__(self, what: str, total: int, unit: str, done: int) -> None:
+        super().__init__(what, total, unit, done)
+        self.shown = self.start
+
+    def show(self) -> None:
+        now = time.monotonic()
+        if now - self.shown >= LINE_EVERY_SECONDS:
+            self.shown = now
+            print(f"{self.what}: {self.text()}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self.done > self.first:
+            print(f"{self.what}: {self.text()}", file=sys.stderr, flush=True)
+
+
+class _Bar(Progress):
+    """For terminals."""
+
+    def __init__(self, what: str, total: int, unit: str, done: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as RichProgress
+
+        super().__init__(what, total, unit, done)
+        self.bar = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=Console(stderr=True),
+        )
+        self.bar.start()
+        self.task = self.bar.add_task(what, total=total, completed=done, text=self.text())
+
+    def show(self) -> None:
+        self.bar.update(self.task, completed=self.done, total=self.total, text=self.text())
+
+    def close(self) -> None:
+        self.show()
+        self.bar.stop()
+
+
+@contextmanager
+def progress(what: str, total: int, unit: str = "clips", done: int = 0) -> Iterator[Progress]:
+    """Show the progress of a block. `done` of `total` steps were made before (resumed work).
+
+    Goes to standard error, so that standard output stays clean for results.
+    """
+    report = _Bar(what, total, unit, done) if sys.stderr.isatty() else _Lines(what, total, unit, done)
+    try:
+        yield report
+    finally:
+        report.close()

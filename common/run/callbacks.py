@@ -1,0 +1,119 @@
+"""Lightning callbacks and plugins that every training uses."""
+
+import contextlib
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from common import progress
+from common.files import write_text, write_then_rename
+
+
+def mix_seed(*parts: int) -> int:
+    """One 63-bit seed out of several numbers (splitmix64); neighbouring numbers give unrelated seeds."""
+    state = 0
+    for part in parts:
+        state = (state ^ (part & 0xFFFFFFFFFFFFFFFF)) + 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
+        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+        state = (state ^ (state >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+        state ^= state >> 31
+    return state >> 1
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints appear whole or not at all, also when the process is killed while it writes."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write to a temporary file in the same folder, then rename."""
+        with write_then_rename(Path(path)) as partial:
+            torch.save(checkpoint, partial)
+
+
+class SeedEveryStep(Callback):
+    """All random draws of a step depend on (seed, epoch, step, rank) alone.
+
+    So a resumed training draws what the uninterrupted one would have drawn. Draws of the data set are seeded by
+    its sampler in the same way.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Seed torch's generators, of the device too."""
+        torch.manual_seed(mix_seed(self.seed, trainer.current_epoch, batch_idx, trainer.global_rank))
+
+
+class History(Callback):
+    """metrics.csv: one row an epoch. The rows are part of the checkpoint, so that resuming never loses or doubles."""
+
+    def __init__(self, path: Path, meter: Any) -> None:
+        self.path, self.meter = path, meter
+        self.rows: list[dict[str, float]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows so far."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the rows of the checkpoint that training resumes from."""
+        self.rows = list(state_dict["rows"])
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the epoch's row; runs before the checkpoint of the epoch is written."""
+        row = {"epoch": float(trainer.current_epoch), "step": float(trainer.global_step)}
+        # Lightning keeps the validation metrics of earlier epochs; only those of this epoch belong into its row.
+        validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
+        for name, value in sorted(trainer.callback_metrics.items()):
+            if validated or not name.startswith("val/"):
+                row[name] = float(value)
+        self.rows.append(row)
+        if trainer.is_global_zero:
+            self._write()
+            self.meter.flush()
+
+    def _write(self) -> None:
+        columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(self.path, text.getvalue())
+
+
+class Progress(Callback):
+    """One bar over the whole training, with clips a second and the remaining time."""
+
+    def __init__(self, batch_size: int, monitor: str) -> None:
+        self.batch_size, self.monitor = batch_size, monitor
+        self.stack = contextlib.ExitStack()
+        self.advance: progress.Progress | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the bar where a resumed training stands."""
+        if not trainer.is_global_zero:
+            return
+        clips = int(trainer.num_training_batches) * self.batch_size * trainer.world_size
+        epochs = trainer.max_epochs or 1
+        bar = progress.progress("train", clips * epochs, done=clips * trainer.current_epoch)
+        self.advance = self.stack.enter_context(bar)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any) -> None:
+        """Move the bar."""
+        if self.advance is not None:
+            self.advance(self.batch_size * trainer.world_size, self._note(trainer))
+
+    def _note(self, trainer: Trainer) -> str:
+        note = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        value = trainer.callback_metrics.get(self.monitor)
+        return note if value is None else f"{note} · {self.monitor} {float(value):.3f}"
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Close the bar."""
+        self.stack.close()
+        self.advance = None

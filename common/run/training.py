@@ -1,0 +1,216 @@
+"""Training with the Lightning Trainer: everything that is the same for every system.
+
+A system is a LightningModule without file access; a data module gives it batches. `fit` adds what a person expects
+of a training: it resumes by itself, shows progress, writes metrics, measures energy, keeps the best and the last
+checkpoint, and gives the same numbers again for the same seed, however often it was interrupted.
+"""
+
+import logging
+import time
+import warnings
+from collections.abc import Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast
+
+import torch
+from filelock import FileLock, Timeout
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+
+from common import results
+from common.errors import UserError
+from common.files import read_json, remove_partials, write_text
+from common.run.callbacks import AtomicCheckpoints, History, Progress, SeedEveryStep
+from common.run.config import config_dict, differences, dump
+from common.run.energy import EnergyConfig, measure
+from common.run.settings import TrainerConfig
+from common.run.verbs import Run
+
+LAST, BEST, CONFIG = "checkpoints/last.ckpt", "checkpoints/best.ckpt", "config.yaml"
+
+
+class Networks(Protocol):
+    """What `fit` needs of a system beyond Lightning's own interface."""
+
+    def networks(self) -> list[torch.nn.Module]:
+        """The networks that torch.compile may compile in place."""
+
+
+@contextmanager
+def locked(folder: Path) -> Any:
+    """Only one process works in a run's folder; the lock ends with the process, also after kill -9."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise UserError(f"{folder}: another process is working on this run") from None
+
+
+def claim(run: Run, restart: bool = False) -> None:
+    """Make `run.folder` this run's own: write its config, or check that the one there is the same."""
+    config = {**config_dict(run.config), "seed": run.seed}
+    written = run.folder / CONFIG
+    if written.is_file() and not restart:
+        import yaml
+
+        changed = differences(yaml.safe_load(written.read_text(encoding="utf-8")), config)
+        if changed:
+            more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+            raise UserError(
+                f"{run.folder}: holds a run with other settings: {changed[0]}{more}; "
+                "--restart replaces it, --run-dir DIR puts this one elsewhere"
+            )
+    elif restart:
+        import shutil
+
+        for old in ("checkpoints", "codecarbon", "tensorboard", "scores", "plots"):
+            shutil.rmtree(run.folder / old, ignore_errors=True)
+        for name in ("results.json", "metrics.csv"):
+            (run.folder / name).unlink(missing_ok=True)
+    write_text(written, f"# {run.task.name}, recipe {run.recipe}, training {run.number}\n" + dump(config))
+
+
+def finished(run: Run) -> bool:
+    """Whether the training in this folder came to its end."""
+    path = run.folder / "results.json"
+    return path.is_file() and "train" in read_json(path) and (run.folder / BEST).is_file()
+
+
+def fit(
+    run: Run,
+    system: LightningModule,
+    data: LightningDataModule,
+    *,
+    monitor: str,
+    mode: Literal["max", "min"] = "max",
+    batch_size: int,
+    restart: bool = False,
+    notes: Mapping[str, Any] | None = None,
+) -> None:
+    """Train `system` until its last epoch, from where an interrupted training of the same run stopped.
+
+    The best checkpoint by `monitor` (a logged metric) and the last one stand in checkpoints/, metrics.csv has a row
+    an epoch, results.json a section "train". `batch_size` is the number of clips of a step, for the rate shown.
+    """
+    config: TrainerConfig = run.config.trainer
+    with locked(run.folder):
+        remove_partials(run.folder)
+        claim(run, restart)
+        if finished(run):
+            return
+        _quiet()
+        with measure(run.folder, "training", run.config.energy) as meter:
+            history, seconds = _train(run, system, data, config, monitor, mode, batch_size, meter)
+        if system.trainer.interrupted:
+            raise KeyboardInterrupt
+        if system.trainer.is_global_zero:
+            results.record(
+                run.folder,
+                "train",
+                {
+                    "recipe": run.recipe,
+                    "run": run.number,
+                    "seed": run.seed,
+                    "config": config_dict(run.config),
+                    "epochs": len(history),
+                    "steps": system.trainer.global_step,
+                    "best": _best(history, monitor, mode),
+                    "seconds_of_last_session": round(seconds, 2),
+                    "kwh": meter.kwh,
+                    "energy_measured": cast(EnergyConfig, run.config.energy).enabled,
+                    **(notes or {}),
+                },
+            )
+
+
+def _train(
+    run: Run,
+    system: LightningModule,
+    data: LightningDataModule,
+    config: TrainerConfig,
+    monitor: str,
+    mode: Literal["max", "min"],
+    batch_size: int,
+    meter: Any,
+) -> tuple[list[dict[str, float]], float]:
+    history = History(run.folder / "metrics.csv", meter)
+    if config.compile:
+        for network in cast(Networks, system).networks():
+            network.compile()
+    trainer = build_trainer(run, config, [history, Progress(batch_size, monitor)], monitor, mode)
+    last = run.folder / LAST
+    start = time.monotonic()
+    try:
+        trainer.fit(system, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+    except SystemExit:  # Lightning's way to end after Ctrl-C
+        raise KeyboardInterrupt from None
+    return history.rows, time.monotonic() - start
+
+
+def build_trainer(
+    run: Run, config: TrainerConfig, callbacks: list[Callback], monitor: str, mode: Literal["max", "min"]
+) -> Trainer:
+    """The Trainer of a run: checkpoints, loggers, seeding and the recipe's switches."""
+    folder = run.folder / "checkpoints"
+    common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "auto_insert_metric_name": False}
+    # "last" is written after "best": what a killed training resumes from has seen the best of its epochs.
+    checkpoints = [
+        ModelCheckpoint(filename="best", monitor=monitor, mode=mode, save_top_k=1, **common),
+        ModelCheckpoint(filename="last", every_n_epochs=1, save_on_train_epoch_end=True, save_top_k=1, **common),
+    ]
+    averaging: list[Callback] = []
+    if config.weight_average:
+        averaging.append(EMAWeightAveraging(decay=config.weight_average))
+    return Trainer(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        num_nodes=config.num_nodes,
+        strategy=config.strategy,
+        precision=config.precision,
+        max_epochs=config.max_epochs,
+        accumulate_grad_batches=config.accumulate_grad_batches,
+        gradient_clip_val=config.gradient_clip_val,
+        check_val_every_n_epoch=min(config.check_val_every_n_epoch, config.max_epochs),
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        logger=_loggers(run, config),
+        plugins=[AtomicCheckpoints()],
+        callbacks=[SeedEveryStep(run.seed), *averaging, *callbacks, *checkpoints],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=10,
+    )
+
+
+def _loggers(run: Run, config: TrainerConfig) -> list[Logger]:
+    loggers: list[Logger] = [TensorBoardLogger(run.folder, name="", version="tensorboard")]
+    if config.wandb:
+        try:
+            import wandb  # noqa: F401
+        except ImportError:
+            raise UserError("trainer.wandb=true needs the package wandb: .venv/bin/uv pip install wandb") from None
+        from lightning.pytorch.loggers import WandbLogger
+
+        loggers.append(
+            WandbLogger(project=run.task.name, name=f"{run.recipe}-{run.number}", save_dir=run.folder, id=None)
+        )
+    return loggers
+
+
+def _best(history: list[dict[str, float]], monitor: str, mode: Literal["max", "min"]) -> dict[str, float]:
+    scored = [row for row in history if monitor in row]
+    if not scored:
+        return {}
+    return (max if mode == "max" else min)(scored, key=lambda row: row[monitor])
+
+
+def _quiet() -> None:
+    """Lightning's remarks are for its developers; progress and errors are shown by us."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*before.*optimizer.step.*")
+    warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")

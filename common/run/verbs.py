@@ -1,0 +1,253 @@
+"""The verbs of a task: functions with typed arguments and a docstring -> a command line.
+
+A task lists its verbs as functions. A function whose first parameter is `run: Run` or `runs: list[Run]` works on
+runs of a recipe: `--recipe`, `--run-dir`, `--runs` and `key=value` overrides are added; with `run` it is called once
+for each run, with `runs` once for all. A parameter `files: list[Path]` takes the positional arguments. All others
+become options. What a verb returns, a plain mapping, is printed as one line of JSON at the end with `--json`.
+"""
+
+import argparse
+import inspect
+import json
+import logging
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.errors import UserError, did_you_mean
+from common.run.config import OVERRIDE, find_recipe, load_config
+
+Verb = Callable[..., Mapping[str, Any] | None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One challenge system as the command line sees it."""
+
+    name: str  # package, e.g. task4_sed
+    title: str
+    config: type  # dataclass of its recipes
+    verbs: Sequence[Verb]
+    default_recipe: str = "toy"
+
+    @property
+    def recipes(self) -> Path:
+        """Folder with the task's recipes."""
+        return Path(__import__(self.name).__file__ or "").parent / "recipes"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: a task's recipe, and the folder in which all that comes of it lies.
+
+    `number` counts independent trainings of one recipe from 1; each has its own seed and folder.
+    """
+
+    task: Task
+    recipe: str
+    number: int
+    folder: Path
+    config: Any
+
+    @property
+    def seed(self) -> int:
+        """Seed of this training: the recipe's seed for run 1, the next ones for the others."""
+        return int(self.config.seed) + self.number - 1
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> typing.NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def main(task: Task, arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code: 0, 1 after a user's error, 130 after Ctrl-C."""
+    logging.getLogger("numexpr").setLevel(logging.WARNING)
+    try:
+        return _dispatch(task, list(sys.argv[1:] if arguments is None else arguments))
+    except UserError as error:
+        # A loader's worker process wraps the message into its traceback.
+        return _fail(str(error).rpartition("UserError: ")[2])
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:  # a full disk, a missing permission: the machine's state, not a bug
+        if error.errno is None:
+            raise
+        return _fail(f"{error.filename or 'file system'}: {error.strerror}")
+
+
+def _fail(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 1
+
+
+def _dispatch(task: Task, arguments: list[str]) -> int:
+    verbs = {verb.__name__.rstrip("_"): verb for verb in task.verbs}
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview(task, verbs))
+        return 0
+    name, *rest = arguments
+    if name not in verbs:
+        raise UserError(f"unknown verb {name!r}{did_you_mean(name, verbs)}")
+    verb = verbs[name]
+    parser = _parser(task, name, verb)
+    parsed, extra = parser.parse_known_args(rest)
+    values = vars(parsed)
+    as_json, loose = values.pop("json"), [*(values.pop("loose", None) or []), *extra]
+    unknown = [word for word in loose if word.startswith("-") and word != "-"]
+    if unknown:
+        options = [o for action in parser._actions for o in action.option_strings if o.startswith("--")]
+        raise UserError(f"{name}: unknown option {unknown[0]!r}{did_you_mean(unknown[0], options)}")
+    keywords = {key: value for key, value in values.items() if key not in ("recipe", "runs", "run_dir")}
+    result = _call(task, verb, values, keywords, loose)
+    if as_json:
+        print(json.dumps(result or {}, default=str))
+    return 0
+
+
+def _call(
+    task: Task, verb: Verb, values: dict[str, Any], keywords: dict[str, Any], loose: list[str]
+) -> Mapping[str, Any] | None:
+    parameters = inspect.signature(verb).parameters
+    overrides = [word for word in loose if OVERRIDE.match(word) and not Path(word).exists()]
+    others = [word for word in loose if word not in overrides]
+    takes_run = _takes_runs(verb)
+    if "files" in parameters:
+        keywords["files"] = [Path(word) for word in others]
+    elif others:
+        hint = "a setting is overridden as key=value" if takes_run else "see --help"
+        raise UserError(f"{verb.__name__.rstrip('_')}: unexpected argument {others[0]!r}; {hint}")
+    if overrides and not takes_run:
+        raise UserError(f"{verb.__name__.rstrip('_')} takes no settings, but got {overrides[0]!r}")
+    if not takes_run:
+        return verb(**keywords)
+    runs = [open_run(task, values["recipe"], overrides, number, values["run_dir"]) for number in values["runs"]]
+    if "runs" in parameters:
+        return verb(runs, **keywords)
+    results = [verb(run, **keywords) or {} for run in runs]
+    return results[0] if len(results) == 1 else {"runs": results}
+
+
+def _takes_runs(verb: Verb) -> bool:
+    return not {"run", "runs"}.isdisjoint(inspect.signature(verb).parameters)
+
+
+def open_run(
+    task: Task, recipe: str, overrides: Sequence[str] = (), number: int = 1, folder: Path | None = None
+) -> Run:
+    """Run `number` of a recipe: config read and checked, its folder `<folder>/run<number>` named (not yet made)."""
+    if number < 1:
+        raise UserError(f"--runs: {number}, expected 1 or more")
+    config: Any = load_config(task.config, task.recipes, recipe, overrides)
+    name = find_recipe(task.recipes, recipe).stem
+    return Run(task, name, number, (folder or Path("runs") / task.name / name) / f"run{number}", config)
+
+
+def _overview(task: Task, verbs: Mapping[str, Verb]) -> str:
+    lines = [f"{task.title}", "", f"usage: python -m {task.name} VERB [options] [key=value ...]", "", "verbs:"]
+    lines += [f"  {name:<11} {_summary(verb)}" for name, verb in verbs.items()]
+    recipes = ", ".join(sorted(path.stem for path in task.recipes.glob("*.yaml")))
+    lines += ["", f"recipes: {recipes} (default: {task.default_recipe}; --recipe also takes a yaml file)"]
+    lines += ["", f"`python -m {task.name} VERB --help` explains a verb."]
+    return "\n".join(lines)
+
+
+def _summary(verb: Verb) -> str:
+    return (inspect.getdoc(verb) or "").split("\n")[0].rstrip(".")
+
+
+def _parser(task: Task, name: str, verb: Verb) -> argparse.ArgumentParser:
+    text, described = _docstring(inspect.getdoc(verb) or "")
+    parser = _Parser(
+        prog=f"python -m {task.name} {name}",
+        description=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    hints = typing.get_type_hints(verb, include_extras=True)
+    parameters = inspect.signature(verb).parameters
+    if _takes_runs(verb):
+        group = parser.add_argument_group("recipe and run")
+        group.add_argument(
+            "--recipe",
+            default=task.default_recipe,
+            metavar="NAME",
+            help=f"recipe by name or yaml file (default: {task.default_recipe})",
+        )
+        group.add_argument(
+            "--runs",
+            type=int,
+            nargs="+",
+            default=[1],
+            metavar="N",
+            help="numbers of independent trainings of the recipe, each with its own seed (default: 1)",
+        )
+        group.add_argument(
+            "--run-dir",
+            type=Path,
+            metavar="DIR",
+            help=f"run N lies in DIR/run<N> (default: runs/{task.name}/<recipe>)",
+        )
+    loose_help = {"files": described.get("files", "files or folders")}.get(
+        "files" if "files" in parameters else "", "settings of the recipe, e.g. trainer.max_epochs=3"
+    )
+    loose_name = "FILE" if "files" in parameters else "key=value"
+    parser.add_argument("loose", nargs="*", metavar=loose_name, help=loose_help)
+    for parameter in parameters.values():
+        if parameter.name not in ("run", "runs", "files"):
+            _add_option(parser, parameter, hints[parameter.name], described.get(parameter.name, ""))
+    parser.add_argument("--json", action="store_true", help="print the result as JSON in the last line")
+    return parser
+
+
+def _add_option(parser: argparse.ArgumentParser, parameter: inspect.Parameter, hint: Any, text: str) -> None:
+    flag = "--" + parameter.name.replace("_", "-")
+    default = parameter.default
+    required = default is inspect.Parameter.empty
+    kind = next((a for a in typing.get_args(hint) if a is not types.NoneType), hint) if _optional(hint) else hint
+    shown = "" if required or default in (None, False, (), []) else f" (default: {default})"
+    if kind is bool:
+        parser.add_argument(flag, action="store_true", help=text)
+        return
+    options: dict[str, Any] = {"help": text + shown, "required": required}
+    if not required:
+        options["default"] = default
+    if typing.get_origin(kind) in (list, tuple):
+        options |= {"nargs": "+", "type": typing.get_args(kind)[0]}
+    elif typing.get_origin(kind) is typing.Literal:
+        options["choices"] = typing.get_args(kind)
+    else:
+        options["type"] = kind
+    constant = getattr(kind, "__metadata__", None)
+    if constant:  # Annotated[str, "default"]: the value of the bare flag
+        options |= {"type": typing.get_args(kind)[0], "nargs": "?", "const": constant[0]}
+    if "choices" not in options:
+        options["metavar"] = getattr(options["type"], "__name__", "value").upper().replace("STR", "TEXT")
+    parser.add_argument(flag, **options)
+
+
+def _optional(hint: Any) -> bool:
+    return typing.get_origin(hint) in (typing.Union, types.UnionType) and types.NoneType in typing.get_args(hint)
+
+
+def _docstring(text: str) -> tuple[str, dict[str, str]]:
+    """The text above `Args:`, and {argument: description} (Google style)."""
+    head, _, tail = text.partition("\nArgs:\n")
+    described: dict[str, str] = {}
+    name = ""
+    for line in tail.split("\n"):
+        if line.startswith("    ") and not line.startswith("     ") and ":" in line:
+            name, _, first = line.strip().partition(":")
+            described[name] = first.strip()
+        elif name and line.strip():
+            described[name] += " " + line.strip()
+    return head.strip(), {key: value.replace("%", "%%") for key, value in described.items()}

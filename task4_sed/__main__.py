@@ -1,0 +1,231 @@
+"""The verbs of Task 4: `python -m task4_sed VERB --help`."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from common.errors import UserError
+from common.run import Run, Task, main
+from task4_sed.config import Config
+
+
+def prepare(
+    run: Run,
+    verify: bool = False,
+    from_recordings: Path | None = None,
+    out: Path | None = None,
+    clips: int = 200,
+    seed: int = 0,
+    folds: list[str] | None = None,
+) -> Mapping[str, Any]:
+    """Check the data set, say what is missing, and pack its audio; the toy recipe writes its data set first.
+
+    With --from-recordings it builds a data set of DESED's form out of isolated recordings instead: 10-s soundscapes
+    with strong labels, weak and unlabeled clips, a validation and a test part made of other recordings.
+
+    Args:
+        verify: read every packed shard again and compare its SHA-256
+        from_recordings: folder with meta.csv (ESC-50's columns) and audio/
+        out: where the data set built from recordings goes
+        clips: soundscapes in the strongly labelled training set; the other sets in proportion
+        seed: seed of the data set built from recordings
+        folds: meta.csv folds of each part, e.g. train=1,2 validation=3 test=4; a part that is not named is left out
+    """
+    if from_recordings is not None:
+        return _build_from_recordings(from_recordings, out, clips, seed, folds)
+    if out is not None or folds is not None:
+        raise UserError("--out and --folds go with --from-recordings")
+    from common.files import write_json
+    from task4_sed.data.prepare import prepare as check_and_pack
+
+    _write_toy(run)
+    summary = check_and_pack(run.config, workers=_cores(), verify=verify)
+    write_json(run.folder.parent / "coverage.json", summary)
+    return summary
+
+
+def train(run: Run, restart: bool = False) -> Mapping[str, Any]:
+    """Train a recipe; goes on by itself where an interrupted training stopped.
+
+    Args:
+        restart: begin anew, also where the folder holds a finished run or one with other settings
+    """
+    from common.results import read_results
+    from task4_sed.train import train as fit
+
+    fit(run, restart)
+    done: Mapping[str, Any] = read_results(run.folder)["train"]["values"]
+    print(f"{run.folder}: trained {done['epochs']} epochs, {done['steps']} steps, {done['kwh']:.6f} kWh")
+    return done
+
+
+def predict(
+    run: Run,
+    files: list[Path],
+    checkpoint: Path | None = None,
+    out: Path = Path("predictions"),
+    threshold: float = 0.5,
+    csebbs: str | None = None,
+    no_plots: bool = False,
+    floors: bool = False,
+) -> Mapping[str, Any]:
+    """Scores of a trained run on the recipe's data sets; or events in any audio files and folders that are named.
+
+    Named files may have any length, rate and number of channels. Each gets a table (.tsv), .json, an Audacity label
+    track (.txt) and a picture (.png) in --out.
+
+    Args:
+        files: audio files or folders; none: the recipe's validation, test and submission sets
+        checkpoint: another checkpoint than the run's best one
+        out: folder for the events of named files
+        threshold: least confidence of an event in named files
+        csebbs: post-processing of named files: default, filter=F,abs=A,rel=R or a table (default: as tuned for the run)
+        no_plots: no pictures of named files
+        floors: also store what an untrained network and a constant prior give on the test sets
+    """
+    from task4_sed.stages import detect_in_files, predict_sets
+
+    if files:
+        return detect_in_files(run, files, checkpoint, out, threshold, csebbs, plots=not no_plots)
+    return predict_sets(run, checkpoint, floors)
+
+
+def evaluate(
+    run: Run,
+    scores: Path | None = None,
+    ground_truth: Path | None = None,
+    durations: Path | None = None,
+    median_filter: bool = False,
+    csebbs: Annotated[str, "default"] | None = None,
+    threshold: float | None = None,
+    allow_missing: bool = False,
+    no_plots: bool = False,
+) -> Mapping[str, Any]:
+    """Metrics of a run's stored scores; with --scores of anybody's scores in the challenge's formats.
+
+    Args:
+        scores: folder of <clip>.tsv, one .tsv with a filename column, HDF5 of logits, or detections at thresholds
+        ground_truth: strong labels, or MAESTRO's soft labels (with a column confidence)
+        durations: durations of the clips, or of MAESTRO's recordings
+        median_filter: filter the given scores with the challenge's lengths per class
+        csebbs: bounding boxes: default (also the bare flag), filter=F,abs=A,rel=R, tune[:organisers|:winner], or .tsv
+        threshold: of the F1 scores (default: 0.5)
+        allow_missing: score only the clips that are there
+        no_plots: tables only
+    """
+    if scores is None:
+        from task4_sed.report import evaluate_run
+
+        return evaluate_run(run, plots=not no_plots)
+    if ground_truth is None or durations is None:
+        raise UserError("evaluate --scores also needs --ground-truth and --durations")
+    from task4_sed.evaluate import evaluate as evaluate_files
+    from task4_sed.stages import show_metrics
+
+    result = evaluate_files(scores, ground_truth, durations, median_filter, csebbs, threshold, allow_missing)
+    show_metrics(result)
+    return result
+
+
+def package(runs: list[Run], out: Path | None = None, report: Path | None = None) -> Mapping[str, Any]:
+    """The challenge archive from the stored scores of three independent trainings, validated.
+
+    Args:
+        out: the archive (default: <runs>/submission.zip)
+        report: technical report (PDF) to include instead of a generated one
+    """
+    from task4_sed.stages import package_runs
+
+    return package_runs(runs, out, report)
+
+
+def validate(run: Run, files: list[Path]) -> Mapping[str, Any]:
+    """Check anybody's submission archive: every broken rule with file and line.
+
+    Args:
+        files: archives (.zip, .tar, .tar.gz) or unpacked folders
+    """
+    from task4_sed.stages import validate_archives
+
+    return validate_archives(run, files)
+
+
+def compare(runs: list[Run]) -> Mapping[str, Any]:
+    """Own results beside the published ones: table, differences with intervals, plot."""
+    from task4_sed.report import compare_runs
+
+    return compare_runs(runs)
+
+
+def complexity(run: Run) -> Mapping[str, Any]:
+    """Parameters, bytes and MACs of a recipe's network for 10 s of audio."""
+    from task4_sed.stages import network_complexity
+
+    return network_complexity(run)
+
+
+def benchmark(run: Run, seconds: float = 10.0) -> Mapping[str, Any]:
+    """Clips a second: decoding, front end, a training step in memory, whole training.
+
+    Args:
+        seconds: how long each stage is measured
+    """
+    from task4_sed.benchmark import benchmark as measure
+
+    _write_toy(run)
+    return measure(run, seconds)
+
+
+def _write_toy(run: Run) -> None:
+    """The embedded data set, where the recipe asks for it and it is not there."""
+    root = run.config.data.root
+    if root is None or not run.config.data.toy:
+        return
+    from common.progress import progress
+    from task4_sed.toy import write_toy
+
+    with progress("toy data", 0, "files") as advance:
+        write_toy(root, size=run.config.data.toy, progress=advance.to)
+
+
+def _build_from_recordings(
+    source: Path, out: Path | None, clips: int, seed: int, folds: list[str] | None
+) -> Mapping[str, Any]:
+    from task4_sed.recordings import from_recordings
+
+    if out is None:
+        raise UserError("--from-recordings needs --out DIR for the data set")
+    from_recordings(source, out, clips, seed, _parse_folds(folds))
+    print(f"{out}: written; train on it with --recipe recordings data.root={out}")
+    return {"out": str(out)}
+
+
+def _parse_folds(words: list[str] | None) -> dict[Any, tuple[int, ...]] | None:
+    """train=1,2 validation=3 -> {"train": (1, 2), "validation": (3,)}."""
+    if words is None:
+        return None
+    parts: dict[Any, tuple[int, ...]] = {}
+    for word in words:
+        part, equals, numbers = word.partition("=")
+        if part not in ("train", "validation", "test") or not equals or not numbers.replace(",", "").isdigit():
+            raise UserError(f"--folds: {word!r}, expected e.g. train=1,2 validation=3 test=4")
+        parts[part] = tuple(int(number) for number in numbers.split(",") if number)
+    return parts
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+TASK = Task(
+    "task4_sed",
+    "Task 4: sound event detection with heterogeneous labels (DCASE 2024, DESED and MAESTRO)",
+    Config,
+    (prepare, train, predict, evaluate, package, validate, compare, complexity, benchmark),
+)
+
+if __name__ == "__main__":
+    sys.exit(main(TASK))

@@ -1,0 +1,121 @@
+"""The settings of a recipe."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from common.run.config import in_range
+from common.run.energy import EnergyConfig
+from common.run.settings import TrainerConfig
+from task4_sed.model import ModelConfig
+
+BLOCKS = ("maestro", "strong", "synth", "weak", "unlabeled")  # their order in a batch
+
+
+@dataclass
+class Block:
+    """One part of every batch: `batch` clips drawn from the union of `sets` (names of layout.SETS); 0 leaves it out."""
+
+    sets: list[str] = field(default_factory=list)
+    batch: int = in_range(0, 0)
+
+
+@dataclass
+class DataConfig:
+    """Where the data set lies and how batches are made of it."""
+
+    root: str | None = None  # folder in the official layout
+    toy: Literal["toy", "tiny"] | None = None  # `prepare` writes the embedded data set of this size to root
+    packs: str | None = None  # where `prepare` packs the audio; default: <root>/packed
+    blocks: dict[str, Block] = field(default_factory=dict)
+    desed_to_maestro: bool = False  # labels Speech and Dishes also count for their MAESTRO aliases
+    exclude_overlapping: bool = True  # leave out clips that the exclusion lists name
+    workers: int = in_range(2, 0)  # loader processes
+    eval_batch: int = in_range(16, 1)
+
+
+@dataclass
+class AugmentConfig:
+    """Random changes of a training batch."""
+
+    mixup_probability: float = in_range(0.5, 0, 1)  # per batch; partners come from the same block
+    mixup_beta: float = in_range(0.2, 1e-6)  # Beta(b, b) of the coefficients
+
+
+@dataclass
+class LossConfig:
+    """Mean teacher: weights and ramp of the consistency loss."""
+
+    consistency_weight: float = in_range(2.0, 0)
+    consistency_ramp_epochs: float = in_range(50, 0)
+    teacher_decay: float = in_range(0.999, 0, 1)
+
+
+@dataclass
+class OptimizerConfig:
+    """Adam; the rate rises exponentially, stays, then falls along a quarter of a cosine."""
+
+    lr: float = in_range(1e-3, 0)
+    warmup_epochs: float = in_range(50, 0)
+    constant_until_epoch: float = in_range(100, 0)
+    final_lr: float = in_range(1e-8, 0)
+
+
+@dataclass
+class ValidationConfig:
+    """Checkpoint selection: the maximum of the sum of `objective`, metrics of the student on validation data."""
+
+    sets: list[str] = field(default_factory=lambda: ["synth_val", "weak", "maestro_train"])
+    objective: list[Literal["weak_f1", "intersection_f1", "segment_f1", "psds1", "mpauc"]] = field(
+        default_factory=lambda: ["weak_f1", "intersection_f1", "segment_f1"]
+    )
+
+
+@dataclass
+class PostprocessConfig:
+    """From frame scores to detections."""
+
+    median_filter: bool = True
+    csebbs: str = "tune:organisers"  # default, filter=...,abs=...,rel=..., tune[:organisers|:winner]
+    tune_on: list[str] = field(default_factory=lambda: ["synth_val"])
+    network: Literal["student", "teacher"] = "student"
+
+
+@dataclass
+class AuthorConfig:
+    """An author of the submission."""
+
+    lastname: str
+    firstname: str
+    email: str | None = None
+    institute: str | None = None
+    corresponding: bool = False
+
+
+@dataclass
+class SubmissionConfig:
+    """What the challenge wants to know; `label` is <Author>_<Institute>_task4_<n>."""
+
+    label: str
+    name: str
+    abbreviation: str
+    authors: list[AuthorConfig]
+    source_code: str | None = None
+
+
+@dataclass
+class Config:
+    """A Task 4 recipe."""
+
+    seed: int = in_range(42, 0)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    energy: EnergyConfig = field(default_factory=EnergyConfig)
+    test_sets: list[str] = field(default_factory=lambda: ["devtest", "maestro_val"])
+    submission_set: str | None = "eval24"  # null: nothing to submit
+    submission: SubmissionConfig | None = None

@@ -1,0 +1,140 @@
+"""Writing a submission from the scores of independently trained runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from common.archive import Content, build_zip
+from common.errors import UserError, did_you_mean
+from common.files import existing_file
+from task4_sed.classes import CLASSES
+from task4_sed.scores import TIME_DECIMALS, ClipScores, ScoreSet
+from task4_sed.submission.meta import SubmissionMeta, meta_yaml
+from task4_sed.submission.meta_check import check_meta, label_problem
+from task4_sed.submission.validate import RUNS
+
+# Significant digits of a score: float32 has 7.2, and more of them only make the archive larger.
+SCORE_DIGITS = 7
+
+
+@dataclass(frozen=True)
+class RunScores:
+    """Scores of one independently trained run over the evaluation set, with and without post-processing."""
+
+    processed: ScoreSet
+    unprocessed: ScoreSet
+
+
+def format_scores(clip: ClipScores, where: str, classes: Sequence[str], columns: Sequence[int]) -> str:
+    """The score table of one clip as text.
+
+    columns: which column of the scores belongs to each of `classes`; where: the clip, for messages. Minus infinity
+    becomes 0. UserError for NaN and plus infinity, and for edges that don't start at 0 or don't rise by 1 µs.
+    """
+    edges = np.round(clip.edges, TIME_DECIMALS)
+    if edges[0] != 0 or not (np.diff(edges) > 0).all() or not np.isfinite(edges[-1]):
+        raise UserError(f"{where}: frame edges expected to start at 0 s and to rise by at least 1e-{TIME_DECIMALS} s")
+    scores = clip.scores[:, columns]
+    scores = np.where(scores == -np.inf, 0.0, scores)
+    if not np.isfinite(scores).all():
+        row, column = np.argwhere(~np.isfinite(scores))[0]
+        value, at = scores[row, column], f"{edges[row]:g} s"
+        raise UserError(f"{where}: the score of {classes[column]!r} at {at} is {value}, expected a finite number")
+    table = np.column_stack((edges[:-1], edges[1:], scores))
+    line = "%.12g\t%.12g" + f"\t%.{SCORE_DIGITS}g" * len(classes) + "\n"
+    # One formatting for the whole clip: a third faster than one per row.
+    return "\t".join(("onset", "offset", *classes)) + "\n" + (line * len(table)) % tuple(table.ravel().tolist())
+
+
+def _columns(scores: ScoreSet, classes: Sequence[str], where: str) -> list[int]:
+    for name in classes:
+        if name not in scores.classes:
+            raise UserError(f"{where}: no scores for class {name!r}{did_you_mean(name, scores.classes)}")
+    extra = [name for name in scores.classes if name not in classes]
+    if extra:
+        raise UserError(f"{where}: scores for the unknown class {extra[0]!r}{did_you_mean(extra[0], classes)}")
+    return [scores.classes.index(name) for name in classes]
+
+
+def _score_files(label: str, runs: Sequence[RunScores], classes: Sequence[str]) -> dict[str, Content]:
+    """Name in the archive -> a function that makes the table when it is written."""
+    expected = runs[0].processed.clips.keys()
+    files: dict[str, Content] = {}
+    for number, run in enumerate(runs, 1):
+        for kind, scores in (("", run.processed), ("_unprocessed", run.unprocessed)):
+            where = f"run {number}{kind.replace('_', ', ')}"
+            if difference := sorted(expected ^ scores.clips.keys()):
+                verb = "lacks" if difference[0] in expected else "has the additional"
+                raise UserError(f"{where}: {verb} clip {difference[0]}, expected the clips of run 1")
+            columns = _columns(scores, classes, where)
+            for clip, values in scores.clips.items():
+                name = f"{label}/{label}_run{number}{kind}.output/{clip}.tsv"
+                files[name] = partial(format_scores, values, f"{where}, clip {clip}", classes, columns)
+    return files
+
+
+def _energy_files(label: str, energy: Sequence[Path] | Mapping[str, Path]) -> dict[str, Path]:
+    named = energy.items() if isinstance(energy, Mapping) else [(Path(path).name, path) for path in energy]
+    files: dict[str, Path] = {}
+    for name, path in named:
+        if not name.endswith(".csv"):
+            raise UserError(f"{path}: expected a CodeCarbon table (.csv)")
+        if f"{label}/{name}" in files:
+            raise UserError(f"{path}: a second energy table called {name}; give them names, {{name: path}}")
+        files[f"{label}/{name}"] = existing_file(path, "energy table")
+    return files
+
+
+def _report_file(report: Path) -> Path:
+    with open(existing_file(report, "technical report"), "rb") as file:
+        if b"%PDF-" not in file.read(1024):
+            raise UserError(f"{report}: not a PDF file, expected the technical report")
+    return report
+
+
+def package(
+    out: Path,
+    meta: SubmissionMeta,
+    runs: Sequence[RunScores],
+    energy: Sequence[Path] | Mapping[str, Path] = (),
+    report: Path | None = None,
+    *,
+    classes: Sequence[str] = CLASSES,
+    toy: bool = False,
+) -> Path:
+    """Write the submission of one system as a .zip, whole or not at all; returns its path.
+
+    runs: scores of at least three independent trainings over the same clips. energy: CodeCarbon's tables, under
+    their own names or {name: path}. report: the technical report as PDF; None: two pages are made from the rest.
+    classes: columns of the tables in their order. toy: the report says that it is about generated data.
+
+    Raises UserError for meta data or scores that the challenge would not take.
+    """
+    out = Path(out)
+    if out.suffix != ".zip":
+        raise UserError(f"{out}: expected a name that ends in .zip")
+    if wrong := label_problem(meta.label):
+        raise UserError(f"meta data: submission.label {wrong}")
+    text = meta_yaml(meta)
+    errors = [found for found in check_meta(text, meta.label, "meta data") if found.severity == "error"]
+    if errors:
+        raise UserError(f"meta data: {errors[0].message}")
+    if len(runs) < RUNS:
+        raise UserError(f"{out}: scores of {len(runs)} runs, expected those of {RUNS} independent trainings")
+    if not runs[0].processed.clips:
+        raise UserError(f"{out}: no scores in run 1")
+    label, team = meta.label, meta.label.rpartition("_")[0]
+    files: dict[str, Content] = {f"{label}/{label}.meta.yaml": text}
+    files.update(_score_files(label, runs, tuple(classes)))
+    tables = _energy_files(label, energy)
+    files.update(tables)
+    if report is None:
+        from task4_sed.submission.report import report_pdf  # matplotlib takes a second to import
+
+        files[f"{team}.technical_report.pdf"] = report_pdf(meta, runs, list(tables.values()), tuple(classes), toy)
+    else:
+        files[f"{team}.technical_report.pdf"] = _report_file(Path(report))
+    return build_zip(out, files)

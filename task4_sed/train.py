@@ -1,0 +1,48 @@
+"""A recipe's data, network and validation, put together for the Trainer."""
+
+from dataclasses import replace
+
+import torch
+
+from common.files import sha256
+from common.results import record
+from common.run import Run
+from common.run.training import BEST, finished, fit
+from task4_sed.config import Config
+from task4_sed.data.batches import SedData
+from task4_sed.data.prepare import made_of
+from task4_sed.data.sets import classes_of, root_of
+from task4_sed.system import SedSystem
+from task4_sed.validation import validators
+
+
+def build(config: Config, seed: int) -> tuple[SedSystem, SedData]:
+    """System and data of a recipe; the initial weights depend on the seed alone."""
+    classes = classes_of(root_of(config.data))
+    config = replace(config, model=replace(config.model, num_classes=len(classes)))
+    data = SedData(config, seed)
+    torch.manual_seed(seed)
+    steps = len(data.train_dataloader()) // config.trainer.accumulate_grad_batches
+    system = SedSystem(config, classes, max(steps, 1), validators(data.validation, config.validation, classes))
+    return system, data
+
+
+def train(run: Run, restart: bool = False) -> None:
+    """Train a run to its end, from where it was interrupted; does nothing when it is finished."""
+    if finished(run) and not restart:
+        from common.run.training import claim
+
+        claim(run)  # says so when the folder holds other settings
+        return
+    system, data = build(run.config, run.seed)
+    fit(
+        run,
+        system,
+        data,
+        monitor="val/objective",
+        batch_size=sum(data.batch),
+        restart=restart,
+        notes={"data": made_of(root_of(run.config.data)), "classes": list(system.classes)},
+    )
+    if system.trainer.is_global_zero:
+        record(run.folder, "checkpoint", {"file": BEST, "sha256": sha256(run.folder / BEST)})
