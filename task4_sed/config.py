@@ -1,15 +1,12 @@
 """The settings of a recipe."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from common.run.config import in_range
 from common.run.energy import EnergyConfig
 from common.run.settings import TrainerConfig
 from task4_sed.model import ModelConfig
-
-BLOCKS = ("maestro", "strong", "synth", "weak", "unlabeled")  # their order in a batch
-
 
 @dataclass
 class Block:
@@ -20,13 +17,28 @@ class Block:
 
 
 @dataclass
+class BlocksConfig:
+    """The blocks of a batch, in their order there."""
+
+    maestro: Block = field(default_factory=Block)
+    strong: Block = field(default_factory=Block)
+    synth: Block = field(default_factory=Block)
+    weak: Block = field(default_factory=Block)
+    unlabeled: Block = field(default_factory=Block)
+
+    def named(self) -> dict[str, Block]:
+        """{name: block}, in order."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass
 class DataConfig:
     """Where the data set lies and how batches are made of it."""
 
     root: str | None = None  # folder in the official layout
     toy: Literal["toy", "tiny"] | None = None  # `prepare` writes the embedded data set of this size to root
     packs: str | None = None  # where `prepare` packs the audio; default: <root>/packed
-    blocks: dict[str, Block] = field(default_factory=dict)
+    blocks: BlocksConfig = field(default_factory=BlocksConfig)
     desed_to_maestro: bool = False  # labels Speech and Dishes also count for their MAESTRO aliases
     exclude_overlapping: bool = True  # leave out clips that the exclusion lists name
     workers: int = in_range(2, 0)  # loader processes

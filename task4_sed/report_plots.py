@@ -10,12 +10,13 @@ from common.plots import read_metrics, save, training_curves
 from common.results import read_results
 from common.run import Run
 from task4_sed.annotations import read_soft, read_strong
-from task4_sed.classes import SAMPLE_RATE
+from task4_sed.classes import MAESTRO_CLASSES, SAMPLE_RATE
 from task4_sed.data.sets import first_existing, root_of
 from task4_sed.evaluate import threshold_free_curves
 from task4_sed.layout import SETS
 from task4_sed.plots import per_class, psd_roc, segment_roc
-from task4_sed.scores import ScoreSet, clip_name
+from task4_sed.scores import ClipScores, ScoreSet, clip_name
+from task4_sed.validation import scored_classes
 
 if TYPE_CHECKING:
     from task4_sed.report import TestSet
@@ -83,8 +84,11 @@ def _draw_rolls(run: Run, test: "TestSet", csebbs: str, note: str | None, plots:
     assert recorded.get("sha256") in (None, sha256(checkpoint))
     predictor = Predictor(load_network(checkpoint, run.config.postprocess.network), "cpu")
     parameters = parse_csebbs(csebbs)
+    shown = MAESTRO_CLASSES if test.soft else scored_classes(scores.classes)
+    columns = [scores.classes.index(label) for label in shown]
     for name in chosen:
-        one = ScoreSet(scores.classes, {clip_name(name): scores.clips[clip_name(name)]})
+        clip = scores.clips[clip_name(name)]
+        one = ScoreSet(shown, {clip_name(name): ClipScores(clip.edges, clip.scores[:, columns])})
         boxed = [] if test.soft else events_of(one, parameters, 0.3)
         draw(
             predictor,

@@ -168,10 +168,12 @@ def _difference(expected: Sequence[str], found: Sequence[str]) -> str:
 def _numbers(body: str, columns: int) -> np.ndarray | None:
     """The table below the header as (rows, columns) float64; None where it isn't a full table of numbers."""
     rows = body.count("\n") + (bool(body) and not body.endswith("\n"))
-    # Text-mode fromstring warns and stops at the first field that isn't a number; the count then gives it away.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        values = np.fromstring(body, sep=" ")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DeprecationWarning)  # numpy < 2.3 warns where later ones raise
+            values = np.fromstring(body, sep=" ")
+    except (ValueError, DeprecationWarning):
+        return None
     if rows == 0 or values.size != rows * columns or body.count("\t") != rows * (columns - 1):
         return None
     return values.reshape(rows, columns)

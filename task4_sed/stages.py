@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +225,7 @@ def validate_archives(run: Run, files: list[Path]) -> Mapping[str, Any]:
         for line in listing(violations):
             print(line)
         print(f"{path}: {verdict(violations)}")
-        found[str(path)] = [vars(v) | {"text": str(v)} for v in violations]
+        found[str(path)] = [asdict(v) for v in violations]
         if has_errors(violations):
             broken.append(path)
     if broken:
@@ -244,7 +245,6 @@ def _evaluation_clips(run: Run, root: Path | None) -> tuple[list[str] | None, Ma
 
 def network_counts(run: Run) -> dict[str, int]:
     """Parameters, bytes and MACs for 10 s of audio of a recipe's network (torchinfo's counting)."""
-    from dataclasses import replace
 
     import torch
     from torchinfo import summary

@@ -36,7 +36,7 @@ class SedSystem(LightningModule):
         self.front_end = front_end(config.model)
         self.student = CRNN(config.model)
         self.teacher = deepcopy(self.student).requires_grad_(False)
-        self.blocks = Blocks(**{name: block.batch for name, block in config.data.blocks.items()})
+        self.blocks = Blocks(**{name: block.batch for name, block in config.data.blocks.named().items()})
         self.validators = dict(validators)
         self.predicted: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
         self.updates = 0  # optimiser steps that the teacher has followed

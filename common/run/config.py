@@ -54,7 +54,7 @@ def find_recipe(recipes: Path, recipe: str) -> Path:
     named = recipes / f"{recipe}.yaml"
     if not named.is_file():
         raise UserError(f"no recipe {recipe!r}{did_you_mean(recipe, [p.stem for p in recipes.glob('*.yaml')])}")
-    return named
+    return named.relative_to(Path.cwd()) if named.is_relative_to(Path.cwd()) else named
 
 
 def config_dict(config: Any) -> dict[str, Any]:
@@ -175,11 +175,6 @@ def _check_shape(kind: Any, value: Any, key: str, origins: Mapping[str, _Origin]
         for f in fields(group):
             if f.default is MISSING and f.default_factory is MISSING and f.name not in value:
                 raise UserError(f"{_where(key, origins) or 'recipe'}: setting {f.name!r} is missing")
-    elif typing.get_origin(kind) is dict and is_dataclass(typing.get_args(kind)[1]):
-        if not isinstance(value, Mapping):
-            raise UserError(f"{_where(key, origins)}: is {value!r}, expected named groups of settings")
-        for name, item in value.items():
-            _check_shape(typing.get_args(kind)[1], item, f"{key}.{name}", origins)
 
 
 def _is_union(kind: Any) -> bool:
@@ -217,10 +212,6 @@ def _check_ranges(config: Any, prefix: str, origins: Mapping[str, _Origin]) -> N
         value, key = getattr(config, f.name), f"{prefix}{f.name}"
         if is_dataclass(value):
             _check_ranges(value, f"{key}.", origins)
-        elif isinstance(value, dict):
-            for name, item in value.items():
-                if is_dataclass(item):
-                    _check_ranges(item, f"{key}.{name}.", origins)
         elif "range" in f.metadata and value is not None:
             low, high = f.metadata["range"]
             for number in value if isinstance(value, list | tuple) else (value,):

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from common.errors import UserError
 from common.run.callbacks import mix_seed
 from task4_sed.classes import CLIP_SECONDS, SAMPLE_RATE
-from task4_sed.config import BLOCKS, Config
+from task4_sed.config import Config
 from task4_sed.data.labels import frames_of
 from task4_sed.data.sets import ClipSet, load_set
 
@@ -147,22 +147,19 @@ class SedData(LightningDataModule):
     def __init__(self, config: Config, seed: int) -> None:
         super().__init__()
         self.config, self.seed = config, seed
-        unknown = set(config.data.blocks) - set(BLOCKS)
-        if unknown:
-            raise UserError(f"data.blocks: unknown block {sorted(unknown)[0]!r}; known: {', '.join(BLOCKS)}")
-        blocks = {name: config.data.blocks.get(name) for name in BLOCKS}
-        self.batch = [block.batch if block else 0 for block in blocks.values()]
+        blocks = config.data.blocks.named()
+        self.batch = [block.batch for block in blocks.values()]
         if not any(self.batch):
             raise UserError("data.blocks: every block has batch 0; nothing to train on")
         self.training = [
-            [load_set(config.data, name, "train") for name in block.sets] if block and block.batch else []
+            [load_set(config.data, name, "train") for name in block.sets] if block.batch else []
             for block in blocks.values()
         ]
         self.validation = [load_set(config.data, name, "validation") for name in config.validation.sets]
         self._check_sizes()
 
     def _check_sizes(self) -> None:
-        for name, sets, size in zip(BLOCKS, self.training, self.batch, strict=True):
+        for name, sets, size in zip(self.config.data.blocks.named(), self.training, self.batch, strict=True):
             clips = sum(len(of.clips) for of in sets)
             if clips < size:
                 raise UserError(f"data.blocks.{name}: batch is {size}, but its sets have only {clips} clips")

@@ -165,7 +165,7 @@ def made_of(root: Path) -> str:
 
 
 def _check_needed(config: Config, root: Path, coverages: list[Coverage]) -> None:
-    needed = {name for block in config.data.blocks.values() if block.batch for name in block.sets}
+    needed = {name for block in config.data.blocks.named().values() if block.batch for name in block.sets}
     needed |= {*config.validation.sets, *config.test_sets, *config.postprocess.tune_on}
     for c in coverages:
         if c.layout.name in needed and not c.found:

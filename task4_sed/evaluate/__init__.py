@@ -267,7 +267,8 @@ def bootstrap_psds(
     """{metric: {"value", "low", "high"}}: values and 95 % intervals (percentiles) over clips drawn with replacement.
 
     psds1 and psds2 of the clips; with `maestro` (its scores, soft labels and durations; recordings are drawn) also
-    mpauc and rank_score = psds1 + mpauc. `csebbs` as in `evaluate`; tuning happens once, before drawing. Raises UserError.
+    mpauc and rank_score = psds1 + mpauc. `csebbs` as in `evaluate`; tuning happens once, before drawing.
+    Raises UserError.
     """
     if draws < 1:
         raise UserError(f"bootstrap: {draws} draws, expected at least 1")

@@ -237,7 +237,9 @@ def _steps(clip: np.ndarray, value: np.ndarray, tp: np.ndarray, fp: np.ndarray, 
     kept = (tp != 0) | (fp != 0)
     if ct is not None:
         kept |= (ct != 0).any(axis=1)
-    clip, value, tp, fp, ct = clip[kept], value[kept], tp[kept], fp[kept], None if ct is None else ct[kept]
+    clip, value = clip[kept], value[kept]
+    tp, fp = tp[kept].astype(np.float64), fp[kept].astype(np.float64)  # floats: weighted many times
+    ct = None if ct is None else ct[kept].astype(np.float64)
     last = np.flatnonzero(np.append(value[1:] != value[:-1], True)) if len(value) else np.zeros(0, np.int64)
     return ClassSteps(clip, tp, fp, ct, last, value[last])
 
@@ -272,11 +274,10 @@ def _single_class_curve(
     tpr = accumulated(steps.tp) / max(event_count[label], 1)
     efpr = accumulated(steps.fp) / hours
     if steps.ct is not None and len(event_hours) > 1:
-        triggers = np.zeros(len(steps.clip))
-        for other in range(len(event_hours)):
-            if other != label and event_hours[other] > 0:
-                triggers += steps.ct[:, other] / event_hours[other]
-        efpr = efpr + parameters.alpha_ct * accumulated(triggers) / (len(event_hours) - 1)
+        # A class without events has no cross triggers; its rate is 0.
+        others = np.divide(1.0, event_hours, out=np.zeros(len(event_hours)), where=event_hours > 0)
+        others[label] = 0.0
+        efpr = efpr + parameters.alpha_ct * accumulated(steps.ct @ others) / (len(event_hours) - 1)
         efpr[np.abs(efpr) < 1e-9] = 0.0  # sums of fractions that cancel out
     kept = efpr <= parameters.max_efpr
     tpr, efpr = np.append(0.0, tpr[kept]), np.append(0.0, efpr[kept])  # first: the infinite threshold

@@ -10,6 +10,7 @@ import functools
 import multiprocessing
 import os
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -135,15 +136,15 @@ def _prepare(scratch: Path, recording: Recording) -> Material:
     try:
         if not recording.path.is_file():
             raise UserError(f"{recording.path}: listed in meta.csv, not found there or below audio/")
-        signal = load(recording.path, SAMPLE_RATE)
+        waveform = load(recording.path, SAMPLE_RATE)
     finally:
         torch.set_num_threads(threads)
-    events, stretches = (tuple(active_regions(signal, SAMPLE_RATE, texture)) for texture in (False, True))
+    events, stretches = (tuple(active_regions(waveform, SAMPLE_RATE, texture)) for texture in (False, True))
     if not events:
         raise UserError(f"{recording.path}: silent from beginning to end")
     samples = scratch / f"{quote(recording.name, safe='')}.npy"
-    np.save(samples, signal)
-    return Material(recording.name, recording.category, samples, events, stretches, is_texture(signal, SAMPLE_RATE))
+    np.save(samples, waveform)
+    return Material(recording.name, recording.category, samples, events, stretches, is_texture(waveform, SAMPLE_RATE))
 
 
 def _as_category(materials: Sequence[Material]) -> list[Material]:
@@ -165,7 +166,8 @@ def _write_soundscape(
     return name, used
 
 
-def _end_with_parent() -> None:
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     # After kill -9 of the parent its workers would wait for work for ever.
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -187,8 +189,12 @@ def _mapper(workers: int) -> Iterator[Mapper]:
         yield map
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
-        yield functools.partial(pool.map, chunksize=4)
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
+        try:
+            yield functools.partial(pool.map, chunksize=4)
+        except BaseException:  # Ctrl-C included: do not wait for what nobody needs any more
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 # ---------------------------------------------------------------------------------------------------------------- face

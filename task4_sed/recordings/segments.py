@@ -11,8 +11,10 @@ Span = tuple[int, int]  # first and past-the-last sample (or frame)
 FRAME = 0.01  # seconds of one level value
 SILENCE_DB = -60.0  # below the loudest frame: digital silence and what is left of it after lossy coding
 EVENT_DB = 25.0  # an event's borders are where its level falls this far below the recording's peak ...
-EVENT_SHARE = 0.35  # ... or to this share of the way from its noise floor to the peak, where the floor is high
-TEXTURE_DB = 30.0  # the same for a recording without events that stand out of it
+EVENT_SHARE = 0.35  # ... or to this share of the way from its noise floor to the peak, where the floor is high,
+EVENT_MIN_DB = 10.0  # but at least so far: an even sound has its floor at its peak
+TEXTURE_DB = 30.0  # the same for a recording without events that stand out of it,
+TEXTURE_SECONDS = 2.0  # which lasts at least so long
 SHARP_RISE_DB = 10.0  # of 50-ms levels within 100 ms: an onset, not the swell of a wave
 MERGE_GAP = 0.25  # parts of an event: shorter pauses do not end it
 # Where half of at least TICKS parts are shorter than TICK, they are one event as long as pauses stay below TICK_GAP: a
@@ -21,14 +23,16 @@ TICKS, TICK, TICK_GAP = 4, 0.15, 1.1
 
 
 def is_texture(signal: Signal, rate: int) -> bool:
-    """Whether a recording `(samples,)` has no sharp rises of its level: rain, sea, a helicopter."""
+    """Whether a recording `(samples,)` sounds for long without sharp rises of its level: rain, sea, a helicopter."""
     power = _power(signal, rate)
     audible = _audible(power)
+    stretches = _merged(_runs(audible), MERGE_GAP / FRAME)
+    if max((last - first for first, last in stretches), default=0) < TEXTURE_SECONDS / FRAME:
+        return False
     level, apart = _smooth_db(power, 5), round(0.1 / FRAME)
     # Out of digital silence everything rises sharply: only rises between audible frames tell.
     both = audible[apart:] & audible[:-apart]
-    rises = (level[apart:] - level[:-apart])[both] >= SHARP_RISE_DB
-    return len(level) > apart and not rises.any()
+    return not np.any((level[apart:] - level[:-apart])[both] >= SHARP_RISE_DB)
 
 
 def active_regions(signal: Signal, rate: int, texture: bool) -> list[Span]:
@@ -42,7 +46,8 @@ def active_regions(signal: Signal, rate: int, texture: bool) -> list[Span]:
         return []
     level = _smooth_db(power, 3)
     peak, floor = float(level.max()), float(np.percentile(level[_audible(power)], 10))
-    threshold = peak - TEXTURE_DB if texture else max(peak - EVENT_DB, floor + EVENT_SHARE * (peak - floor))
+    over_floor = min(floor + EVENT_SHARE * (peak - floor), peak - EVENT_MIN_DB)
+    threshold = peak - TEXTURE_DB if texture else max(peak - EVENT_DB, over_floor)
     spans = _merged(_runs(level > threshold), MERGE_GAP / FRAME)
     lengths = [last - first for first, last in spans]
     if len(spans) >= TICKS and np.median(lengths) < TICK / FRAME:
