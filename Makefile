@@ -42,5 +42,5 @@ lock: $(READY) ## resolve pyproject.toml anew into requirements.txt
 	.venv/bin/uv pip compile --quiet pyproject.toml --extra dev --generate-hashes --universal --python-version 3.11 \
 	  --no-emit-index-url --upgrade --custom-compile-command "make lock" -o requirements.txt
 
-clean: ## remove runs and data sets that were made here (not .venv)
-	rm -rf runs data
+clean: ## remove all runs and the toy data sets (not .venv, not data of your own)
+	rm -rf runs data/*/toy

@@ -7,6 +7,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent
 
+# Small tensors on many threads are slow, the more so where several test processes share the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

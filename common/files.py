@@ -30,13 +30,17 @@ def write_then_rename(path: str | Path) -> Iterator[Path]:
         with open(partial, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)  # Python does not say which file did not fit on the disk
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
 
-def remove_partials(folder: Path) -> None:
-    """Remove temporary files below `folder` that belong to processes which are gone (killed)."""
-    for partial in folder.rglob(".*.partial*"):
+def remove_partials(folder: Path, recursive: bool = True) -> None:
+    """Remove temporary files in (or below) `folder` that belong to processes of this machine which were killed."""
+    for partial in list(folder.rglob(".*.partial*") if recursive else folder.glob(".*.partial*")):
         pid = partial.name.split(".partial")[0].rsplit(".", 1)[-1]
         if pid.isdigit() and not _alive(int(pid)):
             if partial.is_dir():
@@ -175,7 +179,7 @@ def read_rows(path: str | Path, columns: Sequence[str], delimiter: str | None = 
     delimiter = delimiter or ("," if path.suffix == ".csv" else "\t")
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)  # a stray quote would swallow the rest
             header = next(reader, None)
             if not header:
                 raise UserError(f"{path}: empty, expected a header line with {', '.join(columns)}")
@@ -198,6 +202,8 @@ def read_rows(path: str | Path, columns: Sequence[str], delimiter: str | None = 
             return rows
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file in UTF-8") from None
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.line_num}: {error}") from None
 
 
 def write_rows(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

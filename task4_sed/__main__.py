@@ -52,9 +52,12 @@ def train(run: Run, restart: bool = False) -> Mapping[str, Any]:
         restart: begin anew, also where the folder holds a finished run or one with other settings
     """
     from common.results import read_results
+    from common.run.training import is_first_process
     from task4_sed.train import train as fit
 
     fit(run, restart)
+    if not is_first_process():
+        return {}
     done: Mapping[str, Any] = read_results(run.folder)["train"]["values"]
     print(f"{run.folder}: trained {done['epochs']} epochs, {done['steps']} steps, {done['kwh']:.6f} kWh")
     return done

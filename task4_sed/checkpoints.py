@@ -44,13 +44,21 @@ def load_network(
     state = _state(content, which, path)
     about = content.get("sed")
     if about is not None:
-        config = ModelConfig(**{k: _tuples(v) for k, v in about["model"].items()})
+        config = _own_config(about, path)
     elif config is None:
         raise UserError(f"{path}: carries no model settings; give the recipe that it was trained with")
     classes = tuple(about["classes"]) if about else CLASSES
     network = CRNN(config)
     load_state(network, state, path)
     return Loaded(network.eval(), classes)
+
+
+def _own_config(about: Any, path: Path) -> ModelConfig:
+    """The settings that a checkpoint of this code carries."""
+    try:
+        return ModelConfig(**{key: _tuples(value) for key, value in about["model"].items()})
+    except (TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path}: made by another version of this code ({error}); train again") from None
 
 
 def _tuples(value: Any) -> Any:

@@ -3,10 +3,13 @@
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
+from common.errors import UserError, did_you_mean
 from common.run.config import in_range
 from common.run.energy import EnergyConfig
 from common.run.settings import TrainerConfig
+from task4_sed.layout import SETS
 from task4_sed.model import ModelConfig
+
 
 @dataclass
 class Block:
@@ -47,10 +50,14 @@ class DataConfig:
 
 @dataclass
 class AugmentConfig:
-    """Random changes of a training batch."""
+    """Random changes of a training batch, in this order; a probability is that of a whole batch."""
 
-    mixup_probability: float = in_range(0.5, 0, 1)  # per batch; partners come from the same block
+    frame_shift: float = in_range(0.0, 0, 1)  # circular, N(0, share of the clip's frames); DESED blocks only
+    mixup_probability: float = in_range(0.5, 0, 1)  # partners come from the same block
     mixup_beta: float = in_range(0.2, 1e-6)  # Beta(b, b) of the coefficients
+    mixstyle_probability: float = in_range(0.0, 0, 1)  # mean and deviation per band exchanged between clips
+    mixstyle_beta: float = in_range(0.3, 1e-6)
+    filter_probability: float = in_range(0.0, 0, 1)  # FilterAugment, drawn apart for student and teacher
 
 
 @dataclass
@@ -131,3 +138,13 @@ class Config:
     test_sets: list[str] = field(default_factory=lambda: ["devtest", "maestro_val"])
     submission_set: str | None = "eval24"  # null: nothing to submit
     submission: SubmissionConfig | None = None
+
+    def __post_init__(self) -> None:
+        """Raise UserError (`key: what is wrong`) for data sets that do not exist."""
+        named = {f"data.blocks.{name}.sets": block.sets for name, block in self.data.blocks.named().items()}
+        named |= {"validation.sets": self.validation.sets, "postprocess.tune_on": self.postprocess.tune_on}
+        named |= {"test_sets": self.test_sets, "submission_set": [self.submission_set] if self.submission_set else []}
+        for key, names in named.items():
+            for name in names:
+                if name not in SETS:
+                    raise UserError(f"{key}: unknown data set {name!r}{did_you_mean(name, SETS)}")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import UserError
-from common.files import write_json, write_rows, write_text
+from common.files import remove_partials, write_json, write_rows, write_text
 from common.progress import progress
 from task4_sed.annotations import Event
 from task4_sed.classes import FRAME_SECONDS, SAMPLE_RATE
@@ -31,6 +31,7 @@ def detect(
     if not 0 <= threshold <= 1:
         raise UserError(f"--threshold is {threshold:g}, expected 0 to 1")
     named = list(audio_files(files))
+    remove_partials(out, recursive=False)
     found: dict[str, Any] = {}
     clips: dict[str, ClipScores] = {}
     with progress("detect", len(named), "files") as advance:
@@ -40,9 +41,7 @@ def detect(
             scores = from_logits(["clip"], logits[None], predictor.classes, FRAME_SECONDS, durations=[seconds])
             events = events_of(scores, parameters, threshold)
             write_events(out / name, events, path, seconds)
-            write_scores_folder(
-                out / f"{name}.scores", ScoreSet(scores.classes, {Path(name).name: scores.clips["clip"]})
-            )
+            clips[name] = scores.clips["clip"]
             if plots:
                 draw(predictor, out / f"{name}.png", waveform, scores, events, threshold, title=path.name)
             found[name] = listed(events)

@@ -25,6 +25,7 @@ class ModelConfig:
     """The defaults are the organisers' baseline on 128 mel bands and embeddings of 768 dimensions."""
 
     num_mels: int = 128
+    fft: int = 2048  # samples of the front end's window and FFT
     channels: tuple[int, ...] = (16, 32, 64, 128, 128, 128, 128)
     pooling: tuple[tuple[int, int], ...] = ((2, 2), (2, 2), (1, 2), (1, 2), (1, 2), (1, 2), (1, 2))  # (time, frequency)
     activation: Literal["glu", "cg"] = "glu"

@@ -14,6 +14,7 @@ from task4_sed.checkpoints import Loaded
 from task4_sed.classes import FRAME_SECONDS, FRAMES_PER_CLIP, SAMPLE_RATE
 from task4_sed.config import Config
 from task4_sed.data.batches import CLIP_SAMPLES, sequential_loader
+from task4_sed.data.labels import frames_of
 from task4_sed.data.sets import classes_of, load_set, root_of
 from task4_sed.layout import SETS, Part
 from task4_sed.scores import write_logits
@@ -40,8 +41,11 @@ class Predictor:
         return self.network(self.front_end(waveform.to(self.device))).logits.transpose(1, 2)
 
     def recording(self, waveform: np.ndarray) -> np.ndarray:
-        """Logits (frames, classes) of a waveform (samples,) at 16 kHz of any length; the mean where windows overlap."""
-        total = max(1, -(-len(waveform) // FRAME_SAMPLES))
+        """Logits (frames, classes) of a waveform (samples,) at 16 kHz of any length; the mean where windows overlap.
+
+        As many frames as the network has for that length (at least one): a clip of 10 s is a single window.
+        """
+        total = max(1, frames_of(len(waveform)))
         starts = range(0, max(total - FRAMES_PER_CLIP, 0) + WINDOW_HOP_FRAMES, WINDOW_HOP_FRAMES)
         frames = starts[-1] + FRAMES_PER_CLIP
         padded = np.zeros(starts[-1] * FRAME_SAMPLES + CLIP_SAMPLES, np.float32)

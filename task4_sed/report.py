@@ -10,6 +10,8 @@ import numpy as np
 from common.errors import UserError
 from common.files import existing_file
 from common.results import (
+    TOY,
+    Caveat,
     MetricColumn,
     OwnValue,
     compare,
@@ -32,11 +34,17 @@ from task4_sed.postprocess import CsebbsParameters, grid, tune_csebbs, write_par
 from task4_sed.scores import ScoreSet, clip_name, from_logits, read_logits
 from task4_sed.validation import scored_classes
 
-NOT_COMPARABLE = {"toy": "toy data, not comparable", "recordings": "own data set, not comparable", "official": ""}
+CAVEATS = {"toy": TOY, "recordings": Caveat("own data", "own data set, not comparable"), "official": None}
 FLOORS = {"untrained": "untrained network", "constant": "constant prior"}
 CSEBBS_FILE = "csebbs.tsv"
 SHOWN = ("psds1", "psds2", "intersection_f1_th0.5_dtc0.5_gtc0.5", "collar_f1_th0.5_200ms_20pct", "segment_f1_th0.5_1s")
 DRAWS = 200
+
+
+def caveat_of(data: str) -> str | None:
+    """What tables and plots must say of results on toy data or an own data set."""
+    caveat = CAVEATS[data]
+    return caveat.text if caveat else None
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,7 @@ def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
         boxed = bootstrap_psds(*strong.files(), draws=DRAWS, csebbs=csebbs, allow_missing=True)
         results["intervals"]["psds1_csebbs"] = boxed["psds1"]
     record(run.folder, "test", results)
-    print_table(*_table(run, results), note=NOT_COMPARABLE[results["data"]] or None)
+    print_table(*_table(run, results), note=caveat_of(results["data"]))
     if plots:
         from task4_sed.report_plots import draw_run
 
@@ -172,6 +180,8 @@ def _cell(value: float | None, interval: Mapping[str, float] | None) -> str:
 
 def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
     """Own results, mean and spread over the runs, beside the published ones; table, csv, markdown and plot."""
+    for run in runs:
+        existing_file(run.folder / "results.json", "results (`train` makes them)")
     results = [read_results(run.folder) for run in runs]
     for run, of in zip(runs, results, strict=True):
         if "test" not in of:
@@ -185,7 +195,7 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
         {system: values},
         read_baselines(Path(__file__).parent / "baselines.csv") if data != "recordings" else [],
         [column for column in COLUMNS if column.key in values or data != "recordings"],
-        toy=data == "toy",
+        caveat=CAVEATS[data],
         reference=BASELINE if data != "recordings" else None,
         title="Task 4 of DCASE 2024",
     )

@@ -33,9 +33,9 @@ def draw_run(
     results: Mapping[str, Any],
 ) -> None:
     """Draw everything into <run>/plots."""
-    from task4_sed.report import NOT_COMPARABLE
+    from task4_sed.report import caveat_of
 
-    plots, note = run.folder / "plots", NOT_COMPARABLE[results["data"]] or None
+    plots, note = run.folder / "plots", caveat_of(results["data"])
     if (run.folder / "metrics.csv").is_file():
         curves = read_metrics(run.folder / "metrics.csv")
         monitor = "val/objective" if "val/objective" in curves else None

@@ -242,7 +242,7 @@ def write_scores_folder(folder: str | Path, scores: ScoreSet) -> None:
             text = header + "".join([line % tuple(row) for row in table.tolist()])
             (partial / f"{name}.tsv").write_text(text, encoding="utf-8")
         if folder.exists():
-            replaced = partial.with_suffix(".replaced")
+            replaced = partial.with_name(f"{partial.name}.replaced")
             os.rename(folder, replaced)
             os.rename(partial, folder)
             shutil.rmtree(replaced)

@@ -37,6 +37,19 @@ from task4_sed.submission import validate as find_violations
 
 RUNS_OF_A_SUBMISSION = 3
 
+# Metrics per class that fit on a screen.
+CLASS_COLUMNS = {
+    "psds1_single_class": "PSDS1",
+    "psds2_single_class": "PSDS2",
+    "intersection_f1_th0.5_dtc0.5_gtc0.5": "inters. F1",
+    "collar_f1_th0.5_200ms_20pct": "collar F1",
+    "segment_f1_th0.5_1s": "segment F1",
+    "segment_pauroc_1s_maxfpr0.1_step": "segment pAUC",
+    "intersection_f1_dtc0.5_gtc0.5_psds_eval": "inters. F1",
+    "collar_f1_sed_eval_200ms_20pct": "collar F1",
+    "segment_f1_sed_eval_1s": "segment F1",
+}
+
 
 def checkpoint_of(run: Run, checkpoint: Path | None) -> tuple[Path, str | None]:
     """The given checkpoint, or the run's best one with the SHA-256 that training recorded."""
@@ -130,10 +143,10 @@ def show_metrics(result: Mapping[str, Any]) -> None:
         if isinstance(value, int | float | str) or value is None
     ]
     print_table("overall", ["metric", "value"], overall)
-    per_class = result["classes"]
-    labels = sorted({label for values in per_class.values() for label in values})
-    rows = [[label, *(_number(values.get(label)) for values in per_class.values())] for label in labels]
-    print_table("per class", ["class", *per_class], rows)
+    shown = {title: result["classes"][name] for name, title in CLASS_COLUMNS.items() if name in result["classes"]}
+    labels = sorted({label for values in shown.values() for label in values})
+    rows = [[label, *(_number(values.get(label)) for values in shown.values())] for label in labels]
+    print_table("per class", ["class", *shown], rows, note="more of them in the JSON (--json)")
     for note in result["notes"]:
         print(f"note: {note}")
 
@@ -171,7 +184,9 @@ def submission_scores(run: Run) -> RunScores:
     scores = stored_scores(run.folder / "scores" / f"{run.config.submission_set}.h5")
     tuned = run.folder / CSEBBS_FILE
     setting = run.config.postprocess.csebbs
-    parameters = parse_csebbs(str(existing_file(tuned, "tuned cSEBBs")) if setting.startswith("tune") else setting)
+    parameters = parse_csebbs(
+        str(existing_file(tuned, "tuned cSEBBs (`evaluate` makes them)")) if setting.startswith("tune") else setting
+    )
     boxed = DESED_CLASSES if scores.classes == CLASSES else scores.classes
     return RunScores(combine_with_second_means(csebbs(scores, parameters, boxed), scores), scores)
 

@@ -10,7 +10,21 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from common.augment import Mix, coin, draw_beta, fold, mixup, mixup_soft_labels
+from common.augment import (
+    Mix,
+    coin,
+    draw_beta,
+    draw_filter_augment,
+    draw_frame_shift,
+    draw_mix,
+    filter_augment,
+    fold,
+    freq_mixstyle,
+    mixup,
+    mixup_soft_labels,
+    roll,
+    scaled_shift,
+)
 from common.frontends import SETTINGS, LogMel
 from common.schedules import ramp_hold_quarter_cosine
 from task4_sed.config import Config
@@ -21,8 +35,9 @@ from task4_sed.validation import Validator, objective
 
 
 def front_end(config: ModelConfig) -> LogMel:
-    """The log-mel of the CNN branch, with the recipe's number of bands."""
-    return LogMel(replace(SETTINGS["task4_crnn"], num_mels=config.num_mels))
+    """The log-mel of the CNN branch, with the recipe's window and number of bands."""
+    setting = replace(SETTINGS["task4_crnn"], num_mels=config.num_mels, window=config.fft, fft=config.fft)
+    return LogMel(setting)
 
 
 class SedSystem(LightningModule):
@@ -47,15 +62,11 @@ class SedSystem(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch."""
-        weak = weak_from_strong(batch.targets)
-        mel, strong = self.front_end.mel(batch.waveform), batch.targets
-        if coin(self.config.augment.mixup_probability):
-            mix = self._draw_mix(mel.device)
-            mel, strong, weak = mixup(mel, mix), mixup_soft_labels(strong, mix), mixup_soft_labels(weak, mix)
-        features = self.front_end.compress(mel)
-        student = self.student(features, class_mask=batch.valid)
+        mel, strong, weak = self._augmented(self.front_end.mel(batch.waveform), batch.targets)
+        student_mel, teacher_mel = self._filtered(mel)
+        student = self.student(self.front_end.compress(student_mel), class_mask=batch.valid)
         with torch.no_grad():  # the teacher stays in training mode: own batch statistics, own dropout
-            teacher = self.teacher(features, class_mask=batch.valid)
+            teacher = self.teacher(self.front_end.compress(teacher_mel), class_mask=batch.valid)
         ramp = int(self.config.loss.consistency_ramp_epochs * self.steps_per_epoch)
         loss, terms = baseline_loss(
             student,
@@ -67,8 +78,32 @@ class SedSystem(LightningModule):
             ssl_weight=self.config.loss.consistency_weight,
         )
         named = {f"train/{name}": value for name, value in terms.items()}
-        self.log_dict({"train/loss": loss.detach(), **named}, on_step=False, on_epoch=True, batch_size=self.blocks.size)
+        logged = {"train/loss": loss.detach(), **named}
+        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=self.blocks.size, sync_dist=True)
         return loss
+
+    def _augmented(self, mel: Tensor, strong: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Linear mel (batch, mel, frames), strong and weak targets after shift, mixup and MixStyle."""
+        config = self.config.augment
+        if config.frame_shift:
+            shift = draw_frame_shift(len(mel), mel.shape[-1], config.frame_shift, mel.device)
+            shift[: self.blocks.maestro] = 0
+            mel, strong = roll(mel, shift), roll(strong, scaled_shift(shift, mel.shape[-1] // strong.shape[-1]))
+        weak = weak_from_strong(strong)
+        if coin(config.mixup_probability):
+            mix = self._draw_mix(mel.device)
+            mel, strong, weak = mixup(mel, mix), mixup_soft_labels(strong, mix), mixup_soft_labels(weak, mix)
+        if coin(config.mixstyle_probability):
+            style = draw_mix(self.blocks.groups, config.mixstyle_beta, mel.device)
+            mel = freq_mixstyle(mel[:, None], style, per_channel=True)[:, 0].clamp(min=0)
+        return mel, strong, weak
+
+    def _filtered(self, mel: Tensor) -> tuple[Tensor, Tensor]:
+        """The student's and the teacher's input, each through its own random filter."""
+        if not coin(self.config.augment.filter_probability):
+            return mel, mel
+        first, second = (draw_filter_augment(len(mel), mel.shape[1], mel.device) for _ in range(2))
+        return filter_augment(mel, first), filter_augment(mel, second)
 
     def _draw_mix(self, device: torch.device) -> Mix:
         """Partners within MAESTRO, within the strong blocks and within Weak, one coefficient for each of them.
@@ -100,11 +135,16 @@ class SedSystem(LightningModule):
         """Move the teacher after every optimiser step."""
         if self.global_step != self.updates:
             self.updates = self.global_step
-            decay = min(1 - 1 / self.global_step, self.config.loss.teacher_decay)
-            move_average(self.teacher, self.student, decay)
+            self.follow(min(1 - 1 / self.global_step, self.config.loss.teacher_decay))
+
+    def follow(self, decay: float) -> None:
+        """Move the teacher's parameters towards the student's; its batch statistics stay its own."""
+        move_average(self.teacher, self.student, decay)
 
     def configure_optimizers(self) -> Any:
         """Adam with the baseline's schedule, per step."""
+        if self._trainer is not None:  # several processes share the clips of an epoch: fewer steps
+            self.steps_per_epoch = int(self.trainer.estimated_stepping_batches) // self.config.trainer.max_epochs
         config, steps = self.config.optimizer, self.steps_per_epoch
         optimizer = torch.optim.Adam(self.student.parameters(), lr=config.lr)
         total = steps * self.config.trainer.max_epochs
@@ -144,7 +184,7 @@ def move_average(average: nn.Module, network: nn.Module, decay: float) -> None:
 
 
 def gather_in_order(parts: Sequence[tuple[Tensor, Tensor, Tensor]], world_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Strong and weak probabilities of all clips of a set, sorted by clip, from all processes."""
+    """Strong and weak probabilities of all clips of a set, sorted by clip, each once, from all processes."""
     arrays = [
         (clip.cpu().numpy(), strong.float().cpu().numpy(), weak.float().cpu().numpy()) for clip, strong, weak in parts
     ]
@@ -152,5 +192,5 @@ def gather_in_order(parts: Sequence[tuple[Tensor, Tensor, Tensor]], world_size: 
         shared: list[Any] = [None] * world_size
         torch.distributed.all_gather_object(shared, arrays)
         arrays = [part for of_rank in shared for part in of_rank]
-    order = np.argsort(np.concatenate([clip for clip, _, _ in arrays]))
+    _, order = np.unique(np.concatenate([clip for clip, _, _ in arrays]), return_index=True)
     return np.concatenate([s for _, s, _ in arrays])[order], np.concatenate([w for _, _, w in arrays])[order]

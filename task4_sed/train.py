@@ -1,13 +1,12 @@
 """A recipe's data, network and validation, put together for the Trainer."""
 
+import math
 from dataclasses import replace
 
 import torch
 
-from common.files import sha256
-from common.results import record
 from common.run import Run
-from common.run.training import BEST, finished, fit
+from common.run.training import finished, fit
 from task4_sed.config import Config
 from task4_sed.data.batches import SedData
 from task4_sed.data.prepare import made_of
@@ -22,8 +21,8 @@ def build(config: Config, seed: int) -> tuple[SedSystem, SedData]:
     config = replace(config, model=replace(config.model, num_classes=len(classes)))
     data = SedData(config, seed)
     torch.manual_seed(seed)
-    steps = len(data.train_dataloader()) // config.trainer.accumulate_grad_batches
-    system = SedSystem(config, classes, max(steps, 1), validators(data.validation, config.validation, classes))
+    steps = math.ceil(len(data.train_dataloader()) / config.trainer.accumulate_grad_batches)
+    system = SedSystem(config, classes, steps, validators(data.validation, config.validation, classes))
     return system, data
 
 
@@ -44,5 +43,3 @@ def train(run: Run, restart: bool = False) -> None:
         restart=restart,
         notes={"data": made_of(root_of(run.config.data)), "classes": list(system.classes)},
     )
-    if system.trainer.is_global_zero:
-        record(run.folder, "checkpoint", {"file": BEST, "sha256": sha256(run.folder / BEST)})

@@ -5,6 +5,7 @@ import hashlib
 import multiprocessing
 import os
 import re
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -197,6 +198,7 @@ def _make(job: _Job) -> None:
 
 def _start_worker() -> None:
     """One thread per worker; and a worker whose parent was killed must not wait for work for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     os.environ["OMP_NUM_THREADS"] = "1"
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)

@@ -120,8 +120,10 @@ def write_wav(path: str | Path, waveform: npt.ArrayLike, sample_rate: int) -> No
         raise ValueError(f"waveform has shape {samples.shape}, expected (samples,)")
     if not np.isfinite(samples).all():
         raise ValueError(f"{path}: the waveform has samples that are not finite")
+    encoded = io.BytesIO()  # libsndfile does not say why it could not write to a disk
+    soundfile.write(encoded, to_pcm16(samples), sample_rate, format="WAV", subtype="PCM_16")
     with write_then_rename(path) as partial:
-        soundfile.write(partial, to_pcm16(samples), sample_rate, format="WAV", subtype="PCM_16")
+        partial.write_bytes(encoded.getbuffer())
 
 
 def to_pcm16(waveform: npt.NDArray[Any]) -> npt.NDArray[np.int16]:

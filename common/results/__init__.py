@@ -1,8 +1,9 @@
 """Results of a run on disk, intervals, tables, and own results beside published ones. No torch in here."""
 
 from common.results.comparison import (
-    TOY_NOTE,
+    TOY,
     Baseline,
+    Caveat,
     Comparison,
     Difference,
     MetricColumn,
@@ -16,8 +17,9 @@ from common.results.store import read_results, record
 from common.results.tables import format_value, print_table, write_table
 
 __all__ = [
-    "TOY_NOTE",
+    "TOY",
     "Baseline",
+    "Caveat",
     "Comparison",
     "Difference",
     "MeanSpread",

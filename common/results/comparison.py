@@ -4,14 +4,23 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, NamedTuple
 
 from common.errors import UserError, did_you_mean
 from common.files import read_rows, write_rows
 from common.results.tables import format_value, print_table, write_table
 
-TOY_NOTE = "toy data, not comparable"
 NORMAL_95 = 1.959964  # a spread becomes a 95 % interval of +- this many standard deviations
+
+
+class Caveat(NamedTuple):
+    """Why own figures must not be compared: `mark` stands beside every number, `text` in title and note."""
+
+    mark: str
+    text: str
+
+
+TOY = Caveat("toy", "toy data, not comparable")
 
 
 @dataclass(frozen=True)
@@ -102,7 +111,7 @@ class Comparison:
     columns: tuple[MetricColumn, ...]
     rows: tuple[ComparisonRow, ...]
     reference: str | None
-    toy: bool
+    caveat: Caveat | None
     note: str = field(default="")
 
     def print(self, file: IO[str] | None = None) -> None:
@@ -126,7 +135,7 @@ class Comparison:
             [row.kind == "own" for row in self.rows],
             {column.title: [_bar(row.cells.get(column.key)) for row in self.rows] for column in self.columns},
             title=self.title,
-            note=TOY_NOTE if self.toy else None,
+            note=self.caveat.text if self.caveat else None,
         )
         plots.save(figure, paths[2])
         return paths
@@ -138,7 +147,7 @@ class Comparison:
             header.append(f"difference to{line_break}{self.reference}")
         table = []
         for row in self.rows:
-            mark = f"{line_break}({TOY_NOTE})" if self.toy and row.kind == "own" else ""
+            mark = f" ({self.caveat.mark})" if self.caveat and row.kind == "own" else ""
             texts = [_text(row.cells.get(column.key), column.decimals) for column in self.columns]
             if self.reference is not None:
                 of = row.cells[main.key].difference if main.key in row.cells else None
@@ -153,12 +162,12 @@ class Comparison:
         for row in self.rows:
             for column in self.columns:
                 cell = row.cells.get(column.key, Cell())
-                own_toy = TOY_NOTE if self.toy and row.kind == "own" else ""
+                caveat = self.caveat.text if self.caveat and row.kind == "own" else ""
                 d = cell.difference or Difference(math.nan, None, None)
                 figures = [cell.value, cell.low, cell.high, cell.spread, cell.runs]
                 differences = [None if math.isnan(d.value) else d.value, d.low, d.high]
                 lead = [row.rank, row.system, row.kind, column.set, column.metric]
-                lines.append([*lead, *figures, *differences, cell.source, own_toy])
+                lines.append([*lead, *figures, *differences, cell.source, caveat])
         return lines
 
 
@@ -196,7 +205,7 @@ def compare(
     own: Mapping[str, Mapping[str, OwnValue]],
     baselines: Sequence[Baseline],
     metrics: Sequence[MetricColumn],
-    toy: bool,
+    caveat: Caveat | None = None,
     reference: str | None = None,
     title: str = "Own results beside published ones",
 ) -> Comparison:
@@ -205,7 +214,7 @@ def compare(
     `own` is {system: {"<set>/<metric>": value}}. A published system has a row where it has an entry, also an empty
     one, in a column. `reference` names the system, published or own, to which differences are given; their 95 %
     interval combines both systems' uncertainty as if they were independent (`difference`).
-    `toy`: the own figures come from generated data, and everything says so.
+    `caveat` (e.g. TOY): why the own figures must not be compared with the published ones; everything says so.
     Raises UserError for an own figure that has no column, a name that is both own and published, an unknown reference.
     """
     if not metrics:
@@ -232,9 +241,9 @@ def compare(
             if system != reference
         } | {reference: against}
     rows = [ComparisonRow(system, "own" if system in ours else "published", of) for system, of in cells.items()]
-    title = f"{title} ({TOY_NOTE})" if toy else title
+    title = f"{title} ({caveat.text})" if caveat else title
     return Comparison(
-        title, tuple(metrics), _ranked(rows, metrics[0]), reference, toy, _note(metrics[0].title, reference, toy)
+        title, tuple(metrics), _ranked(rows, metrics[0]), reference, caveat, _note(metrics[0].title, reference, caveat)
     )
 
 
@@ -289,14 +298,14 @@ def _ranked(rows: Sequence[ComparisonRow], main: MetricColumn) -> tuple[Comparis
     return tuple(sorted(ranked, key=lambda row: (loss(row), row.system)))
 
 
-def _note(main: str, reference: str | None, toy: bool) -> str:
+def _note(main: str, reference: str | None, caveat: Caveat | None) -> str:
     parts = ["[ ]: 95 % interval; ±: standard deviation over runs; n/a: not available."]
     if reference is not None:
         parts.append(
             f"Differences ({main}) take the systems as independent; a figure without uncertainty counts as exact."
         )
-    if toy:
-        parts.append(f"Own figures: {TOY_NOTE}.")
+    if caveat:
+        parts.append(f"Own figures: {caveat.text}.")
     return " ".join(parts)
 
 

@@ -3,14 +3,17 @@
 import contextlib
 import csv
 import io
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from common import progress
+from common.errors import UserError
 from common.files import write_text, write_then_rename
 
 
@@ -29,9 +32,49 @@ class AtomicCheckpoints(TorchCheckpointIO):
     """Checkpoints appear whole or not at all, also when the process is killed while it writes."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write to a temporary file in the same folder, then rename."""
-        with write_then_rename(Path(path)) as partial:
-            torch.save(checkpoint, partial)
+        """Write to a temporary file in the same folder, then rename. Raises UserError when the disk is full."""
+        try:
+            with write_then_rename(Path(path)) as partial, _Output(partial) as file:
+                try:
+                    torch.save(checkpoint, file)
+                except RuntimeError:  # torch does not say why it could not write
+                    raise file.failure or RuntimeError(f"{path}: torch could not write it") from None
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            raise UserError(f"{path}: {reason}; train goes on from the last whole checkpoint") from None
+
+
+class _Output(io.BufferedWriter):
+    """A file that remembers why it could not be written."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path, "wb"))
+        self.failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.failure = error
+            raise
+
+
+class Checkpoint(ModelCheckpoint):
+    """Lightning's ModelCheckpoint, but it knows what was best also after its folder was moved or copied.
+
+    Lightning forgets that when the path has changed, and the next epoch would replace best.ckpt, however bad it is.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the state of a checkpoint, with its files in the folder where they are now."""
+        state = dict(state_dict)
+        for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            state[key] = self._here(state[key])
+        state["best_k_models"] = {self._here(path): score for path, score in state["best_k_models"].items()}
+        super().load_state_dict({**state, "dirpath": self.dirpath})
+
+    def _here(self, path: str) -> str:
+        return str(Path(str(self.dirpath)) / Path(path).name) if path else path
 
 
 class SeedEveryStep(Callback):

@@ -101,13 +101,17 @@ def _read_recipe(path: Path, recipes: Path, seen: tuple[Path, ...]) -> tuple[dic
         raise UserError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', None) or error})") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}:1: expected a mapping of settings")
-    origins = {key: _Origin(f"{path}:{line}: {key}") for key, line in _lines(node, "")}
+    origins: dict[str, _Origin] = {}
+    for key, at in _lines(node, ""):
+        if key in origins:  # YAML would silently take the last one
+            raise UserError(f"{path}:{at}: {key}: is there twice")
+        origins[key] = _Origin(f"{path}:{at}: {key}")
     parent = values.pop("extends", None)
     if parent is None:
         return values, origins
     if not isinstance(parent, str):
         raise UserError(f"{origins['extends'].text}: expected the name of a recipe")
-    base = path.parent / parent if Path(parent).suffix in (".yaml", ".yml") else find_recipe(recipes, parent)
+    base = find_recipe(recipes, str(path.parent / parent) if Path(parent).suffix in (".yaml", ".yml") else parent)
     inherited, older = _read_recipe(base, recipes, (*seen, path.resolve()))
     return _merge(inherited, values), {**older, **origins}
 
@@ -137,7 +141,9 @@ def _apply_override(values: dict[str, Any], origins: dict[str, _Origin], overrid
     target = values
     *parents, last = key.split(".")
     for parent in parents:
-        target = target.setdefault(parent, {})
+        if target.get(parent) is None:
+            target[parent] = {}
+        target = target[parent]
         if not isinstance(target, dict):
             raise UserError(f"{override}: {parent} is not a group of settings")
     target[last] = value
@@ -161,6 +167,9 @@ def _check_shape(kind: Any, value: Any, key: str, origins: Mapping[str, _Origin]
         if kind is not types.NoneType and types.NoneType not in (typing.get_args(kind) or ()):
             raise UserError(f"{_where(key, origins)}: is empty, expected {_name(kind)}")
         return
+    if typing.get_origin(kind) is list and isinstance(value, list):
+        for item in value:
+            _check_shape(typing.get_args(kind)[0], item, key, origins)
     group = next((o for o in options if is_dataclass(o)), None)
     if group is not None:
         if not isinstance(value, Mapping):
@@ -192,6 +201,9 @@ def _instantiate(kind: type[C], values: dict[str, Any], origins: Mapping[str, _O
     parser.add_argument("--config", type=kind)
     try:
         config: C = parser.instantiate_classes(parser.parse_object({"config": values})).config
+    except UserError as error:  # of a config's own checks: `key: what is wrong`
+        key, _, wrong = str(error).partition(": ")
+        raise UserError(f"{_where(key, origins)}: {wrong}") from None
     except Exception as error:
         raise UserError(_type_error(str(error), origins)) from None
     return config
@@ -200,11 +212,14 @@ def _instantiate(kind: type[C], values: dict[str, Any], origins: Mapping[str, _O
 def _type_error(message: str, origins: Mapping[str, _Origin]) -> str:
     keys = [key for key in re.findall(r'key "([\w.]+)"', message) if key != "config"]
     key = ".".join(keys).removeprefix("config.")
-    got = re.search(r"Expected a (.+?)\. Got value: (.*)", message)
+    one = r"Expected a (?P<kind>.+?)\. Got value: (?P<value>.*)"
+    several = r"Union subtypes\s+Subtypes: \[(?P<kind>.+?)\]\s+Errors:[\s\S]*Given value: (?P<value>.*)"
+    got = re.search(one, message) or re.search(several, message)
     if not key or not got:
         return " ".join(message.split())
-    expected = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", got.group(1)).replace("typing.", "")
-    return f"{_where(key, origins)}: is {got.group(2)!r}, expected {expected}"
+    expected = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", got["kind"]).replace("typing.", "")
+    expected = expected.replace(", NoneType", " or null")
+    return f"{_where(key, origins)}: is {got['value']!r}, expected {expected}"
 
 
 def _check_ranges(config: Any, prefix: str, origins: Mapping[str, _Origin]) -> None:

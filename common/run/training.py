@@ -8,21 +8,24 @@ checkpoint, and gives the same numbers again for the same seed, however often it
 import logging
 import time
 import warnings
+import zipfile
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
 import torch
 from filelock import FileLock, Timeout
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from common import results
 from common.errors import UserError
-from common.files import read_json, remove_partials, write_text
-from common.run.callbacks import AtomicCheckpoints, History, Progress, SeedEveryStep
+from common.files import read_json, remove_partials, sha256, write_text
+from common.run.callbacks import AtomicCheckpoints, Checkpoint, History, Progress, SeedEveryStep
 from common.run.config import config_dict, differences, dump
 from common.run.energy import EnergyConfig, measure
 from common.run.settings import TrainerConfig
@@ -36,6 +39,11 @@ class Networks(Protocol):
 
     def networks(self) -> list[torch.nn.Module]:
         """The networks that torch.compile may compile in place."""
+
+
+def is_first_process() -> bool:
+    """Whether this is the one of several training processes that writes the files of the run."""
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
 @contextmanager
@@ -54,9 +62,7 @@ def claim(run: Run, restart: bool = False) -> None:
     config = {**config_dict(run.config), "seed": run.seed}
     written = run.folder / CONFIG
     if written.is_file() and not restart:
-        import yaml
-
-        changed = differences(yaml.safe_load(written.read_text(encoding="utf-8")), config)
+        changed = differences(_read_config(written), config)
         if changed:
             more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
             raise UserError(
@@ -71,6 +77,19 @@ def claim(run: Run, restart: bool = False) -> None:
         for name in ("results.json", "metrics.csv"):
             (run.folder / name).unlink(missing_ok=True)
     write_text(written, f"# {run.task.name}, recipe {run.recipe}, training {run.number}\n" + dump(config))
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """The config that a run wrote. Raises UserError where it is damaged."""
+    import yaml
+
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        config = None
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: not valid YAML, damaged; --restart replaces the run in this folder")
+    return config
 
 
 def finished(run: Run) -> bool:
@@ -93,20 +112,28 @@ def fit(
     """Train `system` until its last epoch, from where an interrupted training of the same run stopped.
 
     The best checkpoint by `monitor` (a logged metric) and the last one stand in checkpoints/, metrics.csv has a row
-    an epoch, results.json a section "train". `batch_size` is the number of clips of a step, for the rate shown.
+    an epoch, results.json the sections "checkpoint" (the best one and its SHA-256) and "train". `batch_size` is the
+    number of clips of a step, for the rate shown.
     """
     config: TrainerConfig = run.config.trainer
-    with locked(run.folder):
-        remove_partials(run.folder)
-        claim(run, restart)
-        if finished(run):
+    energy: EnergyConfig = run.config.energy
+    first = is_first_process()
+    with locked(run.folder) if first else nullcontext():
+        if first:
+            remove_partials(run.folder)
+            claim(run, restart)
+        else:
+            energy = replace(energy, enabled=False)  # the first process measures the whole machine
+        if finished(run) and not (restart and not first):  # the others may see what the first one is about to remove
             return
-        _quiet()
-        with measure(run.folder, "training", run.config.energy) as meter:
+        quiet()
+        with measure(run.folder, "training", energy) as meter:
             history, seconds = _train(run, system, data, config, monitor, mode, batch_size, meter)
         if system.trainer.interrupted:
             raise KeyboardInterrupt
         if system.trainer.is_global_zero:
+            # "train" is what `finished` looks for: it comes last.
+            results.record(run.folder, "checkpoint", {"file": BEST, "sha256": sha256(run.folder / BEST)})
             results.record(
                 run.folder,
                 "train",
@@ -120,7 +147,7 @@ def fit(
                     "best": _best(history, monitor, mode),
                     "seconds_of_last_session": round(seconds, 2),
                     "kwh": meter.kwh,
-                    "energy_measured": cast(EnergyConfig, run.config.energy).enabled,
+                    "energy_measured": energy.enabled,
                     **(notes or {}),
                 },
             )
@@ -142,6 +169,8 @@ def _train(
             network.compile()
     trainer = build_trainer(run, config, [history, Progress(batch_size, monitor)], monitor, mode)
     last = run.folder / LAST
+    if last.is_file() and not zipfile.is_zipfile(last):
+        raise UserError(f"{last}: not a readable checkpoint, cannot go on from it; --restart trains anew")
     start = time.monotonic()
     try:
         trainer.fit(system, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
@@ -158,8 +187,8 @@ def build_trainer(
     common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "auto_insert_metric_name": False}
     # "last" is written after "best": what a killed training resumes from has seen the best of its epochs.
     checkpoints = [
-        ModelCheckpoint(filename="best", monitor=monitor, mode=mode, save_top_k=1, **common),
-        ModelCheckpoint(filename="last", every_n_epochs=1, save_on_train_epoch_end=True, save_top_k=1, **common),
+        Checkpoint(filename="best", monitor=monitor, mode=mode, save_top_k=1, **common),
+        Checkpoint(filename="last", every_n_epochs=1, save_on_train_epoch_end=True, save_top_k=1, **common),
     ]
     averaging: list[Callback] = []
     if config.weight_average:
@@ -207,7 +236,7 @@ def _best(history: list[dict[str, float]], monitor: str, mode: Literal["max", "m
     return (max if mode == "max" else min)(scored, key=lambda row: row[monitor])
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Lightning's remarks are for its developers; progress and errors are shown by us."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)

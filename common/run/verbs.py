@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError, did_you_mean
+from common.files import remove_partials
 from common.run.config import OVERRIDE, find_recipe, load_config
 
 Verb = Callable[..., Mapping[str, Any] | None]
@@ -82,7 +83,7 @@ def main(task: Task, arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk, a missing permission: the machine's state, not a bug
         if error.errno is None:
             raise
-        return _fail(f"{error.filename or 'file system'}: {error.strerror}")
+        return _fail(f"{error.filename or 'file system'}: {os.strerror(error.errno)}")
 
 
 def _fail(message: str) -> int:
@@ -100,7 +101,7 @@ def _dispatch(task: Task, arguments: list[str]) -> int:
         raise UserError(f"unknown verb {name!r}{did_you_mean(name, verbs)}")
     verb = verbs[name]
     parser = _parser(task, name, verb)
-    parsed, extra = parser.parse_known_args(rest)
+    parsed, extra = parser.parse_known_args(_join_runs(rest))
     values = vars(parsed)
     as_json, loose = values.pop("json"), [*(values.pop("loose", None) or []), *extra]
     unknown = [word for word in loose if word.startswith("-") and word != "-"]
@@ -111,6 +112,7 @@ def _dispatch(task: Task, arguments: list[str]) -> int:
     result = _call(task, verb, values, keywords, loose)
     if as_json:
         print(json.dumps(result or {}, default=str))
+    sys.stdout.flush()  # a reader that has gone away (`| head`) shows here, not while Python ends
     return 0
 
 
@@ -131,6 +133,9 @@ def _call(
     if not takes_run:
         return verb(**keywords)
     runs = [open_run(task, values["recipe"], overrides, number, values["run_dir"]) for number in values["runs"]]
+    remove_partials(runs[0].folder.parent, recursive=False)
+    for run in runs:
+        remove_partials(run.folder)
     if "runs" in parameters:
         return verb(runs, **keywords)
     results = [verb(run, **keywords) or {} for run in runs]
@@ -185,10 +190,9 @@ def _parser(task: Task, name: str, verb: Verb) -> argparse.ArgumentParser:
         )
         group.add_argument(
             "--runs",
-            type=int,
-            nargs="+",
+            type=_run_numbers,
             default=[1],
-            metavar="N",
+            metavar="N [N ...]",
             help="numbers of independent trainings of the recipe, each with its own seed (default: 1)",
         )
         group.add_argument(
@@ -207,6 +211,29 @@ def _parser(task: Task, name: str, verb: Verb) -> argparse.ArgumentParser:
             _add_option(parser, parameter, hints[parameter.name], described.get(parameter.name, ""))
     parser.add_argument("--json", action="store_true", help="print the result as JSON in the last line")
     return parser
+
+
+def _join_runs(words: list[str]) -> list[str]:
+    """`--runs 1 2 key=value` -> `--runs=1 2`, `key=value`: argparse would take all that follows for numbers."""
+    joined, rest = [], list(words)
+    while rest:
+        joined.append(rest.pop(0))
+        numbers = []
+        while joined[-1] == "--runs" and rest and rest[0].isdecimal():
+            numbers.append(rest.pop(0))
+        if numbers:
+            joined[-1] = f"--runs={' '.join(numbers)}"
+    return joined
+
+
+def _run_numbers(text: str) -> list[int]:
+    words = text.replace(",", " ").split()
+    if not words or not all(word.isdecimal() and int(word) for word in words):
+        raise argparse.ArgumentTypeError(f"{text!r}, expected numbers of trainings, e.g. 1 2 3")
+    numbers = [int(word) for word in words]
+    if len(set(numbers)) < len(numbers):
+        raise argparse.ArgumentTypeError(f"{text!r}, expected each training once")
+    return numbers
 
 
 def _add_option(parser: argparse.ArgumentParser, parameter: inspect.Parameter, hint: Any, text: str) -> None:

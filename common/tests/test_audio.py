@@ -205,11 +205,13 @@ def test_a_stopped_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest
     audio.write_wav(path, tone(), 16000)
     before = path.read_bytes()
 
-    def stopped(partial: Path, *rest: object, **options: object) -> None:
-        partial.write_bytes(b"half")
+    write_bytes = Path.write_bytes
+
+    def stopped(partial: Path, data: bytes) -> int:
+        write_bytes(partial, b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(soundfile, "write", stopped)
+    monkeypatch.setattr(Path, "write_bytes", stopped)
     with pytest.raises(KeyboardInterrupt):
         audio.write_wav(path, tone(0.1), 16000)
     assert path.read_bytes() == before

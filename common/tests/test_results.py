@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from common.errors import UserError
 from common.results import (
-    TOY_NOTE,
+    TOY,
     Baseline,
     MetricColumn,
     OwnValue,
@@ -291,20 +291,20 @@ def test_mistakes_in_baselines_are_named(tmp_path: Path, line: str, message: str
 
 
 def test_own_rows_stand_at_their_rank() -> None:
-    rows = compare(OWN, PUBLISHED, [PSDS, KWH], toy=False).rows
+    rows = compare(OWN, PUBLISHED, [PSDS, KWH]).rows
     assert [(row.rank, row.system, row.kind) for row in rows] == [
         (1, "best", "published"),
         (2, "ours", "own"),
         (3, "base", "published"),
         (None, "unknown", "published"),
     ]
-    by_energy = compare(OWN, PUBLISHED, [KWH, PSDS], toy=False).rows
+    by_energy = compare(OWN, PUBLISHED, [KWH, PSDS]).rows
     assert [row.system for row in by_energy][:2] == ["ours", "base"]
 
 
 def test_equal_figures_share_a_rank_and_nan_has_none() -> None:
     own = {"twin": {"dev/psds": OwnValue(0.6)}, "failed": {"dev/psds": OwnValue(math.nan)}}
-    ranks = {row.system: row.rank for row in compare(own, PUBLISHED, [PSDS], toy=False).rows}
+    ranks = {row.system: row.rank for row in compare(own, PUBLISHED, [PSDS]).rows}
     assert ranks == {"best": 1, "twin": 1, "base": 3, "unknown": None, "failed": None}
 
 
@@ -333,7 +333,7 @@ def test_difference_is_antisymmetric_and_never_narrower_than_its_parts(values: l
 
 
 def test_printed_and_saved_comparison(tmp_path: Path) -> None:
-    comparison = compare(OWN, PUBLISHED, [PSDS, KWH], toy=False, reference="base")
+    comparison = compare(OWN, PUBLISHED, [PSDS, KWH], reference="base")
     out = io.StringIO()
     comparison.print(out)
     text = out.getvalue()
@@ -358,17 +358,19 @@ def test_printed_and_saved_comparison(tmp_path: Path) -> None:
 
 
 def test_toy_figures_always_say_so(tmp_path: Path) -> None:
-    comparison = compare(OWN, PUBLISHED, [PSDS, KWH], toy=True, reference="best")
-    assert TOY_NOTE in comparison.title
+    comparison = compare(OWN, PUBLISHED, [PSDS, KWH], caveat=TOY, reference="best")
+    assert TOY.text in comparison.title
     _, markdown, _ = comparison.save(tmp_path)
     lines = [line for line in markdown.read_text().splitlines() if line.startswith("|")]
-    assert next(line for line in lines if "| own |" in line).count(TOY_NOTE) == 3  # both figures and the difference
-    assert not any(TOY_NOTE in line for line in lines if "| published |" in line)
+    assert next(line for line in lines if "| own |" in line).count("(toy)") == 3  # both figures and the difference
+    assert not any("(toy)" in line for line in lines if "| published |" in line)
     with open(tmp_path / "comparison.csv", newline="") as file:
-        assert all((line["note"] == TOY_NOTE) == (line["result"] == "own") for line in csv.DictReader(file))
+        assert all((line["note"] == TOY.text) == (line["result"] == "own") for line in csv.DictReader(file))
     out = io.StringIO()
     comparison.print(out)
-    assert out.getvalue().count(TOY_NOTE) == 5  # title, three cells, foot
+    text = out.getvalue()
+    assert TOY.text in text
+    assert text.count("(toy)") == 3  # every own figure and the difference
 
 
 @pytest.mark.parametrize(
@@ -381,7 +383,7 @@ def test_toy_figures_always_say_so(tmp_path: Path) -> None:
 )
 def test_mistakes_in_a_comparison_are_named(own: dict, reference: str | None, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        compare(own, PUBLISHED, [PSDS], toy=False, reference=reference)
+        compare(own, PUBLISHED, [PSDS], reference=reference)
 
 
 def test_an_interval_needs_two_ordered_ends() -> None:

@@ -7,18 +7,20 @@ NEEDED_GB=8
 fail() { echo "error: $*" >&2; exit 1; }
 
 python=""
-for candidate in ${PYTHON:-} python3.13 python3.12 python3.11 python3 python; do
-  if command -v "$candidate" >/dev/null 2>&1 &&
-     "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null; then
-    python=$candidate
-    break
-  fi
+found=""
+for candidate in ${PYTHON:-python3.13 python3.12 python3.11 python3 python}; do
+  version=$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue
+  case $version in
+    3.11 | 3.12 | 3.13) python=$candidate; break ;;
+    *) found="$found, $candidate is $version" ;;
+  esac
 done
-[ -n "$python" ] || fail "Python 3.11, 3.12 or 3.13 not found (PYTHON=/path/to/python names one)"
+[ -n "$python" ] || fail "Python 3.11, 3.12 or 3.13 not found${found} (PYTHON=/path/to/python names one)"
 "$python" -c 'import venv, ensurepip' 2>/dev/null ||
   fail "$python has no venv module (on Debian and Ubuntu: apt install python3-venv)"
-command -v "${CC:-cc}" >/dev/null 2>&1 ||
-  fail "no C compiler (${CC:-cc}); sed-scores-eval is built from source (on Debian and Ubuntu: apt install build-essential)"
+cc=${CC:-cc}
+command -v "${cc%% *}" >/dev/null 2>&1 ||
+  fail "no C compiler ($cc); sed-scores-eval is built from source (on Debian and Ubuntu: apt install build-essential)"
 "$python" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_paths()["include"] + "/Python.h"))' ||
   fail "the headers of $python are missing (on Debian and Ubuntu: apt install python3-dev)"
 if [ ! -x .venv/bin/uv ]; then
@@ -27,10 +29,13 @@ if [ ! -x .venv/bin/uv ]; then
 fi
 
 echo "setting up .venv ($("$python" --version), uv $UV); about 5 GB, a minute" >&2
-if [ "$(.venv/bin/uv --version 2>/dev/null | cut -d' ' -f2)" != "$UV" ]; then
+# The second test: a Python that was upgraded or removed leaves a .venv that cannot start.
+if [ "$(.venv/bin/uv --version 2>/dev/null | cut -d' ' -f2)" != "$UV" ] || ! .venv/bin/python -c '' 2>/dev/null; then
   rm -rf .venv
   "$python" -m venv .venv
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$UV"
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$UV" ||
+    fail "uv $UV could not be installed; is the package index reachable?"
 fi
-VIRTUAL_ENV=$PWD/.venv .venv/bin/uv pip sync --quiet --require-hashes requirements.txt
+VIRTUAL_ENV=$PWD/.venv .venv/bin/uv pip sync --quiet --require-hashes requirements.txt ||
+  fail "the packages of requirements.txt could not be installed; \`make setup\` tries again"
 touch .venv/.ready

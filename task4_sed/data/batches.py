@@ -1,6 +1,7 @@
 """Batches: five blocks of clips in a fixed order for training, plain sequences of clips for evaluation."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -112,10 +113,16 @@ class BlockSampler(Sampler[list[Request]]):
 
 
 class SequentialSampler(Sampler[list[Request]]):
-    """Every clip of one set once, in order; across ranks each takes every ranks-th batch."""
+    """Every clip of one set once, in order; across ranks each takes every ranks-th batch.
+
+    All ranks have the same number of batches (their networks wait for each other in every one): the first ones again
+    where there are too few.
+    """
 
     def __init__(self, size: int, batch: int, rank: int = 0, ranks: int = 1) -> None:
-        self.batches = [range(i, min(i + batch, size)) for i in range(0, size, batch)][rank::ranks]
+        batches = [range(i, min(i + batch, size)) for i in range(0, size, batch)]
+        share = -(-len(batches) // ranks)
+        self.batches = list(islice(cycle(batches), rank, share * ranks, ranks))
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -158,15 +165,21 @@ class SedData(LightningDataModule):
         self.validation = [load_set(config.data, name, "validation") for name in config.validation.sets]
         self._check_sizes()
 
-    def _check_sizes(self) -> None:
+    def _check_sizes(self, ranks: int = 1) -> None:
         for name, sets, size in zip(self.config.data.blocks.named(), self.training, self.batch, strict=True):
             clips = sum(len(of.clips) for of in sets)
             if clips < size:
                 raise UserError(f"data.blocks.{name}: batch is {size}, but its sets have only {clips} clips")
+            if clips < size * ranks:
+                raise UserError(
+                    f"data.blocks.{name}: {ranks} processes with a batch of {size} need {size * ranks} clips, "
+                    f"but its sets have only {clips}"
+                )
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of five blocks."""
         trainer = self.trainer
+        self._check_sizes(trainer.world_size if trainer else 1)
         sampler = BlockSampler(
             [[len(of.clips) for of in sets] for sets in self.training],
             self.batch,

@@ -7,7 +7,7 @@ from typing import Any
 
 from common.audio import PackReport, write_pack
 from common.errors import UserError
-from common.files import read_json, sha256, write_json, write_rows
+from common.files import read_json, remove_partials, sha256, write_json, write_rows
 from common.progress import progress
 from common.results import print_table
 from task4_sed.classes import SAMPLE_RATE
@@ -44,6 +44,7 @@ def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any
     """
     root, packs = root_of(config.data), packs_of(config.data)
     classes = classes_of(root)
+    remove_partials(packs)
     coverages = [cover(root, layout, classes) for layout in SETS.values()]
     there = [c for c in coverages if c.found]
     if not there:
@@ -57,7 +58,8 @@ def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any
     summary = _summary(root, coverages, reports)
     write_json(packs / "coverage.json", summary)
     if damaged:
-        raise UserError(f"{damaged[0]} (and {len(damaged) - 1} more); prepare again after removing it")
+        more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
+        raise UserError(f"{damaged[0]}{more}; prepare again after removing it")
     _check_needed(config, root, coverages)
     return summary
 

@@ -54,7 +54,7 @@ def classes_of(root: Path) -> tuple[str, ...]:
     if not listed.is_file():
         return CLASSES
     names = tuple(row["event_label"] for row in read_rows(listed, ("event_label",)))
-    if not names or len(set(names)) != len(names):
+    if not names or not all(names) or len(set(names)) != len(names):
         raise UserError(f"{listed}: expected at least one class, each once")
     return names
 

@@ -68,9 +68,11 @@ def load(scores: Path, ground_truth: Path, durations: Path, allow_missing: bool)
     """Read and match; the kind of each file is recognised by its columns. Raises UserError."""
     report = Report()
     soft = is_soft(ground_truth)
-    labels = (read_soft if soft else read_strong)(ground_truth)
+    duration_of = read_durations(durations)
+    # Soft labels are those of windows, their durations those of whole recordings.
+    labels = read_soft(ground_truth) if soft else read_strong(ground_truth, durations=duration_of)
     events = {clip_name(name): listed for name, listed in labels.items()}
-    seconds = {clip_name(name): value for name, value in read_durations(durations).items()}
+    seconds = {clip_name(name): value for name, value in duration_of.items()}
     if is_detections(scores):
         if soft:
             raise UserError(f"{scores}: detections at thresholds cannot be compared with soft labels, give scores")
@@ -132,7 +134,7 @@ def _missing(names: Sequence[str], scores_path: Path, allow_missing: bool, repor
     if names and not allow_missing:
         raise UserError(
             f"{scores_path}: no scores of {names[0]}, which has events in the ground truth ({len(names)} such {what}); "
-            "to evaluate the rest, allow missing scores (--allow_missing true)"
+            "to evaluate the rest, allow missing scores (--allow-missing)"
         )
     report.drop("truth_clips", names, "{n} " + what + " with events have no scores and are left out: {names}")
 

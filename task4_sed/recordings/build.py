@@ -43,7 +43,7 @@ Progress = Callable[[int, int], None]
 Item = TypeVar("Item")
 
 MARKER = "recordings.json"
-FORMAT = 1  # to be raised when the same arguments give other files than before
+FORMAT = 2  # to be raised when the same arguments give other files than before
 
 DEFAULT_FOLDS: dict[Part, tuple[int, ...]] = {"train": (1, 2), "validation": (3,), "test": (4,)}
 # The sets of each part and their clips, as a share of the clips of synth_train.
@@ -134,8 +134,6 @@ def _prepare(scratch: Path, recording: Recording) -> Material:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the same bits however many processes share the work
     try:
-        if not recording.path.is_file():
-            raise UserError(f"{recording.path}: listed in meta.csv, not found there or below audio/")
         waveform = load(recording.path, SAMPLE_RATE)
     finally:
         torch.set_num_threads(threads)
@@ -241,6 +239,9 @@ def from_recordings(
     identity = {"format": FORMAT, "seed": seed, "folds": chosen, "sets": sizes, "meta_sha256": sha256(meta)}
     if is_complete(out, MARKER, identity):
         return
+    for recording in (r for of in of_part.values() for r in of):
+        if not recording.path.is_file():
+            raise UserError(f"{recording.path}: listed in meta.csv, not found there or below audio/")
     jobs = sum(map(len, of_part.values())) + sum(sizes.values())
     workers = min(os.cpu_count() or 1, 8) if workers is None else workers
     with write_folder_then_rename(out) as partial, _mapper(workers) as mapper:

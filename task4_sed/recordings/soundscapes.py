@@ -4,7 +4,7 @@ A soundscape depends on its own generator only, so they can be made in any order
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from task4_sed.recordings.segments import Span
 
 FADE = 0.01
 
-EVENTS_PER_CLIP = (0.2, 0.3, 0.25, 0.15, 0.1)  # probabilities of 1, 2, ... sources in a clip
+EVENTS_PER_CLIP = (0.2, 0.35, 0.25, 0.15, 0.05)  # probabilities of 1, 2, ... sources in a clip
+MOST_AT_ONCE = 2  # events that sound at the same time; two textures never do: nobody could tell them apart
 LEVEL_DBFS = (-55.0, -40.0)  # RMS of the backgrounds
 CLIP_SNR_DB, EVENT_SNR_DB = (10.0, 26.0), 4.0  # a clip's SNR and how far its events lie from it: 6 to 30 dB
 SAME_CLASS_GAP = 0.2
@@ -57,7 +58,7 @@ def compose(
     Events of one class keep 0.2 s apart; a source that finds no place is left out, but never the first one.
     """
     ambience = background(rng, CLIP_SECONDS, SAMPLE_RATE) * np.float32(10 ** (rng.uniform(*LEVEL_DBFS) / 20))
-    mixture, used = ambience.copy(), list[Used]()
+    mixture, used, textures = ambience.copy(), list[Used](), list[Event]()
     clip_snr = rng.uniform(*CLIP_SNR_DB)
     others = rng.choice(len(EVENTS_PER_CLIP), p=EVENTS_PER_CLIP)
     categories = list(materials)
@@ -67,15 +68,16 @@ def compose(
         samples: Signal = np.load(material.samples, mmap_mode="r")
         for _ in range(12):
             spots = _spots(rng, material)
-            if all(_apart(spot, used, category) for _, spot in spots):
+            events = [_event(spot, category) for _, spot in spots]
+            if _fits(events, [u.event for u in used], textures if material.texture else []):
                 break
         else:
             continue
-        for (first, last), start in spots:
+        for (region, (start, _)), event in zip(spots, events, strict=True):
             snr_db = clip_snr + rng.uniform(-EVENT_SNR_DB, EVENT_SNR_DB)
-            _add(mixture, ambience, samples, (first, last), start[0], snr_db)
-            event = Event(round(start[0] / SAMPLE_RATE, 3), round(start[1] / SAMPLE_RATE, 3), category)
+            _add(mixture, ambience, samples, region, start, snr_db)
             used.append(Used(event, material.name, round(snr_db, 1)))
+        textures += events if material.texture else []
     return limit_peak(mixture), sorted(used, key=lambda u: (u.event.onset, u.event.label))
 
 
@@ -102,9 +104,26 @@ def _spots(rng: np.random.Generator, material: Material) -> list[tuple[Span, Spa
     return spots
 
 
-def _apart(span: Span, used: Iterable[Used], category: str) -> bool:
-    onset, offset = span[0] / SAMPLE_RATE - SAME_CLASS_GAP, span[1] / SAMPLE_RATE + SAME_CLASS_GAP
-    return all(u.event.label != category or u.event.offset < onset or u.event.onset > offset for u in used)
+def _event(span: Span, category: str) -> Event:
+    return Event(round(span[0] / SAMPLE_RATE, 3), round(span[1] / SAMPLE_RATE, 3), category)
+
+
+def _fits(events: Sequence[Event], used: Sequence[Event], textures: Sequence[Event]) -> bool:
+    """Whether new events keep their distance from those of their class, from textures, and are not too many at once."""
+    for event in events:
+        if any(_overlap(event, other, SAME_CLASS_GAP) for other in used if other.label == event.label):
+            return False
+        if any(_overlap(event, other) for other in textures):
+            return False
+        beside = [other for other in used if _overlap(event, other)]
+        borders = [max(event.onset, other.onset) for other in beside]
+        if any(sum(o.onset <= at < o.offset for o in beside) >= MOST_AT_ONCE for at in borders):
+            return False
+    return True
+
+
+def _overlap(a: Event, b: Event, gap: float = 0.0) -> bool:
+    return a.onset - gap < b.offset and b.onset < a.offset + gap
 
 
 def _add(mixture: Signal, ambience: Signal, samples: Signal, region: Span, start: int, snr_db: float) -> None:

@@ -82,7 +82,7 @@ def test_clips_that_are_only_in_one_place(files: Files) -> None:
     files.append(files.truth, "v.wav\t1\t2\tCat")
     files.append(files.durations, "v.wav\t10")
     (files.scores / "u.tsv").write_text((files.scores / "w.tsv").read_text())
-    with pytest.raises(UserError, match=r"no scores of v, .*1 such clips.*allow_missing"):
+    with pytest.raises(UserError, match=r"no scores of v, .*1 such clips.*--allow-missing"):
         files.evaluate()
     result = files.evaluate(allow_missing=True)
     assert result["dropped"]["truth_clips"] == ["v"]

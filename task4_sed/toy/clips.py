@@ -17,8 +17,8 @@ from task4_sed.toy.sounds import CONFUSABLE, DESED_WEIGHTS, SOURCES, scene_backg
 GAP_SECONDS = 0.2  # least distance between two events of one class: closer ones would be one event
 LABEL_DB = 20.0  # an event lasts as long as its level is within this of its loudest 10 ms
 MIN_EVENT_SECONDS = 0.25
-# SNR of a clip, and how far its events lie from it: 5 to 25 dB, and none is 10 dB below another one that covers it.
-SNR_DB, SNR_SPREAD_DB = (9.0, 21.0), 4.0
+# SNR of a clip, and how far its events lie from it: 8 to 30 dB, and none is 10 dB below another one that covers it.
+SNR_DB, SNR_SPREAD_DB = (12.0, 26.0), 4.0
 LEVEL_DBFS = (-52.0, -38.0)  # RMS of the backgrounds
 
 
@@ -44,7 +44,7 @@ class Bank:
             self._sounds[label, variant] = SOURCES[label](source, SAMPLE_RATE)
         sound = repitch(self._sounds[label, variant], rng.uniform(0.93, 1.07))
         if rng.random() < 0.5:
-            sound = filtered(sound, SAMPLE_RATE, tilt(rng.uniform(-3, 3), 200))
+            sound = filtered(sound, SAMPLE_RATE, tilt(rng.uniform(-2, 2), 200))
         first, last = active_span(sound, SAMPLE_RATE, LABEL_DB)
         return fade(sound[first:last], SAMPLE_RATE, 0.005, 0.01)
 
@@ -94,11 +94,11 @@ def deck(rng: np.random.Generator, labels: Sequence[str], length: int) -> list[s
 def desed_clip(
     rng: np.random.Generator, bank: Bank, certain: Sequence[str], seconds: float
 ) -> tuple[Signal, list[Event]]:
-    """A clip with an event of each of the `certain` classes and up to two more; none where `certain` is empty."""
+    """A clip with an event of each of the `certain` classes and one to three more; none where `certain` is empty."""
     labels, weights = list(DESED_WEIGHTS), np.array(list(DESED_WEIGHTS.values()))
     more: list[str] = []
     if certain:
-        more = [str(label) for label in rng.choice(labels, size=rng.integers(0, 3), p=weights / weights.sum())]
+        more = [str(label) for label in rng.choice(labels, size=rng.integers(1, 4), p=weights / weights.sum())]
     sound, placed = compose(rng, bank, background(rng, seconds, SAMPLE_RATE), [*certain, *more])
     return sound, [p.event for p in placed]
 

@@ -23,7 +23,7 @@ Size = Literal["toy", "tiny"]
 Progress = Callable[[int, int], None]
 
 MARKER = "toy.json"
-FORMAT = 1  # to be raised when the same seed gives other files than before
+FORMAT = 2  # to be raised when the same seed gives other files than before
 
 
 @dataclass(frozen=True)

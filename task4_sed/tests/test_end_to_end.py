@@ -1,0 +1,216 @@
+"""From no data to a validated submission: every verb on the tiny recipe, as a user calls them."""
+
+import contextlib
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+from common.files import read_json, read_rows, sha256
+from common.results import read_results
+from common.run import main
+from common.run.training import BEST
+from task4_sed.__main__ import TASK
+from task4_sed.annotations import read_durations, read_strong
+from task4_sed.classes import CLASSES, DESED_CLASSES
+from task4_sed.layout import SETS
+from task4_sed.model import CRNN, ModelConfig
+from task4_sed.scores import clip_name, read_logits, read_scores
+
+pytestmark = pytest.mark.end_to_end
+
+TINY = Path(__file__).parent / "tiny.yaml"
+RUNS = (1, 2, 3)
+SCORED = ("devtest", "maestro_val", "synth_val", "external_strong_val", "eval24")
+
+
+class House:
+    """A folder with the data set and the runs, and what every verb gave."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root, self.runs, self.out = folder / "data", folder / "runs", folder / "out"
+        self.results: dict[str, Any] = {}
+
+    def run(self, number: int) -> Path:
+        return self.runs / f"run{number}"
+
+    def call(self, verb: str, *words: str) -> Any:
+        """What a verb prints with --json."""
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            code = main(
+                TASK,
+                [verb, *words, "--recipe", str(TINY), "--run-dir", str(self.runs), "--json", f"data.root={self.root}"],
+            )
+        assert code == 0, out.getvalue()
+        return json.loads(out.getvalue().splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> House:
+    """All verbs once."""
+    house = House(tmp_path_factory.mktemp("house"))
+    numbers = ["--runs", *map(str, RUNS)]
+
+    def call(name: str, verb: str, *words: str) -> None:
+        house.results[name] = house.call(verb, *words)
+
+    call("prepare", "prepare", "--verify")
+    call("train", "train", *numbers)
+    call("predict", "predict", "--floors", *numbers)
+    call("evaluate", "evaluate", *numbers)
+    call("package", "package", *numbers)
+    call("validate", "validate", str(house.runs / "submission.zip"))
+    call("compare", "compare", *numbers)
+    call("complexity", "complexity")
+    devtest = house.root / SETS["devtest"].audio[0]
+    files = house.root.parent / "files"
+    files.mkdir()
+    for path in devtest.iterdir():
+        (files / path.name).symlink_to(path)
+    call("detect", "predict", str(files), "--out", str(house.out), "--threshold", "0.1", "--no-plots")
+    truth = [str(house.root / SETS["devtest"].annotation[0]), str(house.root / SETS["devtest"].durations[0])]
+    call(
+        "scored", "evaluate", "--scores", str(house.out / "scores"), "--ground-truth", truth[0], "--durations", truth[1]
+    )
+    return house
+
+
+def test_prepare_writes_and_packs_every_set(house: House) -> None:
+    assert set(house.results["prepare"]["sets"]) == set(SETS)
+    assert read_json(house.runs / "coverage.json") == house.results["prepare"]
+    assert house.results["prepare"]["made_of"] == "toy"
+
+
+def test_train_leaves_a_checkpoint_a_run(house: House) -> None:
+    trained = house.results["train"]["runs"]
+    assert [(of["run"], of["seed"], of["epochs"], of["steps"]) for of in trained] == [(n, 41 + n, 2, 6) for n in RUNS]
+    recorded = [read_results(house.run(n))["checkpoint"]["values"] for n in RUNS]
+    assert [of["sha256"] for of in recorded] == [sha256(house.run(n) / BEST) for n in RUNS]
+    assert len({of["sha256"] for of in recorded}) == 3
+    for n in RUNS:
+        assert len(read_rows(house.run(n) / "metrics.csv", ("epoch", "val/objective"))) == 2
+        assert (house.run(n) / "config.yaml").is_file()
+
+
+def test_train_again_does_nothing(house: House) -> None:
+    files = [path for n in RUNS for path in (house.run(n) / BEST, house.run(n) / "results.json")]
+    before = [(sha256(path), path.stat().st_mtime_ns) for path in files]
+    again = house.call("train", "--runs", *map(str, RUNS))
+    assert again == house.results["train"]
+    assert [(sha256(path), path.stat().st_mtime_ns) for path in files] == before
+
+
+def test_predict_stores_logits_of_every_set(house: House) -> None:
+    counts = {name: len(list((house.root / SETS[name].audio[0]).glob("*.wav"))) for name in SCORED}
+    counts["external_strong_val"] = house.results["prepare"]["sets"]["external_strong_val"]["packed"]
+    for n, result in zip(RUNS, house.results["predict"]["runs"], strict=True):
+        assert result["clips"] == counts
+        for name in SCORED:
+            stored = read_logits(house.run(n) / "scores" / f"{name}.h5")
+            assert stored.classes == CLASSES
+            assert stored.logits.shape == (counts[name], 156, 27)
+            assert np.isfinite(stored.logits).all()
+        for name in ("devtest", "maestro_val"):
+            constant = read_logits(house.run(n) / "scores" / "constant" / f"{name}.h5").logits
+            assert constant.min() == constant.max()
+            untrained = read_logits(house.run(n) / "scores" / "untrained" / f"{name}.h5").logits
+            trained = read_logits(house.run(n) / "scores" / f"{name}.h5").logits
+            assert untrained.shape == trained.shape
+            assert not np.array_equal(untrained, trained)
+
+
+def test_evaluate_has_metrics_intervals_floors_and_plots(house: House) -> None:
+    for n, result in zip(RUNS, house.results["evaluate"]["runs"], strict=True):
+        recorded = read_results(house.run(n))["test"]["values"]
+        assert recorded == result
+        assert recorded["data"] == "toy"
+        strong, soft = recorded["sets"]["devtest"], recorded["sets"]["maestro_val"]
+        assert set(strong) == {"raw", "median", "csebbs", "untrained", "constant"}
+        assert set(soft) == {"raw", "median", "untrained", "constant"}
+        for variant in strong.values():
+            assert 0 <= variant["psds1"] <= 1
+        assert 0 <= soft["median"]["segment_pauroc_1s_maxfpr0.1_step"] <= 1
+        for key, interval in recorded["intervals"].items():
+            assert interval["low"] <= interval["high"], key
+        boxes = read_rows(house.run(n) / "csebbs.tsv", ())
+        assert len(boxes) == len(DESED_CLASSES)
+        plots = {path.name for path in (house.run(n) / "plots").iterdir()}
+        assert {"training.png", "psd_roc.png", "maestro_roc.png", "classes.png"} <= plots
+        assert any(name.startswith("roll_devtest_") for name in plots)
+
+
+def test_the_archive_is_valid_and_whole(house: House) -> None:
+    archive = house.runs / "submission.zip"
+    for result in (house.results["package"], house.results["validate"]):
+        (violations,) = result["archives"].values()
+        assert [v for v in violations if v["severity"] == "error"] == []
+    names = zipfile.ZipFile(archive).namelist()
+    clips = [clip_name(name) for name in read_durations(house.root / SETS["eval24"].durations[0])]
+    for clip in clips:
+        of_clip = [name for name in names if name.endswith(f"/{clip}.tsv")]
+        assert len(of_clip) == 6  # three runs, with and without post-processing
+    (meta,) = [name for name in names if name.endswith(".meta.yaml")]
+    about = yaml.safe_load(zipfile.ZipFile(archive).read(meta))
+    assert about["submission"]["label"] == "Toy_Embedded_task4_1"
+
+
+def test_compare_stands_beside_the_published_results(house: House) -> None:
+    values = house.results["compare"]
+    psds = [of["sets"]["devtest"]["median"]["psds1"] for of in house.results["evaluate"]["runs"]]
+    assert values["devtest/psds1"]["value"] == pytest.approx(np.mean(psds))
+    table = (house.runs / "comparison.md").read_text()
+    assert "tiny (own, 3 trainings)" in table
+    assert "Baseline 2024" in table
+    assert "toy" in table.lower()
+    assert (house.runs / "comparison.png").stat().st_size > 0
+    assert read_rows(house.runs / "comparison.csv", ())
+
+
+def test_complexity_counts_the_network(house: House) -> None:
+    config = yaml.safe_load((house.run(1) / "config.yaml").read_text())["model"]
+    assert config["num_classes"] == 27
+    counts = house.results["complexity"]
+    config |= {"channels": tuple(config["channels"]), "pooling": tuple(map(tuple, config["pooling"]))}
+    network = CRNN(ModelConfig(**config))
+    assert counts["parameters"] == sum(p.numel() for p in network.parameters())
+    assert counts["bytes"] == 4 * counts["parameters"]
+    assert counts["macs"] > counts["parameters"]
+
+
+def test_predict_finds_events_in_files(house: House) -> None:
+    names = {path.stem for path in (house.root / SETS["devtest"].audio[0]).iterdir()}
+    assert set(house.results["detect"]["files"]) == names
+    for name in names:
+        rows = read_rows(house.out / f"{name}.tsv", ("onset", "offset", "event_label", "confidence"))
+        assert len(rows) == len(house.results["detect"]["files"][name])
+        assert (house.out / f"{name}.txt").is_file()
+        assert not (house.out / f"{name}.png").exists()
+    assert set(read_scores(house.out / "scores").clips) == names
+
+
+def test_scores_of_files_are_scored_as_those_of_the_set(house: House) -> None:
+    """The same clips by another way: named files, scores in text, `evaluate --scores`."""
+    by_set = house.results["evaluate"]["runs"][0]["sets"]["devtest"]["raw"]
+    for name in ("psds1", "psds2", "segment_f1_th0.5_1s", "intersection_f1_th0.5_dtc0.5_gtc0.5"):
+        assert house.results["scored"][name] == pytest.approx(by_set[name], abs=1e-4), name
+
+
+def test_files_of_any_length_and_rate(house: House, tmp_path: Path) -> None:
+    truth = read_strong(house.root / SETS["devtest"].annotation[0])
+    sound, rate = soundfile.read(house.root / SETS["devtest"].audio[0] / next(iter(truth)))
+    soundfile.write(tmp_path / "long.wav", np.stack([np.tile(sound, 3)] * 2, axis=1), rate)
+    soundfile.write(tmp_path / "short.flac", sound[:1600:2], 8_000)
+    out = tmp_path / "out"
+    words = [str(tmp_path / "long.wav"), str(tmp_path / "short.flac"), "--out", str(out), "--csebbs", "default"]
+    found = house.call("predict", *words)["files"]
+    assert set(found) == {"long", "short"}
+    assert json.loads((out / "long.json").read_text())["duration"] == pytest.approx(3 * len(sound) / rate)
+    assert json.loads((out / "short.json").read_text())["duration"] == 0.1
+    assert {path.name for path in out.glob("*.png")} == {"long.png", "short.png"}

@@ -1,0 +1,268 @@
+"""Prediction: windows of recordings of any length, rates and channels, data sets, and events in files."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from common.audio import load
+from common.errors import UserError
+from common.files import read_rows
+from task4_sed.annotations import Event, read_soft
+from task4_sed.checkpoints import Loaded
+from task4_sed.classes import CLASSES
+from task4_sed.config import Config
+from task4_sed.data.batches import CLIP_SAMPLES
+from task4_sed.data.sets import load_set
+from task4_sed.detect import detect, events_of
+from task4_sed.layout import SETS
+from task4_sed.model import CRNN, ModelConfig
+from task4_sed.postprocess import CsebbsParameters
+from task4_sed.predict import FRAME_SAMPLES, WINDOW_HOP_FRAMES, Predictor, audio_files, predict_file, predict_set
+from task4_sed.scores import ClipScores, ScoreSet, read_logits, read_scores
+
+Configure = Callable[..., Config]
+SMALL = ModelConfig(
+    num_mels=16, fft=512, channels=(4, 4), pooling=((2, 4), (2, 4)), rnn_hidden=4, rnn_layers=1, embedding_dim=None
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    torch.manual_seed(0)
+    return Predictor(Loaded(CRNN(SMALL).eval(), CLASSES), device="cpu", batch=2)
+
+
+def noise(samples: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 0.1, samples).astype(np.float32)
+
+
+# --- windows
+
+
+def test_ten_seconds_are_one_window(predictor: Predictor) -> None:
+    """So that a clip has the same scores as a file and within its data set."""
+    waveform = noise(CLIP_SAMPLES)
+    single = predictor.logits(torch.from_numpy(waveform)[None])[0].numpy()
+    found = predictor.recording(waveform)
+    assert found.shape == (156, 27)
+    np.testing.assert_allclose(found, single, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "frames"),
+    [
+        (0.0, 1),
+        (0.001, 1),
+        (0.1, 1),
+        (0.5, 8),
+        (9.9, 154),
+        (10.0, 156),
+        (10.1, 158),
+        (15.0, 234),
+        (15.1, 236),
+        (30.0, 469),
+    ],
+)
+def test_frames_of_a_recording(predictor: Predictor, seconds: float, frames: int) -> None:
+    """As many as the network has for that length: about one for each 64 ms, at least one."""
+    waveform = noise(round(seconds * 16_000))
+    found = predictor.recording(waveform)
+    assert found.shape == (frames, 27)
+    assert np.isfinite(found).all()
+    if len(waveform) >= SMALL.fft:
+        at_once = predictor.logits(torch.from_numpy(waveform)[None])[0]
+        assert len(at_once) == frames
+
+
+class Level:
+    """Stands for a network: the logit of a frame is the mean of its samples plus a part of its place in the window."""
+
+    def __init__(self, predictor: Predictor, monkeypatch: pytest.MonkeyPatch, slope: float) -> None:
+        self.batches: list[int] = []
+
+        def logits(waveform: torch.Tensor) -> torch.Tensor:
+            assert waveform.shape[1] == CLIP_SAMPLES
+            self.batches.append(len(waveform))
+            frames = waveform[:, : 156 * FRAME_SAMPLES].reshape(len(waveform), 156, FRAME_SAMPLES).mean(dim=2)
+            return (frames + slope * torch.arange(156))[..., None].expand(-1, -1, 27)
+
+        monkeypatch.setattr(predictor, "logits", logits)
+
+
+@pytest.mark.parametrize("frames", [1, 156, 157, 234, 235, 400])
+def test_every_frame_of_a_long_recording_is_its_own(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch, frames: int
+) -> None:
+    fake = Level(predictor, monkeypatch, slope=0.0)
+    waveform = np.repeat(np.arange(frames, dtype=np.float32), FRAME_SAMPLES)
+    found = predictor.recording(waveform)
+    np.testing.assert_allclose(found[:, 5], np.arange(frames), rtol=1e-5)
+    windows = 1 + max(0, -(-(frames - 156) // WINDOW_HOP_FRAMES))
+    assert sum(fake.batches) == windows
+    assert max(fake.batches) <= predictor.batch
+
+
+def test_where_windows_overlap_the_mean_counts(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    Level(predictor, monkeypatch, slope=1.0)
+    found = predictor.recording(np.zeros(300 * FRAME_SAMPLES, np.float32))[:, 0]
+    frame = np.arange(300)
+    windows = [frame - start for start in (0, 78, 156)]  # place in each window
+    expected = [np.mean([place[i] for place in windows if 0 <= place[i] < 156]) for i in frame]
+    np.testing.assert_allclose(found, expected)
+
+
+def test_two_windows_of_a_network_are_averaged(predictor: Predictor) -> None:
+    waveform = noise(CLIP_SAMPLES + WINDOW_HOP_FRAMES * FRAME_SAMPLES)
+    hop = WINDOW_HOP_FRAMES * FRAME_SAMPLES
+    first, second = predictor.logits(torch.from_numpy(np.stack([waveform[:CLIP_SAMPLES], waveform[hop:]]))).numpy()
+    found = predictor.recording(waveform)
+    np.testing.assert_allclose(found[:78], first[:78], rtol=1e-5)
+    np.testing.assert_allclose(found[78:156], (first[78:] + second[:78]) / 2, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found[156:234], second[78:], rtol=1e-5)
+
+
+# --- files
+
+
+def test_rates_and_channels(predictor: Predictor, tmp_path: Path) -> None:
+    time = np.arange(32_000) / 16_000
+    tone = 0.3 * np.sin(2 * np.pi * 440 * time).astype(np.float32)
+    soundfile.write(tmp_path / "mono.wav", tone, 16_000, subtype="FLOAT")
+    soundfile.write(tmp_path / "stereo.flac", np.stack([tone, tone], axis=1), 16_000)
+    soundfile.write(tmp_path / "slow.wav", tone[::2], 8_000, subtype="FLOAT")
+    found = {}
+    for name in ("mono.wav", "stereo.flac", "slow.wav"):
+        waveform, logits = predict_file(predictor, tmp_path / name)
+        assert len(waveform) == 32_000
+        assert logits.shape == (31, 27)
+        found[name] = logits
+    np.testing.assert_allclose(found["stereo.flac"], found["mono.wav"], atol=5e-3)
+    assert not np.array_equal(found["slow.wav"], found["mono.wav"])
+
+
+def test_files_and_folders(tmp_path: Path) -> None:
+    for name in ("b.wav", "sub/a.FLAC", "notes.txt", "c.mp3"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "empty").mkdir()
+    other = tmp_path / "d.any"
+    found = list(audio_files([tmp_path / "in", other]))
+    assert [name for name, _ in found] == ["b", "c", "a", "d"]
+    assert found[-1] == ("d", other)
+    with pytest.raises(UserError, match=r"empty: no audio in this folder \(\.wav, "):
+        list(audio_files([tmp_path / "empty"]))
+    with pytest.raises(UserError, match=r"b\.wav: would be written to the same place as .*b\.wav"):
+        list(audio_files([tmp_path / "in", tmp_path / "in" / "b.wav"]))
+
+
+# --- data sets
+
+
+def test_a_data_set(tiny: Configure, predictor: Predictor, tmp_path: Path) -> None:
+    config = tiny("data.eval_batch=4")
+    assert predict_set(predictor, config, "devtest", tmp_path) == 6
+    stored = read_logits(tmp_path / "devtest.h5")
+    clips = load_set(config.data, "devtest", "test")
+    assert list(stored.names) == sorted(Path(clip).stem for clip in clips.clips)
+    assert (stored.classes, stored.frame_seconds, stored.logits.shape) == (CLASSES, 0.064, (6, 156, 27))
+    root = Path(str(config.data.root))
+    for name, logits, seconds in zip(stored.names, stored.logits, stored.durations, strict=True):
+        path = root / SETS["devtest"].audio[0] / f"{name}.wav"
+        waveform, of_file = predict_file(predictor, path)
+        assert seconds == pytest.approx(len(waveform) / 16_000)
+        np.testing.assert_allclose(logits[: len(of_file)], of_file, rtol=1e-4, atol=1e-5)
+
+
+def test_a_validation_set_is_its_validation_part(tiny: Configure, predictor: Predictor, tmp_path: Path) -> None:
+    config = tiny()
+    predict_set(predictor, config, "weak", tmp_path)
+    clips = load_set(config.data, "weak", "validation").clips
+    assert list(read_logits(tmp_path / "weak.h5").names) == sorted(Path(clip).stem for clip in clips)
+
+
+def test_a_network_of_other_classes(tiny: Configure, tmp_path: Path) -> None:
+    network = CRNN(ModelConfig(**{**SMALL.__dict__, "num_classes": 2})).eval()
+    other = Predictor(Loaded(network, ("Gong", "Kazoo")), device="cpu")
+    with pytest.raises(UserError, match=r"the checkpoint's classes \(Gong, Kazoo, \.\.\.\) are not those of devtest"):
+        predict_set(other, tiny(), "devtest", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- events
+
+
+def test_events_of_a_clip_are_boxes_above_the_threshold() -> None:
+    scores = np.full((20, 2), 0.01)
+    scores[5:15, 0] = 0.9
+    scores[5:15, 1] = 0.4
+    clip = ClipScores(np.arange(21) * 0.064, scores)
+    found = events_of(ScoreSet(("A", "B"), {"clip": clip}), CsebbsParameters(), 0.5)
+    assert [(e.label, e.onset, e.offset) for e in found] == [("A", 0.32, 0.96)]
+    assert found[0].confidence == pytest.approx(0.9)
+    everything = events_of(ScoreSet(("A", "B"), {"clip": clip}), CsebbsParameters(), 0.0)
+    assert {e.label for e in everything} == {"A", "B"}
+    assert everything == sorted(everything, key=lambda e: (e.onset, e.label))
+
+
+def test_what_is_written_for_a_file(predictor: Predictor, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "short.wav", noise(1_600), 16_000)
+    soundfile.write(tmp_path / "long.wav", noise(25 * 8_000), 8_000)
+    out = tmp_path / "out"
+    found = detect(predictor, [tmp_path / "short.wav", tmp_path / "long.wav"], out, CsebbsParameters(), threshold=0.3)
+    assert set(found) == {"short", "long"}
+    assert {path.name for path in out.iterdir()} == {
+        "scores",
+        *(f"{name}.{suffix}" for name in ("short", "long") for suffix in ("tsv", "json", "txt", "png")),
+    }
+    for name, seconds in (("short", 0.1), ("long", 25.0)):
+        about = json.loads((out / f"{name}.json").read_text())
+        assert (about["file"], about["duration"]) == (str(tmp_path / f"{name}.wav"), seconds)
+        assert about["events"] == found[name]
+        columns = ("filename", "onset", "offset", "event_label", "confidence")
+        rows = read_rows(out / f"{name}.tsv", columns)
+        assert [{**row, "filename": ""} for row in rows] == [
+            {"filename": "", **{key: str(value) for key, value in event.items()}} for event in found[name]
+        ]
+        labels = (out / f"{name}.txt").read_text().splitlines()
+        assert len(labels) == len(rows)
+        assert all(event["offset"] <= seconds + 1e-9 and event["confidence"] >= 0.3 for event in found[name])
+    assert found["long"]
+    events = read_soft(out / "long.tsv", CLASSES)  # the project's own tables read it
+    assert events["long.wav"][0] == Event(
+        **{"label" if k == "event_label" else k: v for k, v in found["long"][0].items()}
+    )
+    stored = read_scores(out / "scores")
+    assert set(stored.clips) == {"short", "long"}
+    assert stored.clips["short"].edges.tolist() == [0.0, 0.064]
+    assert stored.clips["long"].scores.shape == (390, 27)
+    _, logits = predict_file(predictor, tmp_path / "long.wav")
+    np.testing.assert_allclose(stored.clips["long"].scores, 1 / (1 + np.exp(-logits)), atol=1e-6)
+
+
+def test_a_second_detection_replaces_the_first(predictor: Predictor, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        soundfile.write(tmp_path / f"{name}.wav", noise(16_000), 16_000)
+        detect(predictor, [tmp_path / f"{name}.wav"], tmp_path / "out", CsebbsParameters(), plots=False)
+    assert [path.name for path in (tmp_path / "out" / "scores").iterdir()] == ["b.tsv"]
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan")])
+def test_a_threshold_out_of_range(predictor: Predictor, tmp_path: Path, threshold: float) -> None:
+    with pytest.raises(UserError, match=r"--threshold is .*, expected 0 to 1"):
+        detect(predictor, [tmp_path], tmp_path / "out", CsebbsParameters(), threshold)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_file_leaves_nothing_half_written(predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_text("not audio")
+    with pytest.raises(UserError, match=r"a\.wav"):
+        detect(predictor, [tmp_path / "a.wav"], tmp_path / "out", CsebbsParameters())
+    assert not list(tmp_path.glob("out/*"))
+    with pytest.raises(UserError, match=r"a\.wav"):
+        load(tmp_path / "a.wav", 16_000)

@@ -1,0 +1,1 @@
+"""Scripts beside the verbs: python -m task4_sed.tools.NAME."""

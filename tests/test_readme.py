@@ -1,0 +1,381 @@
+"""Every command of every README is run, or said in the table below why it is not.
+
+Commands stand in blocks marked ```sh. They are run in their order, in a copy of the checkout where a handful of clips
+and a network of a few thousand weights take the place of the toy data set: the recipe `toy.yaml` there extends
+tests/tiny.yaml and, having the same name, writes to the same folders. Verbs run in this process; for `make`, the lines
+that it would run. Blocks marked ```yaml whose first line is `# NAME.yaml` are written to the copy, as a reader would.
+"""
+
+import csv
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+import soundfile
+
+from common.errors import UserError
+from common.run import load_config, main
+from task4_sed.__main__ import TASK
+from task4_sed.layout import SETS
+
+ROOT = Path(__file__).resolve().parents[1]
+READMES = [ROOT / "README.md", *sorted(ROOT.glob("*/README.md"))]
+PYTHON = "python -m task4_sed "
+NOTE = "./note"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What the test does with the commands that match: the first rule counts.
+
+    run: with `change` (pattern, replacement) applied. settings: recipe and overrides are read and checked. named: it is
+    valid shell, and the files and programs in `names` exist.
+    """
+
+    pattern: str
+    how: Literal["run", "settings", "named"]
+    why: str
+    change: tuple[tuple[str, str], ...] = ()
+    names: tuple[str, ...] = ()
+
+
+TINY = (r"^(make task4-\S+)(?!.*RECIPE=)", r"\1 RECIPE=toy.yaml")
+TINY_VERB = (r"^(python -m task4_sed [a-z]+)(?!.*--recipe)", r"\1 --recipe toy.yaml")
+REAL_DATA = (r"data\.root=\S*/to/data", "data.root=data/task4_sed/toy")
+BASELINE = (r"\bbaseline\b(?!\.yaml)", "baseline.yaml")
+ONE_RUN = (r"^(make .*)$", r"\1 RUNS=1")
+
+RULES = (
+    Rule(
+        r"git clone .*|docker .*",
+        "named",
+        "needs the network and a Docker engine",
+        names=("docker/task4_sed.Dockerfile",),
+    ),
+    Rule(r".*uv pip install wandb", "named", "needs the network", names=(".venv/bin/uv",)),
+    Rule(r"make (check|lock|test-slow)", "named", "takes minutes, or needs the network", names=("Makefile",)),
+    Rule(r"tensorboard .*", "named", "runs until it is stopped", names=(".venv/bin/tensorboard",)),
+    Rule(r".*trainer\.devices=\d.*", "settings", "needs several GPUs"),
+    Rule(r".*trainer\.wandb=true.*", "settings", "needs the package wandb and an account"),
+    Rule(
+        r"make test",
+        "run",
+        "one fast file instead of all tests",
+        ((r"$", " PYTEST='-n 0 -k addresses tests/test_contracts.py'"),),
+    ),
+    Rule(r"make (help|setup)", "run", "as it is"),
+    Rule(r"\. \.venv/bin/activate|mkdir .*|ls .*", "run", "as it is"),
+    Rule(
+        r"python -m task4_sed prepare --from-recordings .*",
+        "run",
+        "12 recordings instead of 2000, 4 clips instead of 200",
+        ((r"--from-recordings \S+", "--from-recordings recordings"), (r"--clips \d+", "--clips 4")),
+    ),
+    Rule(
+        r"make task4-train RECIPE=recordings .*",
+        "run",
+        "a tiny network",
+        ((r"\brecordings\b", "recordings.yaml"), ONE_RUN),
+    ),
+    Rule(r"make task4-train RECIPE=my\.yaml.*", "run", "a tiny network, one training", (ONE_RUN,)),
+    Rule(
+        r"make task4-train RECIPE=baseline .*",
+        "run",
+        "tiny data and network, one training",
+        (BASELINE, REAL_DATA, ONE_RUN),
+    ),
+    Rule(r"make task4-train RESTART=1", "named", "the same chain once more", names=("task4_sed/task.mk",)),
+    Rule(
+        r"make task4-package RECIPE=entry\.yaml .*",
+        "run",
+        "the archive is made of the toy trainings",
+        (
+            (r"^make task4-package RECIPE=(\S+)", r"python -m task4_sed package --recipe \1 --runs 1 2 3"),
+            (r"ARGS=.*", "--run-dir runs/task4_sed/toy --out entry.zip data.root=data/task4_sed/toy"),
+        ),
+    ),
+    Rule(
+        r"make task4-\S+( .*)?",
+        "run",
+        "a tiny data set and network in place of the toy and the real ones",
+        (TINY, BASELINE, REAL_DATA),
+    ),
+    Rule(
+        r"python -m task4_sed benchmark.*", "run", "a fifth of a second a stage", (TINY_VERB, (r"$", " --seconds 0.2"))
+    ),
+    Rule(
+        r"python -m task4_sed evaluate( --runs .*)?",
+        "run",
+        "one training",
+        (TINY_VERB, (r"$", " --runs 1")),
+    ),
+    Rule(r"python -m task4_sed predict --runs .*", "run", "one training", (TINY_VERB, (r"--runs [\d ]+", "--runs 1 "))),
+    Rule(
+        r"python -m task4_sed validate .*",
+        "run",
+        "the own archive",
+        (TINY_VERB, (r"\S+$", "runs/task4_sed/toy/submission.zip")),
+    ),
+    Rule(
+        r"python -m task4_sed \w+( .*)?",
+        "run",
+        "tiny data and network",
+        (TINY_VERB, (r"--recipe baseline", "--recipe baseline.yaml"), REAL_DATA),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command and where it stands."""
+
+    text: str
+    at: str
+
+    @property
+    def rule(self) -> Rule | None:
+        return next((rule for rule in RULES if re.fullmatch(rule.pattern, self.text)), None)
+
+    @property
+    def changed(self) -> str:
+        text = self.text
+        assert self.rule is not None
+        for pattern, replacement in self.rule.change:
+            text = re.sub(pattern, replacement, text)
+        return text
+
+
+def blocks(readme: Path) -> Iterator[tuple[str, int, list[str]]]:
+    """(language, line number, lines) of every fenced block."""
+    language, start, lines = None, 0, list[str]()
+    for number, line in enumerate(readme.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.startswith("```"):
+            lines.append(line)
+        elif language is None:
+            language, start, lines = line[3:].strip(), number, []
+        else:
+            yield language, start, lines
+            language = None
+    assert language is None, f"{readme}:{start}: the block has no end"
+
+
+def commands() -> list[Command]:
+    found = []
+    for readme in READMES:
+        for language, start, lines in blocks(readme):
+            if language != "sh":
+                continue
+            text = "\n".join(lines).replace("\\\n", " ")
+            for offset, line in enumerate(text.splitlines(), 1):
+                words = shlex.split(line, comments=True, posix=False)
+                if words:
+                    found.append(Command(" ".join(words), f"{readme.relative_to(ROOT)}:{start + offset}"))
+    return found
+
+
+COMMANDS = commands()
+
+
+# --------------------------------------------------------------------------------------------------------------- table
+
+
+def test_every_command_has_a_rule() -> None:
+    assert len(COMMANDS) > 20
+    assert [f"{c.at}: {c.text}" for c in COMMANDS if c.rule is None] == []
+
+
+def test_every_rule_has_a_command() -> None:
+    used = {c.rule for c in COMMANDS}
+    assert [rule.pattern for rule in RULES if rule not in used] == []
+
+
+def test_blocks_say_what_they_are() -> None:
+    """So that no command hides in a block of another kind."""
+    for readme in READMES:
+        for language, start, lines in blocks(readme):
+            assert language in ("sh", "text", "yaml"), f"{readme}:{start}: {language!r}"
+            if language == "text":
+                assert not any(re.match(r"[$>%] ", line) for line in lines), (
+                    f"{readme}:{start}: a command in a text block"
+                )
+
+
+def test_first_commands_are_the_two_that_matter() -> None:
+    assert [c.text for c in COMMANDS if c.at.startswith("README.md")][:2] == ["make task4-train", "make test"]
+
+
+def test_every_verb_is_shown() -> None:
+    shown = {c.text.removeprefix(PYTHON).split()[0] for c in COMMANDS if c.text.startswith(PYTHON)}
+    assert shown == {verb.__name__.rstrip("_") for verb in TASK.verbs}
+
+
+def test_links_lead_somewhere() -> None:
+    for readme in READMES:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", readme.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (readme.parent / target).exists(), f"{readme.relative_to(ROOT)}: {target}"
+
+
+def test_layout_table_agrees_with_the_code() -> None:
+    text = (ROOT / "task4_sed" / "README.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip(" `") for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")
+    ]
+    of_set = {row[0]: row for row in rows if row[0] in SETS}
+    assert set(of_set) == set(SETS)
+    for name, layout in SETS.items():
+        _, kind, parts, audio, tables, official = of_set[name]
+        assert kind == layout.kind
+        assert parts == ", ".join(layout.parts)
+        assert audio == layout.audio[0]
+        assert [t for t in re.split(r"`?, `?", tables) if t] == [*layout.annotation, *layout.durations]
+        assert official == ("" if layout.official_clips is None else f"{layout.official_clips:,}")
+
+
+def test_systems_table_agrees_with_the_checkout() -> None:
+    """Built or planned, as the folder is there or not; a system's own state is for people to judge."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \d+ \|.*\| `(\w+)` \|.*\| (built|in part|planned) \|", text, re.MULTILINE)
+    assert len(rows) == 10
+    for folder, state in rows:
+        if state != "planned":
+            assert (ROOT / folder / "__main__.py").is_file(), folder
+
+
+# ------------------------------------------------------------------------------------------------------------- running
+
+
+def write_recordings(folder: Path) -> None:
+    """Isolated recordings as of ESC-50: beeps of three pitches in four folds."""
+    (folder / "audio").mkdir(parents=True)
+    rows = []
+    time = np.arange(16000) / 16000
+    for fold in range(1, 5):
+        for number, category in enumerate(("high", "low", "middle")):
+            name = f"{fold}-{category}.wav"
+            beep = np.sin(2 * np.pi * (400 + 900 * number + 20 * fold) * time) * np.hanning(16000)
+            soundfile.write(
+                folder / "audio" / name, np.concatenate([np.zeros(8000), 0.3 * beep, np.zeros(8000)]), 16000
+            )
+            rows.append((name, fold, number, category))
+    with open(folder / "meta.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("filename", "fold", "target", "category"), *rows])
+
+
+TINY_NETWORK = """
+model: {num_mels: 32, channels: [4, 8, 8, 8], pooling: [[2, 4], [2, 2], [1, 2], [1, 2]], rnn_hidden: 8}
+trainer: {max_epochs: 1, check_val_every_n_epoch: 1, accelerator: cpu}
+energy: {enabled: false}
+"""
+
+
+def write_recipes(folder: Path) -> None:
+    """The tiny recipes under the names of the real ones, and those that a README shows."""
+    tiny = "extends: task4_sed/tests/tiny.yaml\n"
+    (folder / "toy.yaml").write_text(tiny + "data: {root: data/task4_sed/toy}\n")
+    (folder / "baseline.yaml").write_text(tiny + "trainer: {max_epochs: 1}\n")
+    blocks_of_one = "{strong: {batch: 1}, synth: {batch: 1}, weak: {batch: 1}, unlabeled: {batch: 1}}"
+    small = f"data: {{workers: 0, blocks: {blocks_of_one}}}\npostprocess: {{csebbs: default}}"
+    (folder / "recordings.yaml").write_text("extends: recordings\n" + small + TINY_NETWORK)
+    for readme in READMES:
+        for language, _, lines in blocks(readme):
+            name = re.fullmatch(r"# (\w+\.yaml)", lines[0]) if language == "yaml" and lines else None
+            if name:
+                text = re.sub(r"^extends: (toy|baseline)$", r"extends: \1.yaml", "\n".join(lines), flags=re.MULTILINE)
+                (folder / name[1]).write_text(text)
+
+
+@pytest.fixture(scope="module")
+def desk(checkout: Path) -> Path:
+    """The copy of the checkout with what a reader of the READMEs has: recordings, recipes, an audio file."""
+    write_recordings(checkout / "recordings")
+    write_recipes(checkout)
+    shutil.copy(checkout / "recordings" / "audio" / "1-high.wav", checkout / "recording.wav")
+    (checkout / NOTE).write_text('#!/bin/sh\necho "$@" >> noted\n')
+    (checkout / NOTE).chmod(0o755)
+    return checkout
+
+
+def shell(command: str, folder: Path) -> str:
+    """Run a command by the shell; its output. Fails where the command does."""
+    clean = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTEST")}
+    done = subprocess.run(["sh", "-c", command], cwd=folder, env=clean, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+    return done.stdout
+
+
+def verb(words: list[str]) -> None:
+    """Run a verb in this process."""
+    assert words[:2] == ["-m", "task4_sed"]
+    assert main(TASK, words[2:]) == 0, shlex.join(words)
+
+
+def run(command: str, folder: Path) -> None:
+    """Run a command as a reader would, but verbs in this process: starting one takes seconds."""
+    words = shlex.split(command)
+    if command.startswith(PYTHON):
+        verb(words[1:])
+    elif words[0] == "make" and words[1].startswith("task4-"):
+        for line in shell(
+            shlex.join(["make", "-n", "-o", ".venv/.ready", f"PY={NOTE}", *words[1:]]), folder
+        ).splitlines():
+            if line.startswith(f"{NOTE} -m task4_sed "):
+                # Plots take half of the time; the READMEs' own `evaluate` draws them.
+                verb([*shlex.split(line)[1:], *(["--no-plots"] if " evaluate " in line else [])])
+                continue
+            shell(line, folder)
+            noted = folder / "noted"
+            if noted.exists():  # a verb inside a line of shell
+                lines = noted.read_text().splitlines()
+                noted.unlink()
+                for of_line in lines:
+                    verb(shlex.split(of_line))
+    elif words[0] == "make":
+        shell(command.replace("make", "make -o .venv/.ready", 1), folder)
+    else:
+        shell(command, folder)
+
+
+def check_settings(command: str) -> None:
+    """The recipe of a command with its overrides is read and checked, as the verb would."""
+    given = shlex.split(command)
+    values = dict(word.split("=", 1) for word in given if re.match(r"(RECIPE|ARGS)=", word))
+    recipe = values.get("RECIPE") or (given[given.index("--recipe") + 1] if "--recipe" in given else "toy")
+    overrides = values["ARGS"].split() if "ARGS" in values else [w for w in given if re.match(r"\w+\.[\w.]+=", w)]
+    assert overrides, command
+    load_config(TASK.config, TASK.recipes, recipe, overrides)
+    with pytest.raises(UserError):
+        load_config(TASK.config, TASK.recipes, recipe, [overrides[0].replace("=", "x=", 1)])
+
+
+def test_commands_that_are_not_run_name_what_exists(desk: Path) -> None:
+    for command in COMMANDS:
+        if command.rule is None or command.rule.how == "run":
+            continue
+        subprocess.run(["sh", "-n", "-c", command.text], check=True)
+        if command.rule.how == "settings":
+            check_settings(command.text)
+        if command.text.startswith("make "):
+            shell(shlex.join(["make", "-n", *shlex.split(command.text)[1:]]), desk)
+        for name in command.rule.names:
+            assert (desk / name).exists(), f"{command.at}: {name}"
+
+
+def test_every_other_command_runs(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(desk)
+    once = {command.text: command for command in reversed(COMMANDS)}
+    for command in sorted(once.values(), key=COMMANDS.index):
+        if command.rule is not None and command.rule.how == "run":
+            print(f"### {command.at}: {command.text}\n#   as: {command.changed}", flush=True)
+            run(command.changed, desk)
+    toy = desk / "runs" / "task4_sed" / "toy"
+    for name in ("run1/results.json", "run1/plots", "run3/results.json", "comparison.csv", "submission.zip"):
+        assert (toy / name).exists(), name
