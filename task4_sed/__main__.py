@@ -143,15 +143,16 @@ def package(runs: list[Run], out: Path | None = None, report: Path | None = None
     return package_runs(runs, out, report)
 
 
-def validate(run: Run, files: list[Path]) -> Mapping[str, Any]:
+def validate(run: Run, files: list[Path], evaluation_set: Path | None = None) -> Mapping[str, Any]:
     """Check anybody's submission archive: every broken rule with file and line.
 
     Args:
         files: archives (.zip, .tar, .tar.gz) or unpacked folders
+        evaluation_set: durations table of the evaluation set (eval24_durations.tsv): names and lengths are checked too
     """
     from task4_sed.stages import validate_archives
 
-    return validate_archives(run, files)
+    return validate_archives(run, files, evaluation_set)
 
 
 def compare(runs: list[Run]) -> Mapping[str, Any]:

@@ -176,7 +176,7 @@ def package_runs(runs: list[Run], out: Path | None, report: Path | None) -> Mapp
     root = root_of(config.data)
     classes, toy = classes_of(root), made_of(root) == "toy"
     write_package(out, meta_of(runs), scored, energy, report, classes=classes, toy=toy)
-    return validate_archives(run, [out])
+    return validate_archives(run, [out], first_existing(root, SETS[config.submission_set].durations))
 
 
 def submission_scores(run: Run) -> RunScores:
@@ -226,13 +226,14 @@ def meta_of(runs: list[Run]) -> SubmissionMeta:
     )
 
 
-def validate_archives(run: Run, files: list[Path]) -> Mapping[str, Any]:
+def validate_archives(run: Run, files: list[Path], evaluation_set: Path | None = None) -> Mapping[str, Any]:
     """List every violation of every archive; UserError at the end where there was an error."""
     if not files:
         raise UserError("validate: name at least one archive")
-    root = Path(run.config.data.root) if run.config.data.root else None
-    names, durations = _evaluation_clips(run, root)
-    classes = classes_of(root) if root and root.is_dir() else CLASSES
+    durations = read_durations(evaluation_set) if evaluation_set else None
+    names = [clip_name(clip) for clip in durations] if durations else None
+    root = run.config.data.root
+    classes = classes_of(Path(root)) if root else CLASSES
     found: dict[str, Any] = {}
     broken = []
     for path in files:
@@ -246,16 +247,6 @@ def validate_archives(run: Run, files: list[Path]) -> Mapping[str, Any]:
     if broken:
         raise UserError(f"{broken[0]}: not a valid submission")
     return {"archives": found}
-
-
-def _evaluation_clips(run: Run, root: Path | None) -> tuple[list[str] | None, Mapping[str, float] | None]:
-    """Names and durations of the evaluation set, where its list is on this machine."""
-    name = run.config.submission_set
-    listed = first_existing(root, SETS[name].durations) if root and name else None
-    if listed is None:
-        return None, None
-    durations = read_durations(listed)
-    return [clip_name(clip) for clip in durations], durations
 
 
 def network_counts(run: Run) -> dict[str, int]:

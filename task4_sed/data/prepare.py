@@ -169,6 +169,7 @@ def made_of(root: Path) -> str:
 def _check_needed(config: Config, root: Path, coverages: list[Coverage]) -> None:
     needed = {name for block in config.data.blocks.named().values() if block.batch for name in block.sets}
     needed |= {*config.validation.sets, *config.test_sets, *config.postprocess.tune_on}
+    needed |= {config.submission_set} if config.submission_set else set()
     for c in coverages:
         if c.layout.name in needed and not c.found:
             reason = c.problem or f"{root / c.layout.audio[0]}: not there"

@@ -1,6 +1,8 @@
 """The tiny data set, written and packed once for all tests of a process."""
 
 import os
+import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +10,8 @@ import pytest
 
 from common.run import load_config
 from task4_sed.config import Config
+from task4_sed.submission import package
+from task4_sed.tests.submission_case import META, RUNS
 
 TASK = Path(__file__).resolve().parent.parent
 TINY = TASK / "tests" / "tiny.yaml"
@@ -54,3 +58,28 @@ def linked_root(tiny_root: Path, tmp_path: Path) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(source.read_bytes())
     return root
+
+
+@pytest.fixture(scope="session")
+def energy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("codecarbon") / "emissions_training.csv"
+    path.write_text("project_name,duration,energy_consumed\ntrain,7200,1.5\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory, energy: Path) -> Path:
+    return package(tmp_path_factory.mktemp("zip") / "ours.zip", META, RUNS, [energy], toy=True)
+
+
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory: pytest.TempPathFactory, archive: Path) -> Path:
+    folder = tmp_path_factory.mktemp("pristine")
+    with zipfile.ZipFile(archive) as zipped:
+        zipped.extractall(folder)
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path, pristine: Path) -> Path:
+    return Path(shutil.copytree(pristine, tmp_path / "root"))
