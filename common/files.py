@@ -38,18 +38,21 @@ def write_then_rename(path: str | Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def remove_partials(folder: Path, recursive: bool = True) -> None:
-    """Remove temporary files in (or below) `folder` that belong to processes of this machine which were killed."""
-    for partial in list(folder.rglob(".*.partial*") if recursive else folder.glob(".*.partial*")):
+def remove_partials(folder: Path, recursive: bool = True, pattern: str = ".*.partial*") -> None:
+    """Remove temporary files and folders in (or below) `folder` that killed processes of this machine left.
+
+    Call it before anything is written: what carries this process's own number is from an earlier one.
+    """
+    for partial in list(folder.rglob(pattern) if recursive else folder.glob(pattern)):
         pid = partial.name.split(".partial")[0].rsplit(".", 1)[-1]
-        if pid.isdigit() and not _alive(int(pid)):
+        if pid.isdecimal() and (int(pid) == os.getpid() or not _runs(int(pid))):
             if partial.is_dir():
                 shutil.rmtree(partial, ignore_errors=True)
             else:
                 partial.unlink(missing_ok=True)
 
 
-def _alive(pid: int) -> bool:
+def _runs(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -116,10 +119,7 @@ def write_folder_then_rename(folder: str | Path) -> Iterator[Path]:
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     mine = f".{folder.name}.{socket.gethostname()}"
-    for stale in folder.parent.glob(f"{glob.escape(mine)}.*.partial"):
-        pid = stale.name.removeprefix(f"{mine}.").removesuffix(".partial")
-        if pid.isdecimal() and (int(pid) == os.getpid() or not _alive(int(pid))):
-            shutil.rmtree(stale, ignore_errors=True)
+    remove_partials(folder.parent, recursive=False, pattern=f"{glob.escape(mine)}.*.partial")
     partial = folder.with_name(f"{mine}.{os.getpid()}.partial")
     partial.mkdir()
     try:

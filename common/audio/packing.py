@@ -37,13 +37,12 @@ from common.audio.shards import (
     write_tables,
 )
 from common.errors import UserError, did_you_mean
-from common.files import read_json, sha256, write_json
+from common.files import read_json, remove_partials, sha256, write_json
 
 Progress = Callable[[int, int], None]
 
 _MOST_SHARDS = 512  # of a pack whose shard size is not given
 _FEWEST_CLIPS = 64  # per shard: about 20 MB of ten-second clips at 16 kHz
-_PARTIAL = re.compile(r"\..+\.(\d+)\.partial(\.\w+)?")
 _SHARD = re.compile(r"\d{5,}\.h5")
 
 
@@ -110,7 +109,7 @@ def write_pack(
     settings = Settings(sample_rate, storage, resampling, compression)
     with _no_space_explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        _remove_stale(folder)
+        remove_partials(folder, recursive=False)
         jobs = [
             _job(folder, number, sources[first : first + clips_per_shard], settings, on_error == "skip")
             for number, first in enumerate(range(0, len(sources), clips_per_shard))
@@ -280,26 +279,6 @@ def _known_hashes(folder: Path) -> dict[str, str]:
         }
     except (UserError, KeyError, TypeError):
         return {}
-
-
-def _remove_stale(folder: Path) -> None:
-    """Remove temporary files of processes that are no longer there."""
-    for path in folder.glob(".*.partial*"):
-        match = _PARTIAL.fullmatch(path.name)
-        if match and not _is_alive(int(match[1])):
-            path.unlink(missing_ok=True)
-
-
-def _is_alive(pid: int) -> bool:
-    if pid == os.getpid():  # of an earlier process with this number: this one has not written yet
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _check_choices(**chosen: str) -> None:

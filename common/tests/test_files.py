@@ -71,13 +71,14 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, error: type[BaseExce
 def test_partials_of_dead_processes_are_removed(tmp_path: Path, dead_pid: int) -> None:
     folder = tmp_path / "sub"
     folder.mkdir()
-    stale, whole, mine = f".a.{dead_pid}.partial.txt", f".b.{dead_pid}.partial", f".c.{os.getpid()}.partial"
-    for name in (stale, mine, "a.txt", ".hidden", ".d.partial"):
+    stale, whole, live = f".a.{dead_pid}.partial.txt", f".b.{dead_pid}.partial", f".c.{os.getppid()}.partial"
+    earlier = f".e.{os.getpid()}.partial"  # of an earlier process that had this one's number
+    for name in (stale, live, earlier, "a.txt", ".hidden", ".d.partial"):
         (folder / name).write_text("x")
     (folder / whole).mkdir()
     (folder / whole / "inside").write_text("x")
     remove_partials(tmp_path)
-    assert sorted(p.name for p in folder.iterdir()) == sorted([mine, "a.txt", ".hidden", ".d.partial"])
+    assert sorted(p.name for p in folder.iterdir()) == sorted([live, "a.txt", ".hidden", ".d.partial"])
 
 
 def test_json(tmp_path: Path) -> None:
