@@ -210,7 +210,7 @@ COLUMNS = (
     MetricColumn("psds1_csebbs", "devtest", "PSDS1 cSEBBs"),
     MetricColumn("mpauc", "devtest", "mpAUC"),
     MetricColumn("kwh_train", "devtest", "kWh training", higher_is_better=False, decimals=4),
-    MetricColumn("kwh_test", "devtest", "kWh test", higher_is_better=False, decimals=4),
+    MetricColumn("kwh_test", "devtest", "kWh test", higher_is_better=False, decimals=5),
 )
 # Where results.json keeps each figure: section, keys.
 OWN_METRICS: dict[str, tuple[str, ...]] = {

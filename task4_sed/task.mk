@@ -14,7 +14,7 @@ T4_PACKAGED = $(if $(word 3,$(T4_RUNS)),$(T4_DIR)/.packaged)
   task4-complexity task4-benchmark
 
 task4-train: $(T4_DIR)/comparison.csv $(T4_PACKAGED) ## Task 4: data, three trainings, scores, metrics, archive, comparison
-	@echo "everything lies in $(T4_DIR): run*/plots, run*/results.json, comparison.*, submission.zip (validated)"
+	@echo "everything lies in $(T4_DIR): run*/plots, run*/results.json, comparison.*$$([ ! -f $(T4_DIR)/submission.zip ] || echo ', submission.zip (validated)')"
 
 task4-prepare: $(T4_DIR)/coverage.json ## Task 4: check and pack the data set (toy: write it)
 task4-predict: $(T4_DIR)/.predicted ## Task 4: scores of the trained runs on the test sets

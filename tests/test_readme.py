@@ -77,7 +77,11 @@ RULES = (
         r"python -m task4_sed prepare --from-recordings .*",
         "run",
         "12 recordings instead of 2000, 4 clips instead of 200",
-        ((r"--from-recordings \S+", "--from-recordings recordings"), (r"--clips \d+", "--clips 4")),
+        (
+            (r"--from-recordings \S+", "--from-recordings recordings"),
+            (r"--clips \d+", "--clips 4"),
+            (r"--folds test=5", "--folds test=4"),
+        ),
     ),
     Rule(
         r"make task4-train RECIPE=recordings .*",
@@ -128,7 +132,7 @@ RULES = (
         r"python -m task4_sed \w+( .*)?",
         "run",
         "tiny data and network",
-        (TINY_VERB, (r"--recipe baseline", "--recipe baseline.yaml"), REAL_DATA),
+        (TINY_VERB, (r"--recipe (baseline|recordings)\b", r"--recipe \1.yaml"), REAL_DATA),
     ),
 )
 
