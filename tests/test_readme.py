@@ -131,8 +131,13 @@ RULES = (
     Rule(
         r"python -m task4_sed \w+( .*)?",
         "run",
-        "tiny data and network",
-        (TINY_VERB, (r"--recipe (baseline|recordings)\b", r"--recipe \1.yaml"), REAL_DATA),
+        "tiny data and network, boxes that are not tuned",
+        (
+            TINY_VERB,
+            (r"--recipe (baseline|recordings)\b", r"--recipe \1.yaml"),
+            (r"--csebbs runs/\S+", "--csebbs default"),
+            REAL_DATA,
+        ),
     ),
 )
 

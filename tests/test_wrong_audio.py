@@ -178,7 +178,7 @@ def test_one_training_in_a_folder_at_a_time(user_folder: Place, error_line: Call
 
 def test_what_a_killed_process_left_is_removed(place: Place) -> None:
     pid = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    gone, here = pid.stdout.strip(), os.getpid()
+    gone, here = pid.stdout.strip(), os.getppid()
     for name in (f"{RUN}/scores/.devtest.{{}}.partial.h5", "runs/.submission.{}.partial.zip"):
         place.write(name.format(gone), "")
         place.write(name.format(here), "")
