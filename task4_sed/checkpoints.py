@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
@@ -37,8 +38,9 @@ def load_network(
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path}: not a readable checkpoint ({reason[:120]})") from None
+        reason = "not a file of tensors that torch.save wrote" if isinstance(error, UnpicklingError) else str(error)
+        first = (reason.strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path}: not a readable checkpoint ({first[:120]})") from None
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: not a checkpoint, holds a {type(content).__name__}")
     state = _state(content, which, path)

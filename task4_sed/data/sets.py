@@ -40,6 +40,8 @@ def root_of(config: DataConfig) -> Path:
     """The data set's folder; UserError where the recipe names none or it does not exist."""
     if config.root is None:
         raise UserError("this recipe needs real data: data.root=DIR names the folder in the official layout")
+    if config.toy and not Path(config.root).exists():
+        raise UserError(f"{config.root}: data set not found; `prepare` writes it")
     return existing_folder(config.root, "data set")
 
 
