@@ -2,6 +2,7 @@
 
 import fnmatch
 import json
+import os
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,7 +29,9 @@ def files_below(folder: Path) -> Iterator[str]:
 
 def partials_below(folder: Path) -> list[str]:
     """Temporary files and folders (`.<name>.<pid>.partial...`) that lie below a folder, relative to it."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob(".*.partial*"))
+    # os.walk, unlike rglob, does not mind folders that are renamed or removed meanwhile.
+    found = (Path(at) / name for at, folders, files in os.walk(folder) for name in (*folders, *files))
+    return sorted(path.relative_to(folder).as_posix() for path in found if fnmatch.fnmatch(path.name, ".*.partial*"))
 
 
 def differences(
