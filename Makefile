@@ -11,7 +11,7 @@ $(READY): requirements.txt common/tools/setup.sh
 
 include $(wildcard */task.mk)
 
-.PHONY: help setup check format test test-slow benchmark lock clean
+.PHONY: help setup check format test test-slow benchmark encoders lock clean
 
 help: ## list the jobs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ setup: $(READY) ## make the environment (.venv) of requirements.txt
 check: $(READY) ## lint, types, contracts, fast tests
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
-	$(PY) -m mypy common task4_sed
+	$(PY) -m mypy common task1_asc task4_sed
 	.venv/bin/lint-imports --no-logo --config pyproject.toml
 	$(PY) -m pytest -q -m "not slow and not end_to_end" -n 2 $(PYTEST)
 
@@ -36,7 +36,12 @@ test-slow: $(READY) ## deeper checks: kill -9 at random moments, memory at 2,000
 	$(PY) -m pytest -m slow $(PYTEST)
 
 benchmark: $(READY) ## throughput of every stage on this machine
+	$(PY) -m task1_asc benchmark
 	$(PY) -m task4_sed benchmark
+	$(PY) -m common.encoders benchmark
+
+encoders: $(READY) ## the audio encoders: sizes, costs, published checkpoints
+	$(PY) -m common.encoders
 
 lock: $(READY) ## resolve pyproject.toml anew into requirements.txt
 	.venv/bin/uv pip compile --quiet pyproject.toml --extra dev --generate-hashes --universal --python-version 3.11 \

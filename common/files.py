@@ -2,11 +2,13 @@
 
 import csv
 import glob
+import gzip
 import hashlib
 import json
 import os
 import shutil
 import socket
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -170,21 +172,25 @@ class Row(dict[str, str]):
 
 
 def read_rows(path: str | Path, columns: Sequence[str], delimiter: str | None = None) -> list[Row]:
-    """Rows of a .tsv or .csv file with a header line that has at least `columns`.
+    """Rows of a .tsv or .csv file, also gzipped (.gz), with a header line that has at least `columns`.
 
     The delimiter follows the suffix (.csv: comma, else tab) unless given. Raises UserError for a missing file, text
     that is not UTF-8, an empty file, a missing column, or a row with another number of fields than the header.
     """
     path = existing_file(path, "table")
-    delimiter = delimiter or ("," if path.suffix == ".csv" else "\t")
+    delimiter = delimiter or ("," if path.name.removesuffix(".gz").endswith(".csv") else "\t")
+    opening = gzip.open if path.suffix == ".gz" else open
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with opening(path, "rt", encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter=delimiter, strict=True)  # a stray quote would swallow the rest
             header = next(reader, None)
             if not header:
                 raise UserError(f"{path}: empty, expected a header line with {', '.join(columns)}")
             for column in columns:
                 if column not in header:
+                    other = next((sign for sign in ",;\t" if len(header) == 1 and sign in header[0]), None)
+                    if other:
+                        raise UserError(f"{path}:1: columns separated by {other!r}, expected {delimiter!r}")
                     raise UserError(f"{path}:1: no column {column!r}{did_you_mean(column, header)}")
             rows = []
             for fields in reader:
@@ -204,11 +210,15 @@ def read_rows(path: str | Path, columns: Sequence[str], delimiter: str | None = 
         raise UserError(f"{path}: not a text file in UTF-8") from None
     except csv.Error as error:
         raise UserError(f"{path}:{reader.line_num}: {error}") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: damaged gzip file ({error})") from None
 
 
-def write_rows(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a .tsv (or .csv) table with a header, whole or not at all."""
-    delimiter = "," if Path(path).suffix == ".csv" else "\t"
+def write_rows(
+    path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[Any]], delimiter: str | None = None
+) -> None:
+    """Write a .tsv (or .csv) table with a header, whole or not at all; the delimiter as for `read_rows`."""
+    delimiter = delimiter or ("," if Path(path).suffix == ".csv" else "\t")
     with write_then_rename(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
         writer.writerow(columns)

@@ -56,6 +56,11 @@ class MelSetting:
     fmin_range: int = 1
     fmax_range: int = 1
 
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second."""
+        return self.sample_rate / self.hop
+
 
 def _kaldi_32k(window: int, fft: int, hop: int, mels: int, fmax: float, ranges: tuple[int, int] = (1, 1)) -> MelSetting:
     return MelSetting(
@@ -223,10 +228,11 @@ def mel_bank(setting: MelSetting) -> Tensor:
     scale = setting.filterbank
     norm = "slaney" if scale == "slaney" else None
     bins = setting.fft // 2 + 1
-    bank = torchaudio.functional.melscale_fbanks(
-        bins, setting.fmin, setting.fmax, setting.num_mels, setting.sample_rate, norm, scale
-    )
-    return bank.T.contiguous()
+    with torch.device("cpu"):  # torchaudio's function needs values, which a meta device has not
+        bank = torchaudio.functional.melscale_fbanks(
+            bins, setting.fmin, setting.fmax, setting.num_mels, setting.sample_rate, norm, scale
+        )
+    return bank.T.contiguous().to(torch.get_default_device())
 
 
 def _resampler(source: int, target: int) -> nn.Module:

@@ -1,5 +1,6 @@
 """Progress of long work: a bar in a terminal, a line now and then in a log; with a rate and the remaining time."""
 
+import multiprocessing
 import sys
 import time
 from collections.abc import Iterator
@@ -69,6 +70,16 @@ class _Lines(Progress):
             print(f"{self.what}: {self.text()}", file=sys.stderr, flush=True)
 
 
+class _Silent(Progress):
+    """For a worker whose parent shows how far all of them are."""
+
+    def show(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 class _Bar(Progress):
     """For terminals."""
 
@@ -101,7 +112,8 @@ def progress(what: str, total: int, unit: str = "clips", done: int = 0) -> Itera
 
     Goes to standard error, so that standard output stays clean for results.
     """
-    report = _Bar(what, total, unit, done) if sys.stderr.isatty() else _Lines(what, total, unit, done)
+    kind = _Silent if multiprocessing.parent_process() else _Bar if sys.stderr.isatty() else _Lines
+    report = kind(what, total, unit, done)
     try:
         yield report
     finally:

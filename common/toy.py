@@ -6,6 +6,7 @@ few blocks (tones along a pitch track, shaped noise, struck modes, grains, voice
 from them.
 """
 
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,6 +29,11 @@ VOWELS = (
     (300, 870, 2240),
     (500, 1500, 2500),
 )
+
+
+def key(*words: object) -> list[int]:
+    """Words as a seed for `np.random.default_rng`; the same in every process (unlike `hash`)."""
+    return [word if isinstance(word, int) else zlib.crc32(str(word).encode()) for word in words]
 
 
 def rms(signal: Signal) -> float:

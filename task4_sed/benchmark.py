@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from common.audio import load
@@ -42,6 +43,8 @@ def benchmark(run: Run, seconds: float) -> Mapping[str, Any]:
         "decode (wav files, one process)": _decode_files(run, clips[0], seconds),
         "front end": _front_end(system, batches, seconds),
     }
+    if system.embedder is not None and batches[0].embeddings is None:
+        rates["encoder"] = rate_of(lambda: system.embeddings(batches[0]), size, seconds / 2)
     # In turns, and the medians: other work on the machine must not pass for a difference between the two.
     turns = [(_steps(system, batches, seconds / 2), _training(run, seconds / 2)) for _ in range(TURNS)]
     rates["training step, tensors in memory"] = float(np.median([step for step, _ in turns]))
@@ -88,7 +91,7 @@ def _steps(system: SedSystem, batches: list[Batch], seconds: float) -> float:
     """The whole step (front end, augmentation, both networks, backward, optimiser, teacher) without loader or logs."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     system = system.to(device).train()
-    on_device = itertools.cycle([Batch(*(tensor.to(device) for tensor in batch)) for batch in batches])
+    on_device = itertools.cycle([move_data_to_device(batch, device) for batch in batches])
     optimizer = system.configure_optimizers()["optimizer"]
 
     def step() -> None:

@@ -1,7 +1,7 @@
 """Checkpoints of this task -> networks: own ones, and the published CRNN checkpoints of the challenge's baseline."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Literal
@@ -11,6 +11,7 @@ import torch
 from common.errors import UserError
 from common.files import existing_file, sha256
 from task4_sed.classes import CLASSES
+from task4_sed.config import EncoderConfig
 from task4_sed.model import CRNN, ModelConfig
 
 Which = Literal["student", "teacher"]
@@ -18,19 +19,30 @@ Which = Literal["student", "teacher"]
 
 @dataclass(frozen=True)
 class Loaded:
-    """A network in evaluation mode, and the classes of its outputs."""
+    """A network in evaluation mode, the classes of its outputs, and the encoder that belongs beside it.
+
+    `fingerprint` is that of the encoder's weights, where the checkpoint knows it.
+    """
 
     network: CRNN
     classes: tuple[str, ...]
+    encoder: EncoderConfig | None = None
+    fingerprint: str | None = None
+    path: str = ""
 
 
 def load_network(
-    path: str | Path, which: Which, config: ModelConfig | None = None, expected_sha256: str | None = None
+    path: str | Path,
+    which: Which,
+    config: ModelConfig | None = None,
+    expected_sha256: str | None = None,
+    encoder: EncoderConfig | None = None,
 ) -> Loaded:
     """The student or teacher of a checkpoint.
 
-    Own checkpoints carry their model's settings; for published ones `config` gives them. Raises UserError for a file
-    that is not a checkpoint, is damaged (its SHA-256 differs), or is of another model (names the keys).
+    Own checkpoints carry the settings of their model and encoder; for published ones `config` and `encoder` give them.
+    An own checkpoint's encoder is looked for where `encoder` has it, if that is the same model. Raises UserError for a
+    file that is not a checkpoint, is damaged (its SHA-256 differs), or is of another model (names the keys).
     """
     path = existing_file(path, "checkpoint")
     if expected_sha256 is not None and sha256(path) != expected_sha256:
@@ -52,7 +64,12 @@ def load_network(
     classes = tuple(about["classes"]) if about else CLASSES
     network = CRNN(config)
     load_state(network, state, path)
-    return Loaded(network.eval(), classes)
+    beside = about.get("encoder") if about else None
+    if about is None:
+        return Loaded(network.eval(), classes, encoder, None, str(path))
+    if beside is None:
+        return Loaded(network.eval(), classes, path=str(path))
+    return Loaded(network.eval(), classes, _own_encoder(beside, encoder, path), beside["sha256"], str(path))
 
 
 def _own_config(about: Any, path: Path) -> ModelConfig:
@@ -61,6 +78,16 @@ def _own_config(about: Any, path: Path) -> ModelConfig:
         return ModelConfig(**{key: _tuples(value) for key, value in about["model"].items()})
     except (TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path}: made by another version of this code ({error}); train again") from None
+
+
+def _own_encoder(about: Any, recipe: EncoderConfig | None, path: Path) -> EncoderConfig:
+    """The settings of the encoder that a checkpoint was trained beside."""
+    try:
+        own = EncoderConfig(**about["settings"])
+    except (TypeError, KeyError) as error:
+        raise UserError(f"{path}: made by another version of this code ({error}); train again") from None
+    same = recipe is not None and recipe.name == own.name
+    return replace(own, checkpoint=recipe.checkpoint) if recipe is not None and same else own
 
 
 def _tuples(value: Any) -> Any:

@@ -49,6 +49,19 @@ class DataConfig:
 
 
 @dataclass
+class EncoderConfig:
+    """A frozen pre-trained encoder beside the CNN: a model of `common.encoders` at 16 kHz, e.g. beats, atst-f."""
+
+    name: str
+    checkpoint: str | None = None  # a published one by name, a file or an address; null: random weights
+    seed: int = in_range(0, 0)  # of random weights and of a frozen projection
+    # Where a time step has several tokens, one per band: they follow each other (as published), or their mean.
+    bands: Literal["apart", "mean"] = "apart"
+    projection: Literal["none", "frozen"] = "none"  # frozen: a random linear map to 527, as in the winner's ATST system
+    cache: bool = False  # store the embeddings of all clips beside the packs; longer clips are cropped at 0 then
+
+
+@dataclass
 class AugmentConfig:
     """Random changes of a training batch, in this order; a probability is that of a whole batch."""
 
@@ -128,6 +141,7 @@ class Config:
     seed: int = in_range(42, 0)
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    encoder: EncoderConfig | None = None
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

@@ -1,6 +1,7 @@
 """A trained network over data sets and over any audio: probabilities per class and frame of 64 ms."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from task4_sed.config import Config
 from task4_sed.data.batches import CLIP_SAMPLES, sequential_loader
 from task4_sed.data.labels import frames_of
 from task4_sed.data.sets import classes_of, load_set, root_of
+from task4_sed.encoder import Embedder, check_weights
 from task4_sed.layout import SETS, Part
 from task4_sed.scores import write_logits
 from task4_sed.system import front_end
@@ -34,11 +36,23 @@ class Predictor:
         self.classes, self.batch = loaded.classes, batch
         self.network = loaded.network.to(self.device).eval()
         self.front_end = front_end(loaded.network.config).to(self.device).eval()
+        self.loaded = loaded
+
+    @cached_property
+    def embedder(self) -> Embedder | None:
+        """The encoder beside the network, built when first needed; UserError where it is not that of the training."""
+        if self.loaded.encoder is None:
+            return None
+        embedder = Embedder(self.loaded.encoder)
+        check_weights(embedder, self.loaded.fingerprint, self.loaded.path)
+        return embedder
 
     @torch.inference_mode()
     def logits(self, waveform: Tensor) -> Tensor:
         """(clips, samples) at 16 kHz -> (clips, frames, classes) logits, without any class mask."""
-        return self.network(self.front_end(waveform.to(self.device))).logits.transpose(1, 2)
+        waveform = waveform.to(self.device)
+        embeddings = self.embedder(waveform) if self.embedder else None
+        return self.network(self.front_end(waveform), embeddings).logits.transpose(1, 2)
 
     def recording(self, waveform: np.ndarray) -> np.ndarray:
         """Logits (frames, classes) of a waveform (samples,) at 16 kHz of any length; the mean where windows overlap.

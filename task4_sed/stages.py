@@ -70,7 +70,7 @@ def predict_sets(run: Run, checkpoint: Path | None, floors: bool) -> Mapping[str
 
     config: Config = run.config
     path, expected = checkpoint_of(run, checkpoint)
-    loaded = load_network(path, config.postprocess.network, config.model, expected)
+    loaded = load_network(path, config.postprocess.network, config.model, expected, config.encoder)
     predictor = Predictor(loaded, batch=config.data.eval_batch)
     out = run.folder / "scores"
     clips, start = {}, time.monotonic()
@@ -93,14 +93,15 @@ def predict_floors(run: Run, out: Path, classes: Sequence[str]) -> None:
     """What a metric gives for nothing: an untrained network of the same form, and the same score everywhere."""
     import torch
 
-    from task4_sed.checkpoints import Loaded, load_network
+    from task4_sed.checkpoints import load_network
     from task4_sed.model import CRNN
     from task4_sed.predict import Predictor, predict_set
 
     path, _ = checkpoint_of(run, None)
+    loaded = load_network(path, run.config.postprocess.network, encoder=run.config.encoder)
     torch.manual_seed(run.seed)
-    untrained = CRNN(load_network(path, run.config.postprocess.network).network.config)
-    predictor = Predictor(Loaded(untrained.eval(), tuple(classes)), batch=run.config.data.eval_batch)
+    untrained = CRNN(loaded.network.config)
+    predictor = Predictor(replace(loaded, network=untrained.eval()), batch=run.config.data.eval_batch)
     for name in run.config.test_sets:
         predict_set(predictor, run.config, name, out / "untrained")
         stored = stored_scores(out / f"{name}.h5")
@@ -120,7 +121,8 @@ def detect_in_files(
     from task4_sed.predict import Predictor
 
     path, expected = checkpoint_of(run, checkpoint)
-    loaded = load_network(path, run.config.postprocess.network, run.config.model, expected)
+    config: Config = run.config
+    loaded = load_network(path, config.postprocess.network, config.model, expected, config.encoder)
     tuned = run.folder / CSEBBS_FILE
     parameters = parse_csebbs(setting or (str(tuned) if tuned.is_file() and checkpoint is None else "default"))
     if isinstance(parameters, Mapping):  # tuned for the scored classes only
@@ -250,27 +252,34 @@ def validate_archives(run: Run, files: list[Path], evaluation_set: Path | None =
 
 
 def network_counts(run: Run) -> dict[str, int]:
-    """Parameters, bytes and MACs for 10 s of audio of a recipe's network (torchinfo's counting)."""
-
+    """Parameters, bytes and MACs for 10 s of audio of a recipe's network and its encoder (torchinfo's counting)."""
     import torch
     from torchinfo import summary
 
+    from common.encoders.overview import macs as encoder_macs
+    from task4_sed.encoder import Embedder, fitted
     from task4_sed.model import CRNN
     from task4_sed.system import front_end
 
     config: Config = run.config
     root = Path(config.data.root) if config.data.root else None
     classes = classes_of(root) if root else CLASSES
-    network = CRNN(replace(config.model, num_classes=len(classes)))
-    frames = front_end(config.model).num_frames(int(CLIP_SECONDS * SAMPLE_RATE))
-    inputs = [torch.zeros(1, config.model.num_mels, frames)]
-    if config.model.embedding_dim is not None:
-        inputs.append(torch.zeros(1, config.model.embedding_dim, 496))
+    embedder = Embedder(replace(config.encoder, checkpoint=None)) if config.encoder else None
+    network = CRNN(replace(fitted(config.model, embedder), num_classes=len(classes)))
+    samples = int(CLIP_SECONDS * SAMPLE_RATE)
+    inputs = [torch.zeros(1, config.model.num_mels, front_end(config.model).num_frames(samples))]
+    parameters, macs = list(network.parameters()), 0
+    if embedder is not None:
+        inputs.append(embedder(torch.zeros(1, samples)))
+        parameters += embedder.parameters()
+        projection = sum(p.numel() for p in embedder.projection.parameters() if p.dim() == 2)
+        # By shapes alone: on the CPU, fused attention goes uncounted.
+        macs = encoder_macs(embedder.encoder.to("meta")) + projection * inputs[-1].shape[-1]
     counted = summary(network, input_data=inputs, verbose=0)
     return {
-        "parameters": counted.total_params,
-        "bytes": sum(p.numel() * p.element_size() for p in network.parameters()),
-        "macs": int(counted.total_mult_adds),
+        "parameters": sum(p.numel() for p in parameters),
+        "bytes": sum(p.numel() * p.element_size() for p in parameters),
+        "macs": int(counted.total_mult_adds) + macs,
     }
 
 

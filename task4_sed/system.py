@@ -1,9 +1,9 @@
 """The mean-teacher system of the DCASE 2024 Task 4 baseline: losses, augmentation, optimiser; no file access."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from common.frontends import SETTINGS, LogMel
 from common.schedules import ramp_hold_quarter_cosine
 from task4_sed.config import Config
 from task4_sed.data.batches import Batch
+from task4_sed.encoder import Embedder, check_weights
 from task4_sed.losses import Blocks, Targets, baseline_loss, weak_from_strong
 from task4_sed.model import CRNN, ModelConfig
 from task4_sed.validation import Validator, objective
@@ -40,13 +41,30 @@ def front_end(config: ModelConfig) -> LogMel:
     return LogMel(setting)
 
 
+class Inputs(NamedTuple):
+    """Linear mel (batch, mel, frames) and, beside an encoder, embeddings (batch, dim, steps)."""
+
+    mel: Tensor
+    embeddings: Tensor | None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Inputs":
+        """The same change of both."""
+        return Inputs(change(self.mel), None if self.embeddings is None else change(self.embeddings))
+
+
 class SedSystem(LightningModule):
     """Student and teacher CRNN on batches of five blocks (see `Blocks`)."""
 
     def __init__(
-        self, config: Config, classes: Sequence[str], steps_per_epoch: int, validators: Mapping[str, Validator]
+        self,
+        config: Config,
+        classes: Sequence[str],
+        steps_per_epoch: int,
+        validators: Mapping[str, Validator],
+        embedder: Embedder | None = None,
     ) -> None:
         super().__init__()
+        self.embedder = embedder
         self.config, self.classes, self.steps_per_epoch = config, tuple(classes), steps_per_epoch
         self.front_end = front_end(config.model)
         self.student = CRNN(config.model)
@@ -62,11 +80,12 @@ class SedSystem(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch."""
-        mel, strong, weak = self._augmented(self.front_end.mel(batch.waveform), batch.targets)
+        inputs = Inputs(self.front_end.mel(batch.waveform), self.embeddings(batch))
+        (mel, embeddings), strong, weak = self._augmented(inputs, batch.targets)
         student_mel, teacher_mel = self._filtered(mel)
-        student = self.student(self.front_end.compress(student_mel), class_mask=batch.valid)
+        student = self.student(self.front_end.compress(student_mel), embeddings, batch.valid)
         with torch.no_grad():  # the teacher stays in training mode: own batch statistics, own dropout
-            teacher = self.teacher(self.front_end.compress(teacher_mel), class_mask=batch.valid)
+            teacher = self.teacher(self.front_end.compress(teacher_mel), embeddings, batch.valid)
         ramp = int(self.config.loss.consistency_ramp_epochs * self.steps_per_epoch)
         loss, terms = baseline_loss(
             student,
@@ -82,21 +101,40 @@ class SedSystem(LightningModule):
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=self.blocks.size, sync_dist=True)
         return loss
 
-    def _augmented(self, mel: Tensor, strong: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Linear mel (batch, mel, frames), strong and weak targets after shift, mixup and MixStyle."""
+    def embeddings(self, batch: Batch) -> Tensor | None:
+        """The encoder's sequence (batch, dim, steps): stored, or computed here; None without an encoder."""
+        if batch.embeddings is not None:
+            return batch.embeddings.to(batch.waveform.dtype)
+        return None if self.embedder is None else self.embedder(batch.waveform)
+
+    def _augmented(self, inputs: Inputs, strong: Tensor) -> tuple[Inputs, Tensor, Tensor]:
+        """Inputs, strong and weak targets after shift, mixup and MixStyle (of the mel); all share the draws."""
         config = self.config.augment
         if config.frame_shift:
-            shift = draw_frame_shift(len(mel), mel.shape[-1], config.frame_shift, mel.device)
-            shift[: self.blocks.maestro] = 0
-            mel, strong = roll(mel, shift), roll(strong, scaled_shift(shift, mel.shape[-1] // strong.shape[-1]))
+            inputs, strong = self._shifted(inputs, strong)
         weak = weak_from_strong(strong)
         if coin(config.mixup_probability):
-            mix = self._draw_mix(mel.device)
-            mel, strong, weak = mixup(mel, mix), mixup_soft_labels(strong, mix), mixup_soft_labels(weak, mix)
+            mix = self._draw_mix(strong.device)
+            inputs = inputs.map(lambda x: mixup(x, mix))
+            strong, weak = mixup_soft_labels(strong, mix), mixup_soft_labels(weak, mix)
         if coin(config.mixstyle_probability):
-            style = draw_mix(self.blocks.groups, config.mixstyle_beta, mel.device)
-            mel = freq_mixstyle(mel[:, None], style, per_channel=True)[:, 0].clamp(min=0)
-        return mel, strong, weak
+            style = draw_mix(self.blocks.groups, config.mixstyle_beta, strong.device)
+            mel = freq_mixstyle(inputs.mel[:, None], style, per_channel=True)[:, 0].clamp(min=0)
+            inputs = inputs._replace(mel=mel)
+        return inputs, strong, weak
+
+    def _shifted(self, inputs: Inputs, strong: Tensor) -> tuple[Inputs, Tensor]:
+        """Inputs and targets, moved in time by the same seconds; MAESTRO stays."""
+        mel, embeddings = inputs
+        frames = mel.shape[-1]
+        shift = draw_frame_shift(len(mel), frames, self.config.augment.frame_shift, mel.device)
+        shift[: self.blocks.maestro] = 0
+        if embeddings is not None:
+            bands = self.embedder.bands if self.embedder else 1  # those of one moment stay together
+            moved = scaled_shift(shift, frames * bands / embeddings.shape[-1]) * bands
+            embeddings = roll(embeddings, moved)
+        strong = roll(strong, scaled_shift(shift, frames // strong.shape[-1]))
+        return Inputs(roll(mel, shift), embeddings), strong
 
     def _filtered(self, mel: Tensor) -> tuple[Tensor, Tensor]:
         """The student's and the teacher's input, each through its own random filter."""
@@ -129,7 +167,14 @@ class SedSystem(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """What is needed to rebuild the network without the recipe."""
-        checkpoint["sed"] = {"classes": list(self.classes), "model": asdict(self.config.model)}
+        about = {"classes": list(self.classes), "model": asdict(self.config.model)}
+        checkpoint["sed"] = about | ({"encoder": self.embedder.about()} if self.embedder else {})
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A resumed training goes on beside the same encoder."""
+        about = checkpoint["sed"].get("encoder")
+        if self.embedder is not None and about is not None:
+            check_weights(self.embedder, about["sha256"], "checkpoints/last.ckpt")
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Move the teacher after every optimiser step."""
@@ -163,7 +208,7 @@ class SedSystem(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Collect the student's probabilities; they leave the device once, at the end."""
-        prediction = self.student(self.front_end(batch.waveform), class_mask=batch.valid)
+        prediction = self.student(self.front_end(batch.waveform), self.embeddings(batch), batch.valid)
         name = list(self.validators)[dataloader_idx]
         self.predicted.setdefault(name, []).append((batch.clip, prediction.strong, prediction.weak))
 

@@ -11,6 +11,7 @@ from task4_sed.config import Config
 from task4_sed.data.batches import SedData
 from task4_sed.data.prepare import made_of
 from task4_sed.data.sets import classes_of, root_of
+from task4_sed.encoder import Embedder, fitted
 from task4_sed.system import SedSystem
 from task4_sed.validation import validators
 
@@ -18,11 +19,12 @@ from task4_sed.validation import validators
 def build(config: Config, seed: int) -> tuple[SedSystem, SedData]:
     """System and data of a recipe; the initial weights depend on the seed alone."""
     classes = classes_of(root_of(config.data))
-    config = replace(config, model=replace(config.model, num_classes=len(classes)))
-    data = SedData(config, seed)
+    embedder = Embedder(config.encoder) if config.encoder else None
+    config = replace(config, model=replace(fitted(config.model, embedder), num_classes=len(classes)))
+    data = SedData(config, seed, embedder if config.encoder and config.encoder.cache else None)
     torch.manual_seed(seed)
     steps = math.ceil(len(data.train_dataloader()) / config.trainer.accumulate_grad_batches)
-    system = SedSystem(config, classes, steps, validators(data.validation, config.validation, classes))
+    system = SedSystem(config, classes, steps, validators(data.validation, config.validation, classes), embedder)
     return system, data
 
 

@@ -27,7 +27,7 @@ from task4_sed.__main__ import TASK
 from task4_sed.layout import SETS
 
 ROOT = Path(__file__).resolve().parents[1]
-READMES = [ROOT / "README.md", *sorted(ROOT.glob("*/README.md"))]
+READMES = [ROOT / "README.md", *sorted(ROOT.glob("*/README.md")), ROOT / "common" / "encoders" / "README.md"]
 PYTHON = "python -m task4_sed "
 NOTE = "./note"
 
@@ -63,6 +63,7 @@ RULES = (
     Rule(r".*uv pip install wandb", "named", "needs the network", names=(".venv/bin/uv",)),
     Rule(r"make (check|lock|test-slow)", "named", "takes minutes, or needs the network", names=("Makefile",)),
     Rule(r"tensorboard .*", "named", "runs until it is stopped", names=(".venv/bin/tensorboard",)),
+    Rule(r".*--recipe baseline_beats .*", "settings", "needs the weights of BEATs"),
     Rule(r".*trainer\.devices=\d.*", "settings", "needs several GPUs"),
     Rule(r".*trainer\.wandb=true.*", "settings", "needs the package wandb and an account"),
     Rule(
@@ -71,6 +72,20 @@ RULES = (
         "one fast file instead of all tests",
         ((r"$", " PYTEST='-n 0 -k addresses tests/test_contracts.py'"),),
     ),
+    Rule(r"make encoders", "named", "builds every model", names=("Makefile",)),
+    Rule(
+        r"python -m common\.encoders benchmark .*",
+        "run",
+        "a tiny model, a hundredth of a second",
+        ((r"^python (.*) benchmark .*", r".venv/bin/python \1 benchmark beats-tiny --seconds 0.01"),),
+    ),
+    Rule(
+        r"python -m common\.tests\.test_fingerprints .*",
+        "named",
+        "writes into the checkout",
+        names=("common/tests/test_fingerprints.py",),
+    ),
+    Rule(r"python -c .*", "run", "as it is", ((r"^python", ".venv/bin/python"),)),
     Rule(r"make (help|setup)", "run", "as it is"),
     Rule(r"\. \.venv/bin/activate|mkdir .*|ls .*", "run", "as it is"),
     Rule(
@@ -134,7 +149,7 @@ RULES = (
         "tiny data and network, boxes that are not tuned",
         (
             TINY_VERB,
-            (r"--recipe (baseline|recordings)\b", r"--recipe \1.yaml"),
+            (r"--recipe (baseline|recordings|toy_encoder)\b", r"--recipe \1.yaml"),
             (r"--csebbs runs/\S+", "--csebbs default"),
             REAL_DATA,
         ),
@@ -291,6 +306,8 @@ def write_recipes(folder: Path) -> None:
     tiny = "extends: task4_sed/tests/tiny.yaml\n"
     (folder / "toy.yaml").write_text(tiny + "data: {root: data/task4_sed/toy}\n")
     (folder / "baseline.yaml").write_text(tiny + "trainer: {max_epochs: 1}\n")
+    encoder = "data: {root: data/task4_sed/toy}\nencoder: {name: beats-tiny, cache: true}\n"
+    (folder / "toy_encoder.yaml").write_text(tiny + encoder)
     blocks_of_one = "{strong: {batch: 1}, synth: {batch: 1}, weak: {batch: 1}, unlabeled: {batch: 1}}"
     small = f"data: {{workers: 0, blocks: {blocks_of_one}}}\npostprocess: {{csebbs: default}}"
     (folder / "recordings.yaml").write_text("extends: recordings\n" + small + TINY_NETWORK)

@@ -2,18 +2,12 @@
 
 import errno
 import hashlib
-import multiprocessing
-import os
 import re
-import signal
-import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +32,7 @@ from common.audio.shards import (
 )
 from common.errors import UserError, did_you_mean
 from common.files import read_json, remove_partials, sha256, write_json
+from common.processes import worker_pool
 
 Progress = Callable[[int, int], None]
 
@@ -172,10 +167,7 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[_Job]:
             _make(job)
             yield job
         return
-    # Spawned, not forked: the caller may have torch's threads running, whose locks a fork would copy.
-    executor = ProcessPoolExecutor(
-        min(workers, len(jobs)), multiprocessing.get_context("spawn"), initializer=_start_worker
-    )
+    executor = worker_pool(min(workers, len(jobs)))
     try:
         futures = {executor.submit(_make, job): job for job in jobs}
         for future in as_completed(futures):
@@ -193,22 +185,6 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[_Job]:
 def _make(job: _Job) -> None:
     with _no_space_explained(job.path):
         write_shard(job.path, job.sources, job.settings, job.fingerprint, job.skip_broken)
-
-
-def _start_worker() -> None:
-    """One thread per worker; and a worker whose parent was killed must not wait for work for ever."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    os.environ["OMP_NUM_THREADS"] = "1"
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-
-
-def _end_with(sentinel: int) -> None:
-    wait([sentinel])
-    os._exit(1)
 
 
 def _finish(

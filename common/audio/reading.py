@@ -3,7 +3,7 @@
 import io
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +19,7 @@ from common.files import existing_file, write_then_rename
 
 Waveform = npt.NDArray[np.float32]
 Resampling = Literal["hann", "kaiser"]
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
 _METHODS = {"hann": "sinc_interp_hann", "kaiser": "sinc_interp_kaiser"}
 _UNKNOWN_SIZES = 0x7FFFF000  # writers to a pipe do not know the size and put at least this (sox) or 0xFFFFFFFF (ffmpeg)
@@ -211,3 +212,14 @@ def _check_finite(waveform: Waveform, start: int, sample_rate: int, name: str) -
         seconds = (start + first) / sample_rate
         kind = "NaN" if math.isnan(waveform[first]) else "infinite"
         raise UserError(f"{name}: {np.sum(~finite)} samples are not finite, the first ({kind}) at {seconds:.4f} s")
+
+
+def audio_files(paths: Iterable[Path]) -> list[Path]:
+    """Every audio file that is named or lies below a named folder. Raises UserError for a folder without any."""
+    found: list[Path] = []
+    for path in paths:
+        below = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES) if path.is_dir() else [path]
+        if not below:
+            raise UserError(f"{path}: no audio in this folder ({', '.join(AUDIO_SUFFIXES)})")
+        found += below
+    return found

@@ -119,8 +119,11 @@ class Comparison:
         header, cells = self._table(line_break="\n")
         print_table(self.title, header, cells, self.note, file, emphasis=[row.kind == "own" for row in self.rows])
 
-    def save(self, folder: str | Path) -> list[Path]:
-        """Write comparison.md (the table), comparison.csv (every figure on a line) and comparison.png (bars)."""
+    def save(self, folder: str | Path, pictured: int | None = None) -> list[Path]:
+        """Write comparison.md (the table), comparison.csv (every figure on a line) and comparison.png (bars).
+
+        pictured: how many columns, from the first, the picture shows; None: all.
+        """
         from common import plots
 
         folder = Path(folder)
@@ -133,7 +136,10 @@ class Comparison:
         figure = plots.comparison_bars(
             [row.system for row in self.rows],
             [row.kind == "own" for row in self.rows],
-            {column.title: [_bar(row.cells.get(column.key)) for row in self.rows] for column in self.columns},
+            {
+                column.title: [_bar(row.cells.get(column.key)) for row in self.rows]
+                for column in self.columns[:pictured]
+            },
             title=self.title,
             note=self.caveat.text if self.caveat else None,
         )

@@ -72,7 +72,7 @@ def claim(run: Run, restart: bool = False) -> None:
     elif restart:
         import shutil
 
-        for old in ("checkpoints", "codecarbon", "tensorboard", "scores", "plots"):
+        for old in ("checkpoints", "codecarbon", "tensorboard", "scores", "predictions", "plots"):
             shutil.rmtree(run.folder / old, ignore_errors=True)
         for name in ("results.json", "metrics.csv"):
             (run.folder / name).unlink(missing_ok=True)
@@ -108,12 +108,13 @@ def fit(
     batch_size: int,
     restart: bool = False,
     notes: Mapping[str, Any] | None = None,
+    model: Literal["best", "last"] = "best",
 ) -> None:
     """Train `system` until its last epoch, from where an interrupted training of the same run stopped.
 
     The best checkpoint by `monitor` (a logged metric) and the last one stand in checkpoints/, metrics.csv has a row
-    an epoch, results.json the sections "checkpoint" (the best one and its SHA-256) and "train". `batch_size` is the
-    number of clips of a step, for the rate shown.
+    an epoch, results.json the sections "checkpoint" (the one that is the `model`, and its SHA-256) and "train".
+    `batch_size` is the number of clips of a step, for the rate shown.
     """
     config: TrainerConfig = run.config.trainer
     energy: EnergyConfig = run.config.energy
@@ -133,7 +134,8 @@ def fit(
             raise KeyboardInterrupt
         if system.trainer.is_global_zero:
             # "train" is what `finished` looks for: it comes last.
-            results.record(run.folder, "checkpoint", {"file": BEST, "sha256": sha256(run.folder / BEST)})
+            file = BEST if model == "best" else LAST
+            results.record(run.folder, "checkpoint", {"file": file, "sha256": sha256(run.folder / file)})
             results.record(
                 run.folder,
                 "train",

@@ -1,6 +1,6 @@
 """Batches: five blocks of clips in a fixed order for training, plain sequences of clips for evaluation."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import cycle, islice
 from typing import Any, NamedTuple
 
@@ -11,25 +11,27 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from common.errors import UserError
 from common.run.callbacks import mix_seed
-from task4_sed.classes import CLIP_SECONDS, SAMPLE_RATE
+from task4_sed.classes import SAMPLE_RATE
 from task4_sed.config import Config
+from task4_sed.data.embeddings import CLIP_SAMPLES, Stored, store
 from task4_sed.data.labels import frames_of
-from task4_sed.data.sets import ClipSet, load_set
-
-CLIP_SAMPLES = int(CLIP_SECONDS * SAMPLE_RATE)
+from task4_sed.data.sets import ClipSet, load_set, packs_of
+from task4_sed.encoder import Embedder
 
 
 class Batch(NamedTuple):
     """Clips of a batch.
 
     waveform: (batch, samples) float32 at 16 kHz. targets: (batch, classes, frames), 0 to 1. valid: (batch, classes)
-    bool, the classes that the clip is labelled for. clip: (batch,) int64, position within its set.
+    bool, the classes that the clip is labelled for. clip: (batch,) int64, position within its set. embeddings:
+    (batch, dim, steps) float16, where they are stored.
     """
 
     waveform: torch.Tensor
     targets: torch.Tensor
     valid: torch.Tensor
     clip: torch.Tensor
+    embeddings: torch.Tensor | None = None
 
 
 class Request(NamedTuple):
@@ -41,10 +43,15 @@ class Request(NamedTuple):
 
 
 class ClipDataset(Dataset[Batch]):
-    """Loads whole batches of clips out of several sets, 10 s each: longer ones are cropped, shorter ones padded."""
+    """Loads whole batches of clips out of several sets, 10 s each: longer ones are cropped, shorter ones padded.
 
-    def __init__(self, sets: Sequence[ClipSet], random_crop: bool) -> None:
-        self.sets, self.random_crop = list(sets), random_crop
+    stored: embeddings of all of the sets, by their names; they are of the first 10 s, so that nothing is cropped at
+    random then.
+    """
+
+    def __init__(self, sets: Sequence[ClipSet], random_crop: bool, stored: Mapping[str, Stored] | None = None) -> None:
+        self.sets, self.stored = list(sets), dict(stored or {})
+        self.random_crop = random_crop and not self.stored
         self.num_classes = len(self.sets[0].valid)
         self.frames = frames_of(CLIP_SAMPLES)
 
@@ -60,6 +67,7 @@ class ClipDataset(Dataset[Batch]):
         waveform = np.empty((size, CLIP_SAMPLES), np.float32)
         targets = np.empty((size, self.num_classes, self.frames), np.float32)
         valid = np.empty((size, self.num_classes), bool)
+        embeddings = None
         for number in np.unique(part):  # one bulk read per set, not per clip
             here, of = np.flatnonzero(part == number), self.sets[number]
             rows, clips = of.rows[clip[here]], clip[here]
@@ -67,7 +75,12 @@ class ClipDataset(Dataset[Batch]):
             waveform[here] = of.pack.read_many(rows, starts, CLIP_SAMPLES)
             targets[here] = of.events.targets(clips, starts / SAMPLE_RATE, self.num_classes, self.frames)
             valid[here] = of.valid
-        return Batch(*(torch.from_numpy(array) for array in (waveform, targets, valid, clip)))
+            if self.stored:
+                found = self.stored[of.name].read(rows)
+                embeddings = np.empty((size, *found.shape[1:]), found.dtype) if embeddings is None else embeddings
+                embeddings[here] = found
+        batch = Batch(*(torch.from_numpy(array) for array in (waveform, targets, valid, clip)))
+        return batch if embeddings is None else batch._replace(embeddings=torch.from_numpy(embeddings))
 
     def _starts(self, lengths: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         """First sample of each crop: random in training, 0 elsewhere."""
@@ -137,10 +150,12 @@ def as_it_is(batch: Any) -> Any:
     return batch
 
 
-def sequential_loader(clips: ClipSet, config: Config, rank: int = 0, ranks: int = 1) -> DataLoader[Batch]:
+def sequential_loader(
+    clips: ClipSet, config: Config, rank: int = 0, ranks: int = 1, stored: Mapping[str, Stored] | None = None
+) -> DataLoader[Batch]:
     """A loader over every clip of a set, cropped at 0."""
     return DataLoader(
-        ClipDataset([clips], random_crop=False),
+        ClipDataset([clips], random_crop=False, stored=stored),
         batch_sampler=SequentialSampler(len(clips.clips), config.data.eval_batch, rank, ranks),
         collate_fn=as_it_is,
         num_workers=min(config.data.workers, 1),
@@ -149,9 +164,9 @@ def sequential_loader(clips: ClipSet, config: Config, rank: int = 0, ranks: int 
 
 
 class SedData(LightningDataModule):
-    """Training and validation batches of a recipe."""
+    """Training and validation batches of a recipe; with embeddings where `embedder` is given."""
 
-    def __init__(self, config: Config, seed: int) -> None:
+    def __init__(self, config: Config, seed: int, embedder: Embedder | None = None) -> None:
         super().__init__()
         self.config, self.seed = config, seed
         blocks = config.data.blocks.named()
@@ -164,6 +179,9 @@ class SedData(LightningDataModule):
         ]
         self.validation = [load_set(config.data, name, "validation") for name in config.validation.sets]
         self._check_sizes()
+        sets = [of for block in (*self.training, self.validation) for of in block] if embedder else []
+        folder = packs_of(config.data) / "embeddings"
+        self.stored = {of.name: store(of, folder, embedder, config.data.eval_batch) for of in sets if embedder}
 
     def _check_sizes(self, ranks: int = 1) -> None:
         for name, sets, size in zip(self.config.data.blocks.named(), self.training, self.batch, strict=True):
@@ -190,7 +208,7 @@ class SedData(LightningDataModule):
         )
         workers = self.config.data.workers
         return DataLoader(
-            ClipDataset([of for sets in self.training for of in sets], random_crop=True),
+            ClipDataset([of for sets in self.training for of in sets], random_crop=True, stored=self.stored),
             batch_sampler=sampler,
             collate_fn=as_it_is,
             num_workers=workers,
@@ -202,4 +220,4 @@ class SedData(LightningDataModule):
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         """One loader per validation set."""
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return [sequential_loader(of, self.config, rank, ranks) for of in self.validation]
+        return [sequential_loader(of, self.config, rank, ranks, self.stored) for of in self.validation]

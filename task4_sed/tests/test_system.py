@@ -17,7 +17,7 @@ from task4_sed.config import Config, ValidationConfig
 from task4_sed.data.batches import Batch
 from task4_sed.data.sets import load_set
 from task4_sed.model import Prediction
-from task4_sed.system import SedSystem, gather_in_order, move_average
+from task4_sed.system import Inputs, SedSystem, gather_in_order, move_average
 from task4_sed.train import build, train
 from task4_sed.validation import objective, validators
 
@@ -256,7 +256,7 @@ def test_a_shift_moves_the_labels_with_the_input_and_leaves_maestro(tiny: Config
     strong[..., 3] = 1  # one frame with an event in every clip; four frames of mel for each frame of labels
     mel = strong.repeat_interleave(4, dim=-1)[:, :5]
     torch.manual_seed(1)
-    shifted, moved, weak = system._augmented(mel, strong)
+    (shifted, _), moved, weak = system._augmented(Inputs(mel, None), strong)
     centre = (shifted[:, 0] * torch.arange(4 * frames)).sum(-1) / 4  # of the 4 frames, where they did not wrap around
     starts = []
     for clip in range(size):

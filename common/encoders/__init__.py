@@ -1,0 +1,77 @@
+"""Pre-trained audio encoders: waveform in, frame and clip embeddings out.
+
+encoder = encoders.create("atst-f", checkpoint="ATST-F_strong_1")
+out = encoder(waveform)  # Output(frames, clip, logits, frame_logits)
+"""
+
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from common.encoders import checkpoints
+from common.encoders.base import Encoder, Output
+from common.errors import UserError, did_you_mean
+
+__all__ = ["Encoder", "Output", "create", "models", "names"]
+
+FAMILIES = ("transformer", "beats", "mobilenet", "panns", "vggish", "cp_resnet")
+
+
+@cache
+def models() -> dict[str, Callable[..., Encoder]]:
+    """All models: a name -> what makes one with random weights, given num_classes and options of the family."""
+    found: dict[str, Callable[..., Encoder]] = {}
+    for family in FAMILIES:
+        found |= import_module(f"common.encoders.{family}").MODELS
+    return found
+
+
+def names() -> list[str]:
+    """Names that `create` knows."""
+    return sorted(models())
+
+
+def create(
+    name: str,
+    checkpoint: str | Path | None = None,
+    num_classes: int | Literal["published"] | None = "published",
+    part: checkpoints.Part = "student",
+    **options: Any,
+) -> Encoder:
+    """An encoder in evaluation mode, with the weights of `checkpoint` or, without one, random ones.
+
+    checkpoint: a name of the catalogue in any case ("ATST-F_strong_1"; fetched at first use), a local file, or an
+    address, which may end in `#sha256=...`. num_classes: "published", as many as the checkpoint has (without one, as
+    the model was published with); None, no head; a number, a fresh head where the checkpoint has another one. part: of
+    files with a student and a teacher. options: of the model's class. `encoder.checkpoint` says which file was loaded.
+
+    Raises UserError for an unknown name, a checkpoint of another model, and a file that cannot be had or doesn't fit.
+    """
+    if name not in models():
+        raise UserError(f"unknown encoder {name!r}{did_you_mean(name, models())}")
+    make = models()[name]
+    if checkpoint is None:
+        encoder = make(**options) if num_classes == "published" else make(num_classes=num_classes, **options)
+        encoder.name = name
+        return encoder.eval()
+    path, digest, entry = checkpoints.find(checkpoint, name)
+    state = checkpoints.read_state(path, part)
+    if num_classes == "published":
+        num_classes = _classes(make, state, options)
+    encoder = make(num_classes=num_classes, **options)
+    encoder.name = name
+    checkpoints.load(encoder, state, path)
+    encoder.checkpoint = {"name": entry.name if entry else path.stem, "file": path.name, "sha256": digest}
+    return encoder.eval()
+
+
+def _classes(make: Callable[..., Encoder], state: dict[str, torch.Tensor], options: dict[str, Any]) -> int | None:
+    """Classes of the head in a file; None where it has none."""
+    with torch.device("meta"):
+        model = make(**options)
+    weight = model.canonical(state).get(model.head_weight)
+    return None if weight is None else len(weight)

@@ -1,0 +1,260 @@
+"""What all encoders have in common: waveform in, frame and clip embeddings out.
+
+A model of `common.encoders` is an `Encoder`: its front end, its network under the parameter names of the published
+checkpoint, and `from_mel`. Everything else (checks of the input, long recordings, frame rates, freezing, layer-wise
+learning rates, gradient checkpointing) is here, once.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from common.errors import UserError
+from common.frontends import LogMel, MelSetting
+
+ATTENTION_RANGE = (1e-7, 1.0)
+# Frames a second of the published frame-wise models: 250 for 10 s.
+FRAME_RATE = 25.0
+
+
+class Output(NamedTuple):
+    """frames (batch, frames, dim), clip (batch, clip dim), logits (batch, classes), frame_logits (batch, frames,
+    classes); logits are None where the model has no such head."""
+
+    frames: Tensor
+    clip: Tensor
+    logits: Tensor | None
+    frame_logits: Tensor | None
+
+
+def resample_frames(sequence: Tensor, frames: int) -> Tensor:
+    """(batch, steps, dim) -> (batch, frames, dim): average pooling to fewer, linear interpolation to more frames."""
+    steps = sequence.shape[1]
+    if steps == frames:
+        return sequence
+    x = sequence.transpose(1, 2)
+    if steps > frames:
+        x = F.adaptive_avg_pool1d(x, frames)
+    else:
+        x = F.interpolate(x, size=frames, mode="linear", align_corners=False)
+    return x.transpose(1, 2)
+
+
+class Encoder(nn.Module):
+    """Waveforms (batch, samples) at `sample_rate` -> `Output`.
+
+    A subclass calls `super().__init__(front_end)`, sets `embedding_dim` and `clip_dim`, and gives `from_mel`,
+    `step_rate` and the class attributes below; its parameters carry the names of the published file.
+    """
+
+    name: str = ""  # of the catalogue; set by `create`
+    checkpoint: dict[str, str] | None = None  # name, file and sha256 of the loaded weights; set by `create`
+    embedding_dim: int
+    clip_dim: int
+    step_rate: float  # native steps a second
+    tokens_per_step: int = 1  # neighbours of the native sequence that are bands of one moment
+    frame_rate: float | None = None  # frames a second of `Output.frames`; None: the native steps
+    longest: float | None = None  # seconds that one pass takes; longer recordings are cut into windows
+    shortest: int = 0  # mel frames that the network needs at least
+    block_names: str = r"blocks\.(\d+)\."  # names of the parameters of block N
+    after_blocks: tuple[str, ...] = ()  # beginnings of the names between the last block and the heads
+    head_names: tuple[str, ...] = ()  # beginnings of the heads' names
+    head_weight: str = ""  # the weight whose rows are the classes
+
+    def __init__(self, front_end: str | MelSetting) -> None:
+        super().__init__()
+        self.front_end = LogMel(front_end)
+        self.checkpointing = False  # gradient checkpointing: less memory, one more forward pass
+        self.frozen = False
+
+    @property
+    def sample_rate(self) -> int:
+        """Rate of the waveforms that go in, Hz."""
+        return self.front_end.sample_rate
+
+    def canonical(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The state dict of a published file under this module's names; names that it does not know stay."""
+        return dict(state)
+
+    def num_frames(self, samples: int) -> int | None:
+        """Frames that `forward` gives for so many samples; None: as many as the network has steps."""
+        return None if self.frame_rate is None else max(1, round(self.frame_rate * samples / self.sample_rate))
+
+    def mel(self, waveform: Tensor) -> Tensor:
+        """Waveforms (batch, samples) -> (batch, mel, frames) as `from_mel` takes it. Never random."""
+        return self.front_end(waveform)
+
+    def from_mel(self, mel: Tensor, frames: int | None = None) -> Output:
+        """Normalised log-mel (batch, mel, frames) of one pass -> `Output` with `frames` frames (None: native steps).
+
+        The place for augmentations: features = encoder.mel(waveform), changed, encoder.from_mel(features).
+        """
+        raise NotImplementedError
+
+    def forward(self, waveform: Tensor, frames: int | None = None) -> Output:
+        """Waveforms (batch, samples) in [-1, 1]; `frames`: that many frames instead of `frame_rate`.
+
+        Recordings longer than `longest` are cut into windows of that length, the last one padded with silence; their
+        frames follow each other, clip embeddings and logits are averaged by the windows' share of the recording.
+        Raises UserError for a waveform of a wrong shape or type, too short, or with NaN (the last on the CPU only:
+        on a GPU the question would stop the pipeline; `common.audio` has asked it when reading).
+        """
+        self.check(waveform)
+        samples = waveform.shape[1]
+        frames = self.num_frames(samples) if frames is None else frames
+        if self.longest is None or samples <= round(self.longest * self.sample_rate):
+            return self.from_mel(self.mel(waveform), frames)
+        return self._windows(waveform, round(self.longest * self.sample_rate), frames)
+
+    def _windows(self, waveform: Tensor, length: int, frames: int | None) -> Output:
+        batch, samples = waveform.shape
+        count = math.ceil(samples / length)
+        padded = F.pad(waveform, (0, count * length - samples)).reshape(batch * count, length)
+        out = self.from_mel(self.mel(padded), self.num_frames(length))
+        kept = max(1, math.ceil(out.frames.shape[1] * samples / length))
+        share = torch.full((count,), length / samples, device=waveform.device)
+        share[-1] = 1.0 - (count - 1) * length / samples
+
+        def mean(x: Tensor | None) -> Tensor | None:
+            return None if x is None else torch.einsum("bcd,c->bd", x.unflatten(0, (batch, count)), share.to(x.dtype))
+
+        def joined(x: Tensor | None) -> Tensor | None:
+            if x is None:
+                return None
+            x = x.reshape(batch, -1, x.shape[-1])[:, :kept]
+            return x if frames is None else resample_frames(x, frames)
+
+        sequence, clip = joined(out.frames), mean(out.clip)
+        assert sequence is not None
+        assert clip is not None
+        return Output(sequence, clip, mean(out.logits), joined(out.frame_logits))
+
+    def check(self, waveform: Tensor) -> None:
+        """Raises UserError where `forward` could not give a meaningful answer."""
+        if waveform.dim() != 2:
+            shape = tuple(waveform.shape)
+            raise UserError(f"{self.name}: waveforms of shape {shape}, expected (batch, samples), mono")
+        if not waveform.is_floating_point():
+            raise UserError(f"{self.name}: waveforms of type {waveform.dtype}, expected floats in [-1, 1]")
+        if len(waveform) == 0:
+            raise UserError(f"{self.name}: an empty batch of waveforms")
+        if self.front_end.num_frames(waveform.shape[1]) < max(1, self.shortest):
+            seconds = waveform.shape[1] / self.sample_rate
+            raise UserError(f"{self.name}: {seconds:.3f} s at {self.sample_rate} Hz is too short for this model")
+        if waveform.device.type == "cpu" and not torch.compiler.is_compiling() and not waveform.isfinite().all():
+            raise UserError(f"{self.name}: a waveform holds NaN or infinity")
+
+    def through(self, block: Callable[..., Tensor], x: Tensor, *args: Any) -> Tensor:
+        """One block, with gradient checkpointing where it is switched on."""
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            return checkpoint(block, x, *args, use_reentrant=False)
+        return block(x, *args)
+
+    def freeze(self) -> "Encoder":
+        """No gradients, and evaluation mode for good: `train()` of a system around it does not reach it."""
+        self.frozen = True
+        self.requires_grad_(False)
+        return self.eval()
+
+    def train(self, mode: bool = True) -> "Encoder":
+        super().train(mode and not self.frozen)
+        return self
+
+    def layers(self) -> dict[str, dict[str, nn.Parameter]]:
+        """Parameters by layer, from the input up: embeddings, block0, block1, ..., norm, head."""
+        groups: dict[str, dict[str, nn.Parameter]] = {"embeddings": {}}
+        named = sorted(self.named_parameters(), key=lambda n: (self._layer(n[0]), n[0].startswith(self.head_names)))
+        for name, parameter in named:
+            at = self._layer(name)
+            layer = "embeddings" if at < 0 else "norm" if at == math.inf else f"block{at}"
+            layer = "head" if name.startswith(self.head_names) else layer
+            groups.setdefault(layer, {})[name] = parameter
+        return groups
+
+    def _layer(self, name: str) -> float:
+        found = re.match(self.block_names, name)
+        if found:
+            return int(found[1])
+        return math.inf if name.startswith(self.after_blocks + self.head_names) else -1
+
+    def parameter_groups(
+        self,
+        lr: float,
+        decay: float = 1.0,
+        head_lr: float | None = None,
+        weight_decay: float = 0.0,
+        ends: Literal["merged", "apart"] = "merged",
+    ) -> list[dict[str, Any]]:
+        """Groups for an optimiser: the block i-th from the top (i = 1, 2, ...) gets lr * decay ** i, heads `head_lr`.
+
+        ends: "merged", what lies below the blocks goes with block 0 and the final norm with the last block, as in the
+        published fine-tuning of the AudioSet-strong models; "apart", one step further down and up. Biases and other
+        vectors get no weight decay.
+        """
+        layers = self.layers()
+        blocks = [name for name in layers if name.startswith("block")]
+        steps = {name: len(blocks) - index for index, name in enumerate(blocks)}
+        lowest = len(blocks) if ends == "merged" else len(blocks) + 1
+        steps |= {"embeddings": lowest, "norm": 1 if ends == "merged" else 0}
+        groups: list[dict[str, Any]] = []
+        for layer, named in reversed(layers.items()):
+            rate = (lr if head_lr is None else head_lr) if layer == "head" else lr * decay ** steps[layer]
+            for matrices in (True, False):
+                chosen = [p for p in named.values() if (p.dim() > 1) == matrices and p.requires_grad]
+                if chosen:
+                    group = {"params": chosen, "lr": rate, "weight_decay": weight_decay if matrices else 0.0}
+                    groups.append({**group, "layer": layer})
+        return groups
+
+
+class FrameEncoder(Encoder):
+    """Encoders that give a sequence, with the two heads of the AudioSet-strong models (Schmid et al. 2024).
+
+    A subclass gives `sequence`. Frames are that sequence at 25 a second: the published weights were trained on 250
+    frames for whatever length; ask for `frames=250` to have that for clips that do not last 10 s.
+    head: "linear", clip logits from the mean frame; "attention", from the frames' probabilities, weighted.
+    """
+
+    frame_rate: float | None = FRAME_RATE
+    after_blocks: tuple[str, ...] = ("norm.",)
+    head_names: tuple[str, ...] = ("strong_head.", "weak_head.")
+    head_weight: str = "strong_head.weight"
+
+    def __init__(
+        self,
+        front_end: str | MelSetting,
+        dim: int,
+        num_classes: int | None = 447,
+        head: Literal["linear", "attention"] = "linear",
+    ) -> None:
+        super().__init__(front_end)
+        self.embedding_dim = self.clip_dim = dim
+        self.head_kind = head
+        self.strong_head = nn.Linear(dim, num_classes) if num_classes else None
+        self.weak_head = nn.Linear(dim, num_classes) if num_classes else None
+
+    def sequence(self, mel: Tensor) -> Tensor:
+        """Normalised log-mel (batch, mel, frames) -> the network's own sequence (batch, steps, dim)."""
+        raise NotImplementedError
+
+    def from_mel(self, mel: Tensor, frames: int | None = None) -> Output:
+        x = self.sequence(mel)
+        return self.readout(x if frames is None else resample_frames(x, frames))
+
+    def readout(self, frames: Tensor) -> Output:
+        """Heads on frames (batch, frames, dim)."""
+        clip = frames.mean(dim=1)
+        if self.strong_head is None or self.weak_head is None:
+            return Output(frames, clip, None, None)
+        strong = self.strong_head(frames)
+        if self.head_kind == "linear":
+            return Output(frames, clip, self.weak_head(clip), strong)
+        weights = self.weak_head(frames).float().softmax(dim=-1).clamp(*ATTENTION_RANGE)
+        weak = (strong.float().sigmoid() * weights).sum(dim=1) / weights.sum(dim=1)
+        return Output(frames, clip, weak.logit(eps=1e-7), strong)

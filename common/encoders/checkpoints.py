@@ -1,0 +1,206 @@
+"""Published checkpoints: the catalogue, reading files safely, bringing their names to those of an encoder, loading.
+
+`catalogue.csv` has one row per published file. Nothing that a file holds is executed.
+"""
+
+import logging
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from common.download import cached, checked, fetch
+from common.errors import UserError, did_you_mean
+from common.files import existing_file, read_rows
+
+if TYPE_CHECKING:
+    from common.encoders.base import Encoder
+
+CATALOGUE = Path(__file__).with_name("catalogue.csv")
+COLUMNS = ("name", "model", "file", "address", "sha256", "classes", "licence", "source")
+SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+HEADS = ("strong_head.", "weak_head.")
+# What training frameworks put in front of the names of the model that they trained.
+WRAPPERS = ("", "model.", "net.", "module.", "student.")
+# Where files keep the names and tensors, beside other things.
+STATES = ("state_dict", "model", "model_state_dict")
+SHOWN = 3
+Part = Literal["student", "teacher"]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A published file. models: names that it fits, none for systems that only hold an encoder among other things.
+
+    address: empty where the file can only be fetched by hand; source: page and remarks.
+    """
+
+    name: str
+    models: tuple[str, ...]
+    file: str
+    address: str
+    sha256: str
+    classes: int | None
+    licence: str
+    source: str
+
+
+@cache
+def catalogue() -> dict[str, Checkpoint]:
+    """All published files by name."""
+    rows = read_rows(CATALOGUE, COLUMNS)
+    return {
+        row["name"]: Checkpoint(
+            *(row["name"], tuple(row["model"].split()), row["file"], row["address"], row["sha256"]),
+            *(int(row["classes"]) if row["classes"] else None, row["licence"], row["source"]),
+        )
+        for row in rows
+    }
+
+
+def find(checkpoint: str | Path, model: str) -> tuple[Path, str, Checkpoint | None]:
+    """A name of the catalogue (in any case), an address or a local file -> local path, its SHA-256, catalogue entry.
+
+    Fetches what is not there yet. An address may end in `#sha256=...`. Raises UserError for an unknown name, one of
+    another model, a missing file, a failed download, and a file with another SHA-256 than it should have.
+    """
+    text = str(checkpoint)
+    if re.match(r"https?://", text):
+        address, _, expected = text.partition("#sha256=")
+        path = cached(address)
+        return path, fetch(address, path, expected), None
+    by_name = {name.casefold(): entry for name, entry in catalogue().items()}
+    entry = None if isinstance(checkpoint, Path) else by_name.get(text.casefold())
+    if entry is not None:
+        if model not in entry.models:
+            those = ", ".join(entry.models) or "none of these models: it is a whole system"
+            raise UserError(f"checkpoint {entry.name} is for {those}, not for {model}")
+        path = cached(entry.file)
+        return path, fetch(entry.address, path, entry.sha256, entry.source), entry
+    path = Path(checkpoint)
+    if not path.exists() and isinstance(checkpoint, str) and not path.suffix.startswith(SUFFIXES):
+        raise UserError(f"unknown checkpoint {text!r}, and no such file{did_you_mean(text.casefold(), by_name)}")
+    return path, checked(existing_file(path, "checkpoint")), None
+
+
+def read_state(path: str | Path, part: Part = "student") -> dict[str, Tensor]:
+    """Names and tensors of a checkpoint (.safetensors, or written by torch.save), without what is around them.
+
+    part: which one where a file holds a student and a teacher. Raises UserError for a missing, empty, damaged or
+    foreign file, and for one that would have to run code.
+    """
+    path = existing_file(path, "checkpoint")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path}: empty file, expected a checkpoint")
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    state = _unwrapped(content, part, path)
+    if not state:
+        raise UserError(f"{path}: holds no tensors, expected a checkpoint")
+    return state
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"{path}: not a whole .safetensors file ({error})") from None
+
+
+def _read_torch(path: Path) -> Any:
+    modern = zipfile.is_zipfile(path)
+    with open(path, "rb") as file:
+        if not modern and file.read(4) == b"PK\3\4":
+            raise UserError(f"{path}: the end is missing: copy or download it again")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=modern)
+    except pickle.UnpicklingError as error:
+        code = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if code is None:
+            raise UserError(f"{path}: not a checkpoint that torch.save has written") from None
+        why = f"holds Python code ({code[1]}) beside weights; if you trust it, save its state_dict alone"
+        raise UserError(f"{path}: not read: it {why}") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(f"{path}: not a checkpoint, or damaged ({reason or type(error).__name__})") from None
+
+
+def _unwrapped(content: Any, part: Part, path: Path) -> dict[str, Tensor]:
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path}: holds a {type(content).__name__}, expected a state dict")
+    for key in (part, f"sed_{part}", *STATES):
+        if isinstance(content.get(key), Mapping):
+            return _unwrapped(content[key], part, path)
+    state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    if content and not state:
+        keys = ", ".join(str(key) for key in list(content)[:8])
+        known = ", ".join((part, *STATES))
+        raise UserError(f"{path}: no weights at the top or under {known}; found the keys {keys}")
+    return state
+
+
+def strip_prefix(state: Mapping[str, Tensor], prefixes: Sequence[str], anchor: str) -> dict[str, Tensor]:
+    """Names of an encoder without what stands before them in a file.
+
+    The first of `prefixes`, alone or behind one of `WRAPPERS`, for which `anchor` is in `state` is taken off. Heads
+    (`strong_head.*`, `weak_head.*`) lose that wrapper; all other names stay. Where no prefix fits, so does everything.
+    """
+    for prefix in prefixes:
+        for wrapper in WRAPPERS:
+            if wrapper + prefix + anchor in state:
+                return {_stripped(name, wrapper, prefix): value for name, value in state.items()}
+    return dict(state)
+
+
+def _stripped(name: str, wrapper: str, prefix: str) -> str:
+    head = name.removeprefix(wrapper)
+    return head if head.startswith(HEADS) else name.removeprefix(wrapper + prefix)
+
+
+def load(encoder: "Encoder", state: Mapping[str, Tensor], path: str | Path) -> None:
+    """Load the weights of a published file, in the encoder's precision; `path` is for messages.
+
+    Every name and shape has to agree; but batch counters may be missing, a head of another number of classes is left
+    out, and a head that the file lacks stays as it is: both are said in the log. Raises UserError for all else.
+    """
+    found, own = encoder.canonical(state), encoder.state_dict()
+    # Those of the class count too: a model without head may keep a hidden layer of it apart from `head_names`.
+    heads = {name for name in {**found, **own} if name.startswith(encoder.head_names + type(encoder).head_names)}
+    counters = {name for name in {**found, **own} if name.endswith("num_batches_tracked")}
+    # Without a head in the encoder, that of the file is not wanted; with other classes, not usable.
+    dropped = {n for n in heads & found.keys() if n not in own or _other_classes(found[n], own[n])}
+    missing = own.keys() - found.keys() - heads - counters
+    unexpected = found.keys() - own.keys() - dropped - counters
+    misshapen = {n for n in (own.keys() & found.keys()) - dropped if own[n].shape != found[n].shape}
+    problems = [
+        _some("missing", missing),
+        _some("unexpected", unexpected),
+        _some("of another shape", {f"{n} {tuple(found[n].shape)}, not {tuple(own[n].shape)}" for n in misshapen}),
+    ]
+    if any(problems):
+        raise UserError(f"{path}: does not fit {encoder.name}: {'; '.join(filter(None, problems))}")
+    fresh = (heads & own.keys()) - counters - (found.keys() - dropped)
+    if fresh:
+        of_file = found.get(encoder.head_weight)
+        why = "no head" if of_file is None else f"a head of {len(of_file)} classes"
+        names = ", ".join(sorted(fresh))
+        log.warning("%s: has %s for %s: %s start untrained", path, why, encoder.name, names)
+    encoder.load_state_dict({n: value for n, value in found.items() if n in own and n not in dropped}, strict=False)
+
+
+def _other_classes(one: Tensor, other: Tensor) -> bool:
+    return one.dim() > 0 and one.shape != other.shape and one.shape[1:] == other.shape[1:]
+
+
+def _some(what: str, names: set[str]) -> str:
+    shown = ", ".join(sorted(names)[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    return f"{len(names)} {what} ({shown})" if names else ""
