@@ -1,5 +1,6 @@
 """The encoder package as its users meet it: models by name, the table, the benchmark, wrong waveforms."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -10,10 +11,10 @@ import torch
 
 import common
 from common import encoders
-from common.encoders.__main__ import main
-from common.encoders.overview import describe
 from common.errors import UserError
 from common.tools.encoder_speed import PlainAttention, plain
+from common.tools.encoder_table import describe
+from common.tools.encoders import main
 
 TINY = [name for name in encoders.names() if name.endswith("-tiny")]
 # (parameters, multiply-accumulates of a 10 s clip); README of EfficientAT, and the papers' counts for the frame-wise.
@@ -143,7 +144,7 @@ def test_attention_is_counted() -> None:
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the tiny models."""
     some = {name: encoders.models()[name] for name in TINY}
-    monkeypatch.setattr("common.encoders.overview.models", lambda: some)
+    monkeypatch.setattr("common.tools.encoder_table.models", lambda: some)
 
 
 def test_table(few: None, capsys: pytest.CaptureFixture[str]) -> None:
@@ -203,3 +204,15 @@ def test_importing_the_package_loads_no_family() -> None:
     root = Path(common.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("DCASE_CACHE", str(tmp_path))
+    file = tmp_path / "checkpoints" / "mn10_im.pt"
+    file.parent.mkdir()
+    file.write_bytes(b"weights")
+    assert main(["fetch", "mn10_im", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found == {"mn10_im": {"file": str(file), "sha256": hashlib.sha256(b"weights").hexdigest()}}
+    assert main(["fetch", "mn10_imm"]) == 1
+    assert "mn10_im" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import importlib
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest

@@ -11,6 +11,7 @@ from common.encoders.checkpoints import catalogue
 from common.results import print_table
 
 SECONDS = 10
+SHOWN = 2
 COLUMNS = ("model", "parameters", "GMACs", "frame dim", "clip dim", "frames/s", "Hz", "one pass", "checkpoints")
 
 
@@ -42,6 +43,11 @@ def describe(name: str) -> dict[str, Any]:
     }
 
 
+def _some(names: list[str]) -> str:
+    """As many as fit on a line of a terminal."""
+    return ", ".join(names[:SHOWN]) + (f", {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
 def overview() -> Mapping[str, Any]:
     """Print the table; returns the numbers by model."""
     found = {name: describe(name) for name in models()}
@@ -49,13 +55,14 @@ def overview() -> Mapping[str, Any]:
         [
             *(name, f"{of['parameters']:,}", f"{of['macs'] / 1e9:.3f}", str(of["embedding_dim"]), str(of["clip_dim"])),
             *(f"{of['frame_rate']:.4g}", str(of["sample_rate"]), f"{of['longest']:g} s" if of["longest"] else "any"),
-            ", ".join(of["checkpoints"]),
+            _some(of["checkpoints"]),
         ]
         for name, of in found.items()
     ]
     note = (
         f"GMACs for a clip of {SECONDS} s: convolutions, linear layers and attention, without front end; parameters "
-        "with the published head; one pass: longer recordings are cut into windows of that length"
+        "with the published head; one pass: longer recordings are cut into windows of that length; all checkpoints: "
+        "common/encoders/catalogue.csv"
     )
     print_table("audio encoders", COLUMNS, rows, note=note)
     return found
