@@ -1,15 +1,14 @@
 """Checkpoints of this task -> networks: own ones, and the published CRNN checkpoints of the challenge's baseline."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
 
 from common.errors import UserError
-from common.files import existing_file, sha256
+from common.run.checkpoints import fill, read_checkpoint
 from task4_sed.classes import CLASSES
 from task4_sed.config import EncoderConfig
 from task4_sed.model import CRNN, ModelConfig
@@ -44,17 +43,8 @@ def load_network(
     An own checkpoint's encoder is looked for where `encoder` has it, if that is the same model. Raises UserError for a
     file that is not a checkpoint, is damaged (its SHA-256 differs), or is of another model (names the keys).
     """
-    path = existing_file(path, "checkpoint")
-    if expected_sha256 is not None and sha256(path) != expected_sha256:
-        raise UserError(f"{path}: SHA-256 differs from the one recorded after training; the file is damaged or another")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = "not a file of tensors that torch.save wrote" if isinstance(error, UnpicklingError) else str(error)
-        first = (reason.strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path}: not a readable checkpoint ({first[:120]})") from None
-    if not isinstance(content, Mapping):
-        raise UserError(f"{path}: not a checkpoint, holds a {type(content).__name__}")
+    path = Path(path)
+    content = read_checkpoint(path, expected_sha256)
     state = _state(content, which, path)
     about = content.get("sed")
     if about is not None:
@@ -63,13 +53,13 @@ def load_network(
         raise UserError(f"{path}: carries no model settings; give the recipe that it was trained with")
     classes = tuple(about["classes"]) if about else CLASSES
     network = CRNN(config)
-    load_state(network, state, path)
+    fill(network, state, path)
     beside = about.get("encoder") if about else None
     if about is None:
-        return Loaded(network.eval(), classes, encoder, None, str(path))
+        return Loaded(network, classes, encoder, None, str(path))
     if beside is None:
-        return Loaded(network.eval(), classes, path=str(path))
-    return Loaded(network.eval(), classes, _own_encoder(beside, encoder, path), beside["sha256"], str(path))
+        return Loaded(network, classes, path=str(path))
+    return Loaded(network, classes, _own_encoder(beside, encoder, path), beside["sha256"], str(path))
 
 
 def _own_config(about: Any, path: Path) -> ModelConfig:
@@ -113,27 +103,3 @@ def _state(content: Mapping[str, Any], which: Which, path: Path) -> dict[str, to
 
 def _prefixes(state: Mapping[str, Any]) -> set[str]:
     return {key.split(".")[0] for key in state}
-
-
-def load_state(network: torch.nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Load a state dict; a UserError names the keys that are missing, unexpected or misshapen."""
-    own = network.state_dict()
-    missing, unexpected = own.keys() - state.keys(), state.keys() - own.keys()
-    wrong = [k for k in own.keys() & state.keys() if own[k].shape != state[k].shape]
-    problems = [
-        f"{len(keys)} {what} ({_some(sorted(keys))})"
-        for keys, what in ((missing, "keys missing"), (unexpected, "keys unexpected"))
-        if keys
-    ]
-    if wrong:
-        key = sorted(wrong)[0]
-        problems.append(
-            f"{len(wrong)} misshapen ({key} is {tuple(state[key].shape)}, expected {tuple(own[key].shape)})"
-        )
-    if problems:
-        raise UserError(f"{path}: checkpoint of another model: {'; '.join(problems)}")
-    network.load_state_dict(dict(state))
-
-
-def _some(keys: Sequence[str]) -> str:
-    return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")

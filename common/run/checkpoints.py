@@ -55,13 +55,27 @@ def network_state(content: Mapping[str, Any], prefix: str, path: Path) -> dict[s
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> nn.Module:
-    """`network` with the weights of `state`, in evaluation mode. Raises UserError for those of another network."""
+    """`network` with the weights of `state`, in evaluation mode.
+
+    Raises UserError where names are missing, unexpected or misshapen.
+    """
     own = network.state_dict()
-    missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    shapes = [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
-    for what, names in (("lacks", missing), ("has foreign", unexpected), ("has other shapes for", sorted(shapes))):
-        if names:
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise UserError(f"{path}: weights of another network: {what} {names[0]}{more}")
-    network.load_state_dict(state)
+    missing, unexpected = own.keys() - state.keys(), state.keys() - own.keys()
+    wrong = sorted(name for name in own.keys() & state.keys() if own[name].shape != state[name].shape)
+    problems = [
+        f"{len(names)} {what} ({_some(sorted(names))})"
+        for names, what in ((missing, "keys missing"), (unexpected, "keys unexpected"))
+        if names
+    ]
+    if wrong:
+        name = wrong[0]
+        shapes = f"{name} is {tuple(state[name].shape)}, expected {tuple(own[name].shape)}"
+        problems.append(f"{len(wrong)} misshapen ({shapes})")
+    if problems:
+        raise UserError(f"{path}: checkpoint of another model: {'; '.join(problems)}")
+    network.load_state_dict(dict(state))
     return network.eval()
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
