@@ -21,7 +21,7 @@ setup: $(READY) ## make the environment (.venv) of requirements.txt
 check: $(READY) ## lint, types, contracts, fast tests
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
-	$(PY) -m mypy common task1_asc task4_sed
+	$(PY) -m mypy common task1_asc task2_anomaly task4_sed
 	.venv/bin/lint-imports --no-logo --config pyproject.toml
 	$(PY) -m pytest -q -m "not slow and not end_to_end" -n 2 $(PYTEST)
 
@@ -36,7 +36,8 @@ test-slow: $(READY) ## deeper checks: kill -9 at random moments, memory at 2,000
 	$(PY) -m pytest -m slow $(PYTEST)
 
 benchmark: $(READY) ## throughput of every stage on this machine
-	$(PY) -m task1_asc benchmark
+	$(PY) -m task1_asc benchmark data.batch=64
+	$(PY) -m task2_anomaly benchmark
 	$(PY) -m task4_sed benchmark
 	$(PY) -m common.encoders benchmark
 

@@ -7,6 +7,7 @@ that it would run. Blocks marked ```yaml whose first line is `# NAME.yaml` are w
 """
 
 import csv
+import importlib.util
 import os
 import re
 import shlex
@@ -15,6 +16,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 import numpy as np
@@ -23,12 +25,16 @@ import soundfile
 
 from common.errors import UserError
 from common.run import load_config, main
-from task4_sed.__main__ import TASK
+from task1_asc.__main__ import TASK as TASK1
+from task2_anomaly.__main__ import TASK as TASK2
+from task4_sed.__main__ import TASK as TASK4
 from task4_sed.layout import SETS
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = [ROOT / "README.md", *sorted(ROOT.glob("*/README.md")), ROOT / "common" / "encoders" / "README.md"]
-PYTHON = "python -m task4_sed "
+TASKS = {task.name: task for task in (TASK1, TASK2, TASK4)}
+VERB = re.compile(rf"python -m ({'|'.join(TASKS)}) (\w+)")
+CHAIN = re.compile(rf"make ({'|'.join(name.partition('_')[0] for name in TASKS)})-")
 NOTE = "./note"
 
 
@@ -58,7 +64,7 @@ RULES = (
         r"git clone .*|docker .*",
         "named",
         "needs the network and a Docker engine",
-        names=("docker/task4_sed.Dockerfile",),
+        names=("docker/task2_anomaly.Dockerfile", "docker/task4_sed.Dockerfile"),
     ),
     Rule(r".*uv pip install wandb", "named", "needs the network", names=(".venv/bin/uv",)),
     Rule(r"make (check|lock|test-slow)", "named", "takes minutes, or needs the network", names=("Makefile",)),
@@ -157,6 +163,21 @@ RULES = (
 )
 
 
+def read_rules(path: Path) -> ModuleType:
+    """A module of `readme_rules`: RULES of a task, FOLDER of its tiny recipes, `write_recipes`, EXPECTED files."""
+    # By path: `tests` is also the name of a package that others install.
+    spec = importlib.util.spec_from_file_location(f"readme_rules_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+MORE = {path.stem: read_rules(path) for path in sorted((ROOT / "tests" / "readme_rules").glob("*.py"))}
+RULES += tuple(Rule(*rule) for module in MORE.values() for rule in module.RULES)
+
+
 @dataclass(frozen=True)
 class Command:
     """A command and where it stands."""
@@ -237,8 +258,9 @@ def test_first_commands_are_the_two_that_matter() -> None:
 
 
 def test_every_verb_is_shown() -> None:
-    shown = {c.text.removeprefix(PYTHON).split()[0] for c in COMMANDS if c.text.startswith(PYTHON)}
-    assert shown == {verb.__name__.rstrip("_") for verb in TASK.verbs}
+    found = [match.groups() for c in COMMANDS if (match := VERB.match(c.text))]
+    for name, task in TASKS.items():
+        assert {verb for of, verb in found if of == name} == {verb.__name__.rstrip("_") for verb in task.verbs}, name
 
 
 def test_links_lead_somewhere() -> None:
@@ -315,8 +337,11 @@ def write_recipes(folder: Path) -> None:
         for language, _, lines in blocks(readme):
             name = re.fullmatch(r"# (\w+\.yaml)", lines[0]) if language == "yaml" and lines else None
             if name:
-                text = re.sub(r"^extends: (toy|baseline)$", r"extends: \1.yaml", "\n".join(lines), flags=re.MULTILINE)
+                tiny = f"{MORE[readme.parent.name].FOLDER}/" if readme.parent.name in MORE else ""
+                text = re.sub(r"(?m)^extends: (toy|baseline)$", rf"extends: {tiny}\1.yaml", "\n".join(lines))
                 (folder / name[1]).write_text(text)
+    for module in MORE.values():
+        module.write_recipes(folder)
 
 
 @pytest.fixture(scope="module")
@@ -340,20 +365,20 @@ def shell(command: str, folder: Path) -> str:
 
 def verb(words: list[str]) -> None:
     """Run a verb in this process."""
-    assert words[:2] == ["-m", "task4_sed"]
-    assert main(TASK, words[2:]) == 0, shlex.join(words)
+    assert words[0] == "-m"
+    assert main(TASKS[words[1]], words[2:]) == 0, shlex.join(words)
 
 
 def run(command: str, folder: Path) -> None:
     """Run a command as a reader would, but verbs in this process: starting one takes seconds."""
     words = shlex.split(command)
-    if command.startswith(PYTHON):
+    if VERB.match(command):
         verb(words[1:])
-    elif words[0] == "make" and words[1].startswith("task4-"):
+    elif CHAIN.match(command):
         for line in shell(
             shlex.join(["make", "-n", "-o", ".venv/.ready", f"PY={NOTE}", *words[1:]]), folder
         ).splitlines():
-            if line.startswith(f"{NOTE} -m task4_sed "):
+            if line.startswith(f"{NOTE} -m "):
                 # Plots take half of the time; the READMEs' own `evaluate` draws them.
                 verb([*shlex.split(line)[1:], *(["--no-plots"] if " evaluate " in line else [])])
                 continue
@@ -377,9 +402,10 @@ def check_settings(command: str) -> None:
     recipe = values.get("RECIPE") or (given[given.index("--recipe") + 1] if "--recipe" in given else "toy")
     overrides = values["ARGS"].split() if "ARGS" in values else [w for w in given if re.match(r"\w+\.[\w.]+=", w)]
     assert overrides, command
-    load_config(TASK.config, TASK.recipes, recipe, overrides)
+    task = next(task for name, task in TASKS.items() if re.search(rf"\b{name.partition('_')[0]}[-_]", command))
+    load_config(task.config, task.recipes, recipe, overrides)
     with pytest.raises(UserError):
-        load_config(TASK.config, TASK.recipes, recipe, [overrides[0].replace("=", "x=", 1)])
+        load_config(task.config, task.recipes, recipe, [overrides[0].replace("=", "x=", 1)])
 
 
 def test_commands_that_are_not_run_name_what_exists(desk: Path) -> None:
@@ -397,6 +423,7 @@ def test_commands_that_are_not_run_name_what_exists(desk: Path) -> None:
 
 def test_every_other_command_runs(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(desk)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})  # starting further processes takes seconds each
     once = {command.text: command for command in reversed(COMMANDS)}
     for command in sorted(once.values(), key=COMMANDS.index):
         if command.rule is not None and command.rule.how == "run":
@@ -405,3 +432,6 @@ def test_every_other_command_runs(desk: Path, monkeypatch: pytest.MonkeyPatch) -
     toy = desk / "runs" / "task4_sed" / "toy"
     for name in ("run1/results.json", "run1/plots", "run3/results.json", "comparison.csv", "submission.zip"):
         assert (toy / name).exists(), name
+    for task, module in MORE.items():
+        for name in module.EXPECTED:
+            assert (desk / "runs" / task / name).exists(), name

@@ -16,6 +16,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +102,10 @@ def _dispatch(task: Task, arguments: list[str]) -> int:
         raise UserError(f"unknown verb {name!r}{did_you_mean(name, verbs)}")
     verb = verbs[name]
     parser = _parser(task, name, verb)
-    parsed, extra = parser.parse_known_args(_join_runs(rest))
+    words, settings = _settings_apart(_join_runs(rest))
+    parsed, extra = parser.parse_known_args(words)
     values = vars(parsed)
-    as_json, loose = values.pop("json"), [*(values.pop("loose", None) or []), *extra]
+    as_json, loose = values.pop("json"), [*(values.pop("loose", None) or []), *extra, *settings]
     unknown = [word for word in loose if word.startswith("-") and word != "-"]
     if unknown:
         options = [o for action in parser._actions for o in action.option_strings if o.startswith("--")]
@@ -120,7 +122,7 @@ def _call(
     task: Task, verb: Verb, values: dict[str, Any], keywords: dict[str, Any], loose: list[str]
 ) -> Mapping[str, Any] | None:
     parameters = inspect.signature(verb).parameters
-    overrides = [word for word in loose if OVERRIDE.match(word) and not Path(word).exists()]
+    overrides = [word for word in loose if _is_setting(word)]
     others = [word for word in loose if word not in overrides]
     takes_run = _takes_runs(verb)
     if "files" in parameters:
@@ -224,6 +226,19 @@ def _join_runs(words: list[str]) -> list[str]:
         if numbers:
             joined[-1] = f"--runs={' '.join(numbers)}"
     return joined
+
+
+def _settings_apart(words: list[str]) -> tuple[list[str], list[str]]:
+    """`--names a b key=value` -> the words without, and the settings: a list option would take them for its own."""
+    kept: list[str] = []
+    settings: list[str] = []
+    for before, word in pairwise(["", *words]):
+        (kept if (before.startswith("--") and "=" not in before) or not _is_setting(word) else settings).append(word)
+    return kept, settings
+
+
+def _is_setting(word: str) -> bool:
+    return bool(OVERRIDE.match(word)) and not Path(word).exists()
 
 
 def _run_numbers(text: str) -> list[int]:

@@ -162,7 +162,13 @@ def test_a_recipe_by_path(call: Call, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    ["inner.lr=0.3 --runs 1 2 3", "--runs 1 2 3 inner.lr=0.3", "--runs 1 2 3 --recipe toy inner.lr=0.3 seed=7"],
+    [
+        "inner.lr=0.3 --runs 1 2 3",
+        "--runs 1 2 3 --names a b inner.lr=0.3",
+        "--names a inner.lr=0.3 --runs 1 2 3",
+        "--runs 1 2 3 inner.lr=0.3",
+        "--runs 1 2 3 --recipe toy inner.lr=0.3 seed=7",
+    ],
 )
 def test_settings_stand_anywhere(call: Call, words: str) -> None:
     code, out, _ = call("show", "--count", "1", "--json", *words.split())

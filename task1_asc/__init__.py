@@ -1,0 +1,1 @@
+"""Task 1: data-efficient low-complexity acoustic scene classification (DCASE 2024 and 2025)."""

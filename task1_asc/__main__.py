@@ -1,0 +1,264 @@
+"""The verbs of Task 1: `python -m task1_asc VERB --help`."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from common.errors import UserError
+from common.run import Run, Task, main
+from task1_asc.config import Config
+
+
+def prepare(run: Run, verify: bool = False) -> Mapping[str, Any]:
+    """Check the data set, say what is missing, and pack its audio; the toy recipe writes its data set first.
+
+    Args:
+        verify: read every packed shard again and compare its SHA-256
+    """
+    from common.files import write_json
+    from task1_asc.data.prepare import prepare as check_and_pack
+
+    _write_toy(run)
+    summary = check_and_pack(run.config, workers=_cores(), verify=verify)
+    write_json(run.folder.parent / "coverage.json", summary)
+    return summary
+
+
+def train(run: Run, restart: bool = False) -> Mapping[str, Any]:
+    """Train a recipe, one system per split; goes on by itself where an interrupted training stopped.
+
+    Args:
+        restart: begin anew, also where the folder holds a finished run or one with other settings
+    """
+    from task1_asc.stages import train_run
+
+    return train_run(run, restart)
+
+
+def predict(
+    run: Run,
+    files: list[Path],
+    out: Path | None = None,
+    split: int | None = None,
+    precision: Literal["float32", "float16", "float16_weights", "int8"] | None = None,
+) -> Mapping[str, Any]:
+    """Predictions of every split's system on the test and evaluation sets; or scenes of any audio files and folders.
+
+    Named files may have any length, rate and number of channels; what is longer than a second is cut into seconds whose
+    probabilities are averaged.
+
+    Args:
+        files: audio files or folders; none: the recipe's test set and, where there is one, the evaluation set
+        out: also write the scenes of named files to this table, in the challenge's form
+        split: whose system judges named files (default: the largest)
+        precision: arithmetic of the network (default: the recipe's)
+    """
+    from task1_asc.stages import predict_files, predict_sets
+
+    if files:
+        return predict_files(run, files, out, split, precision)
+    if out is not None or split is not None:
+        raise UserError("predict: --out and --split go with named files")
+    return predict_sets(run, precision)
+
+
+def evaluate(
+    run: Run,
+    scores: list[Path] | None = None,
+    ground_truth: Path | None = None,
+    out: Path | None = None,
+    allow_missing: bool = False,
+    no_plots: bool = False,
+) -> Mapping[str, Any]:
+    """Metrics of a run's stored predictions; with --scores of anybody's output files.
+
+    Args:
+        scores: output files in the challenge's form; five files split_5 to split_100 also give the rank score
+        ground_truth: meta.csv, test.csv, or any table with filename and scene_label
+        out: folder for the results and plots of --scores
+        allow_missing: score only the clips that are there
+        no_plots: tables only
+    """
+    from task1_asc.stages import evaluate_files, evaluate_stored
+
+    if scores is None:
+        if ground_truth is not None or out is not None or allow_missing:
+            raise UserError("evaluate: --ground-truth, --out and --allow-missing go with --scores")
+        return evaluate_stored(run, plots=not no_plots)
+    if ground_truth is None:
+        raise UserError("evaluate --scores also needs --ground-truth")
+    return evaluate_files(scores, ground_truth, None if no_plots else out, allow_missing)
+
+
+def package(runs: list[Run], out: Path | None = None, report: Path | None = None) -> Mapping[str, Any]:
+    """The challenge's archive from stored predictions, validated: one system for each of the runs (at most four).
+
+    Args:
+        out: the archive (default: <runs>/submission.zip)
+        report: technical report (PDF) to include instead of a generated one
+    """
+    from task1_asc.packaging import package_runs
+
+    return package_runs(runs, out, report)
+
+
+def validate(run: Run, files: list[Path], edition: Literal["2024", "2025"] | None = None) -> Mapping[str, Any]:
+    """Check anybody's submission: every broken rule with file and line.
+
+    Args:
+        files: archives (.zip) or unpacked folders
+        edition: 2024 (outputs per split) or 2025 (inference package); default: the recipe's
+    """
+    from task1_asc.packaging import validate_archives
+
+    return validate_archives(run, files, None if edition is None else int(edition))
+
+
+def compare(runs: list[Run]) -> Mapping[str, Any]:
+    """Own results beside the published ones: tables by scene and device, differences with intervals, plots."""
+    from task1_asc.stages import compare_with_published
+
+    return compare_with_published(runs)
+
+
+def complexity(
+    run: Run,
+    files: list[Path],
+    input_shape: list[int] | None = None,
+    precision: Literal["float32", "float16", "bfloat16", "int8"] | None = None,
+) -> Mapping[str, Any]:
+    """Parameters, bytes and MACs as the challenge counts them, and whether its limits are kept.
+
+    Args:
+        files: module:function of your own network; none: the recipe's network
+        input_shape: batch channels mel frames (default: those of the recipe's front end)
+        precision: what the parameters are stored in (default: the recipe's; of own networks: as they are)
+    """
+    from task1_asc.networks import network_complexity
+
+    return network_complexity(run, [str(path) for path in files], input_shape, precision)
+
+
+def benchmark(run: Run, seconds: float = 10.0) -> Mapping[str, Any]:
+    """Clips a second: packed audio and wav files, front end, a training step in memory, whole training.
+
+    Args:
+        seconds: how long each stage is measured
+    """
+    from task1_asc.benchmark import benchmark as measure
+
+    _write_toy(run)
+    return measure(run, seconds)
+
+
+def splits(run: Run, files: list[Path], out: Path | None = None, seed: int = 0) -> Mapping[str, Any]:
+    """`splits check [DIR]`: the six properties of training splits. `splits make [DIR] --out DIR`: new ones.
+
+    Args:
+        files: check or make, and the folder of a data set or of split lists (default: the recipe's data.root)
+        out: where new lists go
+        seed: of the draw
+    """
+    from task1_asc.stages import check_or_make_splits
+
+    return check_or_make_splits(run, [str(path) for path in files], out, seed)
+
+
+def teach(run: Run) -> Mapping[str, Any]:
+    """Store the logits of a trained teacher for the training clips of every split, for recipes with `distill`."""
+    from task1_asc.stages import store_logits
+
+    return store_logits(run)
+
+
+def search(run: Run, show: int = 10, max_bytes: int = 128_000, max_macs: int = 30_000_000) -> Mapping[str, Any]:
+    """Networks of the recipe's kind that fit into the challenge's limits, with their counts.
+
+    Args:
+        show: how many
+        max_bytes: limit of the parameters' memory at the recipe's precision
+        max_macs: limit of the MACs for a clip
+    """
+    from task1_asc.networks import search_networks
+
+    return search_networks(run, show, max_bytes, max_macs)
+
+
+def export(
+    run: Run,
+    split: int | None = None,
+    out: Path | None = None,
+    precision: Literal["float32", "float16", "int8"] | None = None,
+    without_front_end: bool = False,
+) -> Mapping[str, Any]:
+    """A trained split's network as ONNX, checked for equal outputs; a table of latency, memory and size on disk.
+
+    Args:
+        split: which system (default: the largest split's)
+        out: folder for the files (default: <run>/export)
+        precision: only this one (default: float32, float16 and int8)
+        without_front_end: the file takes log-mel instead of a waveform
+    """
+    from task1_asc.networks import export_network
+
+    return export_network(run, split, out, precision, without_front_end)
+
+
+def reproduce(runs: list[Run], restart: bool = False) -> Mapping[str, Any]:
+    """All stages of a recipe for several seeds, and the table of the paper beside the published figures.
+
+    Args:
+        restart: train anew
+    """
+    for run in runs:
+        train(run, restart)
+        predict(run, [])
+        evaluate(run)
+    compared = compare(runs)
+    package(runs[:1])
+    return compared
+
+
+def _write_toy(run: Run) -> None:
+    """The embedded data set, where the recipe asks for it and it is not there."""
+    root = run.config.data.root
+    if root is None or not run.config.data.toy:
+        return
+    from common.progress import progress
+    from task1_asc.toy import write_toy
+
+    with progress("toy data", 0, "files") as advance:
+        write_toy(root, size=run.config.data.toy, progress=advance.to)
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+TASK = Task(
+    "task1_asc",
+    "Task 1: data-efficient low-complexity acoustic scene classification (DCASE 2024 and 2025)",
+    Config,
+    (
+        prepare,
+        train,
+        predict,
+        evaluate,
+        package,
+        validate,
+        compare,
+        complexity,
+        benchmark,
+        splits,
+        teach,
+        search,
+        export,
+        reproduce,
+    ),
+)
+
+if __name__ == "__main__":
+    sys.exit(main(TASK))

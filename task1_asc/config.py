@@ -1,0 +1,186 @@
+"""The settings of a recipe."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from common.errors import UserError
+from common.run.config import in_range
+from common.run.energy import EnergyConfig
+from common.run.settings import TrainerConfig
+from task1_asc.classes import SPLITS
+
+
+@dataclass
+class DataConfig:
+    """Where the data set lies and how batches are made of it."""
+
+    root: str | None = None  # folder of the development set in the official layout
+    edition: Literal[2024, 2025] = 2024  # whose evaluation set and form of submission
+    evaluation: str | None = None  # folder of the evaluation set; default: beside root, in the official layout
+    toy: Literal["toy", "tiny"] | None = None  # `prepare` writes the embedded data set of this size to root
+    packs: str | None = None  # where `prepare` packs the audio; default: <root>/packed
+    # Clips are packed at this rate. 44100 as published (the front end resamples); 32000: resampled once, faster.
+    sample_rate: Literal[44100, 32000] = 44100
+    splits: list[int] = field(default_factory=lambda: list(SPLITS))  # percent of the training set; one system for each
+    devices: list[str] | None = None  # train only on these devices
+    validation_share: float = in_range(0.0, 0, 0.5)  # of the training split, whole locations; 0: the test list
+    cropped: bool = False  # random 1-s windows of the re-joined 10-s segments instead of the clips
+    batch: int = in_range(256, 1)
+    eval_batch: int = in_range(256, 1)
+    workers: int = in_range(2, 0)
+
+
+@dataclass
+class FrontEndConfig:
+    """A setting of common.frontends, and what a recipe changes of it (null: as there)."""
+
+    setting: str = "asc_2024"
+    window: int | None = None
+    fft: int | None = None
+    hop: int | None = None
+    num_mels: int | None = None
+    fmax: float | None = None
+    fmax_range: int | None = None  # training: the upper end moves by half of it up and down; Kaldi filter banks only
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network. The defaults are the baseline of 2024 and 2025; `strides` of block N: (frequency, time)."""
+
+    architecture: Literal["baseline", "cp_mobile", "cp_resnet", "passt"] = "baseline"
+    in_channels: int = 1
+    num_classes: int = 10
+    base_channels: int = 32
+    channels_multiplier: float = 1.8
+    expansion_rate: float = 2.1
+    blocks: tuple[int, int, int] = (3, 2, 1)
+    strides: dict[str, tuple[int, int]] = field(default_factory=lambda: {"b3": (1, 2), "b4": (2, 1)})
+    expanded: dict[str, int] = field(default_factory=dict)  # channels inside block N, where pruning left fewer
+    checkpoint: str | None = None  # passt: weights of common.encoders' catalogue; null: from scratch
+    encoder: str = "passt"  # passt: the model of common.encoders
+    patchout: tuple[int, int] = (6, 0)  # passt: rows of frequency, columns of time
+
+
+@dataclass
+class AugmentConfig:
+    """Random changes of a training batch."""
+
+    roll_seconds: float = in_range(0.1, 0)  # circular shift up to so much, each clip
+    frequency_mask: int = in_range(48, 0)  # widest band that is masked, each clip
+    time_mask: int = in_range(0, 0)
+    mixstyle_probability: float = in_range(0.4, 0, 1)  # Freq-MixStyle, a whole batch
+    mixstyle_beta: float = in_range(0.3, 1e-6)
+    impulse_response_probability: float = in_range(0.0, 0, 1)  # device impulse responses, clips of device a
+    impulse_responses: str | None = None  # folder of wav files (MicIRP); null: synthetic band-passes
+    mixup_probability: float = in_range(0.0, 0, 1)
+    mixup_beta: float = in_range(0.3, 1e-6)
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW or Adam. cosine: linear warm-up by steps, half a cosine to 0; hold_ramp: by epochs, as in 2022 and 2023."""
+
+    name: Literal["adamw", "adam"] = "adamw"
+    lr: float = in_range(5e-3, 0)
+    weight_decay: float = in_range(1e-4, 0)
+    schedule: Literal["cosine", "hold_ramp"] = "cosine"
+    warmup_steps: int = in_range(2000, 0)
+    warmup_share: float | None = in_range(None, 0, 1)  # of all steps, in place of warmup_steps; null: warmup_steps
+    warmup_epochs: int = in_range(14, 0)
+    hold_until_epoch: int = in_range(50, 0)
+    ramp_epochs: int = in_range(84, 1)
+    last_factor: float = in_range(0.005, 0, 1)
+
+
+@dataclass
+class DistillConfig:
+    """Knowledge distillation: weight on the labels' cross entropy, temperature, and the runs that teach."""
+
+    # Recipes whose runs lie beside this one's (or folders of runs) and gave logits (`teach`); none: no distillation.
+    teachers: list[str] = field(default_factory=list)
+    runs: list[int] = field(default_factory=lambda: [1])
+    label_weight: float = in_range(0.02, 0, 1)
+    temperature: float = in_range(2.0, 1e-3)
+
+
+@dataclass
+class QuantizeConfig:
+    """Quantisation-aware training to int8 after the training; 0 epochs: none."""
+
+    epochs: int = in_range(0, 0)
+    lr: float = in_range(5e-5, 0)
+    ramp_epochs: int = in_range(16, 1)
+    last_factor: float = in_range(0.1, 0, 1)
+    freeze_epochs: int = in_range(4, 0)  # last epochs with frozen observers and batch norm statistics
+
+
+@dataclass
+class FineTuneConfig:
+    """The device-specific stage of 2025; 0 epochs: a general model only."""
+
+    epochs: int = in_range(0, 0)
+    lr: float = in_range(5e-4, 0)
+    warmup_steps: int = in_range(200, 0)
+    check_every: int = in_range(10, 1)  # epochs from one validation to the next
+    mixstyle_probability: float = in_range(0.0, 0, 1)
+
+
+@dataclass
+class AuthorConfig:
+    """An author of the submission."""
+
+    lastname: str
+    firstname: str
+    email: str | None = None
+    institute: str | None = None
+    corresponding: bool = False
+
+
+@dataclass
+class SubmissionConfig:
+    """What the challenge wants to know; `label` is <Lastname>_<Institute>_task1_<n>."""
+
+    label: str
+    name: str
+    abbreviation: str
+    authors: list[AuthorConfig]
+    source_code: str | None = None
+    technical_report: str | None = None  # a PDF; null: a placeholder that the validator warns about
+
+
+@dataclass
+class Config:
+    """A Task 1 recipe."""
+
+    seed: int = in_range(42, 0)
+    data: DataConfig = field(default_factory=DataConfig)
+    front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
+    finetune: FineTuneConfig = field(default_factory=FineTuneConfig)
+    # The network's arithmetic at test time and what its size is counted in. float16_weights: stored in half precision,
+    # computed in single precision (fast on a CPU).
+    precision: Literal["float32", "float16", "float16_weights", "int8"] = "float16"
+    checkpoint: Literal["last", "best"] = "last"  # which epoch is the model; best: by val/macro_avg_acc
+    trainer: TrainerConfig = field(default_factory=lambda: TrainerConfig(max_epochs=150))
+    energy: EnergyConfig = field(default_factory=EnergyConfig)
+    submission: SubmissionConfig | None = None
+
+    def __post_init__(self) -> None:
+        """Raise UserError (`key: what is wrong`) for splits that do not exist and for what does not go together."""
+        for split in self.data.splits:
+            if split not in SPLITS:
+                raise UserError(f"data.splits: {split} is no split, choose from {', '.join(map(str, SPLITS))}")
+        if self.precision == "int8" and not self.quantize.epochs:
+            raise UserError("precision: int8 needs quantisation-aware training, set quantize.epochs")
+        if self.quantize.epochs and self.model.architecture not in ("baseline", "cp_mobile"):
+            raise UserError("quantize.epochs: only baseline and cp_mobile networks can be quantised, set it to 0")
+        if 0 < self.quantize.epochs <= self.quantize.freeze_epochs:
+            raise UserError(f"quantize.freeze_epochs: expected less than quantize.epochs ({self.quantize.epochs})")
+        if self.quantize.epochs and self.finetune.epochs:
+            raise UserError("quantize.epochs: device-specific models are not quantised, set finetune.epochs to 0")
+        if self.distill.teachers and self.data.cropped:
+            raise UserError("data.cropped: teachers know whole clips only, not random windows; set it to false")

@@ -1,0 +1,1 @@
+"""The data set: official layout on disk (sets) -> packs (prepare) -> batches."""

@@ -1,0 +1,44 @@
+"""Submissions to DCASE Task 1 of 2024 (outputs) and 2025 (inference package): packing and checking them.
+
+make_meta(about: SubmissionConfig, results: {split: `scene_metrics`}, parameters: int, size_bytes: int, macs: int,
+          **description) -> SubmissionMeta          description: fields of Description
+package_2024(out: Path, systems: Sequence[System2024], report: Path | None = None,
+             files: int | Collection[str] = 135_730) -> Path
+    System2024(meta, outputs: {split: Path of its evaluation output.csv})
+package_2025(out: Path, systems: Sequence[Package2025]) -> Path        (import it from .package_2025: needs torch)
+    Package2025(label, mel: MelSetting, config: ModelConfig, state: state dict of MultiDevice in the dtype of
+                deployment, devices with an own network, test_list: read_split(root, "test"),
+                outputs: Path | None, accuracy: Mapping | None)
+validate(path: Path, edition: 2024 | 2025 = 2024, files: int | Collection[str] = 135_730, counted=None,
+         training=None, split_lists=None) -> list[Violation]
+evaluation_names(fold1_test.csv) -> names for `files`
+"""
+
+from task1_asc.submission.meta import (
+    Affiliation,
+    Author,
+    Complexity,
+    Description,
+    ExternalDataset,
+    SubmissionMeta,
+    make_meta,
+    results_block,
+)
+from task1_asc.submission.package import System2024, package_2024
+from task1_asc.submission.validate import check_training, evaluation_names, validate
+
+__all__ = [
+    "Affiliation",
+    "Author",
+    "Complexity",
+    "Description",
+    "ExternalDataset",
+    "SubmissionMeta",
+    "System2024",
+    "check_training",
+    "evaluation_names",
+    "make_meta",
+    "package_2024",
+    "results_block",
+    "validate",
+]

@@ -1,0 +1,121 @@
+"""The challenge's output files: what is written, and what is said of files that are wrong."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.errors import UserError
+from task1_asc.classes import SCENES
+from task1_asc.outputs import COLUMNS, read_outputs, write_outputs
+from task1_asc.submission.output_check import check_output
+
+NAMES = ["audio/0.wav", "audio/1.wav", "2.wav"]
+
+
+@pytest.fixture
+def probabilities() -> np.ndarray:
+    logits = np.random.default_rng(1).normal(size=(3, 10))
+    return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+
+@pytest.fixture
+def path(tmp_path: Path, probabilities: np.ndarray) -> Path:
+    write_outputs(tmp_path / "output.csv", NAMES, probabilities)
+    return tmp_path / "output.csv"
+
+
+def test_form(path: Path) -> None:
+    lines = path.read_text().split("\n")
+    assert lines[0].split("\t") == ["filename", "scene_label", *SCENES]
+    assert lines[-1] == ""
+    assert [line.split("\t")[0] for line in lines[1:-1]] == ["0.wav", "1.wav", "2.wav"]
+    assert all(len(line.split("\t")) == 12 for line in lines[:-1])
+    assert check_output(path.read_bytes(), "output.csv", files=3) == []
+
+
+def test_round_trip(path: Path, probabilities: np.ndarray) -> None:
+    outputs = read_outputs(path)
+    assert outputs.names == ("0.wav", "1.wav", "2.wav")
+    assert outputs.labels.tolist() == probabilities.argmax(axis=1).tolist()
+    assert outputs.probabilities is not None
+    assert np.array_equal(outputs.probabilities.astype(np.float32), probabilities.astype(np.float32))
+
+
+def test_half_precision_probabilities_pass(tmp_path: Path, probabilities: np.ndarray) -> None:
+    write_outputs(tmp_path / "half.csv", NAMES, probabilities.astype(np.float16))
+    assert check_output((tmp_path / "half.csv").read_bytes(), "half.csv", files=3) == []
+    assert read_outputs(tmp_path / "half.csv").labels.tolist() == probabilities.argmax(axis=1).tolist()
+
+
+def test_neighbouring_numbers_keep_their_order(tmp_path: Path) -> None:
+    row = np.full((1, 10), 0.1, dtype=np.float32)
+    row[0, 6] = np.nextafter(row[0, 6], np.float32(1))
+    write_outputs(tmp_path / "near.csv", ["0.wav"], row)
+    assert read_outputs(tmp_path / "near.csv").labels.tolist() == [6]
+    assert check_output((tmp_path / "near.csv").read_bytes(), "near.csv", files=1) == []
+
+
+def test_nothing_is_written_for_a_diverged_network(tmp_path: Path, probabilities: np.ndarray) -> None:
+    probabilities[1, 3] = np.nan
+    with pytest.raises(UserError, match=r"audio/1\.wav are not finite"):
+        write_outputs(tmp_path / "output.csv", NAMES, probabilities)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="shape"):
+        write_outputs(tmp_path / "output.csv", NAMES, probabilities[:2])
+
+
+def test_files_without_probabilities(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("filename\tscene_label\naudio/0.wav\tbus\n")
+    outputs = read_outputs(tmp_path / "labels.csv")
+    assert outputs.probabilities is None
+    assert outputs.labels.tolist() == [1]
+
+
+def replace_in(line: int, column: int, value: str) -> Callable[[list[list[str]]], None]:
+    def change(table: list[list[str]]) -> None:
+        table[line - 1][column] = value
+
+    return change
+
+
+WRONG = [
+    (replace_in(1, 1, "scene"), 1, "no column 'scene_label'"),
+    (replace_in(1, 11, "trams"), 1, "no column 'tram'"),
+    (replace_in(3, 1, "buss"), 3, "unknown scene 'buss'; did you mean 'bus'?"),
+    (replace_in(3, 0, "0.wav"), 3, "0.wav already stands at"),
+    (replace_in(4, 5, "high"), 4, "metro_station is 'high'"),
+    (replace_in(4, 5, "nan"), 4, "finite"),
+    (replace_in(4, 5, "-0.1"), 4, "metro_station is -0.1, expected a probability"),
+    (replace_in(2, 2, "0.99"), 2, "sum to"),
+    (lambda table: table[2].pop(), 3, "11 fields, expected 12"),
+]
+
+
+@pytest.mark.parametrize(("change", "line", "message"), WRONG)
+def test_bad_files_are_named_by_line(path: Path, change: Callable, line: int, message: str) -> None:
+    table = [text.split("\t") for text in path.read_text().splitlines()]
+    change(table)
+    path.write_text("\n".join("\t".join(row) for row in table) + "\n")
+    with pytest.raises(UserError) as raised:
+        read_outputs(path)
+    assert str(raised.value).startswith(f"{path}:{line}: ")
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "empty"),
+        ("\t".join(COLUMNS) + "\n", "no rows"),
+        (",".join(COLUMNS) + "\n", "separated by ','"),
+    ],
+)
+def test_files_that_are_no_tables(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "x.csv").write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_outputs(tmp_path / "x.csv")
+    with pytest.raises(UserError, match="not found"):
+        read_outputs(tmp_path / "y.csv")

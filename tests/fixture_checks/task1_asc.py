@@ -1,0 +1,77 @@
+"""The networks of Task 1: a wave through front end and seeded network, at single and half precision, and by device."""
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from common.frontends import LogMel
+from task1_asc.classes import DEVICES
+from task1_asc.config import ModelConfig
+from task1_asc.model import MultiDevice, build_model, deployed
+
+MEL = {"mean": 2e-4, "max": 2e-2}
+FROM_WAVE = {"max": 5e-3}
+FROM_MEL = {"max": 5e-4, "rel": 1e-3}
+HALF = {"max": 5e-2}
+TRACE = {"max": 2e-3, "rel": 1e-3}
+
+
+def seeded(folder: Path, prefix: str) -> dict[str, Tensor]:
+    state = runpy.run_path(str(folder.parent / "seeded.py"))["state_from_manifest"](folder)
+    return {name.removeprefix(prefix): torch.from_numpy(np.asarray(value)) for name, value in state.items()}
+
+
+def log_mel(io: Any) -> Tensor:
+    return LogMel("asc_2024")(torch.from_numpy(io["wave"].astype(np.float32) / 32768.0))[:, None]
+
+
+@torch.inference_mode()
+def baseline(folder: Path, group: str, io: Any) -> list[tuple]:
+    network = build_model(ModelConfig(num_classes=io["logits"].shape[1])).eval()
+    network.load_state_dict(seeded(folder, "model."))
+    mel, stored = log_mel(io), torch.from_numpy(io["mel"])
+    traces: dict[str, Tensor] = {}
+    for name in (file.removeprefix("trace/") for file in io.files if file.startswith("trace/")):
+        network.get_submodule(name).register_forward_hook(
+            lambda _m, _i, output, name=name: traces.update({name: output[0].clone()})
+        )
+    found = [
+        ("mel", mel, io["mel"], MEL),
+        ("logits from the wave", network(mel), io["logits"], FROM_WAVE),
+        ("logits", network(stored), io["logits"], FROM_MEL),
+    ]
+    for name, output in traces.items():
+        expected = io[f"trace/{name}"]
+        found.append((name, output[tuple(slice(n) for n in expected.shape)], expected, TRACE))
+    return [*found, ("logits_half", deployed(network, "float16")(stored), io["logits_half"], HALF)]
+
+
+def devices_of(io: Any, name: str, batch: int) -> Tensor:
+    """The devices of the folder's README: a, s2, s5, c by turns for the mixed batch."""
+    order = ["a", "s2", "s5", "c"] if name == "mixed" else ["a"]
+    return torch.tensor([DEVICES.index(order[i % len(order)]) for i in range(batch)])
+
+
+@torch.inference_mode()
+def multi_device(folder: Path, group: str, io: Any) -> list[tuple]:
+    state = seeded(folder, "multi_device_model.")
+    own = list(dict.fromkeys(name.split(".")[1] for name in state if name.startswith("device_models.")))
+    container: nn.Module = MultiDevice(build_model(ModelConfig(num_classes=io["logits_base"].shape[1])), own).eval()
+    container.load_state_dict(state)
+    mel = log_mel(io)
+    return [
+        ("mixed", container(mel, devices_of(io, "mixed", len(mel))), io["logits_mixed"], FROM_WAVE),
+        ("all a", container(mel, devices_of(io, "all_a", len(mel))), io["logits_all_a"], FROM_WAVE),
+        ("base", container(mel), io["logits_base"], FROM_WAVE),
+        ("unknown", container(mel, torch.full((len(mel),), -1)), io["logits_base"], FROM_WAVE),
+    ]
+
+
+CHECKERS = {
+    "asc_baseline_2024": (lambda io: ["all"], baseline),
+    "asc_multi_device_2025": (lambda io: ["all"], multi_device),
+}
