@@ -6,7 +6,7 @@ from typing import Literal
 from common.errors import UserError
 from common.run.config import in_range
 from common.run.energy import EnergyConfig
-from common.run.settings import TrainerConfig
+from common.run.settings import SubmissionConfig, TrainerConfig
 from task1_asc.classes import SPLITS
 
 
@@ -123,29 +123,6 @@ class FineTuneConfig:
     warmup_steps: int = in_range(200, 0)
     check_every: int = in_range(10, 1)  # epochs from one validation to the next
     mixstyle_probability: float = in_range(0.0, 0, 1)
-
-
-@dataclass
-class AuthorConfig:
-    """An author of the submission."""
-
-    lastname: str
-    firstname: str
-    email: str | None = None
-    institute: str | None = None
-    corresponding: bool = False
-
-
-@dataclass
-class SubmissionConfig:
-    """What the challenge wants to know; `label` is <Lastname>_<Institute>_task1_<n>."""
-
-    label: str
-    name: str
-    abbreviation: str
-    authors: list[AuthorConfig]
-    source_code: str | None = None
-    technical_report: str | None = None  # a PDF; null: a placeholder that the validator warns about
 
 
 @dataclass

@@ -9,8 +9,9 @@ from common.archive import has_errors, listing, verdict
 from common.errors import UserError
 from common.files import existing_file
 from common.run import Run
+from common.run.settings import SubmissionConfig
 from task1_asc.classes import SAMPLE_RATE, SPLITS
-from task1_asc.config import Config, SubmissionConfig
+from task1_asc.config import Config
 from task1_asc.data.sets import root_of
 from task1_asc.layout import read_evaluation, read_split
 from task1_asc.outputs import clip_file

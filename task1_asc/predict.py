@@ -15,7 +15,6 @@ from task1_asc.data.batches import eval_loader
 from task1_asc.data.sets import Clips
 from task1_asc.model import deployed
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 WINDOW_SECONDS = 1.0
 
 
@@ -71,17 +70,6 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities (clips, classes) in double precision."""
     probabilities: np.ndarray = torch.from_numpy(logits).double().softmax(dim=-1).numpy()
     return probabilities
-
-
-def audio_files(paths: list[Path]) -> list[Path]:
-    """Every audio file that is named or lies below a named folder. Raises UserError for a folder without any."""
-    found: list[Path] = []
-    for path in paths:
-        below = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES) if path.is_dir() else [path]
-        if not below:
-            raise UserError(f"{path}: no audio in this folder ({', '.join(AUDIO_SUFFIXES)})")
-        found += below
-    return found
 
 
 def predict_file(predictor: Predictor, path: Path, config: Config) -> tuple[float, np.ndarray]:

@@ -83,7 +83,8 @@ def predict_files(
     """Print the likeliest scenes of named files."""
     import numpy as np
 
-    from task1_asc.predict import audio_files, predict_file
+    from common.audio import audio_files
+    from task1_asc.predict import predict_file
     from task1_asc.trained import predictor_of
 
     paths = audio_files(files)

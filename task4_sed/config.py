@@ -6,7 +6,7 @@ from typing import Literal
 from common.errors import UserError, did_you_mean
 from common.run.config import in_range
 from common.run.energy import EnergyConfig
-from common.run.settings import TrainerConfig
+from common.run.settings import AuthorConfig, TrainerConfig
 from task4_sed.layout import SETS
 from task4_sed.model import ModelConfig
 
@@ -110,17 +110,6 @@ class PostprocessConfig:
     csebbs: str = "tune:organisers"  # default, filter=...,abs=...,rel=..., tune[:organisers|:winner]
     tune_on: list[str] = field(default_factory=lambda: ["synth_val"])
     network: Literal["student", "teacher"] = "student"
-
-
-@dataclass
-class AuthorConfig:
-    """An author of the submission."""
-
-    lastname: str
-    firstname: str
-    email: str | None = None
-    institute: str | None = None
-    corresponding: bool = False
 
 
 @dataclass

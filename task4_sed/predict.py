@@ -25,7 +25,6 @@ from task4_sed.system import front_end
 # Long recordings: windows of 156 frames that overlap by half, so that no event is seen only at a window's edge.
 WINDOW_HOP_FRAMES = FRAMES_PER_CLIP // 2
 FRAME_SAMPLES = round(FRAME_SECONDS * SAMPLE_RATE)
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
 
 class Predictor:
@@ -94,19 +93,12 @@ def predict_set(predictor: Predictor, config: Config, name: str, out: Path) -> i
 def audio_files(paths: list[Path]) -> Iterator[tuple[str, Path]]:
     """(name, file) of every audio file that is named or lies below a named folder; names are unique, without suffix."""
     seen: dict[str, Path] = {}
-    for path in paths:
-        if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
-            if not found:
-                raise UserError(f"{path}: no audio in this folder ({', '.join(AUDIO_SUFFIXES)})")
-        else:
-            found = [path]
-        for file in found:
-            name = file.stem
-            if name in seen:
-                raise UserError(f"{file}: would be written to the same place as {seen[name]}")
-            seen[name] = file
-            yield name, file
+    for file in audio.audio_files(paths):
+        name = file.stem
+        if name in seen:
+            raise UserError(f"{file}: would be written to the same place as {seen[name]}")
+        seen[name] = file
+        yield name, file
 
 
 def predict_file(predictor: Predictor, path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -256,7 +256,7 @@ def network_counts(run: Run) -> dict[str, int]:
     import torch
     from torchinfo import summary
 
-    from common.encoders.overview import macs as encoder_macs
+    from common.tools.encoder_table import macs as encoder_macs
     from task4_sed.encoder import Embedder, fitted
     from task4_sed.model import CRNN
     from task4_sed.system import front_end

@@ -1,4 +1,4 @@
-"""The Trainer's part of a recipe (apart from training.py, so that reading a recipe needs no Lightning)."""
+"""Parts of a recipe that all tasks have: Trainer, submission (apart from training.py: they need no Lightning)."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -22,3 +22,26 @@ class TrainerConfig:
     compile: bool = False
     weight_average: float | None = in_range(None, 0, 1)  # decay of an exponential average of the weights
     wandb: bool = False
+
+
+@dataclass
+class AuthorConfig:
+    """An author of a submission."""
+
+    lastname: str
+    firstname: str
+    email: str | None = None
+    institute: str | None = None
+    corresponding: bool = False
+
+
+@dataclass
+class SubmissionConfig:
+    """What a challenge wants to know; `label` is <Lastname>_<Institute>_<task>_<n>."""
+
+    label: str
+    name: str
+    abbreviation: str
+    authors: list[AuthorConfig]
+    source_code: str | None = None
+    technical_report: str | None = None  # a PDF; null: a placeholder that the validator warns about

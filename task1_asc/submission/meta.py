@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
+from common.run.settings import SubmissionConfig
 from task1_asc.classes import DEVICES, SCENES, SPLITS
-from task1_asc.config import SubmissionConfig
 
 Words = str | list[str] | None
 

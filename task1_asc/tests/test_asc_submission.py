@@ -13,8 +13,8 @@ import yaml
 
 from common.archive import Violation, has_errors, listing
 from common.errors import UserError
+from common.run.settings import AuthorConfig, SubmissionConfig
 from task1_asc.classes import SCENES, SPLITS
-from task1_asc.config import AuthorConfig, SubmissionConfig
 from task1_asc.metrics import scene_metrics
 from task1_asc.outputs import write_outputs
 from task1_asc.submission import System2024, evaluation_names, make_meta, package_2024, results_block, validate

@@ -1,0 +1,193 @@
+"""The verbs of Task 2: `python -m task2_anomaly VERB --help`."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from common.errors import UserError
+from common.run import Run, Task, main
+from task2_anomaly.config import Config
+
+
+def prepare(run: Run, verify: bool = False) -> Mapping[str, Any]:
+    """Check the data set, say what is missing, and pack its audio; the toy recipe writes its data set first.
+
+    Args:
+        verify: read every packed shard again and compare its SHA-256
+    """
+    from common.files import write_json
+    from task2_anomaly.prepare import prepare as check_and_pack
+    from task2_anomaly.stages import default_jobs
+
+    _write_toy(run)
+    summary = check_and_pack(run.config, workers=default_jobs(0), verify=verify)
+    write_json(run.folder.parent / "coverage.json", summary)
+    return summary
+
+
+def train(run: Run, jobs: int | None = None, restart: bool = False) -> Mapping[str, Any]:
+    """Train a recipe, one network per machine, several at once; goes on where an interrupted training stopped.
+
+    Args:
+        jobs: trainings at once (default: one per core, or four per GPU)
+        restart: begin anew, also where the folder holds a finished run or one with other settings
+    """
+    from task2_anomaly.stages import train_run
+
+    return train_run(run, jobs, restart)
+
+
+def predict(run: Run, files: list[Path], machine: str | None = None) -> Mapping[str, Any]:
+    """Score files and decisions of the test sets; or score and decision for any recordings of one machine.
+
+    Named files may have any length, rate and number of channels.
+
+    Args:
+        files: audio files or folders; none: the data set's test clips
+        machine: whose recordings the named files are, e.g. fan_id_00
+    """
+    from task2_anomaly.stages import judge_files, predict_run
+
+    if files:
+        return judge_files(run, files, machine)
+    if machine is not None:
+        raise UserError(
+            "predict: --machine goes with named files; data.machines=[...] chooses machines of the data set"
+        )
+    return predict_run(run)
+
+
+def evaluate(
+    run: Run,
+    scores: list[Path] | None = None,
+    ground_truth: Path | None = None,
+    out: Path | None = None,
+    no_plots: bool = False,
+) -> Mapping[str, Any]:
+    """Metrics of a run's score files; with --scores of anybody's, of 2020 or of a first-shot edition.
+
+    Args:
+        scores: folder of score files; several folders: how they rank
+        ground_truth: eval_data_list.csv of 2020, or the folder with ground_truth_data and ground_truth_domain
+        out: the official result file to write
+        no_plots: tables only
+    """
+    from task2_anomaly.stages import evaluate_run, evaluate_scores, rank_systems
+
+    if scores is None:
+        if ground_truth is not None or out is not None:
+            raise UserError("evaluate: --ground-truth and --out go with --scores")
+        return evaluate_run(run, plots=not no_plots)
+    if ground_truth is None:
+        raise UserError("evaluate --scores also needs --ground-truth")
+    if len(scores) > 1:
+        return rank_systems(scores, ground_truth, out)
+    return evaluate_scores(scores[0], ground_truth, out)
+
+
+def ensemble(
+    run: Run, files: list[Path], out: Path, method: Literal["median", "mean", "rank", "zscore"] = "median"
+) -> Mapping[str, Any]:
+    """Combine score files of several systems, clip by clip.
+
+    Args:
+        files: two or more folders of score files, or run folders (all test sets, and decisions)
+        out: the new folder; of runs: a run folder too, such as runs/task2_anomaly/NAME/run1
+        method: zscore standardises by held-out normal training clips; rank uses the test set, which the rules forbid
+    """
+    from task2_anomaly.stages import combine_scores
+
+    return combine_scores(files, out, method, run.config.scoring.decision_quantile)
+
+
+def package(runs: list[Run], out: Path | None = None, report: Path | None = None) -> Mapping[str, Any]:
+    """The challenge's archive from stored scores, validated: one system for each of the runs (at most four).
+
+    Args:
+        out: the archive (default: <runs>/submission.zip)
+        report: technical report (PDF) to include instead of a generated one
+    """
+    from task2_anomaly.packaging import package_runs
+
+    return package_runs(runs, out, report)
+
+
+def validate(run: Run, files: list[Path], edition: Literal["2020", "first-shot"] | None = None) -> Mapping[str, Any]:
+    """Check anybody's submission: every broken rule with file and line.
+
+    Args:
+        files: archives (.zip) or unpacked folders
+        edition: default: the recipe's; another one than the recipe's: the challenge's evaluation set
+    """
+    from task2_anomaly.packaging import validate_archives
+
+    return validate_archives(run, files, edition)
+
+
+def compare(runs: list[Run]) -> Mapping[str, Any]:
+    """Own results beside the published ones, over the runs given."""
+    from task2_anomaly.stages import compare_with_published
+
+    return compare_with_published(runs)
+
+
+def grid(
+    run: Run,
+    studies: list[str] | None = None,
+    seeds: list[int] | None = None,
+    amounts: list[int] | None = None,
+    jobs: int | None = None,
+) -> Mapping[str, Any]:
+    """The workshop's study of proxy sets; what is done already is not done again.
+
+    Args:
+        studies: of proxies, outside, amounts, blurs, autoencoder (default: proxies)
+        seeds: default: the paper's three
+        amounts: proxy clips of the study of amounts (default: the paper's)
+        jobs: trainings at once (default: one per core, or four per GPU)
+    """
+    from task2_anomaly import grid as study
+    from task2_anomaly.stages import default_jobs, gpus
+
+    cells = study.cells(studies or ["proxies"], amounts or study.AMOUNTS)
+    return study.run_grid(run, cells, seeds or study.SEEDS, jobs or default_jobs(gpus()), gpus())
+
+
+def complexity(run: Run) -> Mapping[str, Any]:
+    """Parameters and MACs of the recipe's network, for one snippet."""
+    from task2_anomaly.benchmark import complexity as count
+
+    return count(run)
+
+
+def benchmark(run: Run, seconds: float = 10.0) -> Mapping[str, Any]:
+    """Rates: front end, training step, trainings one by one and at once, scoring with and without shared windows.
+
+    Args:
+        seconds: how long each stage is measured
+    """
+    from task2_anomaly.benchmark import benchmark as measure
+
+    _write_toy(run)
+    return measure(run, seconds)
+
+
+def _write_toy(run: Run) -> None:
+    """The embedded data set, where the recipe asks for it and it is not there."""
+    config: Config = run.config
+    if config.data.root is None or not config.data.toy:
+        return
+    from common.progress import progress
+    from task2_anomaly.toy import write_first_shot_toy, write_toy
+
+    write = write_toy if config.data.edition == 2020 else write_first_shot_toy
+    with progress("toy data", 0, "files") as advance:
+        write(Path(config.data.root), config.data.toy, progress=advance.to)
+
+
+VERBS = (*(prepare, train, predict, evaluate, ensemble, package, validate, compare, grid, complexity, benchmark),)
+TASK = Task("task2_anomaly", "anomalous sound detection, DCASE 2020 Task 2 and first-shot editions", Config, VERBS)
+
+if __name__ == "__main__":
+    sys.exit(main(TASK))

@@ -1,0 +1,57 @@
+"""What the evaluation sets of the editions consist of."""
+
+from collections.abc import Collection, Mapping
+from typing import Literal
+
+from task2_anomaly.machines import EVALUATOR_ORDER, Machine
+
+Edition = Literal["2020", "first-shot"]
+# Names of a machine's test files; a number: so many, numbered from 0; None: not known.
+Files = int | Collection[str] | None
+Expected = Mapping[Machine, Files]
+
+# Clips of 2020 by ID, in ascending order: counts of the published ground truth.
+_IDS = dict.fromkeys(("fan", "pump", "slider", "valve"), (1, 3, 5)) | {"ToyCar": (5, 6, 7), "ToyConveyor": (4, 5, 6)}
+_CLIPS = {
+    "fan": (426, 458, 458),
+    "pump": (216, 213, 348),
+    "slider": (278, 278, 278),
+    "valve": (220, 220, 500),
+    "ToyCar": (515, 515, 515),
+    "ToyConveyor": (555, 555, 555),
+}
+EVALUATION: dict[Machine, int] = {
+    Machine(kind, number): clips
+    for kind in EVALUATOR_ORDER
+    for number, clips in zip(_IDS[kind], _CLIPS[kind], strict=True)
+}
+# Machine types of the first-shot evaluation sets; each has section 00.
+FIRST_SHOT_TYPES = {
+    2023: ("ToyDrone", "ToyNscale", "ToyTank", "Vacuum", "bandsaw", "grinder", "shaker"),
+    2024: (
+        *("3DPrinter", "AirCompressor", "BrushlessMotor", "HairDryer", "HoveringDrone"),
+        *("RoboticArm", "Scanner", "ToothBrush", "ToyCircuit"),
+    ),
+    2025: (
+        *("AutoTrash", "BandSealer", "CoffeeGrinder", "HomeCamera"),
+        *("Polisher", "ScrewFeeder", "ToyPet", "ToyRCCar"),
+    ),
+}
+
+
+def expected_of(edition: Edition, expected: Expected | None, found: Collection[Machine]) -> Expected:
+    """The evaluation set: as given, else the challenge's; of the first-shot editions the one most like `found`."""
+    if expected is not None:
+        return expected
+    if edition == "2020":
+        return EVALUATION
+    types = {machine.type for machine in found}
+    year = max(FIRST_SHOT_TYPES, key=lambda y: len(types & set(FIRST_SHOT_TYPES[y])))
+    return dict.fromkeys((Machine(kind, 0, section=True) for kind in FIRST_SHOT_TYPES[year]), None)
+
+
+def names_of(machine: Machine, files: Files) -> frozenset[str] | None:
+    """Names of a machine's test files, where they are known."""
+    if isinstance(files, int):
+        return frozenset(f"id_{machine.id:02d}_{number:08d}.wav" for number in range(files))
+    return None if files is None else frozenset(files)

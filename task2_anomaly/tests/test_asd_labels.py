@@ -1,0 +1,35 @@
+"""Labels of submitted systems, and files that are no archives."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from common.errors import UserError
+from task2_anomaly.submission import validate
+from task2_anomaly.submission.meta_check import label_problem
+
+
+@pytest.mark.parametrize(
+    ("label", "wrong"),
+    [
+        ("Muster_Uni_task2_1", None),
+        ("Primus_CP-JKU_task2_4", None),
+        ("Muster_task2_1", "3 parts"),
+        ("Muster_Uni_task1_1", "not of the form"),
+        ("Muster__task2_1", "not of the form"),
+        ("Muster_Uni_task2_01", "not of the form"),
+        ("Muster_Uni_task2_5", "index 5, expected 1 to 4"),
+    ],
+)
+def test_labels(label: str, wrong: str | None) -> None:
+    found = label_problem(label)
+    assert found is None if wrong is None else re.search(wrong, found or "")
+
+
+def test_no_archive(tmp_path: Path) -> None:
+    (tmp_path / "x.zip").write_text("no zip")
+    with pytest.raises(UserError, match=r"x\.zip"):
+        validate(tmp_path / "x.zip")
+    with pytest.raises(UserError, match="not found"):
+        validate(tmp_path / "none")
