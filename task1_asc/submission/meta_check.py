@@ -3,15 +3,16 @@
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
 
+from common import submission
 from common.archive import Violation
 from common.marked_yaml import MISSING, Key, MarkedYaml, dotted, read_marked
+from common.submission import check_names, is_count, is_number, is_text, is_words
 from task1_asc.classes import DEVICES, MAX_BYTES, MAX_MACS, SCENES, SPLITS
 
-LABEL_FORM = "<Lastname>_<Institute>_task1_<n>"
+TASK = "task1"
+LABEL_FORM = submission.label_form(TASK)
 LAST_INDEX, USUAL_INDEX = 4, 3  # the challenge's script takes four systems, its template speaks of three
-MAX_ABBREVIATION = 10  # characters
 MEAN_TOLERANCE = 0.05  # per cent, of the overall accuracy against the mean of the scenes'
 DESCRIPTION = (
     *("input_sampling_rate", "acoustic_features", "data_augmentation", "machine_learning_method"),
@@ -23,41 +24,7 @@ EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 
 def label_problem(label: str) -> str | None:
     """What is wrong with a system's label, or None."""
-    parts = label.split("_")
-    if len(parts) != 4:
-        return f"{label!r} has {len(parts)} parts, expected the 4 of {LABEL_FORM}"
-    if not all(parts) or parts[2] != "task1" or not re.fullmatch(r"[1-9]\d*", parts[3]):
-        return f"{label!r} is not of the form {LABEL_FORM}"
-    if int(parts[3]) > LAST_INDEX:
-        return f"{label!r} has index {parts[3]}, expected 1 to {LAST_INDEX}"
-    return None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _is_words(value: Any) -> bool:
-    return value is None or _is_text(value) or (isinstance(value, list) and bool(value) and all(map(_is_text, value)))
-
-
-def _check_names(meta: MarkedYaml, label: str) -> None:
-    given = meta.require(("submission", "label"), _is_text, "the name of the system's folder")
-    if given is not MISSING and given != label:
-        meta.report(("submission", "label"), "meta-label", f"submission.label is {given!r}, expected {label!r}")
-    meta.require(("submission", "name"), _is_text, "text")
-    abbreviation = meta.require(("submission", "abbreviation"), _is_text, "text")
-    if isinstance(abbreviation, str) and len(abbreviation) > MAX_ABBREVIATION:
-        wrong = f"abbreviation {abbreviation!r} has {len(abbreviation)} characters, expected at most {MAX_ABBREVIATION}"
-        meta.report(("submission", "abbreviation"), "meta-abbreviation", wrong)
+    return submission.label_problem(label, TASK, LAST_INDEX)
 
 
 def _check_authors(meta: MarkedYaml) -> None:
@@ -71,8 +38,8 @@ def _check_authors(meta: MarkedYaml) -> None:
         if meta.require(at, lambda value: isinstance(value, dict), "an author: lastname, firstname, ...") is MISSING:
             continue
         for part in ("lastname", "firstname"):
-            meta.require((*at, part), _is_text, "text")
-        email = meta.require((*at, "email"), lambda value: value is None or _is_text(value), "an address, or null")
+            meta.require((*at, part), is_text, "text")
+        email = meta.require((*at, "email"), lambda value: value is None or is_text(value), "an address, or null")
         if isinstance(email, str) and not EMAIL.fullmatch(email):
             meta.report((*at, "email"), "meta-email", f"{email!r} is no e-mail address")
         flag = meta.get(*at, "corresponding")
@@ -84,7 +51,7 @@ def _check_authors(meta: MarkedYaml) -> None:
             if email is None:
                 meta.report((*at, "email"), "meta-email", "the corresponding author has no e-mail address")
         for part in ("abbreviation", "institute", "location"):
-            meta.require((*at, "affiliation", part), lambda value: value is None or _is_text(value), "text, or null")
+            meta.require((*at, "affiliation", part), lambda value: value is None or is_text(value), "text, or null")
     if corresponding != 1:
         wrong = f"{corresponding} authors have `corresponding: true`, expected exactly one"
         meta.report(key, "meta-corresponding", wrong)
@@ -92,12 +59,12 @@ def _check_authors(meta: MarkedYaml) -> None:
 
 def _check_system(meta: MarkedYaml, counted: Mapping[str, int] | None) -> None:
     for name in DESCRIPTION:
-        good = (lambda value: _is_words(value) or _is_number(value)) if name == "input_sampling_rate" else _is_words
+        good = (lambda value: is_words(value) or is_number(value)) if name == "input_sampling_rate" else is_words
         meta.require(("system", "description", name), good, "text, a list of texts, or null")
     complexity: Key = ("system", "complexity")
-    size = meta.require((*complexity, "total_model_size"), _is_count, "a whole number of bytes")
-    parameters = meta.require((*complexity, "total_parameters"), _is_count, "a whole number")
-    macs = meta.require((*complexity, "macs"), _is_count, "a whole number")
+    size = meta.require((*complexity, "total_model_size"), is_count, "a whole number of bytes")
+    parameters = meta.require((*complexity, "total_parameters"), is_count, "a whole number")
+    macs = meta.require((*complexity, "macs"), is_count, "a whole number")
     for name, value, limit in (("total_model_size", size, MAX_BYTES), ("macs", macs, MAX_MACS)):
         if value is not MISSING and value > limit:
             meta.report((*complexity, name), "meta-limit", f"{name} is {value:,}, expected at most {limit:,}")
@@ -110,7 +77,7 @@ def _check_system(meta: MarkedYaml, counted: Mapping[str, int] | None) -> None:
             wrong = f"{name} is {value:,}, but the model has {counted[of]:,}"
             meta.report((*complexity, name), "meta-complexity", wrong, "warning")
     _check_datasets(meta)
-    code = meta.require(("system", "source_code"), lambda value: value is None or _is_text(value), "a URL, or null")
+    code = meta.require(("system", "source_code"), lambda value: value is None or is_text(value), "a URL, or null")
     if isinstance(code, str) and "://" not in code:
         meta.report(("system", "source_code"), "meta-source", f"{code!r} is no address (https://...)", "warning")
 
@@ -122,9 +89,9 @@ def _check_datasets(meta: MarkedYaml) -> None:
         at = (*key, index)
         if meta.require(at, lambda value: isinstance(value, dict), "a data set: name, url, ...") is MISSING:
             continue
-        meta.require((*at, "name"), _is_text, "text")
-        meta.require((*at, "url"), lambda value: value is None or _is_text(value), "text, or null")
-        meta.require((*at, "total_audio_length"), lambda value: value is None or _is_number(value), "minutes, or null")
+        meta.require((*at, "name"), is_text, "text")
+        meta.require((*at, "url"), lambda value: value is None or is_text(value), "text, or null")
+        meta.require((*at, "total_audio_length"), lambda value: value is None or is_number(value), "minutes, or null")
 
 
 def _check_results(meta: MarkedYaml) -> None:
@@ -150,7 +117,7 @@ def _check_pair(meta: MarkedYaml, key: Key) -> float | None:
     """A log loss and an accuracy; the accuracy where it is a number."""
     accuracy = None
     for name, highest in (("logloss", math.inf), ("accuracy", 100.0)):
-        value = meta.require((*key, name), lambda v: v is None or _is_number(v), "a number, or null")
+        value = meta.require((*key, name), lambda v: v is None or is_number(v), "a number, or null")
         if value is MISSING or value is None:
             continue
         if not 0 <= value <= highest:
@@ -168,7 +135,7 @@ def check_meta(text: str, label: str, file: str, counted: Mapping[str, int] | No
     """
     meta = read_marked(text, file)
     if meta.root is not None:
-        _check_names(meta, label)
+        check_names(meta, label)
         _check_authors(meta)
         _check_system(meta, counted)
         _check_results(meta)

@@ -1,20 +1,18 @@
 """Writing a submission of 2024 from stored outputs."""
 
-import io
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.archive import Content, build_zip
 from common.errors import UserError
-from common.files import existing_file
+from common.submission import placeholder_report, report_file
 from task1_asc.classes import SPLITS
 from task1_asc.submission.meta import SubmissionMeta, meta_yaml
 from task1_asc.submission.meta_check import check_meta, label_problem
 from task1_asc.submission.output_check import EVALUATION_FILES, passing_output
 
 # Stands in the metadata of a made-up report, by which the validator knows it.
-PLACEHOLDER = "placeholder for the technical report"
 
 
 @dataclass(frozen=True)
@@ -62,30 +60,7 @@ def package_2024(
     if len(teams) > 1:
         raise UserError(f"{out}: systems of different teams: {', '.join(sorted(teams))}")
     name = f"task1/{teams.pop()}.technical_report.pdf"
-    content[name] = report_file(report) if report else placeholder_report(systems[0].meta)
+    first = systems[0].meta
+    authors = [f"{a.firstname} {a.lastname}" for a in first.authors]
+    content[name] = report_file(report) if report else placeholder_report(first.name, first.label, authors)
     return build_zip(out, content)
-
-
-def report_file(report: Path) -> Path:
-    """The given report; UserError where it is no PDF."""
-    with open(existing_file(report, "technical report"), "rb") as file:
-        if b"%PDF-" not in file.read(1024):
-            raise UserError(f"{report}: not a PDF file, expected the technical report")
-    return report
-
-
-def placeholder_report(meta: SubmissionMeta) -> bytes:
-    """A page with the system's name that says what it is; the same input gives the same bytes."""
-    from matplotlib.backends.backend_pdf import PdfPages
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.27, 11.69))  # A4
-    lines = [meta.name, ", ".join(f"{a.firstname} {a.lastname}" for a in meta.authors), f"Submission {meta.label}"]
-    for index, line in enumerate(lines):
-        figure.text(0.1, 0.9 - 0.03 * index, line, size=16 if index == 0 else 11, parse_math=False)
-    figure.text(0.1, 0.76, f"This page is a {PLACEHOLDER}.", size=11, style="italic", color="#555555")
-    buffer = io.BytesIO()
-    # No date: equal content, equal bytes.
-    with PdfPages(buffer, metadata={"Subject": PLACEHOLDER, "CreationDate": None}) as pdf:
-        pdf.savefig(figure)
-    return buffer.getvalue()

@@ -9,15 +9,14 @@ from typing import Literal
 
 from common.archive import Limits, Violation, open_archive
 from common.files import existing_file
+from common.submission import check_reports, entries
 from task1_asc.classes import SPLITS
 from task1_asc.submission.meta_check import LABEL_FORM, USUAL_INDEX, check_meta, label_problem
 from task1_asc.submission.output_check import EVALUATION_FILES, check_output
-from task1_asc.submission.package import PLACEHOLDER
 from task1_asc.submission.validate_2025 import check_inference_package
 
 TOP = "task1"
 # Left by operating systems; nobody means them.
-IGNORED = {"__MACOSX", ".DS_Store", "Thumbs.db"}
 
 
 @dataclass
@@ -85,21 +84,17 @@ def evaluation_names(path: str | Path) -> list[str]:
     return [clip_file(row["filename"]) for row in read_rows(existing_file(path), ("filename",), "\t")]
 
 
-def _entries(folder: Path) -> list[Path]:
-    return [entry for entry in sorted(folder.iterdir()) if entry.name not in IGNORED]
-
-
 def _check_package(root: Path, check: _Check) -> None:
     top = root / TOP
     if not top.is_dir() and root.name == TOP:  # the folder itself was named
         top = root
-    for entry in _entries(root) if top != root else ():
+    for entry in entries(root) if top != root else ():
         if entry != top:
             check.report(entry.name, "stray", f"unexpected beside the folder {TOP!r}", "warning")
     if not top.is_dir():
         check.report(".", "layout", f"no folder {TOP!r} at the top, expected {TOP}/{LABEL_FORM}/")
         return
-    systems = [entry for entry in _entries(top) if entry.is_dir()]
+    systems = [entry for entry in entries(top) if entry.is_dir()]
     if not systems:
         check.report(TOP, "layout", f"no system in it, expected folders {LABEL_FORM}")
     if len(systems) > USUAL_INDEX:
@@ -107,29 +102,7 @@ def _check_package(root: Path, check: _Check) -> None:
         check.report(TOP, "system-count", wrong, "warning")
     for folder in systems:
         _check_system(folder, check)
-    _check_reports(top, {folder.name.rpartition("_")[0] for folder in systems}, check)
-
-
-def _check_reports(top: Path, teams: set[str], check: _Check) -> None:
-    entries = [entry for entry in _entries(top) if entry.is_file()]
-    reports = [entry for entry in entries if entry.name.endswith(".technical_report.pdf")]
-    for entry in entries:
-        if entry not in reports:
-            check.report(f"{TOP}/{entry.name}", "stray", "unexpected file", "warning")
-    if len(teams) > 1:
-        check.report(TOP, "team", f"systems of different teams: {', '.join(sorted(teams))}")
-    if not reports:
-        expected = f"{min(teams, default='<Lastname>_<Institute>_task1')}.technical_report.pdf"
-        check.report(f"{TOP}/{expected}", "report", "missing")
-    for entry in reports:
-        shown, data = f"{TOP}/{entry.name}", entry.read_bytes()
-        if b"%PDF-" not in data[:1024]:
-            check.report(shown, "report", "not a PDF file")
-        elif PLACEHOLDER.encode() in data:
-            check.report(shown, "report-placeholder", "a placeholder, expected the technical report", "warning")
-        if entry.name.removesuffix(".technical_report.pdf") not in teams:
-            wrong = f"expected {min(teams, default='')}.technical_report.pdf"
-            check.report(shown, "report-name", wrong)
+    check_reports(top, TOP, {folder.name.rpartition("_")[0] for folder in systems}, check.report)
 
 
 def _check_system(folder: Path, check: _Check) -> None:
@@ -142,7 +115,7 @@ def _check_system(folder: Path, check: _Check) -> None:
     meta = folder / f"{label}.meta.yaml"
     outputs = {split: folder / f"{label}.output.split_{split}.csv" for split in SPLITS}
     expected = {meta, *outputs.values()}
-    for entry in _entries(folder):
+    for entry in entries(folder):
         if entry not in expected:
             misnamed = entry.is_file() and re.search(r"\.(meta\.yaml|output\.split_\w*\.csv)$", entry.name)
             wrong = f"expected names that begin with {label}" if misnamed else "unexpected"

@@ -175,7 +175,7 @@ def test_the_generated_module_needs_no_project() -> None:
 
 
 def test_two_things_of_one_name_are_refused() -> None:
-    roots = [("task1_asc.submission.package", "PLACEHOLDER"), ("task1_asc.submission.validate", "TOP")]
+    roots = [("common.submission", "PLACEHOLDER"), ("task1_asc.submission.validate", "TOP")]
     assert "PLACEHOLDER =" in standalone_source(roots, "Text.")
     both = [("task1_asc.submission.validate", "_Check"), ("task1_asc.submission.validate_2025", "_Check")]
     with pytest.raises(ValueError, match="_Check is defined in"):

@@ -10,6 +10,7 @@ import soundfile
 
 from common.errors import UserError
 from common.files import write_json
+from common.toy import key
 from task1_asc.classes import DEVICE_GROUPS, DEVICES, PARTS_PER_SEGMENT, SAMPLE_RATE, SCENES, TRAIN_DEVICES
 from task1_asc.layout import (
     EVALUATION_FOLDERS,
@@ -23,7 +24,7 @@ from task1_asc.layout import (
 from task1_asc.splits import check_splits
 from task1_asc.toy import write_toy
 from task1_asc.toy.sounds import SCENES as SOUNDS
-from task1_asc.toy.sounds import SOURCES, Bank, key, make_device, record_moment
+from task1_asc.toy.sounds import SOURCES, Bank, make_device, record_moment
 from task1_asc.toy.write import SIZES, segments_of_test, segments_of_training
 
 

@@ -1,6 +1,5 @@
 """Sounds of the ten scenes: a bed of coloured noise and layers of typical sources, and the devices that record them."""
 
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -17,6 +16,7 @@ from common.toy import (
     falling_harmonics,
     glide,
     hit,
+    key,
     modulate,
     noise,
     reverberate,
@@ -37,11 +37,6 @@ BANDS = (60, 150, 400, 1000, 2500, 6000, 14000)
 PLACE_DB, MOMENT_DB, LAYER_DB, LEVEL_DB = 2.0, 1.0, 2.0, 3.0
 # How bumpy the frequency responses of simulated and of real devices are, dB (standard deviation).
 SIMULATED_DB, REAL_DB = 3.0, 2.0
-
-
-def key(*words: object) -> list[int]:
-    """Words as a seed for `np.random.default_rng`; the same in every process (unlike `hash`)."""
-    return [word if isinstance(word, int) else zlib.crc32(str(word).encode()) for word in words]
 
 
 # ------------------------------------------------------------------------------------------------------------- sources

@@ -10,11 +10,11 @@ import numpy as np
 
 from common.errors import UserError
 from common.files import is_complete, write_folder_then_rename, write_json, write_rows
-from common.toy import Signal, limit_peak
+from common.toy import Signal, key, limit_peak
 from task1_asc.classes import DEVICES, PARTS_PER_SEGMENT, SAMPLE_RATE, SCENES, TRAIN_DEVICES
 from task1_asc.layout import EVALUATION_FOLDERS, META_COLUMNS, ClipName, write_list
 from task1_asc.splits import make
-from task1_asc.toy.sounds import Bank, key, make_device, record_moment
+from task1_asc.toy.sounds import Bank, make_device, record_moment
 
 Size = Literal["toy", "tiny"]
 Progress = Callable[[int, int], None]

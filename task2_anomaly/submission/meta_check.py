@@ -6,15 +6,17 @@ import unicodedata
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from common import submission
 from common.archive import Violation
 from common.errors import did_you_mean
 from common.marked_yaml import MISSING, Key, MarkedYaml, dotted, read_marked
+from common.submission import check_names, is_count, is_number, is_text, is_words
 from task2_anomaly.submission.editions import Edition
 from task2_anomaly.submission.meta import DECIMALS, RESULT_KEYS, percent
 
-LABEL_FORM = "<Lastname>_<Institute>_task2_<n>"
+TASK = "task2"
+LABEL_FORM = submission.label_form(TASK)
 SYSTEMS = 4  # of one team at most
-MAX_ABBREVIATION = 10  # characters
 LOWEST_PAUC = 100 * 9 / 19  # per cent: the official, standardised pAUC of the worst possible scores
 DESCRIPTION = (
     *("input_sampling_rate", "data_augmentation", "front_end", "acoustic_features", "embeddings"),
@@ -29,49 +31,15 @@ Results = Mapping[str, Mapping[str, float | None]]
 
 def label_problem(label: str) -> str | None:
     """What is wrong with a system's label, or None."""
-    parts = label.split("_")
-    if len(parts) != 4:
-        return f"{label!r} has {len(parts)} parts, expected the 4 of {LABEL_FORM}"
-    if not all(parts) or parts[2] != "task2" or not re.fullmatch(r"[1-9]\d*", parts[3]):
-        return f"{label!r} is not of the form {LABEL_FORM}"
-    if int(parts[3]) > SYSTEMS:
-        return f"{label!r} has index {parts[3]}, expected 1 to {SYSTEMS}"
-    return None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+    return submission.label_problem(label, TASK, SYSTEMS)
 
 
 def _is_text_or_null(value: Any) -> bool:
-    return value is None or _is_text(value)
+    return value is None or is_text(value)
 
 
 def _is_mapping(value: Any) -> bool:
     return isinstance(value, dict)
-
-
-def _is_words(value: Any) -> bool:
-    return _is_text_or_null(value) or (isinstance(value, list) and bool(value) and all(map(_is_text, value)))
-
-
-def _check_names(meta: MarkedYaml, label: str) -> None:
-    given = meta.require(("submission", "label"), _is_text, "the name of the system's folder")
-    if given is not MISSING and given != label:
-        meta.report(("submission", "label"), "meta-label", f"submission.label is {given!r}, expected {label!r}")
-    meta.require(("submission", "name"), _is_text, "text")
-    abbreviation = meta.require(("submission", "abbreviation"), _is_text, "text")
-    if isinstance(abbreviation, str) and len(abbreviation) > MAX_ABBREVIATION:
-        wrong = f"abbreviation {abbreviation!r} has {len(abbreviation)} characters, expected at most {MAX_ABBREVIATION}"
-        meta.report(("submission", "abbreviation"), "meta-abbreviation", wrong)
 
 
 def _check_authors(meta: MarkedYaml, label: str) -> None:
@@ -85,7 +53,7 @@ def _check_authors(meta: MarkedYaml, label: str) -> None:
         if meta.require(at, _is_mapping, "an author: lastname, firstname, ...") is MISSING:
             continue
         for part in ("lastname", "firstname"):
-            meta.require((*at, part), _is_text, "text")
+            meta.require((*at, part), is_text, "text")
         email = meta.require((*at, "email"), _is_text_or_null, "an address, or null")
         if isinstance(email, str) and not EMAIL.fullmatch(email):
             meta.report((*at, "email"), "meta-email", f"{email!r} is no e-mail address")
@@ -118,11 +86,11 @@ def _letters(text: str) -> str:
 
 def _check_system(meta: MarkedYaml, counted: int | None) -> None:
     for name in DESCRIPTION:
-        good = (lambda value: _is_words(value) or _is_number(value)) if name in NUMBERS else _is_words
+        good = (lambda value: is_words(value) or is_number(value)) if name in NUMBERS else is_words
         expected = "a number, text or null" if name in NUMBERS else "text, a list of texts, or null"
         meta.require(("system", "description", name), good, expected)
     key: Key = ("system", "complexity", "total_parameters")
-    parameters = meta.require(key, _is_count, "a whole number")
+    parameters = meta.require(key, is_count, "a whole number")
     if counted is not None and parameters is not MISSING and parameters != counted:
         wrong = f"total_parameters is {parameters:,}, but the networks have {counted:,}"
         meta.report(key, "meta-complexity", wrong)
@@ -139,7 +107,7 @@ def _check_datasets(meta: MarkedYaml) -> None:
         at = (*key, index)
         if meta.require(at, _is_mapping, "a data set: name, url") is MISSING:
             continue
-        meta.require((*at, "name"), _is_text, "text")
+        meta.require((*at, "name"), is_text, "text")
         meta.require((*at, "url"), _is_text_or_null, "text, or null")
 
 
@@ -163,7 +131,7 @@ def _check_results(meta: MarkedYaml, edition: Edition, types: Collection[str] | 
 
 def _check_result(meta: MarkedYaml, key: Key, own: float | None, lowest: float) -> None:
     """One figure in per cent, `own`: the share that the stored scores give."""
-    value = meta.require(key, lambda v: v is None or _is_number(v), "per cent, or null")
+    value = meta.require(key, lambda v: v is None or is_number(v), "per cent, or null")
     if value is MISSING or value is None:
         return
     shown, expected = f"{dotted(key)} is {value:g}", percent(own)
@@ -192,7 +160,7 @@ def check_meta(
     """
     meta = read_marked(text, file)
     if meta.root is not None:
-        _check_names(meta, label)
+        check_names(meta, label)
         _check_authors(meta, label)
         _check_system(meta, counted)
         _check_results(meta, edition, types, results)

@@ -9,16 +9,15 @@ from typing import Literal
 
 from common.archive import Limits, Violation, open_archive
 from common.marked_yaml import read_marked
+from common.submission import check_reports, entries
 from task2_anomaly.machines import Machine, parse_machine
 from task2_anomaly.scores import SCORE_NAME, decision_file, score_file
 from task2_anomaly.submission.editions import Edition, Expected, expected_of, names_of
 from task2_anomaly.submission.meta_check import LABEL_FORM, SYSTEMS, Results, check_meta, label_problem
-from task2_anomaly.submission.package import PLACEHOLDER, TOP
+from task2_anomaly.submission.package import TOP
 from task2_anomaly.submission.table_check import check_table
 
 # Left by operating systems; nobody means them.
-IGNORED = {"__MACOSX", ".DS_Store", "Thumbs.db"}
-REPORT = ".technical_report.pdf"
 TABLE = re.compile(r"(?:anomaly_score|decision_result)_.*\.csv")
 SHORT_ID = re.compile(r"(?P<start>.*_(?:id|section)_)(?P<id>\d)(?P<end>(?:_test)?\.csv)")
 
@@ -60,48 +59,24 @@ def validate(
     return check.found
 
 
-def _entries(folder: Path) -> list[Path]:
-    return [entry for entry in sorted(folder.iterdir()) if entry.name not in IGNORED]
-
-
 def _check_package(root: Path, check: _Check) -> None:
     top = root / TOP
     if not top.is_dir() and root.name == TOP:  # the folder itself was named
         top = root
-    for entry in _entries(root) if top != root else ():
+    for entry in entries(root) if top != root else ():
         if entry != top:
             check.report(entry.name, "stray", f"unexpected beside the folder {TOP!r}", "warning")
     if not top.is_dir():
         check.report(".", "layout", f"no folder {TOP!r} at the top, expected {TOP}/{LABEL_FORM}/")
         return
-    systems = [entry for entry in _entries(top) if entry.is_dir()]
+    systems = [entry for entry in entries(top) if entry.is_dir()]
     if not systems:
         check.report(TOP, "layout", f"no system in it, expected folders {LABEL_FORM}")
     if len(systems) > SYSTEMS:
         check.report(TOP, "system-count", f"{len(systems)} systems, expected at most {SYSTEMS}")
     scored = {folder.name: _check_system(folder, check) for folder in systems}
     _compare_systems(top, scored, check)
-    _check_reports(top, {folder.name.rpartition("_")[0] for folder in systems}, check)
-
-
-def _check_reports(top: Path, teams: set[str], check: _Check) -> None:
-    entries = [entry for entry in _entries(top) if entry.is_file()]
-    reports = [entry for entry in entries if entry.name.endswith(REPORT)]
-    for entry in entries:
-        if entry not in reports:
-            check.report(f"{TOP}/{entry.name}", "stray", "unexpected file", "warning")
-    if len(teams) > 1:
-        check.report(TOP, "team", f"systems of different teams: {', '.join(sorted(teams))}")
-    if not reports:
-        check.report(f"{TOP}/{min(teams, default='<Lastname>_<Institute>_task2')}{REPORT}", "report", "missing")
-    for entry in reports:
-        shown, data = f"{TOP}/{entry.name}", entry.read_bytes()
-        if b"%PDF-" not in data[:1024]:
-            check.report(shown, "report", "not a PDF file")
-        elif PLACEHOLDER.encode() in data:
-            check.report(shown, "report-placeholder", "a placeholder, expected the technical report", "warning")
-        if entry.name.removesuffix(REPORT) not in teams:
-            check.report(shown, "report-name", f"expected {min(teams, default='')}{REPORT}")
+    check_reports(top, TOP, {folder.name.rpartition("_")[0] for folder in systems}, check.report)
 
 
 def _check_system(folder: Path, check: _Check) -> dict[Machine, dict[str, float]]:
@@ -109,13 +84,13 @@ def _check_system(folder: Path, check: _Check) -> dict[Machine, dict[str, float]
     label, shown = folder.name, f"{TOP}/{folder.name}"
     if wrong := label_problem(label):
         check.report(shown, "label", wrong)
-    there = [parse_machine(m["machine"]) for path in _entries(folder) if (m := SCORE_NAME.fullmatch(path.name))]
+    there = [parse_machine(m["machine"]) for path in entries(folder) if (m := SCORE_NAME.fullmatch(path.name))]
     expected = expected_of(check.edition, check.expected, there)
     meta = folder / f"{label}.meta.yaml"
     tables = {score_file(machine) for machine in expected}
     if check.edition == "first-shot":
         tables |= {decision_file(machine) for machine in expected}
-    for entry in _entries(folder):
+    for entry in entries(folder):
         if entry != meta and entry.name not in tables:
             _check_stray(entry, shown, label, check)
     if meta.is_file():

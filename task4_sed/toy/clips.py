@@ -3,13 +3,12 @@
 A clip depends on its own seed and on the bank's only, so clips can be made in any order.
 """
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from common.toy import Signal, active_span, background, fade, filtered, limit_peak, mix_at_snr, repitch, tilt
+from common.toy import Signal, active_span, background, fade, filtered, key, limit_peak, mix_at_snr, repitch, tilt
 from task4_sed.annotations import Event
 from task4_sed.classes import CLASSES, SAMPLE_RATE
 from task4_sed.toy.sounds import CONFUSABLE, DESED_WEIGHTS, SOURCES, scene_background
@@ -20,11 +19,6 @@ MIN_EVENT_SECONDS = 0.25
 # SNR of a clip, and how far its events lie from it: 8 to 30 dB, and none is 10 dB below another one that covers it.
 SNR_DB, SNR_SPREAD_DB = (12.0, 26.0), 4.0
 LEVEL_DBFS = (-52.0, -38.0)  # RMS of the backgrounds
-
-
-def key(*words: object) -> list[int]:
-    """Words as a seed for `np.random.default_rng`; the same in every process (unlike `hash`)."""
-    return [word if isinstance(word, int) else zlib.crc32(str(word).encode()) for word in words]
 
 
 @dataclass

@@ -11,11 +11,11 @@ import numpy as np
 from common.audio import write_wav
 from common.errors import UserError
 from common.files import is_complete, write_folder_then_rename, write_json, write_rows
-from common.toy import Signal
+from common.toy import Signal, key
 from task4_sed.annotations import Event, write_durations, write_soft, write_strong, write_weak
 from task4_sed.classes import CLIP_SECONDS, DESED_CLASSES, SAMPLE_RATE
 from task4_sed.layout import EXCLUSION_LISTS, SETS
-from task4_sed.toy.clips import Bank, cut, deck, desed_clip, key, maestro_recording, windows
+from task4_sed.toy.clips import Bank, cut, deck, desed_clip, maestro_recording, windows
 from task4_sed.toy.sounds import SCENES
 
 SCENE_NAMES = tuple(SCENES)
