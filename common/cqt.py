@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import UserError
+from common.run.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 import torchaudio
 from torch import Tensor, nn
 
-from common.errors import UserError, did_you_mean
+from common.run.errors import UserError, did_you_mean
 
 # Per-clip min-max scaling divides by (max - min + this).
 MIN_MAX_EPSILON = 1e-8

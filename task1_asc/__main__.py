@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from common.errors import UserError
-from common.run import Run, Task, main
+from common.run.errors import UserError
+from common.run.verbs import Run, Task, main
 from task1_asc.config import Config
 
 
@@ -16,7 +16,7 @@ def prepare(run: Run, verify: bool = False) -> Mapping[str, Any]:
     Args:
         verify: read every packed shard again and compare its SHA-256
     """
-    from common.files import write_json
+    from common.run.files import write_json
     from task1_asc.data.prepare import prepare as check_and_pack
 
     _write_toy(run)
@@ -31,7 +31,7 @@ def train(run: Run, restart: bool = False) -> Mapping[str, Any]:
     Args:
         restart: begin anew, also where the folder holds a finished run or one with other settings
     """
-    from task1_asc.stages import train_run
+    from task1_asc.evaluation.stages import train_run
 
     return train_run(run, restart)
 
@@ -54,7 +54,7 @@ def predict(
         split: whose system judges named files (default: the largest)
         precision: arithmetic of the network (default: the recipe's)
     """
-    from task1_asc.stages import predict_files, predict_sets
+    from task1_asc.evaluation.stages import predict_files, predict_sets
 
     if files:
         return predict_files(run, files, out, split, precision)
@@ -80,7 +80,7 @@ def evaluate(
         allow_missing: score only the clips that are there
         no_plots: tables only
     """
-    from task1_asc.stages import evaluate_files, evaluate_stored
+    from task1_asc.evaluation.stages import evaluate_files, evaluate_stored
 
     if scores is None:
         if ground_truth is not None or out is not None or allow_missing:
@@ -98,7 +98,7 @@ def package(runs: list[Run], out: Path | None = None, report: Path | None = None
         out: the archive (default: <runs>/submission.zip)
         report: technical report (PDF) to include instead of a generated one
     """
-    from task1_asc.packaging import package_runs
+    from task1_asc.submission.packaging import package_runs
 
     return package_runs(runs, out, report)
 
@@ -110,14 +110,14 @@ def validate(run: Run, files: list[Path], edition: Literal["2024", "2025"] | Non
         files: archives (.zip) or unpacked folders
         edition: 2024 (outputs per split) or 2025 (inference package); default: the recipe's
     """
-    from task1_asc.packaging import validate_archives
+    from task1_asc.submission.packaging import validate_archives
 
     return validate_archives(run, files, None if edition is None else int(edition))
 
 
 def compare(runs: list[Run]) -> Mapping[str, Any]:
     """Own results beside the published ones: tables by scene and device, differences with intervals, plots."""
-    from task1_asc.stages import compare_with_published
+    from task1_asc.evaluation.stages import compare_with_published
 
     return compare_with_published(runs)
 
@@ -135,7 +135,7 @@ def complexity(
         input_shape: batch channels mel frames (default: those of the recipe's front end)
         precision: what the parameters are stored in (default: the recipe's; of own networks: as they are)
     """
-    from task1_asc.networks import network_complexity
+    from task1_asc.deployment.stages import network_complexity
 
     return network_complexity(run, [str(path) for path in files], input_shape, precision)
 
@@ -146,7 +146,7 @@ def benchmark(run: Run, seconds: float = 10.0) -> Mapping[str, Any]:
     Args:
         seconds: how long each stage is measured
     """
-    from task1_asc.benchmark import benchmark as measure
+    from task1_asc.evaluation.benchmark import benchmark as measure
 
     _write_toy(run)
     return measure(run, seconds)
@@ -160,14 +160,14 @@ def splits(run: Run, files: list[Path], out: Path | None = None, seed: int = 0) 
         out: where new lists go
         seed: of the draw
     """
-    from task1_asc.stages import check_or_make_splits
+    from task1_asc.evaluation.stages import check_or_make_splits
 
     return check_or_make_splits(run, [str(path) for path in files], out, seed)
 
 
 def teach(run: Run) -> Mapping[str, Any]:
     """Store the logits of a trained teacher for the training clips of every split, for recipes with `distill`."""
-    from task1_asc.stages import store_logits
+    from task1_asc.evaluation.stages import store_logits
 
     return store_logits(run)
 
@@ -180,7 +180,7 @@ def search(run: Run, show: int = 10, max_bytes: int = 128_000, max_macs: int = 3
         max_bytes: limit of the parameters' memory at the recipe's precision
         max_macs: limit of the MACs for a clip
     """
-    from task1_asc.networks import search_networks
+    from task1_asc.deployment.stages import search_networks
 
     return search_networks(run, show, max_bytes, max_macs)
 
@@ -200,7 +200,7 @@ def export(
         precision: only this one (default: float32, float16 and int8)
         without_front_end: the file takes log-mel instead of a waveform
     """
-    from task1_asc.networks import export_network
+    from task1_asc.deployment.stages import export_network
 
     return export_network(run, split, out, precision, without_front_end)
 
@@ -225,8 +225,8 @@ def _write_toy(run: Run) -> None:
     root = run.config.data.root
     if root is None or not run.config.data.toy:
         return
-    from common.progress import progress
-    from task1_asc.toy import write_toy
+    from common.run.progress import progress
+    from task1_asc.data.toy.write import write_toy
 
     with progress("toy data", 0, "files") as advance:
         write_toy(root, size=run.config.data.toy, progress=advance.to)

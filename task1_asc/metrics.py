@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from common.results import MeanSpread, mean_spread
-from task1_asc.classes import DEVICE_GROUPS, DEVICES, SCENES, SPLITS
+from common.run.results.intervals import MeanSpread, mean_spread
+from task1_asc.data.classes import DEVICE_GROUPS, DEVICES, SCENES, SPLITS
 
 # A probability of 0 for the true scene (half precision rounds to it) would make a mean infinite; 36.04 nats instead.
 SMALLEST_PROBABILITY = float(np.finfo(np.float64).eps)

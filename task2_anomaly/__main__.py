@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from common.errors import UserError
-from common.run import Run, Task, main
+from common.run.errors import UserError
+from common.run.verbs import Run, Task, main
 from task2_anomaly.config import Config
 
 
@@ -16,9 +16,9 @@ def prepare(run: Run, verify: bool = False) -> Mapping[str, Any]:
     Args:
         verify: read every packed shard again and compare its SHA-256
     """
-    from common.files import write_json
-    from task2_anomaly.prepare import prepare as check_and_pack
-    from task2_anomaly.stages import default_jobs
+    from common.run.files import write_json
+    from task2_anomaly.data.prepare import prepare as check_and_pack
+    from task2_anomaly.evaluation.stages import default_jobs
 
     _write_toy(run)
     summary = check_and_pack(run.config, workers=default_jobs(0), verify=verify)
@@ -33,7 +33,7 @@ def train(run: Run, jobs: int | None = None, restart: bool = False) -> Mapping[s
         jobs: trainings at once (default: one per core, or four per GPU)
         restart: begin anew, also where the folder holds a finished run or one with other settings
     """
-    from task2_anomaly.stages import train_run
+    from task2_anomaly.evaluation.stages import train_run
 
     return train_run(run, jobs, restart)
 
@@ -47,7 +47,7 @@ def predict(run: Run, files: list[Path], machine: str | None = None) -> Mapping[
         files: audio files or folders; none: the data set's test clips
         machine: whose recordings the named files are, e.g. fan_id_00
     """
-    from task2_anomaly.stages import judge_files, predict_run
+    from task2_anomaly.evaluation.stages import judge_files, predict_run
 
     if files:
         return judge_files(run, files, machine)
@@ -73,7 +73,7 @@ def evaluate(
         out: the official result file to write
         no_plots: tables only
     """
-    from task2_anomaly.stages import evaluate_run, evaluate_scores, rank_systems
+    from task2_anomaly.evaluation.stages import evaluate_run, evaluate_scores, rank_systems
 
     if scores is None:
         if ground_truth is not None or out is not None:
@@ -96,7 +96,7 @@ def ensemble(
         out: the new folder; of runs: a run folder too, such as runs/task2_anomaly/NAME/run1
         method: zscore standardises by held-out normal training clips; rank uses the test set, which the rules forbid
     """
-    from task2_anomaly.stages import combine_scores
+    from task2_anomaly.evaluation.stages import combine_scores
 
     return combine_scores(files, out, method, run.config.scoring.decision_quantile)
 
@@ -108,7 +108,7 @@ def package(runs: list[Run], out: Path | None = None, report: Path | None = None
         out: the archive (default: <runs>/submission.zip)
         report: technical report (PDF) to include instead of a generated one
     """
-    from task2_anomaly.packaging import package_runs
+    from task2_anomaly.submission.packaging import package_runs
 
     return package_runs(runs, out, report)
 
@@ -120,14 +120,14 @@ def validate(run: Run, files: list[Path], edition: Literal["2020", "first-shot"]
         files: archives (.zip) or unpacked folders
         edition: default: the recipe's; another one than the recipe's: the challenge's evaluation set
     """
-    from task2_anomaly.packaging import validate_archives
+    from task2_anomaly.submission.packaging import validate_archives
 
     return validate_archives(run, files, edition)
 
 
 def compare(runs: list[Run]) -> Mapping[str, Any]:
     """Own results beside the published ones, over the runs given."""
-    from task2_anomaly.stages import compare_with_published
+    from task2_anomaly.evaluation.stages import compare_with_published
 
     return compare_with_published(runs)
 
@@ -147,8 +147,8 @@ def grid(
         amounts: proxy clips of the study of amounts (default: the paper's)
         jobs: trainings at once (default: one per core, or four per GPU)
     """
-    from task2_anomaly import grid as study
-    from task2_anomaly.stages import default_jobs, gpus
+    from task2_anomaly.evaluation.stages import default_jobs, gpus
+    from task2_anomaly.studies import grid as study
 
     cells = study.cells(studies or ["proxies"], amounts or study.AMOUNTS)
     return study.run_grid(run, cells, seeds or study.SEEDS, jobs or default_jobs(gpus()), gpus())
@@ -156,7 +156,7 @@ def grid(
 
 def complexity(run: Run) -> Mapping[str, Any]:
     """Parameters and MACs of the recipe's network, for one snippet."""
-    from task2_anomaly.benchmark import complexity as count
+    from task2_anomaly.evaluation.benchmark import complexity as count
 
     return count(run)
 
@@ -167,7 +167,7 @@ def benchmark(run: Run, seconds: float = 10.0) -> Mapping[str, Any]:
     Args:
         seconds: how long each stage is measured
     """
-    from task2_anomaly.benchmark import benchmark as measure
+    from task2_anomaly.evaluation.benchmark import benchmark as measure
 
     _write_toy(run)
     return measure(run, seconds)
@@ -178,8 +178,9 @@ def _write_toy(run: Run) -> None:
     config: Config = run.config
     if config.data.root is None or not config.data.toy:
         return
-    from common.progress import progress
-    from task2_anomaly.toy import write_first_shot_toy, write_toy
+    from common.run.progress import progress
+    from task2_anomaly.data.toy.firstshot import write_first_shot_toy
+    from task2_anomaly.data.toy.write import write_toy
 
     write = write_toy if config.data.edition == 2020 else write_first_shot_toy
     with progress("toy data", 0, "files") as advance:

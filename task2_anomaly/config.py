@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from common.errors import UserError
 from common.run.config import in_range
 from common.run.energy import EnergyConfig
+from common.run.errors import UserError
 from common.run.settings import SubmissionConfig, TrainerConfig
-from task2_anomaly.machines import ProxySet
+from task2_anomaly.data.classes import ProxySet
 
 
 @dataclass

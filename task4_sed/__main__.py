@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from common.errors import UserError
-from common.run import Run, Task, main
+from common.run.errors import UserError
+from common.run.verbs import Run, Task, main
 from task4_sed.config import Config
 
 
@@ -36,7 +36,7 @@ def prepare(
         return _build_from_recordings(from_recordings, out, clips, seed, folds)
     if out is not None or folds is not None:
         raise UserError("--out and --folds go with --from-recordings")
-    from common.files import write_json
+    from common.run.files import write_json
     from task4_sed.data.prepare import prepare as check_and_pack
 
     _write_toy(run)
@@ -51,9 +51,9 @@ def train(run: Run, restart: bool = False) -> Mapping[str, Any]:
     Args:
         restart: begin anew, also where the folder holds a finished run or one with other settings
     """
-    from common.results import read_results
+    from common.run.results.store import read_results
     from common.run.training import is_first_process
-    from task4_sed.train import train as fit
+    from task4_sed.training.train import train as fit
 
     fit(run, restart)
     if not is_first_process():
@@ -87,7 +87,7 @@ def predict(
         no_plots: no pictures of named files
         floors: also store what an untrained network and a constant prior give on the test sets
     """
-    from task4_sed.stages import detect_in_files, predict_sets
+    from task4_sed.evaluation.stages import detect_in_files, predict_sets
 
     if files:
         return detect_in_files(run, files, checkpoint, out, threshold, csebbs, plots=not no_plots)
@@ -118,13 +118,13 @@ def evaluate(
         no_plots: tables only
     """
     if scores is None:
-        from task4_sed.report import evaluate_run
+        from task4_sed.evaluation.report import evaluate_run
 
         return evaluate_run(run, plots=not no_plots)
     if ground_truth is None or durations is None:
         raise UserError("evaluate --scores also needs --ground-truth and --durations")
-    from task4_sed.evaluate import evaluate as evaluate_files
-    from task4_sed.stages import show_metrics
+    from task4_sed.evaluation.evaluate import evaluate as evaluate_files
+    from task4_sed.evaluation.stages import show_metrics
 
     result = evaluate_files(scores, ground_truth, durations, median_filter, csebbs, threshold, allow_missing)
     show_metrics(result)
@@ -138,7 +138,7 @@ def package(runs: list[Run], out: Path | None = None, report: Path | None = None
         out: the archive (default: <runs>/submission.zip)
         report: technical report (PDF) to include instead of a generated one
     """
-    from task4_sed.stages import package_runs
+    from task4_sed.evaluation.stages import package_runs
 
     return package_runs(runs, out, report)
 
@@ -150,21 +150,21 @@ def validate(run: Run, files: list[Path], evaluation_set: Path | None = None) ->
         files: archives (.zip, .tar, .tar.gz) or unpacked folders
         evaluation_set: durations table of the evaluation set (eval24_durations.tsv): names and lengths are checked too
     """
-    from task4_sed.stages import validate_archives
+    from task4_sed.evaluation.stages import validate_archives
 
     return validate_archives(run, files, evaluation_set)
 
 
 def compare(runs: list[Run]) -> Mapping[str, Any]:
     """Own results beside the published ones: table, differences with intervals, plot."""
-    from task4_sed.report import compare_runs
+    from task4_sed.evaluation.report import compare_runs
 
     return compare_runs(runs)
 
 
 def complexity(run: Run) -> Mapping[str, Any]:
     """Parameters, bytes and MACs of a recipe's network for 10 s of audio."""
-    from task4_sed.stages import network_complexity
+    from task4_sed.evaluation.stages import network_complexity
 
     return network_complexity(run)
 
@@ -175,7 +175,7 @@ def benchmark(run: Run, seconds: float = 10.0) -> Mapping[str, Any]:
     Args:
         seconds: how long each stage is measured
     """
-    from task4_sed.benchmark import benchmark as measure
+    from task4_sed.evaluation.benchmark import benchmark as measure
 
     _write_toy(run)
     return measure(run, seconds)
@@ -186,8 +186,8 @@ def _write_toy(run: Run) -> None:
     root = run.config.data.root
     if root is None or not run.config.data.toy:
         return
-    from common.progress import progress
-    from task4_sed.toy import write_toy
+    from common.run.progress import progress
+    from task4_sed.data.toy.write import write_toy
 
     with progress("toy data", 0, "files") as advance:
         write_toy(root, size=run.config.data.toy, progress=advance.to)
@@ -196,7 +196,7 @@ def _write_toy(run: Run) -> None:
 def _build_from_recordings(
     source: Path, out: Path | None, clips: int, seed: int, folds: list[str] | None
 ) -> Mapping[str, Any]:
-    from task4_sed.recordings import from_recordings
+    from task4_sed.data.recordings.build import from_recordings
 
     if out is None:
         raise UserError("--from-recordings needs --out DIR for the data set")

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from common.errors import UserError, did_you_mean
 from common.run.config import in_range
 from common.run.energy import EnergyConfig
+from common.run.errors import UserError, did_you_mean
 from common.run.settings import AuthorConfig, TrainerConfig
-from task4_sed.layout import SETS
-from task4_sed.model import ModelConfig
+from task4_sed.data.layout import SETS
+from task4_sed.model.crnn import ModelConfig
 
 
 @dataclass

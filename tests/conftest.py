@@ -52,7 +52,7 @@ class Place:
         verb, *rest = (word.replace("{here}", str(self.folder)) for word in words)
         usual = ["--recipe", str(TINY), "--run-dir", str(self / "runs"), "trainer.max_epochs=1"]
         usual += [f"data.root={self / 'data'}"]
-        from common.run import main
+        from common.run.verbs import main
         from task4_sed.__main__ import TASK
 
         return main(TASK, [verb, *usual, *rest])
@@ -88,7 +88,7 @@ class Place:
 @pytest.fixture(scope="session")
 def user_folder(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """A user's folder, read only."""
-    from task4_sed.scores import read_scores, write_scores_folder
+    from task4_sed.inference.scores import read_scores, write_scores_folder
 
     place = Place(tmp_path_factory.mktemp("original") / "here")
     for words in (("prepare",), ("train",), ("predict",)):

@@ -1,4 +1,4 @@
-"""Interrupted at any moment, the same command goes on: Ctrl-C here, kill -9 in common.tools.kill_test."""
+"""Interrupted at any moment, the same command goes on: Ctrl-C here, kill -9 in tests.tools.kill_test."""
 
 import os
 import random
@@ -14,12 +14,12 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from common.files import read_rows
 from common.run import verbs
 from common.run.callbacks import Checkpoint
-from common.tools.compare_trees import differences
-from common.tools.kill_test import Timing, kill_moments, main, parse_step, share_out
+from common.run.files import read_rows
 from task4_sed.__main__ import TASK
+from tests.tools.compare_trees import differences
+from tests.tools.kill_test import Timing, kill_moments, main, parse_step, share_out
 
 RECIPE = Path(__file__).parent.parent / "task4_sed" / "tests" / "tiny.yaml"
 PATIENCE = 120.0  # seconds

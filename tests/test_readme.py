@@ -23,12 +23,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from common.errors import UserError
-from common.run import load_config, main
+from common.run.config import load_config
+from common.run.errors import UserError
+from common.run.verbs import main
 from task1_asc.__main__ import TASK as TASK1
 from task2_anomaly.__main__ import TASK as TASK2
 from task4_sed.__main__ import TASK as TASK4
-from task4_sed.layout import SETS
+from task4_sed.data.layout import SETS
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = [ROOT / "README.md", *sorted(ROOT.glob("*/README.md")), ROOT / "common" / "encoders" / "README.md"]

@@ -19,12 +19,12 @@ import pytest
 import soundfile
 import torch
 
-from common.audio import open_pack
-from common.files import read_rows, sha256
+from common.audio.packs import open_pack
 from common.run.callbacks import AtomicCheckpoints
+from common.run.files import read_rows, sha256
 from common.run.training import LAST, locked
-from task4_sed.annotations import read_durations, read_strong, read_weak
-from task4_sed.classes import DESED_CLASSES
+from task4_sed.data.annotations import read_durations, read_strong, read_weak
+from task4_sed.data.classes import DESED_CLASSES
 
 if TYPE_CHECKING:
     from tests.conftest import Place

@@ -30,9 +30,9 @@ from common.audio.shards import (
     write_shard,
     write_tables,
 )
-from common.errors import UserError, did_you_mean
-from common.files import read_json, remove_partials, sha256, write_json
-from common.processes import worker_pool
+from common.run.errors import UserError, did_you_mean
+from common.run.files import read_json, remove_partials, sha256, write_json
+from common.run.processes import worker_pool
 
 Progress = Callable[[int, int], None]
 

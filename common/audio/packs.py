@@ -26,8 +26,8 @@ from common.audio.shards import (
     one_line,
     open_data,
 )
-from common.errors import UserError
-from common.files import read_json, sha256
+from common.run.errors import UserError
+from common.run.files import read_json, sha256
 
 _OPEN_SHARDS = 64  # opening one takes 0.1 ms, an open one holds a file descriptor and some 100 kB
 _BLOCK = 65_536

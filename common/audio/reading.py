@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from common.errors import UserError
-from common.files import existing_file, write_then_rename
+from common.run.errors import UserError
+from common.run.files import existing_file, write_then_rename
 
 Waveform = npt.NDArray[np.float32]
 Resampling = Literal["hann", "kaiser"]

@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from common.audio.reading import Resampling, read, resample, resampled_length, to_pcm16
-from common.errors import UserError
-from common.files import existing_file, sha256, write_then_rename
+from common.run.errors import UserError
+from common.run.files import existing_file, sha256, write_then_rename
 
 Storage = Literal["pcm16", "encoded"]
 Compression = Literal["lzf", "gzip"]

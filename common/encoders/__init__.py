@@ -14,7 +14,7 @@ import torch
 
 from common.encoders import checkpoints
 from common.encoders.base import Encoder, Output
-from common.errors import UserError, did_you_mean
+from common.run.errors import UserError, did_you_mean
 
 __all__ = ["Encoder", "Output", "create", "models", "names"]
 

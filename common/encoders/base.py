@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from common.errors import UserError
 from common.frontends import LogMel, MelSetting
+from common.run.errors import UserError
 
 ATTENTION_RANGE = (1e-7, 1.0)
 # Frames a second of the published frame-wise models: 250 for 10 s.

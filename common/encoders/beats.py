@@ -17,7 +17,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from common.encoders.base import Encoder, FrameEncoder, Output, resample_frames
 from common.encoders.checkpoints import strip_prefix
-from common.errors import UserError
+from common.run.errors import UserError
 
 PATCH = 16  # mel bands and frames
 BUCKETS, FARTHEST = 320, 800  # of the relative positions; from `FARTHEST` tokens on all share one bucket

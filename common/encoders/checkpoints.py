@@ -18,9 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from common.download import cached, checked, fetch
-from common.errors import UserError, did_you_mean
-from common.files import existing_file, read_rows
+from common.encoders.download import cached, checked, fetch
+from common.run.errors import UserError, did_you_mean
+from common.run.files import existing_file, read_rows
 
 if TYPE_CHECKING:
     from common.encoders.base import Encoder

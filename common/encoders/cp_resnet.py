@@ -18,8 +18,8 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from common.encoders.base import Encoder, Output, resample_frames
 from common.encoders.checkpoints import strip_prefix
-from common.errors import UserError, did_you_mean
 from common.frontends import MelSetting
+from common.run.errors import UserError, did_you_mean
 
 Kernels = tuple[tuple[int, int], ...]  # of the two convolutions of each block of a stage
 Pool = tuple[int, int] | None  # (frequency, time)

@@ -10,7 +10,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from common.encoders.base import Encoder, Output, resample_frames
 from common.encoders.checkpoints import strip_prefix
-from common.errors import UserError
+from common.run.errors import UserError
 
 AUDIOSET_CLASSES = 527
 BLOCK_DROPOUT, HEAD_DROPOUT = 0.2, 0.5

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from common.encoders.base import Encoder, FrameEncoder, Output, resample_frames
 from common.encoders.checkpoints import strip_prefix
-from common.errors import UserError
 from common.frontends import SETTINGS, MelSetting
+from common.run.errors import UserError
 
 # Tables of the front ends, which some files hold, and counters.
 FRONT_END = re.compile(r"(^|\.)to_spec\.|mel_transform|atst_mel|(^|\.)mel\.(window|preemphasis)|num_batches_tracked$")

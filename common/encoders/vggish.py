@@ -11,7 +11,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from common.encoders.base import Encoder, Output, resample_frames
 from common.encoders.checkpoints import strip_prefix
-from common.errors import UserError
+from common.run.errors import UserError
 
 EXAMPLE_FRAMES = 96  # 0.96 s
 SEGMENT_SECONDS = 2

@@ -12,10 +12,10 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from common import progress
-from common.errors import UserError
-from common.files import write_text, write_then_rename
-from common.seeds import mix_seed
+from common.run import progress
+from common.run.errors import UserError
+from common.run.files import write_text, write_then_rename
+from common.run.seeds import mix_seed
 
 
 class AtomicCheckpoints(TorchCheckpointIO):

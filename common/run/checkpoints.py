@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from common.errors import UserError
-from common.files import existing_file, sha256
-from common.results import read_results
+from common.run.errors import UserError
+from common.run.files import existing_file, sha256
+from common.run.results.store import read_results
 
 
 def checkpoint_of(folder: Path) -> tuple[Path, str]:

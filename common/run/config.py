@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from common.errors import UserError, did_you_mean
+from common.run.errors import UserError, did_you_mean
 
 C = TypeVar("C")
 

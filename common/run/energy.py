@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common.errors import UserError
-from common.files import read_rows, write_rows
+from common.run.errors import UserError
+from common.run.files import read_rows, write_rows
 
 
 @dataclass

@@ -22,12 +22,12 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from common import results
-from common.errors import UserError
-from common.files import read_json, remove_partials, sha256, write_text
 from common.run.callbacks import AtomicCheckpoints, Checkpoint, History, Progress, SeedEveryStep
 from common.run.config import config_dict, differences, dump
 from common.run.energy import EnergyConfig, measure
+from common.run.errors import UserError
+from common.run.files import read_json, remove_partials, sha256, write_text
+from common.run.results.store import record
 from common.run.settings import TrainerConfig
 from common.run.verbs import Run
 
@@ -135,8 +135,8 @@ def fit(
         if system.trainer.is_global_zero:
             # "train" is what `finished` looks for: it comes last.
             file = BEST if model == "best" else LAST
-            results.record(run.folder, "checkpoint", {"file": file, "sha256": sha256(run.folder / file)})
-            results.record(
+            record(run.folder, "checkpoint", {"file": file, "sha256": sha256(run.folder / file)})
+            record(
                 run.folder,
                 "train",
                 {

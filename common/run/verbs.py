@@ -20,9 +20,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from common.errors import UserError, did_you_mean
-from common.files import remove_partials
 from common.run.config import OVERRIDE, find_recipe, load_config
+from common.run.errors import UserError, did_you_mean
+from common.run.files import remove_partials
 
 Verb = Callable[..., Mapping[str, Any] | None]
 

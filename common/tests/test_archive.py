@@ -13,8 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.archive import Limits, Violation, build_zip, has_errors, is_archive, listing, open_archive, verdict
-from common.errors import UserError
+from common.run.errors import UserError
+from common.run.submission.archive import (
+    Limits,
+    Violation,
+    build_zip,
+    has_errors,
+    is_archive,
+    listing,
+    open_archive,
+    verdict,
+)
 
 FILES = {"a/one.txt": b"one\n", "a/b/two.bin": bytes(range(256)) * 300, "three.txt": b""}
 

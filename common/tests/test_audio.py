@@ -12,8 +12,8 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common import audio
-from common.errors import UserError
+from common.audio import reading
+from common.run.errors import UserError
 
 
 def tone(seconds: float = 0.5, sample_rate: int = 16000, hertz: float = 440.0) -> np.ndarray:
@@ -24,7 +24,7 @@ def tone(seconds: float = 0.5, sample_rate: int = 16000, hertz: float = 440.0) -
 def fails(path: Path | bytes, *parts: str) -> str:
     """Assert that reading is a one-line UserError that holds `parts`; returns it."""
     with pytest.raises(UserError) as caught:
-        audio.read(path)
+        reading.read(path)
     message = str(caught.value)
     assert "\n" not in message
     for part in parts:
@@ -39,8 +39,8 @@ def fails(path: Path | bytes, *parts: str) -> str:
 def test_written_wav_comes_back_within_one_step(samples: list[float]) -> None:
     waveform = np.array(samples, dtype=np.float32)
     buffer = io.BytesIO()
-    soundfile.write(buffer, audio.to_pcm16(waveform), 16000, format="WAV", subtype="PCM_16")
-    back, sample_rate = audio.read(buffer.getvalue())
+    soundfile.write(buffer, reading.to_pcm16(waveform), 16000, format="WAV", subtype="PCM_16")
+    back, sample_rate = reading.read(buffer.getvalue())
     assert sample_rate == 16000
     assert back.dtype == np.float32
     assert np.abs(back - np.clip(waveform, -1, 1)).max() <= 1 / 32768
@@ -48,18 +48,18 @@ def test_written_wav_comes_back_within_one_step(samples: list[float]) -> None:
 
 def test_write_wav_clips_and_keeps_pcm_values_exactly(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a.wav"
-    audio.write_wav(path, [2.0, 1.0, -1.0, -2.0, 1 / 32768, 0.0], 8000)
-    back, _ = audio.read(path)
+    reading.write_wav(path, [2.0, 1.0, -1.0, -2.0, 1 / 32768, 0.0], 8000)
+    back, _ = reading.read(path)
     assert back.tolist() == [32767 / 32768, 32767 / 32768, -1.0, -1.0, 1 / 32768, 0.0]
-    assert audio.info(path) == audio.AudioInfo(8000, 1, 6, "WAV", "PCM_16")
-    assert audio.info(path).seconds == 6 / 8000
+    assert reading.info(path) == reading.AudioInfo(8000, 1, 6, "WAV", "PCM_16")
+    assert reading.info(path).seconds == 6 / 8000
     assert [item.name for item in path.parent.iterdir()] == ["a.wav"]
 
 
 @pytest.mark.parametrize("waveform", [np.zeros((2, 3)), np.array([0.0, np.nan])])
 def test_write_wav_refuses_what_is_no_waveform(tmp_path: Path, waveform: np.ndarray) -> None:
     with pytest.raises(ValueError):
-        audio.write_wav(tmp_path / "a.wav", waveform, 16000)
+        reading.write_wav(tmp_path / "a.wav", waveform, 16000)
     assert not list(tmp_path.iterdir())
 
 
@@ -67,42 +67,42 @@ def test_write_wav_refuses_what_is_no_waveform(tmp_path: Path, waveform: np.ndar
 def test_formats_from_path_and_from_bytes(tmp_path: Path, suffix: str, tolerance: float) -> None:
     path = tmp_path / f"Ton °.{suffix}"
     soundfile.write(path, tone(), 16000)
-    waveform, sample_rate = audio.read(path)
+    waveform, sample_rate = reading.read(path)
     assert sample_rate == 16000
     assert waveform.shape == (8000,)
     assert np.abs(waveform - tone())[500:-500].max() < tolerance
-    np.testing.assert_array_equal(audio.read(path.read_bytes())[0], waveform)
+    np.testing.assert_array_equal(reading.read(path.read_bytes())[0], waveform)
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
 def test_a_window_is_the_part_of_the_whole(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 40000), 16000)
-    whole, _ = audio.read(path)
+    whole, _ = reading.read(path)
     for start, frames in [(0, 10), (12345, 1000), (39990, 10), (777, 500), (0, None), (20000, None)]:
         expected = whole[start:] if frames is None else whole[start : start + frames]
-        np.testing.assert_array_equal(audio.read(path, start, frames)[0], expected)
-    assert len(audio.read(path, 39000, 5000)[0]) == 1000
+        np.testing.assert_array_equal(reading.read(path, start, frames)[0], expected)
+    assert len(reading.read(path, 39000, 5000)[0]) == 1000
     with pytest.raises(UserError, match="40000"):
-        audio.read(path, 40000)
+        reading.read(path, 40000)
     with pytest.raises(ValueError, match="negative"):
-        audio.read(path, -1)
+        reading.read(path, -1)
 
 
 def test_channels_are_averaged(tmp_path: Path) -> None:
     path = tmp_path / "stereo.wav"
     soundfile.write(path, np.array([[0.5, 0.25], [-0.5, 0.5], [0.0, 1.0]]), 44100, subtype="FLOAT")
-    waveform, sample_rate = audio.read(path)
+    waveform, sample_rate = reading.read(path)
     assert sample_rate == 44100
     assert waveform.tolist() == [0.375, 0.0, 0.5]
     assert waveform.ndim == 1
 
 
 @pytest.mark.parametrize("resampling", ["hann", "kaiser"])
-def test_resampling_keeps_a_tone(tmp_path: Path, resampling: audio.Resampling) -> None:
+def test_resampling_keeps_a_tone(tmp_path: Path, resampling: reading.Resampling) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, tone(1.0, 8000), 8000, subtype="FLOAT")
-    waveform = audio.load(path, 16000, resampling)
+    waveform = reading.load(path, 16000, resampling)
     assert waveform.shape == (16000,)
     assert np.abs(waveform - tone(1.0, 16000))[200:-200].max() < 5e-3
 
@@ -114,12 +114,12 @@ def test_resampling_is_torchaudios() -> None:
     waveform = np.random.default_rng(1).normal(0, 0.1, 30001).astype(np.float32)
     for from_rate, to_rate in [(44100, 16000), (44100, 32000), (32000, 16000)]:
         expected = resample(torch.from_numpy(waveform), from_rate, to_rate).numpy()
-        ours = audio.resample(waveform, from_rate, to_rate)
-        assert len(ours) == audio.resampled_length(len(waveform), from_rate, to_rate) == len(expected)
+        ours = reading.resample(waveform, from_rate, to_rate)
+        assert len(ours) == reading.resampled_length(len(waveform), from_rate, to_rate) == len(expected)
         np.testing.assert_allclose(ours, expected, atol=1e-5)
     kaiser = resample(torch.from_numpy(waveform), 44100, 16000, resampling_method="sinc_interp_kaiser").numpy()
-    np.testing.assert_allclose(audio.resample(waveform, 44100, 16000, "kaiser"), kaiser, atol=1e-5)
-    assert np.abs(kaiser - audio.resample(waveform, 44100, 16000)).max() > 1e-4
+    np.testing.assert_allclose(reading.resample(waveform, 44100, 16000, "kaiser"), kaiser, atol=1e-5)
+    assert np.abs(kaiser - reading.resample(waveform, 44100, 16000)).max() > 1e-4
 
 
 def test_not_found_and_folder(tmp_path: Path) -> None:
@@ -178,13 +178,13 @@ def test_wav_of_a_pipe_has_no_size_and_is_read(tmp_path: Path) -> None:
     content[place : place + 4] = struct.pack("<I", 0xFFFFFFFF)
     content[4:8] = struct.pack("<I", 0xFFFFFFFF)
     path.write_bytes(content)
-    assert len(audio.read(path)[0]) == 8000
+    assert len(reading.read(path)[0]) == 8000
 
 
 def test_rf64_is_read_and_checked(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, tone(), 16000, format="RF64", subtype="PCM_16")
-    assert len(audio.read(path)[0]) == 8000
+    assert len(reading.read(path)[0]) == 8000
     path.write_bytes(path.read_bytes()[:-2000])
     fails(path, "truncated", "7000 samples", "8000")
 
@@ -195,14 +195,14 @@ def test_samples_that_are_not_finite(tmp_path: Path, value: float, word: str) ->
     samples[4000] = samples[5000] = value
     soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
     fails(tmp_path / "a.wav", word, "0.2500 s", "2 samples")
-    assert len(audio.read(tmp_path / "a.wav", 0, 4000)[0]) == 4000
+    assert len(reading.read(tmp_path / "a.wav", 0, 4000)[0]) == 4000
     with pytest.raises(UserError, match=r"0\.2500 s"):
-        audio.read(tmp_path / "a.wav", 3990, 20)
+        reading.read(tmp_path / "a.wav", 3990, 20)
 
 
 def test_a_stopped_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.wav"
-    audio.write_wav(path, tone(), 16000)
+    reading.write_wav(path, tone(), 16000)
     before = path.read_bytes()
 
     write_bytes = Path.write_bytes
@@ -213,7 +213,7 @@ def test_a_stopped_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(Path, "write_bytes", stopped)
     with pytest.raises(KeyboardInterrupt):
-        audio.write_wav(path, tone(0.1), 16000)
+        reading.write_wav(path, tone(0.1), 16000)
     assert path.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
 

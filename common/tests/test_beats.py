@@ -8,7 +8,7 @@ from torch import Tensor
 
 from common.encoders.base import Encoder, Output
 from common.encoders.beats import MODELS, Attention, BEATs, relative_bias, relative_buckets
-from common.errors import UserError
+from common.run.errors import UserError
 
 TABLE = "self_attn.relative_attention_bias.weight"
 

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from common import download, encoders
-from common.encoders import checkpoints
+from common import encoders
+from common.encoders import checkpoints, download
 from common.encoders.checkpoints import catalogue, read_state, strip_prefix
-from common.errors import UserError
-from common.files import sha256
+from common.run.errors import UserError
+from common.run.files import sha256
 
 # What stands before the encoder's names in the published files, where anything does.
 PREFIXES = {

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import UserError
 from common.run.config import config_dict, differences, dump, find_recipe, in_range, load_config
+from common.run.errors import UserError
 
 BASE = """\
 seed: 3

@@ -17,8 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from common.encoders import cp_resnet, mobilenet, panns, vggish
 from common.encoders.base import Encoder
 from common.encoders.cp_resnet import CPResNet, CPResNetConfig, scene_config, task2_config
-from common.errors import UserError
 from common.frontends import SETTINGS, LogMel
+from common.run.errors import UserError
 
 MODELS: dict[str, Callable[..., Encoder]] = {**mobilenet.MODELS, **panns.MODELS, **vggish.MODELS, **cp_resnet.MODELS}
 TINY = [name for name in MODELS if name.endswith("-tiny")]

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from common import download, encoders
-from common.errors import UserError
-from common.files import sha256
-from common.progress import Progress
+from common import encoders
+from common.encoders import download
+from common.run.errors import UserError
+from common.run.files import sha256
+from common.run.progress import Progress
 
 CONTENT = bytes(range(256)) * 2**14  # 4 MiB
 

@@ -11,10 +11,10 @@ import torch
 
 import common
 from common import encoders
-from common.errors import UserError
-from common.tools.encoder_speed import PlainAttention, plain
-from common.tools.encoder_table import describe
-from common.tools.encoders import main
+from common.encoders.__main__ import main
+from common.encoders.speed import PlainAttention, plain
+from common.encoders.table import describe
+from common.run.errors import UserError
 
 TINY = [name for name in encoders.names() if name.endswith("-tiny")]
 # (parameters, multiply-accumulates of a 10 s clip); README of EfficientAT, and the papers' counts for the frame-wise.
@@ -144,7 +144,7 @@ def test_attention_is_counted() -> None:
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the tiny models."""
     some = {name: encoders.models()[name] for name in TINY}
-    monkeypatch.setattr("common.tools.encoder_table.models", lambda: some)
+    monkeypatch.setattr("common.encoders.table.models", lambda: some)
 
 
 def test_table(few: None, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import UserError
-from common.files import read_rows, write_rows
 from common.run import energy
 from common.run.energy import EnergyConfig, Meter, measure
+from common.run.errors import UserError
+from common.run.files import read_rows, write_rows
 
 
 def test_switched_off_there_is_no_energy_and_no_file(tmp_path: Path) -> None:

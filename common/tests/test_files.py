@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import UserError, did_you_mean
-from common.files import (
+from common.run.errors import UserError, did_you_mean
+from common.run.files import (
     existing_file,
     existing_folder,
     is_complete,

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from common import encoders
-from common.files import write_text
 from common.frontends import LogMel
+from common.run.files import write_text
 
 FROZEN = Path(__file__).with_name("fingerprints.json")
 SEED = 2024

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torchaudio.compliance import kaldi
 
 from common.cqt import cqt, two_dft
-from common.errors import UserError
 from common.frontends import SETTINGS, Jitter, LogMel, mel_bank
+from common.run.errors import UserError
 
 # Three values and the mean magnitude of the features of `clip`, from the version that passed the stored fixtures.
 FINGERPRINTS: dict[str, tuple[float, float, float, float]] = {

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from common import plots
-from common.errors import UserError
+from common.run import plots
+from common.run.errors import UserError
 
 CURVES = {
     "train/loss": (np.arange(4.0), np.array([2.0, 1.0, np.nan, 0.4])),

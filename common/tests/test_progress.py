@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from common import progress as module
-from common.progress import clock, progress
+from common.run import progress as module
+from common.run.progress import clock, progress
 
 
 @pytest.fixture

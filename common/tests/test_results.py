@@ -14,25 +14,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import UserError
-from common.results import (
+from common.run.errors import UserError
+from common.run.results.comparison import (
     TOY,
     Baseline,
+    Cell,
     MetricColumn,
     OwnValue,
-    bootstrap_interval,
     compare,
-    environment,
-    format_value,
-    mean_spread,
-    print_table,
+    difference,
     read_baselines,
-    read_results,
-    record,
-    write_table,
 )
-from common.results.comparison import Cell, difference
-from common.results.environment import ROOT
+from common.run.results.environment import ROOT, environment
+from common.run.results.intervals import bootstrap_interval, mean_spread
+from common.run.results.store import read_results, record
+from common.run.results.tables import format_value, print_table, write_table
 
 
 def git_that(folder: Path, top: Path, status: str) -> None:
@@ -64,7 +60,7 @@ def test_environment_is_json_with_versions_and_hardware() -> None:
     assert os.uname().nodename not in json.dumps(found["os"])
 
 
-@pytest.mark.parametrize(("status", "dirty"), [("", False), (" M common/files.py", True)])
+@pytest.mark.parametrize(("status", "dirty"), [("", False), (" M common/run/files.py", True)])
 def test_code_revision_and_dirty_flag(git: Path, status: str, dirty: bool) -> None:
     git_that(git, ROOT, status)
     assert environment()["code"] == {"revision": "abc123", "dirty": dirty}
@@ -82,7 +78,7 @@ def test_failing_git_means_no_revision(git: Path) -> None:
 
 def test_importing_results_stays_light() -> None:
     heavy = ("torch", "matplotlib", "rich", "pandas")
-    code = f"import sys, common.results, common.plots; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, common.run.results, common.run.plots; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

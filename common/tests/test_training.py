@@ -21,14 +21,14 @@ from hypothesis import strategies as st
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch.utils.data import DataLoader, TensorDataset
 
-from common.errors import UserError
-from common.files import sha256
-from common.results import read_results
-from common.run import Run, Task
 from common.run.callbacks import AtomicCheckpoints, History, SeedEveryStep, mix_seed
 from common.run.energy import EnergyConfig
+from common.run.errors import UserError
+from common.run.files import sha256
+from common.run.results.store import read_results
 from common.run.settings import TrainerConfig
 from common.run.training import BEST, LAST, claim, finished, fit, locked
+from common.run.verbs import Run, Task
 
 # --- seeds
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from common.encoders import transformer
 from common.encoders.transformer import MODELS, Draws, PaSST, Patchout, SpectrogramTransformer, draw_patchout
-from common.errors import UserError
+from common.run.errors import UserError
 
 FAMILIES = ["passt", "fpasst", "atst-f", "m2d", "asit"]
 FRAME_FAMILIES = FAMILIES[1:]

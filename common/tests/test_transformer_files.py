@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.encoders import transformer
+from common.encoders.hear import scene_embeddings, timestamp_embeddings
 from common.encoders.transformer import MODELS, SpectrogramTransformer
-from common.errors import UserError
-from common.hear import scene_embeddings, timestamp_embeddings
+from common.run.errors import UserError
 
 FAMILIES = ["passt", "fpasst", "atst-f", "m2d", "asit"]
 FRAME_FAMILIES = FAMILIES[1:]

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from common.errors import UserError
-from common.run import Run, Task, main, open_run
+from common.run.errors import UserError
+from common.run.verbs import Run, Task, main, open_run
 
 Call = Callable[..., tuple[int, str, str]]
 

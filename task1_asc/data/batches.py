@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from common.seeds import mix_seed
-from task1_asc.classes import PARTS_PER_SEGMENT
+from common.run.seeds import mix_seed
 from task1_asc.config import Config
+from task1_asc.data.classes import PARTS_PER_SEGMENT
 from task1_asc.data.sets import Clips
 
 # (batch, 2) int64: the clip's position in its `Clips`, and a random number for its window.

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from common.audio import open_pack, write_pack
-from common.errors import UserError
-from common.files import read_json, remove_partials, write_json, write_rows
-from common.progress import progress
-from common.results import print_table
-from task1_asc.classes import SPLITS
+from common.audio.packing import write_pack
+from common.audio.packs import open_pack
+from common.run.errors import UserError
+from common.run.files import read_json, remove_partials, write_json, write_rows
+from common.run.progress import progress
+from common.run.results.tables import print_table
 from task1_asc.config import Config
-from task1_asc.data.sets import packs_of, root_of
-from task1_asc.layout import (
+from task1_asc.data.classes import SPLITS
+from task1_asc.data.layout import (
     Split,
     find_evaluation,
     find_split,
@@ -25,7 +25,8 @@ from task1_asc.layout import (
     read_meta,
     split_file,
 )
-from task1_asc.splits import SplitReport, check_splits
+from task1_asc.data.sets import packs_of, root_of
+from task1_asc.data.splits import SplitReport, check_splits
 
 CLIPS_WORTH_A_PROCESS = 2000  # starting a process costs about as much as packing so many clips
 

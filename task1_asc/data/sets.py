@@ -8,13 +8,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from common.audio import Pack, open_pack
-from common.errors import UserError, did_you_mean
-from common.files import existing_folder
-from task1_asc.classes import DEVICES, PARTS_PER_SEGMENT, SCENES
+from common.audio.packs import Pack, open_pack
+from common.run.errors import UserError, did_you_mean
+from common.run.files import existing_folder
 from task1_asc.config import DataConfig
-from task1_asc.layout import ClipName, Split, find_evaluation, read_evaluation, read_list, split_file
-from task1_asc.splits import draw_locations
+from task1_asc.data.classes import DEVICES, PARTS_PER_SEGMENT, SCENES
+from task1_asc.data.layout import ClipName, Split, find_evaluation, read_evaluation, read_list, split_file
+from task1_asc.data.splits import draw_locations
 
 Part = Literal["train", "validation", "test", "evaluation"]
 IntArray = NDArray[np.int64]

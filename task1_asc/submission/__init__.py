@@ -13,32 +13,3 @@ validate(path: Path, edition: 2024 | 2025 = 2024, files: int | Collection[str] =
          training=None, split_lists=None) -> list[Violation]
 evaluation_names(fold1_test.csv) -> names for `files`
 """
-
-from task1_asc.submission.meta import (
-    Affiliation,
-    Author,
-    Complexity,
-    Description,
-    ExternalDataset,
-    SubmissionMeta,
-    make_meta,
-    results_block,
-)
-from task1_asc.submission.package import System2024, package_2024
-from task1_asc.submission.validate import check_training, evaluation_names, validate
-
-__all__ = [
-    "Affiliation",
-    "Author",
-    "Complexity",
-    "Description",
-    "ExternalDataset",
-    "SubmissionMeta",
-    "System2024",
-    "check_training",
-    "evaluation_names",
-    "make_meta",
-    "package_2024",
-    "results_block",
-    "validate",
-]

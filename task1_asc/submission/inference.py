@@ -14,9 +14,9 @@ import torchaudio
 from torch import Tensor, nn
 
 from common.frontends import LogMel, MelSetting
-from task1_asc.classes import DEVICES, SCENES
 from task1_asc.config import ModelConfig
-from task1_asc.model import CPMobile, MultiDevice
+from task1_asc.data.classes import DEVICES, SCENES
+from task1_asc.model.networks import CPMobile, MultiDevice
 
 BATCH = 256  # recordings in memory at a time
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE  # wav formats

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from common.run.settings import SubmissionConfig
-from task1_asc.classes import DEVICES, SCENES, SPLITS
+from task1_asc.data.classes import DEVICES, SCENES, SPLITS
 
 Words = str | list[str] | None
 

@@ -4,11 +4,11 @@ import math
 import re
 from collections.abc import Mapping
 
-from common import submission
-from common.archive import Violation
-from common.marked_yaml import MISSING, Key, MarkedYaml, dotted, read_marked
-from common.submission import check_names, is_count, is_number, is_text, is_words
-from task1_asc.classes import DEVICES, MAX_BYTES, MAX_MACS, SCENES, SPLITS
+from common.run.marked_yaml import MISSING, Key, MarkedYaml, dotted, read_marked
+from common.run.submission import rules as submission
+from common.run.submission.archive import Violation
+from common.run.submission.rules import check_names, is_count, is_number, is_text, is_words
+from task1_asc.data.classes import DEVICES, MAX_BYTES, MAX_MACS, SCENES, SPLITS
 
 TASK = "task1"
 LABEL_FORM = submission.label_form(TASK)

@@ -6,11 +6,11 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
-from common.archive import Violation
-from common.errors import UserError, did_you_mean
-from common.files import existing_file
-from task1_asc.classes import SCENES
-from task1_asc.outputs import COLUMNS, SUM_TOLERANCE
+from common.run.errors import UserError, did_you_mean
+from common.run.files import existing_file
+from common.run.submission.archive import Violation
+from task1_asc.data.classes import SCENES
+from task1_asc.inference.scores import COLUMNS, SUM_TOLERANCE
 
 EVALUATION_FILES = 135_730  # of 2024: 0.wav to 135729.wav
 NAMED = 3  # missing files spelt out in a message

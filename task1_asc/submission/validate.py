@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from common.archive import Limits, Violation, open_archive
-from common.files import existing_file
-from common.submission import check_reports, entries
-from task1_asc.classes import SPLITS
+from common.run.files import existing_file
+from common.run.submission.archive import Limits, Violation, open_archive
+from common.run.submission.rules import check_reports, entries
+from task1_asc.data.classes import SPLITS
 from task1_asc.submission.meta_check import LABEL_FORM, USUAL_INDEX, check_meta, label_problem
 from task1_asc.submission.output_check import EVALUATION_FILES, check_output
 from task1_asc.submission.validate_2025 import check_inference_package
@@ -78,8 +78,8 @@ def check_training(
 
 def evaluation_names(path: str | Path) -> list[str]:
     """Names of the evaluation files as outputs of 2024 have them, from an official fold1_test.csv."""
-    from common.files import read_rows
-    from task1_asc.outputs import clip_file
+    from common.run.files import read_rows
+    from task1_asc.inference.scores import clip_file
 
     return [clip_file(row["filename"]) for row in read_rows(existing_file(path), ("filename",), "\t")]
 

@@ -8,8 +8,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
-from common.archive import Violation
-from task1_asc.classes import CLIP_SAMPLES, MAX_BYTES, MAX_MACS, SAMPLE_RATE
+from common.run.submission.archive import Violation
+from task1_asc.data.classes import CLIP_SAMPLES, MAX_BYTES, MAX_MACS, SAMPLE_RATE
 from task1_asc.submission.meta_check import LAST_INDEX
 from task1_asc.submission.output_check import check_output
 

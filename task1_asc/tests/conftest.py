@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common.run import load_config
+from common.run.config import load_config
 from task1_asc.config import Config
 
 TASK = Path(__file__).resolve().parent.parent
@@ -19,7 +19,7 @@ Configure = Callable[..., Config]
 def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny data set with its packs, in the official layout; read only."""
     from task1_asc.data.prepare import prepare
-    from task1_asc.toy import write_toy
+    from task1_asc.data.toy.write import write_toy
 
     root = tmp_path_factory.mktemp("tiny") / "data"
     write_toy(root, size="tiny")

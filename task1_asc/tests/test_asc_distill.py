@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.errors import UserError
-from common.run import load_config
+from common.run.config import load_config
+from common.run.errors import UserError
 from task1_asc.config import Config, DistillConfig
-from task1_asc.distill import FILE_NAME, About, averaged, read_logits, teacher_files, write_logits
+from task1_asc.data.teachers import FILE_NAME, About, averaged, read_logits, teacher_files, write_logits
 
 NAMES = ("audio/a.wav", "audio/b.wav", "audio/c.wav")
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"

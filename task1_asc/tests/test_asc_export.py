@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from common.errors import UserError
 from common.frontends import LogMel, MelSetting
+from common.run.errors import UserError
 from task1_asc.config import ModelConfig
-from task1_asc.export import MatrixLogMel, export, float_twin, latency_table
-from task1_asc.model import build_model
-from task1_asc.quantize import prepare_network
+from task1_asc.deployment.export import MatrixLogMel, export, float_twin, latency_table
+from task1_asc.deployment.quantize import prepare_network
+from task1_asc.model.networks import build_model
 
 CONFIG = ModelConfig(architecture="cp_mobile", base_channels=8, blocks=(1, 1, 1), strides={"b1": (2, 2)}, num_classes=4)
 EARS = MelSetting(8000, 384, 512, 160, 32, 0.0, 4000.0, resample_from=11025)

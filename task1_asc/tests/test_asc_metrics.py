@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from task1_asc.classes import DEVICE_GROUPS, DEVICES, SCENES, SPLITS
+from task1_asc.data.classes import DEVICE_GROUPS, DEVICES, SCENES, SPLITS
 from task1_asc.metrics import (
     PARTS,
     SMALLEST_PROBABILITY,

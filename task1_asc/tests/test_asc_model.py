@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from common.errors import UserError
-from task1_asc.classes import DEVICES
+from common.run.errors import UserError
 from task1_asc.config import ModelConfig
-from task1_asc.model import GlobalResponseNorm, MultiDevice, build_model, deployed, plan
+from task1_asc.data.classes import DEVICES
+from task1_asc.model.networks import GlobalResponseNorm, MultiDevice, build_model, deployed, plan
 
 SMALL = ModelConfig(base_channels=8, blocks=(1, 1, 1), strides={"b1": (2, 2)})
 

@@ -17,17 +17,17 @@ import soundfile
 import torch
 import torchaudio
 
-from common.archive import Violation
-from common.errors import UserError
 from common.frontends import SETTINGS, LogMel
-from task1_asc.classes import DEVICES, SCENES
+from common.run.errors import UserError
+from common.run.submission.archive import Violation
 from task1_asc.config import ModelConfig
-from task1_asc.model import MultiDevice, build_model
-from task1_asc.outputs import write_outputs
-from task1_asc.submission import validate
+from task1_asc.data.classes import DEVICES, SCENES
+from task1_asc.inference.scores import write_outputs
+from task1_asc.model.networks import MultiDevice, build_model
 from task1_asc.submission.inference import read_wav
 from task1_asc.submission.package_2025 import Package2025, dummy_wav, inference_source, package_2025
 from task1_asc.submission.standalone import standalone_source
+from task1_asc.submission.validate import validate
 
 TEAM = "Muster_UniX_task1"
 LABEL = f"{TEAM}_1"
@@ -175,7 +175,7 @@ def test_the_generated_module_needs_no_project() -> None:
 
 
 def test_two_things_of_one_name_are_refused() -> None:
-    roots = [("common.submission", "PLACEHOLDER"), ("task1_asc.submission.validate", "TOP")]
+    roots = [("common.run.submission.rules", "PLACEHOLDER"), ("task1_asc.submission.validate", "TOP")]
     assert "PLACEHOLDER =" in standalone_source(roots, "Text.")
     both = [("task1_asc.submission.validate", "_Check"), ("task1_asc.submission.validate_2025", "_Check")]
     with pytest.raises(ValueError, match="_Check is defined in"):

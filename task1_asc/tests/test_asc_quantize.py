@@ -9,18 +9,18 @@ import pytest
 import torch
 from torch import nn
 
-from common.errors import UserError
-from common.run import load_config
+from common.run.config import load_config
+from common.run.errors import UserError
 from task1_asc.config import Config, ModelConfig
-from task1_asc.model import GlobalResponseNorm, build_model
-from task1_asc.quantize import (
+from task1_asc.deployment.quantize import (
     convert_network,
     load_network,
     prepare_network,
     quantize_config,
     save_network,
 )
-from task1_asc.system import QuantizeSystem, rate_factor
+from task1_asc.model.networks import GlobalResponseNorm, build_model
+from task1_asc.training.system import QuantizeSystem, rate_factor
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 SMALL = ModelConfig("cp_mobile", base_channels=8, strides={"b2": (2, 2), "b4": (2, 1)})

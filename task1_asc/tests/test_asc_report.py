@@ -9,16 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.errors import UserError
-from common.files import read_rows
-from common.results import bootstrap_interval
-from task1_asc.classes import DEVICE_GROUPS, DEVICES, SCENES, SPLITS
-from task1_asc.evaluate import evaluate_files, evaluate_outputs, rank_interval, read_truth
+from common.run.errors import UserError
+from common.run.files import read_rows
+from common.run.results.intervals import bootstrap_interval
+from task1_asc.data.classes import DEVICE_GROUPS, DEVICES, SCENES, SPLITS
+from task1_asc.evaluation.evaluate import evaluate_files, evaluate_outputs, rank_interval, read_truth
+from task1_asc.evaluation.plots import (
+    Point,
+    against_complexity,
+    against_training_data,
+    confusion_matrix,
+    spread_apart,
+)
+from task1_asc.evaluation.published import BASELINE, DEVELOPMENT, EVALUATION, Published, figures_of, read_published
+from task1_asc.evaluation.report import compare_runs, evaluate_run, report_runs, results_of
+from task1_asc.inference.scores import Outputs, read_outputs, write_outputs
 from task1_asc.metrics import rank_score
-from task1_asc.outputs import Outputs, read_outputs, write_outputs
-from task1_asc.plots import Point, against_complexity, against_training_data, confusion_matrix, spread_apart
-from task1_asc.published import BASELINE, DEVELOPMENT, EVALUATION, Published, figures_of, read_published
-from task1_asc.report import compare_runs, evaluate_run, report_runs, results_of
 
 NAMES = [
     f"audio/{scene}-lyon-{number}-{number}-{part}-{device}.wav"

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from common.errors import UserError
-from task1_asc.complexity import count, verdict
+from common.run.errors import UserError
 from task1_asc.config import ModelConfig
-from task1_asc.model import build_model
-from task1_asc.search import closed_form, propose, prune_width
+from task1_asc.deployment.complexity import count, verdict
+from task1_asc.deployment.search import closed_form, propose, prune_width
+from task1_asc.model.networks import build_model
 
 STEPS = st.sampled_from([(1, 1), (1, 2), (2, 1), (2, 2)])
 

@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 import yaml
 
-from common.archive import Violation, has_errors, listing
-from common.errors import UserError
+from common.run.errors import UserError
 from common.run.settings import AuthorConfig, SubmissionConfig
-from task1_asc.classes import SCENES, SPLITS
+from common.run.submission.archive import Violation, has_errors, listing
+from task1_asc.data.classes import SCENES, SPLITS
+from task1_asc.inference.scores import write_outputs
 from task1_asc.metrics import scene_metrics
-from task1_asc.outputs import write_outputs
-from task1_asc.submission import System2024, evaluation_names, make_meta, package_2024, results_block, validate
+from task1_asc.submission.meta import make_meta, results_block
 from task1_asc.submission.meta_check import label_problem
+from task1_asc.submission.package import System2024, package_2024
+from task1_asc.submission.validate import evaluation_names, validate
 
 LABEL = "Muster_Uni-X_task1_1"
 FILES = 12

@@ -14,15 +14,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from common.augment import Mix
-from common.errors import UserError
-from common.run import Run, load_config
+from common.run.config import load_config
+from common.run.errors import UserError
 from common.run.training import LAST
+from common.run.verbs import Run
 from task1_asc.__main__ import TASK
 from task1_asc.config import AugmentConfig, Config, FrontEndConfig, OptimizerConfig
 from task1_asc.data.batches import Batch
-from task1_asc.front_end import front_end
-from task1_asc.model import build_model
-from task1_asc.system import (
+from task1_asc.inference.checkpoints import of_split
+from task1_asc.model.front_end import front_end
+from task1_asc.model.networks import build_model
+from task1_asc.training.system import (
     SceneSystem,
     check_masks,
     gather_in_order,
@@ -31,8 +33,7 @@ from task1_asc.system import (
     steps_of,
     validation_metrics,
 )
-from task1_asc.train import build, train
-from task1_asc.trained import of_split
+from task1_asc.training.train import build, train
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 QUIET = AugmentConfig(roll_seconds=0, frequency_mask=0, mixstyle_probability=0)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from common.errors import UserError
-from common.files import write_json
+from common.run.errors import UserError
+from common.run.files import write_json
 from common.toy import key
-from task1_asc.classes import DEVICE_GROUPS, DEVICES, PARTS_PER_SEGMENT, SAMPLE_RATE, SCENES, TRAIN_DEVICES
-from task1_asc.layout import (
+from task1_asc.data.classes import DEVICE_GROUPS, DEVICES, PARTS_PER_SEGMENT, SAMPLE_RATE, SCENES, TRAIN_DEVICES
+from task1_asc.data.layout import (
     EVALUATION_FOLDERS,
     ClipName,
     missing_audio,
@@ -21,11 +21,10 @@ from task1_asc.layout import (
     read_meta,
     read_split,
 )
-from task1_asc.splits import check_splits
-from task1_asc.toy import write_toy
-from task1_asc.toy.sounds import SCENES as SOUNDS
-from task1_asc.toy.sounds import SOURCES, Bank, make_device, record_moment
-from task1_asc.toy.write import SIZES, segments_of_test, segments_of_training
+from task1_asc.data.splits import check_splits
+from task1_asc.data.toy.sounds import SCENES as SOUNDS
+from task1_asc.data.toy.sounds import SOURCES, Bank, make_device, record_moment
+from task1_asc.data.toy.write import SIZES, segments_of_test, segments_of_training, write_toy
 
 
 def fingerprint(root: Path) -> dict[str, str]:

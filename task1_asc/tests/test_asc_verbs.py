@@ -13,17 +13,18 @@ import soundfile
 import torch
 import yaml
 
-from common.files import read_json, read_rows, sha256
-from common.results import read_results
-from common.run import load_config, main
+from common.run.config import load_config
+from common.run.files import read_json, read_rows, sha256
+from common.run.results.store import read_results
 from common.run.training import BEST, LAST
+from common.run.verbs import main
 from task1_asc.__main__ import TASK
-from task1_asc.classes import DEVICES, SCENES, SPLITS
 from task1_asc.config import Config
-from task1_asc.layout import read_evaluation, read_split
-from task1_asc.model import build_model
-from task1_asc.outputs import COLUMNS, clip_file, read_outputs
-from task1_asc.trained import load_weights
+from task1_asc.data.classes import DEVICES, SCENES, SPLITS
+from task1_asc.data.layout import read_evaluation, read_split
+from task1_asc.inference.checkpoints import load_weights
+from task1_asc.inference.scores import COLUMNS, clip_file, read_outputs
+from task1_asc.model.networks import build_model
 
 pytestmark = pytest.mark.end_to_end
 

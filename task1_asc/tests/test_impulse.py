@@ -8,8 +8,8 @@ import soundfile
 import torch
 
 from common.augment import ImpulseDraw
-from common.errors import UserError
-from task1_asc.impulse import device_response, draw_devices, load_impulses, record_on_devices, through_devices
+from common.run.errors import UserError
+from task1_asc.data.impulses import device_response, draw_devices, load_impulses, record_on_devices, through_devices
 
 
 def test_convolution_keeps_the_first_samples_of_the_chosen_clips() -> None:

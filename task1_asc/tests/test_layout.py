@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import UserError
-from task1_asc.classes import DEVICES, SCENES
-from task1_asc.layout import (
+from common.run.errors import UserError
+from task1_asc.data.classes import DEVICES, SCENES
+from task1_asc.data.layout import (
     EVALUATION_FOLDERS,
     ClipName,
     find_evaluation,

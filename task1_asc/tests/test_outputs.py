@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.errors import UserError
-from task1_asc.classes import SCENES
-from task1_asc.outputs import COLUMNS, read_outputs, write_outputs
+from common.run.errors import UserError
+from task1_asc.data.classes import SCENES
+from task1_asc.inference.scores import COLUMNS, read_outputs, write_outputs
 from task1_asc.submission.output_check import check_output
 
 NAMES = ["audio/0.wav", "audio/1.wav", "2.wav"]

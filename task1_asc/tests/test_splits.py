@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import UserError
-from task1_asc.classes import DEVICES, PARTS_PER_SEGMENT, SCENES, SPLITS, TRAIN_DEVICES
-from task1_asc.layout import ClipName, find_split, read_list, write_list
-from task1_asc.splits import (
+from common.run.errors import UserError
+from task1_asc.data.classes import DEVICES, PARTS_PER_SEGMENT, SCENES, SPLITS, TRAIN_DEVICES
+from task1_asc.data.layout import ClipName, find_split, read_list, write_list
+from task1_asc.data.splits import (
     SplitReport,
     allocate,
     check_splits,

@@ -3,8 +3,8 @@
 make_meta(about: SubmissionConfig, results: {type: {metric: share}}, parameters: int, edition="2020", **description)
     -> SubmissionMeta
     results: 2020 {"auc", "pauc"}; first-shot {"auc_source", "auc_target", "pauc"} of each development machine type, as
-    `task2_anomaly.report.results_of(folder)["dev_test"]["types"]` has them; parameters: of all networks together;
-    description: fields of Description
+    `task2_anomaly.evaluation.report.results_of(folder)["dev_test"]["types"]` has them; parameters: of all networks
+    together;     description: fields of Description
 package_2020(out: Path, systems: Sequence[System], report: Path | None = None, expected: Expected = EVALUATION) -> Path
 package_first_shot(out: Path, systems: Sequence[System], report: Path | None = None, expected=None) -> Path
     System(meta, scores: Path)      folder with the score (and decision) files under their official names
@@ -20,34 +20,3 @@ A submission is one archive for a team:
     task2/<label>/anomaly_score_<type>_section_00_test.csv      first-shot: a file for each evaluation machine type
     task2/<label>/decision_result_<type>_section_00_test.csv    and its decisions, 0 or 1
 """
-
-from task2_anomaly.submission.editions import EVALUATION, FIRST_SHOT_TYPES, Edition, Expected
-from task2_anomaly.submission.meta import (
-    Affiliation,
-    Author,
-    Description,
-    ExternalDataset,
-    SubmissionMeta,
-    make_meta,
-    meta_yaml,
-)
-from task2_anomaly.submission.package import System, package_2020, package_first_shot
-from task2_anomaly.submission.validate import validate
-
-__all__ = [
-    "EVALUATION",
-    "FIRST_SHOT_TYPES",
-    "Affiliation",
-    "Author",
-    "Description",
-    "Edition",
-    "Expected",
-    "ExternalDataset",
-    "SubmissionMeta",
-    "System",
-    "make_meta",
-    "meta_yaml",
-    "package_2020",
-    "package_first_shot",
-    "validate",
-]

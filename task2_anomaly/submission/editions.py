@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Literal
 
-from task2_anomaly.machines import EVALUATOR_ORDER, Machine
+from task2_anomaly.data.classes import EVALUATOR_ORDER, Machine
 
 Edition = Literal["2020", "first-shot"]
 # Names of a machine's test files; a number: so many, numbered from 0; None: not known.

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.archive import Content, build_zip
-from common.errors import UserError
-from common.submission import placeholder_report, report_file
-from task2_anomaly.scores import decision_file, score_file, scored_machines
+from common.run.errors import UserError
+from common.run.submission.archive import Content, build_zip
+from common.run.submission.rules import placeholder_report, report_file
+from task2_anomaly.inference.scores import decision_file, score_file, scored_machines
 from task2_anomaly.submission.editions import EVALUATION, Edition, Expected, expected_of, names_of
 from task2_anomaly.submission.meta import SubmissionMeta, meta_yaml
 from task2_anomaly.submission.meta_check import SYSTEMS, check_meta, label_problem

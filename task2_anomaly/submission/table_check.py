@@ -6,10 +6,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
-from common.archive import Violation
-from common.errors import UserError
-from common.files import existing_file
-from task2_anomaly.machines import Machine
+from common.run.errors import UserError
+from common.run.files import existing_file
+from common.run.submission.archive import Violation
+from task2_anomaly.data.classes import Machine
 
 NAMED = 3  # missing files spelt out in a message
 CLIP_2020 = re.compile(r"id_(?P<id>\d{2})_\d{8}\.wav")

@@ -7,11 +7,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
-from common.archive import Limits, Violation, open_archive
-from common.marked_yaml import read_marked
-from common.submission import check_reports, entries
-from task2_anomaly.machines import Machine, parse_machine
-from task2_anomaly.scores import SCORE_NAME, decision_file, score_file
+from common.run.marked_yaml import read_marked
+from common.run.submission.archive import Limits, Violation, open_archive
+from common.run.submission.rules import check_reports, entries
+from task2_anomaly.data.classes import Machine, parse_machine
+from task2_anomaly.inference.scores import SCORE_NAME, decision_file, score_file
 from task2_anomaly.submission.editions import Edition, Expected, expected_of, names_of
 from task2_anomaly.submission.meta_check import LABEL_FORM, SYSTEMS, Results, check_meta, label_problem
 from task2_anomaly.submission.package import TOP

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common.run import load_config
+from common.run.config import load_config
 from task2_anomaly.config import Config
 
 TASK = Path(__file__).resolve().parent.parent
@@ -24,8 +24,8 @@ def configured(root: Path, *overrides: str) -> Config:
 @pytest.fixture(scope="session")
 def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny data set with its packs, in the official layout; read only."""
-    from task2_anomaly.prepare import prepare
-    from task2_anomaly.toy import write_toy
+    from task2_anomaly.data.prepare import prepare
+    from task2_anomaly.data.toy.write import write_toy
 
     root = tmp_path_factory.mktemp("tiny") / "data"
     write_toy(root, size="tiny")

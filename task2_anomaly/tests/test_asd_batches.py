@@ -12,15 +12,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.audio import open_pack, write_pack, write_wav
-from common.errors import UserError
-from task2_anomaly.batches import Draw, EpochSampler, Pool, SnippetDataset, choose, loader
+from common.audio.packing import write_pack
+from common.audio.packs import open_pack
+from common.audio.reading import write_wav
+from common.run.errors import UserError
 from task2_anomaly.config import Config
-from task2_anomaly.features import Features, features_of
-from task2_anomaly.layout import training_pack
-from task2_anomaly.machines import SAMPLE_RATE, Machine
-from task2_anomaly.model import front_end
-from task2_anomaly.split import held_out_rows, training_rows
+from task2_anomaly.data.batches import Draw, EpochSampler, Pool, SnippetDataset, choose, loader
+from task2_anomaly.data.classes import SAMPLE_RATE, Machine
+from task2_anomaly.data.features import Features, features_of
+from task2_anomaly.data.layout import training_pack
+from task2_anomaly.data.split import held_out_rows, training_rows
+from task2_anomaly.model.networks import front_end
 
 Configure = Callable[..., Config]
 MEL = 3

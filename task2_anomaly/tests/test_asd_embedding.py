@@ -10,20 +10,23 @@ import pytest
 import soundfile
 import torch
 
-from common.audio import open_pack, write_pack
+from common.audio.packing import write_pack
+from common.audio.packs import open_pack
 from common.encoders import create
-from common.errors import UserError
-from common.run import Run, load_config
-from task2_anomaly import backends, firstshot, stages
+from common.run.config import load_config
+from common.run.errors import UserError
+from common.run.verbs import Run
 from task2_anomaly.__main__ import TASK
 from task2_anomaly.config import Config, EmbeddingConfig
-from task2_anomaly.embedding import Embedder, learn_normal, new_encoder, pooled
-from task2_anomaly.finetuning import ClipData, Finetuning
-from task2_anomaly.layout import machines_of, pack_of, training_pack
-from task2_anomaly.machines import Machine
-from task2_anomaly.prepare import prepare
-from task2_anomaly.split import held_out_rows
-from task2_anomaly.toy import write_first_shot_toy
+from task2_anomaly.data.classes import Machine
+from task2_anomaly.data.layout import machines_of, pack_of, training_pack
+from task2_anomaly.data.prepare import prepare
+from task2_anomaly.data.split import held_out_rows
+from task2_anomaly.data.toy.firstshot import write_first_shot_toy
+from task2_anomaly.evaluation import firstshot, stages
+from task2_anomaly.inference.embedding import Embedder, learn_normal, new_encoder, pooled
+from task2_anomaly.model import backends
+from task2_anomaly.training.finetuning import ClipData, Finetuning
 
 FAN = Machine("fan", 0, section=True)
 Open = Callable[..., Run]

@@ -9,13 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.errors import UserError
-from common.results import bootstrap_interval, read_baselines
-from task2_anomaly.evaluate import SystemResult, evaluate, intervals, ranks, summary, system_intervals, write_result
-from task2_anomaly.machines import Machine
-from task2_anomaly.metrics import auc, partial_auc
-from task2_anomaly.report import BASELINES
-from task2_anomaly.scores import (
+from common.run.errors import UserError
+from common.run.results.comparison import read_baselines
+from common.run.results.intervals import bootstrap_interval
+from task2_anomaly.data.classes import Machine
+from task2_anomaly.evaluation.evaluate import (
+    SystemResult,
+    evaluate,
+    intervals,
+    ranks,
+    summary,
+    system_intervals,
+    write_result,
+)
+from task2_anomaly.evaluation.report import BASELINES
+from task2_anomaly.inference.scores import (
     Truth,
     decision_file,
     read_flags,
@@ -27,7 +35,8 @@ from task2_anomaly.scores import (
     write_decisions,
     write_scores,
 )
-from task2_anomaly.submission import EVALUATION
+from task2_anomaly.metrics import auc, partial_auc
+from task2_anomaly.submission.editions import EVALUATION
 
 FAN, CAR = Machine("fan", 1), Machine("ToyCar", 5)
 

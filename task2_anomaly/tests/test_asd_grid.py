@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import UserError
-from common.run import Run
-from task2_anomaly import grid
+from common.run.errors import UserError
+from common.run.verbs import Run
 from task2_anomaly.__main__ import TASK
 from task2_anomaly.config import Config
-from task2_anomaly.machines import Machine
+from task2_anomaly.data.classes import Machine
+from task2_anomaly.studies import grid
 
 STUDIES = ("proxies", "outside", "amounts", "blurs", "autoencoder")
 MACHINES = "data.machines=[fan_id_00,ToyCar_id_01,ToyCar_id_05]"  # the last one has no labelled test clips

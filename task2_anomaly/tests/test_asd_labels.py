@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import UserError
-from task2_anomaly.submission import validate
+from common.run.errors import UserError
 from task2_anomaly.submission.meta_check import label_problem
+from task2_anomaly.submission.validate import validate
 
 
 @pytest.mark.parametrize(

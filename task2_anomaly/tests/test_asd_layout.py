@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import UserError
+from common.run.errors import UserError
 from task2_anomaly.config import Config, DataConfig
-from task2_anomaly.layout import (
+from task2_anomaly.data.classes import MIMII, TOY_ADMOS, TYPES, Machine, parse_machine, proxy_types
+from task2_anomaly.data.layout import (
     PARTS,
     Clip,
     clips_of,
@@ -22,7 +23,6 @@ from task2_anomaly.layout import (
     training_pack,
     types_of,
 )
-from task2_anomaly.machines import MIMII, TOY_ADMOS, TYPES, Machine, parse_machine, proxy_types
 
 Configure = Callable[..., Config]
 

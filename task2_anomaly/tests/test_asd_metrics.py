@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy.stats import hmean
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score, roc_curve
 
-from task2_anomaly.evaluate import evaluate
+from task2_anomaly.evaluation.evaluate import evaluate
+from task2_anomaly.inference.scores import read_ground_truth
 from task2_anomaly.metrics import (
     SMALLEST,
     auc,
@@ -22,7 +23,6 @@ from task2_anomaly.metrics import (
     top_normals_auc,
     weighted_areas,
 )
-from task2_anomaly.scores import read_ground_truth
 
 few = settings(max_examples=60, deadline=None)
 

@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.audio import open_pack, read, write_wav
-from common.errors import UserError
-from common.files import read_json
-from common.run import load_config
+from common.audio.packs import open_pack
+from common.audio.reading import read, write_wav
+from common.run.config import load_config
+from common.run.errors import UserError
+from common.run.files import read_json
 from task2_anomaly.config import Config
-from task2_anomaly.prepare import prepare
-from task2_anomaly.proxies import audioset_files, scene_files
-from task2_anomaly.toy import write_first_shot_toy
-from task2_anomaly.toy.write import AUDIOSET, MACHINES, SIZES
+from task2_anomaly.data.prepare import prepare
+from task2_anomaly.data.proxies import audioset_files, scene_files
+from task2_anomaly.data.toy.firstshot import write_first_shot_toy
+from task2_anomaly.data.toy.write import AUDIOSET, MACHINES, SIZES
 
 TASK = Path(__file__).resolve().parent.parent
 Configure = Callable[..., Config]

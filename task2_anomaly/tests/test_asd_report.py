@@ -7,18 +7,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.errors import UserError
-from common.files import read_rows
-from common.results import read_baselines
-from task2_anomaly import firstshot
-from task2_anomaly.ensemble import NORMAL
-from task2_anomaly.evaluate import MachineResult, SystemResult, evaluate
-from task2_anomaly.layout import Part
-from task2_anomaly.machines import TYPES, Machine
-from task2_anomaly.plots import heat_map, proxy_bars, roc_curves, score_histograms
-from task2_anomaly.report import BASELINES, compare_runs, evaluate_run, report_runs, results_of
-from task2_anomaly.scores import Truth, decision_file, score_file, truth_of_names, write_decisions, write_scores
-from task2_anomaly.thresholds import decide
+from common.run.errors import UserError
+from common.run.files import read_rows
+from common.run.results.comparison import read_baselines
+from task2_anomaly.data.classes import TYPES, Machine
+from task2_anomaly.data.layout import Part
+from task2_anomaly.evaluation import firstshot
+from task2_anomaly.evaluation.evaluate import MachineResult, SystemResult, evaluate
+from task2_anomaly.evaluation.plots import heat_map, proxy_bars, roc_curves, score_histograms
+from task2_anomaly.evaluation.report import BASELINES, compare_runs, evaluate_run, report_runs, results_of
+from task2_anomaly.inference.ensemble import NORMAL
+from task2_anomaly.inference.scores import (
+    Truth,
+    decision_file,
+    score_file,
+    truth_of_names,
+    write_decisions,
+    write_scores,
+)
+from task2_anomaly.inference.thresholds import decide
 
 PNG = b"\x89PNG"
 DEV = [Machine(kind, number) for kind in ("fan", "ToyCar") for number in (1, 2)]

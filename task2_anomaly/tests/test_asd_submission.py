@@ -10,22 +10,15 @@ import numpy as np
 import pytest
 import yaml
 
-from common.archive import Violation, has_errors, listing
-from common.errors import UserError
+from common.run.errors import UserError
 from common.run.settings import AuthorConfig, SubmissionConfig
-from task2_anomaly.machines import Machine
-from task2_anomaly.scores import decision_file, score_file, write_decisions, write_scores
-from task2_anomaly.submission import (
-    FIRST_SHOT_TYPES,
-    Edition,
-    ExternalDataset,
-    System,
-    make_meta,
-    meta_yaml,
-    package_2020,
-    package_first_shot,
-    validate,
-)
+from common.run.submission.archive import Violation, has_errors, listing
+from task2_anomaly.data.classes import Machine
+from task2_anomaly.inference.scores import decision_file, score_file, write_decisions, write_scores
+from task2_anomaly.submission.editions import FIRST_SHOT_TYPES, Edition
+from task2_anomaly.submission.meta import ExternalDataset, make_meta, meta_yaml
+from task2_anomaly.submission.package import System, package_2020, package_first_shot
+from task2_anomaly.submission.validate import validate
 
 LABEL = "Muster_Uni-X_task2_1"
 YAML = f"{LABEL}.meta.yaml"

@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 import soundfile
 
-from common.errors import UserError
-from common.files import write_json
+from common.run.errors import UserError
+from common.run.files import write_json
 from common.toy import key
-from task2_anomaly.firstshot import read_truth
-from task2_anomaly.layout import clips_of, folder_of, parse_clip, types_of
-from task2_anomaly.machines import EVALUATOR_ORDER, TYPES, Machine
-from task2_anomaly.scores import read_ground_truth
-from task2_anomaly.toy import sounds, write_first_shot_toy, write_toy
-from task2_anomaly.toy.firstshot import COUNTS, DEVELOPMENT, EVALUATION
-from task2_anomaly.toy.sounds import KINDS, RATE, SET_UPS, Fault, machine_sound, make_timbres, record
-from task2_anomaly.toy.write import AUDIOSET, MACHINES, SIZES, timbres
+from task2_anomaly.data.classes import EVALUATOR_ORDER, TYPES, Machine
+from task2_anomaly.data.layout import clips_of, folder_of, parse_clip, types_of
+from task2_anomaly.data.toy import sounds
+from task2_anomaly.data.toy.firstshot import COUNTS, DEVELOPMENT, EVALUATION, write_first_shot_toy
+from task2_anomaly.data.toy.sounds import KINDS, RATE, SET_UPS, Fault, machine_sound, make_timbres, record
+from task2_anomaly.data.toy.write import AUDIOSET, MACHINES, SIZES, timbres, write_toy
+from task2_anomaly.evaluation.firstshot import read_truth
+from task2_anomaly.inference.scores import read_ground_truth
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -265,7 +265,7 @@ def test_progress_counts_up_to_the_end(tmp_path: Path, write) -> None:  # type: 
 
 def test_killed_while_writing_nothing_stays_and_the_next_call_writes_all(tmp_path: Path) -> None:
     root = tmp_path / "data"
-    code = f"from task2_anomaly.toy import write_toy; write_toy({str(root)!r}, size='toy')"
+    code = f"from task2_anomaly.data.toy import write_toy; write_toy({str(root)!r}, size='toy')"
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-c", code], env=environment)
     deadline = time.monotonic() + 60

@@ -20,26 +20,33 @@ from filelock import FileLock
 from scipy.ndimage import gaussian_filter
 
 from common import losses
-from common.errors import UserError
-from common.files import read_rows, sha256
-from common.results import read_results
-from common.run import Run, Task
+from common.run.errors import UserError
+from common.run.files import read_rows, sha256
+from common.run.results.store import read_results
 from common.run.training import BEST, LAST
-from task2_anomaly import pool as pool_module
-from task2_anomaly.batches import Batch
+from common.run.verbs import Run, Task
 from task2_anomaly.config import Config
-from task2_anomaly.ensemble import NORMAL
-from task2_anomaly.features import features_of
-from task2_anomaly.layout import pack_of, training_pack
-from task2_anomaly.machines import Machine, parse_machine
-from task2_anomaly.model import build_network
-from task2_anomaly.pool import train_machines
-from task2_anomaly.predict import load_scorer, predict_files, predict_machine, predict_sets, repeated, scores_folder
-from task2_anomaly.scores import read_flags, read_scores, score_file
-from task2_anomaly.split import held_out_rows, training_rows
-from task2_anomaly.system import AnomalySystem, blur
-from task2_anomaly.train import build, of_machine, train_machine
-from task2_anomaly.windows import plain_window_scores
+from task2_anomaly.data.batches import Batch
+from task2_anomaly.data.classes import Machine, parse_machine
+from task2_anomaly.data.features import features_of
+from task2_anomaly.data.layout import pack_of, training_pack
+from task2_anomaly.data.split import held_out_rows, training_rows
+from task2_anomaly.inference.ensemble import NORMAL
+from task2_anomaly.inference.predict import (
+    load_scorer,
+    predict_files,
+    predict_machine,
+    predict_sets,
+    repeated,
+    scores_folder,
+)
+from task2_anomaly.inference.scores import read_flags, read_scores, score_file
+from task2_anomaly.inference.windows import plain_window_scores
+from task2_anomaly.model.networks import build_network
+from task2_anomaly.training import pool as pool_module
+from task2_anomaly.training.pool import train_machines
+from task2_anomaly.training.system import AnomalySystem, blur
+from task2_anomaly.training.train import build, of_machine, train_machine
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FAN, VALVE, CAR = Machine("fan", 0), Machine("valve", 1), Machine("ToyCar", 5)

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from common.run import Run, main
-from task2_anomaly import pool
+from common.run.verbs import Run, main
 from task2_anomaly.__main__ import TASK
 from task2_anomaly.config import Config
-from task2_anomaly.machines import Machine
+from task2_anomaly.data.classes import Machine
+from task2_anomaly.training import pool
 
 TINY = Path(__file__).with_name("tiny.yaml")
 SHOWN = {verb.__name__ for verb in TASK.verbs}

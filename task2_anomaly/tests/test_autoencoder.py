@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from common.errors import UserError
-from task2_anomaly.autoencoder import CONTEXT, ConvAutoencoder, DenseAutoencoder, FirstShotAutoencoder
+from common.run.errors import UserError
 from task2_anomaly.config import Config, ModelConfig, ScoringConfig
-from task2_anomaly.model import build_network, window_frames
+from task2_anomaly.model.autoencoder import CONTEXT, ConvAutoencoder, DenseAutoencoder, FirstShotAutoencoder
+from task2_anomaly.model.networks import build_network, window_frames
 
 KINDS = ("ae_organisers", "ae_workshop", "ae_conv", "ae_firstshot")
 

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from common.errors import UserError
-from task2_anomaly.ensemble import COMBINE, NORMAL, combine, combine_folders
-from task2_anomaly.machines import Machine
-from task2_anomaly.scores import read_scores, score_file, write_scores
-from task2_anomaly.thresholds import decide, threshold
+from common.run.errors import UserError
+from task2_anomaly.data.classes import Machine
+from task2_anomaly.inference.ensemble import COMBINE, NORMAL, combine, combine_folders
+from task2_anomaly.inference.scores import read_scores, score_file, write_scores
+from task2_anomaly.inference.thresholds import decide, threshold
 
 FAN, VALVE = Machine("fan", 1), Machine("valve", 5)
 MEMBERS = [{"a": 1.0, "b": -2.0, "c": 5.0}, {"c": 50.0, "b": 30.0, "a": 20.0}, {"b": 0.0, "a": 3.0, "c": 4.0}]

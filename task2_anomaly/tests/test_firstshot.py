@@ -13,8 +13,9 @@ import pytest
 from scipy.stats import hmean
 from sklearn.metrics import roc_auc_score
 
-from common.errors import UserError
-from task2_anomaly.firstshot import (
+from common.run.errors import UserError
+from task2_anomaly.data.classes import Machine
+from task2_anomaly.evaluation.firstshot import (
     Section,
     as_section,
     as_truths,
@@ -27,8 +28,7 @@ from task2_anomaly.firstshot import (
     write_result,
     write_summary,
 )
-from task2_anomaly.machines import Machine
-from task2_anomaly.scores import Truth, write_decisions, write_scores
+from task2_anomaly.inference.scores import Truth, write_decisions, write_scores
 
 CI = "official score ci95"  # the organisers' evaluator has a slip there
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from common.encoders.cp_resnet import TASK2_KERNELS, CPResNet, task2_config
-from common.errors import UserError
-from task2_anomaly.windows import plain_window_scores, window_scores
+from common.run.errors import UserError
+from task2_anomaly.inference.windows import plain_window_scores, window_scores
 
 
 def random_network(setting: str, channels: int = 3, batch_norm: bool = True, seed: int = 0) -> CPResNet:

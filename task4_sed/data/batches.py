@@ -9,14 +9,14 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from common.errors import UserError
 from common.run.callbacks import mix_seed
-from task4_sed.classes import SAMPLE_RATE
+from common.run.errors import UserError
 from task4_sed.config import Config
+from task4_sed.data.classes import SAMPLE_RATE
 from task4_sed.data.embeddings import CLIP_SAMPLES, Stored, store
 from task4_sed.data.labels import frames_of
 from task4_sed.data.sets import ClipSet, load_set, packs_of
-from task4_sed.encoder import Embedder
+from task4_sed.model.encoder import Embedder
 
 
 class Batch(NamedTuple):

@@ -10,11 +10,11 @@ import torch
 from filelock import FileLock
 from numpy.lib import format as npy
 
-from common.files import sha256
-from common.progress import progress
-from task4_sed.classes import CLIP_SECONDS, SAMPLE_RATE
+from common.run.files import sha256
+from common.run.progress import progress
+from task4_sed.data.classes import CLIP_SECONDS, SAMPLE_RATE
 from task4_sed.data.sets import ClipSet
-from task4_sed.encoder import Embedder
+from task4_sed.model.encoder import Embedder
 
 CLIP_SAMPLES = int(CLIP_SECONDS * SAMPLE_RATE)
 

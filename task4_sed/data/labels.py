@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from task4_sed.annotations import Event
-from task4_sed.classes import (
+from task4_sed.data.annotations import Event
+from task4_sed.data.classes import (
     CLASSES,
     DESED_CLASSES,
     DESED_TO_MAESTRO,
@@ -14,7 +14,7 @@ from task4_sed.classes import (
     MAESTRO_CLASSES,
     MAESTRO_TO_DESED,
 )
-from task4_sed.layout import Kind
+from task4_sed.data.layout import Kind
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.audio import PackReport, write_pack
-from common.errors import UserError
-from common.files import read_json, remove_partials, sha256, write_json, write_rows
-from common.progress import progress
-from common.results import print_table
-from task4_sed.classes import SAMPLE_RATE
+from common.audio.packing import PackReport, write_pack
+from common.run.errors import UserError
+from common.run.files import read_json, remove_partials, sha256, write_json, write_rows
+from common.run.progress import progress
+from common.run.results.tables import print_table
 from task4_sed.config import Config
+from task4_sed.data.classes import SAMPLE_RATE
+from task4_sed.data.layout import EXCLUSION_LISTS, SETS, SetLayout
 from task4_sed.data.sets import Annotation, classes_of, first_existing, packs_of, read_annotation, root_of
-from task4_sed.layout import EXCLUSION_LISTS, SETS, SetLayout
 
 CLIPS_WORTH_A_PROCESS = 500  # starting a process costs about as much as packing some hundred clips
 
@@ -115,7 +115,7 @@ def _list_clips(path: Path, clips: tuple[str, ...]) -> None:
 
 
 def _verify(packs: Path, reports: Mapping[str, PackReport]) -> list[str]:
-    from common.audio import open_pack
+    from common.audio.packs import open_pack
 
     return [problem for name in reports for problem in open_pack(packs / name).verify()]
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from common.audio import Pack, open_pack
-from common.errors import UserError, did_you_mean
-from common.files import existing_folder, read_rows
-from task4_sed import annotations
-from task4_sed.annotations import Event
-from task4_sed.classes import CLASSES
+from common.audio.packs import Pack, open_pack
+from common.run.errors import UserError, did_you_mean
+from common.run.files import existing_folder, read_rows
 from task4_sed.config import DataConfig
+from task4_sed.data import annotations
+from task4_sed.data.annotations import Event
+from task4_sed.data.classes import CLASSES
 from task4_sed.data.labels import EventTable, aliases_for, valid_classes, with_aliases
-from task4_sed.layout import CLASSES_FILE, EXCLUSION_LISTS, SETS, Part, SetLayout
+from task4_sed.data.layout import CLASSES_FILE, EXCLUSION_LISTS, SETS, Part, SetLayout
 
 # The scenes in the order in which the official inner split of MAESTRO draws its random numbers.
 MAESTRO_SCENES = ("cafe_restaurant", "city_center", "grocery_store", "metro_station", "residential_area")

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from common.errors import UserError
-from task4_sed.annotations import Event
+from common.run.errors import UserError
+from task4_sed.data.annotations import Event
+from task4_sed.inference.scores import ClipScores, ScoreSet
 from task4_sed.metrics.segments import Segments, segment_targets
 from task4_sed.metrics.truth import Truth, merge_intervals
-from task4_sed.scores import ClipScores, ScoreSet
 
 CONFIDENCE_THRESHOLD = 0.5
 _WINDOW = re.compile(r"(?P<recording>.+)-(?P<start>\d{6})-(?P<end>\d{6})")

@@ -14,36 +14,11 @@ A submission is one archive for a team. At its root lie the technical report and
     Author_Institute_task4_2/ ...                   further systems, at most eight
 
 A score table has a header and tab-separated columns `onset`, `offset` (seconds) and one per class, in the order of
-`task4_sed.classes.CLASSES`. Its rows follow one another without gaps: `offset` of a row is `onset` of the next, the
-first onset is 0, the last offset the end of the clip (an incomplete last frame may be missing). Scores are numbers
+`task4_sed.data.classes.CLASSES`. Its rows follow one another without gaps: `offset` of a row is `onset` of the next,
+the first onset is 0, the last offset the end of the clip (an incomplete last frame may be missing). Scores are numbers
 with finer steps than yes and no; minus infinity is not allowed (0 stands for it).
 
 `package` writes such an archive from score sets, `validate` lists every rule that an archive breaks, with file and
 line. The rules are those of the challenge's own script and further ones for what it lets pass: every table instead of
 a sample, the order of the classes, NaN, coverage of the clip, the names of the clips, copied runs.
 """
-
-from task4_sed.submission.meta import (
-    Affiliation,
-    Author,
-    Complexity,
-    Description,
-    DevtestResults,
-    ExternalDataset,
-    SubmissionMeta,
-)
-from task4_sed.submission.package import RunScores, package
-from task4_sed.submission.validate import validate
-
-__all__ = [
-    "Affiliation",
-    "Author",
-    "Complexity",
-    "Description",
-    "DevtestResults",
-    "ExternalDataset",
-    "RunScores",
-    "SubmissionMeta",
-    "package",
-    "validate",
-]

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from common.errors import UserError
+from common.run.errors import UserError
 
 # Names in YAML that cannot be names in Python.
 _KEYS = {"post_processing": "post-processing", "macs": "MACS", "psds1": "PSDS1", "mpauc": "mPAUC"}

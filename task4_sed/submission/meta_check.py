@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import yaml
 
-from common.archive import Violation
-from common.marked_yaml import UNREADABLE, Key, MarkedYaml, dotted, read_marked
+from common.run.marked_yaml import UNREADABLE, Key, MarkedYaml, dotted, read_marked
+from common.run.submission.archive import Violation
 
 LABEL_FORM = "<Author>_<Institute>_task4_<n>"
 BASELINE_LABEL = "Cornell_CMU_task4_1"

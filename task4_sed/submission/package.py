@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from common.archive import Content, build_zip
-from common.errors import UserError, did_you_mean
-from common.files import existing_file
-from task4_sed.classes import CLASSES
-from task4_sed.scores import TIME_DECIMALS, ClipScores, ScoreSet
+from common.run.errors import UserError, did_you_mean
+from common.run.files import existing_file
+from common.run.submission.archive import Content, build_zip
+from task4_sed.data.classes import CLASSES
+from task4_sed.inference.scores import TIME_DECIMALS, ClipScores, ScoreSet
 from task4_sed.submission.meta import SubmissionMeta, meta_yaml
 from task4_sed.submission.meta_check import check_meta, label_problem
 from task4_sed.submission.validate import RUNS

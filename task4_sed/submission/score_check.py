@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from common.archive import Violation
-from common.errors import did_you_mean
+from common.run.errors import did_you_mean
+from common.run.submission.archive import Violation
 
 # A last frame that is not full may be missing: 64 ms, and 16 ms that 10 s leave over.
 COVERAGE_TOLERANCE = 0.1

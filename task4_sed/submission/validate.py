@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from common.archive import Limits, Violation, is_archive, open_archive
-from common.errors import UserError, did_you_mean
-from task4_sed.classes import CLASSES
-from task4_sed.scores import clip_name
+from common.run.errors import UserError, did_you_mean
+from common.run.submission.archive import Limits, Violation, is_archive, open_archive
+from task4_sed.data.classes import CLASSES
+from task4_sed.inference.scores import clip_name
 from task4_sed.submission.meta_check import LABEL_FORM, check_meta, label_problem
 from task4_sed.submission.score_check import check_table
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from common.run import load_config
+from common.run.config import load_config
 from task4_sed.config import Config
-from task4_sed.submission import package
+from task4_sed.submission.package import package
 from task4_sed.tests.submission_case import META, RUNS
 
 TASK = Path(__file__).resolve().parent.parent
@@ -23,7 +23,7 @@ Configure = Callable[..., Config]
 def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny toy data set with its packs, in the official layout; read only."""
     from task4_sed.data.prepare import prepare
-    from task4_sed.toy import write_toy
+    from task4_sed.data.toy.write import write_toy
 
     root = tmp_path_factory.mktemp("tiny") / "data"
     write_toy(root, size="tiny")

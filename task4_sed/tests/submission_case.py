@@ -5,19 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from common.archive import Violation
-from task4_sed.classes import CLASSES
-from task4_sed.scores import ClipScores, ScoreSet
-from task4_sed.submission import (
-    Affiliation,
-    Author,
-    Complexity,
-    Description,
-    DevtestResults,
-    RunScores,
-    SubmissionMeta,
-    validate,
-)
+from common.run.submission.archive import Violation
+from task4_sed.data.classes import CLASSES
+from task4_sed.inference.scores import ClipScores, ScoreSet
+from task4_sed.submission.meta import Affiliation, Author, Complexity, Description, DevtestResults, SubmissionMeta
+from task4_sed.submission.package import RunScores
+from task4_sed.submission.validate import validate
 
 LABEL = "Muster_Uni-X_task4_1"
 CLIPS = ("clip_a", "clip_b", "clip_c", "clip_d")

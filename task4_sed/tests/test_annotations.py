@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import UserError
-from task4_sed.annotations import (
+from common.run.errors import UserError
+from task4_sed.data.annotations import (
     Event,
     read_durations,
     read_names,
@@ -21,7 +21,7 @@ from task4_sed.annotations import (
     write_strong,
     write_weak,
 )
-from task4_sed.classes import DESED_CLASSES, MAESTRO_CLASSES
+from task4_sed.data.classes import DESED_CLASSES, MAESTRO_CLASSES
 
 STRONG = "filename\tonset\toffset\tevent_label\n"
 SOFT = "filename\tonset\toffset\tevent_label\tconfidence\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import task4_sed
-from common.results import Baseline, MetricColumn, OwnValue, compare, read_baselines
+from common.run.results.comparison import Baseline, MetricColumn, OwnValue, compare, read_baselines
 
 METRICS = {
     *("psds1_psds_eval", "psds1", "psds1_csebbs", "psds2", "mpauc"),

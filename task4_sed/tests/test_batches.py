@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import UserError
-from task4_sed.annotations import Event
+from common.run.errors import UserError
 from task4_sed.config import Config
+from task4_sed.data.annotations import Event
 from task4_sed.data.batches import (
     CLIP_SAMPLES,
     BlockSampler,

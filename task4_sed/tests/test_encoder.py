@@ -18,21 +18,22 @@ import yaml
 from torch import Tensor
 
 from common.encoders.beats import MODELS
-from common.errors import UserError
-from common.run import Run, load_config, main
+from common.run.config import load_config
+from common.run.errors import UserError
 from common.run.training import BEST, LAST
+from common.run.verbs import Run, main
 from task4_sed.__main__ import TASK
-from task4_sed.checkpoints import load_network
 from task4_sed.config import Config, EncoderConfig
 from task4_sed.data.batches import CLIP_SAMPLES, Batch, ClipDataset, Request
 from task4_sed.data.embeddings import store
 from task4_sed.data.sets import ClipSet, load_set
-from task4_sed.encoder import Embedder, fitted
-from task4_sed.model import ModelConfig, Prediction
-from task4_sed.predict import Predictor, predict_file
-from task4_sed.system import Inputs
+from task4_sed.inference.checkpoints import load_network
+from task4_sed.inference.predict import Predictor, predict_file
+from task4_sed.model.crnn import ModelConfig, Prediction
+from task4_sed.model.encoder import Embedder, fitted
 from task4_sed.tests.conftest import TINY
-from task4_sed.train import build, train
+from task4_sed.training.system import Inputs
+from task4_sed.training.train import build, train
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to `self.log")  # steps are called without a Trainer
 
@@ -287,7 +288,7 @@ def test_a_training_does_not_go_on_beside_another_encoder(tiny: Configure, tmp_p
 
 
 def test_resumed_is_uninterrupted(trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from task4_sed.system import SedSystem
+    from task4_sed.training.system import SedSystem
 
     class StopError(Exception):
         pass
@@ -403,7 +404,7 @@ def shrink(tiny_root: Path) -> list[str]:
 def test_the_toy_recipe_by_the_verbs(
     shrink: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("task4_sed.benchmark.TURNS", 1)
+    monkeypatch.setattr("task4_sed.evaluation.benchmark.TURNS", 1)
     soundfile.write(tmp_path / "one.wav", noise(2).flatten().numpy(), 16000)
     words = ["--recipe", "toy_encoder", "--run-dir", str(tmp_path / "runs"), "--json", *shrink]
 
@@ -429,7 +430,7 @@ def test_the_published_recipe(tiny: Configure) -> None:
     config = load_config(Config, TASK.recipes, "baseline_beats")
     assert config.encoder is not None
     assert config.encoder.name == "beats"
-    from task4_sed.model import CRNN
+    from task4_sed.model.crnn import CRNN
 
     assert sum(p.numel() for p in CRNN(config.model).parameters()) == 1_785_094
 

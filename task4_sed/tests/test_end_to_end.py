@@ -12,16 +12,16 @@ import pytest
 import soundfile
 import yaml
 
-from common.files import read_json, read_rows, sha256
-from common.results import read_results
-from common.run import main
+from common.run.files import read_json, read_rows, sha256
+from common.run.results.store import read_results
 from common.run.training import BEST
+from common.run.verbs import main
 from task4_sed.__main__ import TASK
-from task4_sed.annotations import read_durations, read_strong
-from task4_sed.classes import CLASSES, DESED_CLASSES
-from task4_sed.layout import SETS
-from task4_sed.model import CRNN, ModelConfig
-from task4_sed.scores import clip_name, read_logits, read_scores
+from task4_sed.data.annotations import read_durations, read_strong
+from task4_sed.data.classes import CLASSES, DESED_CLASSES
+from task4_sed.data.layout import SETS
+from task4_sed.inference.scores import clip_name, read_logits, read_scores
+from task4_sed.model.crnn import CRNN, ModelConfig
 
 pytestmark = pytest.mark.end_to_end
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.errors import UserError
-from task4_sed.evaluate import bootstrap_psds, evaluate, threshold_free_curves
-from task4_sed.scores import ClipScores, ScoreSet, write_logits, write_scores_folder
+from common.run.errors import UserError
+from task4_sed.evaluation.evaluate import bootstrap_psds, evaluate, threshold_free_curves
+from task4_sed.inference.scores import ClipScores, ScoreSet, write_logits, write_scores_folder
 
 CLIPS = ("w", "x", "y", "z")
 
@@ -235,6 +235,7 @@ def test_curves(files: Files) -> None:
 
 
 def test_imports_stay_light() -> None:
-    code = "import sys, task4_sed.evaluate; print([m for m in ('torch', 'pandas', 'matplotlib') if m in sys.modules])"
+    heavy = "[m for m in ('torch', 'pandas', 'matplotlib') if m in sys.modules]"
+    code = f"import sys, task4_sed.evaluation.evaluate; print({heavy})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from common.files import write_rows
-from task4_sed.annotations import read_durations, read_names, read_weak
-from task4_sed.layout import EXCLUSION_LISTS, SETS
-from task4_sed.tools.exclusions import main, video_of
+from common.run.files import write_rows
+from task4_sed.data.annotations import read_durations, read_names, read_weak
+from task4_sed.data.exclusions import main, video_of
+from task4_sed.data.layout import EXCLUSION_LISTS, SETS
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_real_metadata_share_the_known_videos(shared: Path) -> None:
 
 
 def _names(path: Path) -> set[str]:
-    from task4_sed.annotations import read_strong
+    from task4_sed.data.annotations import read_strong
 
     return set(read_strong(path))
 

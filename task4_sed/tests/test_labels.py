@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from task4_sed.annotations import Event
-from task4_sed.classes import CLASSES, DESED_CLASSES, DESED_TO_MAESTRO, MAESTRO_CLASSES
+from task4_sed.data.annotations import Event
+from task4_sed.data.classes import CLASSES, DESED_CLASSES, DESED_TO_MAESTRO, MAESTRO_CLASSES
 from task4_sed.data.labels import EventTable, aliases_for, frames_of, valid_classes, with_aliases
 
 AB = ("A", "B")

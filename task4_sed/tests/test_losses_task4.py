@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from common.augment import Mix
-from common.errors import UserError
-from task4_sed.classes import CLASSES, DESED_CLASSES
-from task4_sed.losses import (
+from common.run.errors import UserError
+from task4_sed.data.classes import CLASSES, DESED_CLASSES
+from task4_sed.training.losses import (
     Blocks,
     LossWeights,
     StrongWeak,

@@ -3,32 +3,27 @@
 import numpy as np
 import pytest
 
-from common.errors import UserError
-from task4_sed.annotations import Event
-from task4_sed.metrics import (
-    PSDS1,
-    PsdsParameters,
-    best_segment_f1,
-    collar_f1,
+from common.run.errors import UserError
+from task4_sed.data.annotations import Event
+from task4_sed.inference.scores import ClipScores, ScoreSet
+from task4_sed.metrics.detections import (
     detections_above_thresholds,
     detections_at_points,
     detections_of_intervals,
     detections_of_scores,
-    intersection_f1,
+)
+from task4_sed.metrics.f1 import collar_f1, intersection_f1, weak_f1
+from task4_sed.metrics.maestro import overlap_add, recording_events, window_of
+from task4_sed.metrics.psds import PSDS1, PsdsParameters, psds, psds_statistics
+from task4_sed.metrics.segments import (
+    best_segment_f1,
     mean_of_defined,
-    overlap_add,
-    psds,
-    psds_statistics,
-    recording_events,
     roc_area,
     roc_curve,
     segment_auroc,
     segments_of_scores,
-    truth_arrays,
-    weak_f1,
-    window_of,
 )
-from task4_sed.scores import ClipScores, ScoreSet
+from task4_sed.metrics.truth import truth_arrays
 
 
 def seconds(*scores: float) -> ScoreSet:

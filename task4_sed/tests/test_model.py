@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.errors import UserError
-from task4_sed.model import CRNN, ModelConfig, Prediction
+from common.run.errors import UserError
+from task4_sed.model.crnn import CRNN, ModelConfig, Prediction
 
 SMALL = ModelConfig(
     num_mels=16,

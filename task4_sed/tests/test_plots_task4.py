@@ -11,10 +11,10 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from common.plots import save
-from task4_sed import plots
-from task4_sed.annotations import Event
-from task4_sed.scores import ClipScores
+from common.run.plots import save
+from task4_sed.data.annotations import Event
+from task4_sed.evaluation import plots
+from task4_sed.inference.scores import ClipScores
 
 CLASSES = ("Cat", "Dog", "Electric_shaver_toothbrush", "Speech")
 

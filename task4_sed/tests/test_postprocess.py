@@ -8,27 +8,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import UserError
-from task4_sed.annotations import Event
-from task4_sed.evaluate import parse_csebbs
-from task4_sed.metrics import PSDS1, overlap_add, psds, psds_statistics, truth_arrays
-from task4_sed.postprocess import (
+from common.run.errors import UserError
+from task4_sed.data.annotations import Event
+from task4_sed.evaluation.evaluate import parse_csebbs
+from task4_sed.inference.postprocess.csebbs import (
     Boxes,
-    CsebbsGrid,
     CsebbsParameters,
     boxes_to_scores,
     combine_with_second_means,
     csebbs,
-    grid,
-    median_filter,
     read_boxes,
     read_parameters,
-    tune_csebbs,
     write_boxes,
     write_parameters,
 )
-from task4_sed.postprocess.tuning import fold_of_clips
-from task4_sed.scores import ClipScores, ScoreSet, read_scores
+from task4_sed.inference.postprocess.filters import median_filter
+from task4_sed.inference.postprocess.tuning import CsebbsGrid, fold_of_clips, grid, tune_csebbs
+from task4_sed.inference.scores import ClipScores, ScoreSet, read_scores
+from task4_sed.metrics.maestro import overlap_add
+from task4_sed.metrics.psds import PSDS1, psds, psds_statistics
+from task4_sed.metrics.truth import truth_arrays
 
 
 def one_clip(scores: np.ndarray, frame_seconds: float) -> ScoreSet:

@@ -9,21 +9,28 @@ import pytest
 import soundfile
 import torch
 
-from common.audio import load
-from common.errors import UserError
-from common.files import read_rows
-from task4_sed.annotations import Event, read_soft
-from task4_sed.checkpoints import Loaded
-from task4_sed.classes import CLASSES
+from common.audio.reading import load
+from common.run.errors import UserError
+from common.run.files import read_rows
 from task4_sed.config import Config
+from task4_sed.data.annotations import Event, read_soft
 from task4_sed.data.batches import CLIP_SAMPLES
+from task4_sed.data.classes import CLASSES
+from task4_sed.data.layout import SETS
 from task4_sed.data.sets import load_set
-from task4_sed.detect import detect, events_of
-from task4_sed.layout import SETS
-from task4_sed.model import CRNN, ModelConfig
-from task4_sed.postprocess import CsebbsParameters
-from task4_sed.predict import FRAME_SAMPLES, WINDOW_HOP_FRAMES, Predictor, audio_files, predict_file, predict_set
-from task4_sed.scores import ClipScores, ScoreSet, read_logits, read_scores
+from task4_sed.inference.checkpoints import Loaded
+from task4_sed.inference.detect import detect, events_of
+from task4_sed.inference.postprocess.csebbs import CsebbsParameters
+from task4_sed.inference.predict import (
+    FRAME_SAMPLES,
+    WINDOW_HOP_FRAMES,
+    Predictor,
+    audio_files,
+    predict_file,
+    predict_set,
+)
+from task4_sed.inference.scores import ClipScores, ScoreSet, read_logits, read_scores
+from task4_sed.model.crnn import CRNN, ModelConfig
 
 Configure = Callable[..., Config]
 SMALL = ModelConfig(

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from common.audio import open_pack
-from common.errors import UserError
-from common.files import read_json, read_rows, sha256, write_json
-from common.run import load_config
-from task4_sed.classes import CLASSES
+from common.audio.packs import open_pack
+from common.run.config import load_config
+from common.run.errors import UserError
+from common.run.files import read_json, read_rows, sha256, write_json
 from task4_sed.config import Config
+from task4_sed.data.classes import CLASSES
+from task4_sed.data.layout import SETS
 from task4_sed.data.prepare import cover, made_of, prepare
-from task4_sed.layout import SETS
 
 TASK = Path(__file__).resolve().parent.parent
 

@@ -12,12 +12,12 @@ import pytest
 import soundfile
 
 from common import toy
-from common.errors import UserError
-from task4_sed.annotations import read_durations, read_strong, read_weak
-from task4_sed.classes import SAMPLE_RATE
-from task4_sed.layout import SETS
-from task4_sed.recordings import from_recordings
-from task4_sed.recordings.segments import active_regions, is_texture
+from common.run.errors import UserError
+from task4_sed.data.annotations import read_durations, read_strong, read_weak
+from task4_sed.data.classes import SAMPLE_RATE
+from task4_sed.data.layout import SETS
+from task4_sed.data.recordings.build import from_recordings
+from task4_sed.data.recordings.segments import active_regions, is_texture
 
 CATEGORIES = ("beep", "hiss", "knock")
 FORMATS = (("wav", 44100), ("flac", 16000), ("ogg", 22050))

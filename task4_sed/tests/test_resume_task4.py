@@ -15,17 +15,17 @@ import torch
 from lightning.pytorch import Callback
 from torch import Tensor
 
-from common.files import read_json, read_rows, sha256, write_json
-from common.results import read_results
-from common.run import Run
+from common.run.files import read_json, read_rows, sha256, write_json
+from common.run.results.store import read_results
 from common.run.training import BEST, LAST
+from common.run.verbs import Run
 from task4_sed.__main__ import TASK
-from task4_sed.checkpoints import load_network
-from task4_sed.classes import CLASSES
 from task4_sed.config import Config
 from task4_sed.data.batches import Batch
-from task4_sed.system import SedSystem
-from task4_sed.train import train
+from task4_sed.data.classes import CLASSES
+from task4_sed.inference.checkpoints import load_network
+from task4_sed.training.system import SedSystem
+from task4_sed.training.train import train
 
 Configure = Callable[..., Config]
 

@@ -6,9 +6,9 @@ import h5py
 import numpy as np
 import pytest
 
-from common.errors import UserError
-from task4_sed.classes import CLASSES
-from task4_sed.scores import (
+from common.run.errors import UserError
+from task4_sed.data.classes import CLASSES
+from task4_sed.inference.scores import (
     ClipScores,
     ScoreSet,
     clip_name,

@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.audio import open_pack
-from common.errors import UserError
-from common.files import read_rows, write_rows
-from common.run import load_config
-from task4_sed.annotations import Event, read_names, read_soft, read_strong, read_weak, write_soft, write_strong
-from task4_sed.classes import CLASSES
+from common.audio.packs import open_pack
+from common.run.config import load_config
+from common.run.errors import UserError
+from common.run.files import read_rows, write_rows
 from task4_sed.config import Config
+from task4_sed.data.annotations import Event, read_names, read_soft, read_strong, read_weak, write_soft, write_strong
+from task4_sed.data.classes import CLASSES
+from task4_sed.data.layout import EXCLUSION_LISTS, SETS
 from task4_sed.data.prepare import prepare
 from task4_sed.data.sets import (
     classes_of,
@@ -25,7 +26,6 @@ from task4_sed.data.sets import (
     split,
     weak_training_clips,
 )
-from task4_sed.layout import EXCLUSION_LISTS, SETS
 
 TASK = Path(__file__).resolve().parent.parent
 Configure = Callable[..., Config]

@@ -13,22 +13,16 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.archive import Limits
-from common.errors import UserError
-from task4_sed.annotations import read_durations
-from task4_sed.classes import CLASSES, DESED_CLASSES
-from task4_sed.scores import ClipScores, ScoreSet, read_scores
-from task4_sed.submission import (
-    Author,
-    DevtestResults,
-    RunScores,
-    package,
-    validate,
-)
-from task4_sed.submission.meta import meta_yaml
+from common.run.errors import UserError
+from common.run.submission.archive import Limits
+from task4_sed.data.annotations import read_durations
+from task4_sed.data.classes import CLASSES, DESED_CLASSES
+from task4_sed.inference.scores import ClipScores, ScoreSet, read_scores
+from task4_sed.submission.meta import Author, DevtestResults, meta_yaml
 from task4_sed.submission.meta_check import check_meta
-from task4_sed.submission.package import format_scores
+from task4_sed.submission.package import RunScores, format_scores, package
 from task4_sed.submission.score_check import _parse, check_table
+from task4_sed.submission.validate import validate
 from task4_sed.tests.submission_case import (
     CLIPS,
     DURATIONS,

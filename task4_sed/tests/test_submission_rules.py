@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from task4_sed.classes import CLASSES
-from task4_sed.scores import ClipScores, read_scores
-from task4_sed.submission import (
-    validate,
-)
+from task4_sed.data.classes import CLASSES
+from task4_sed.inference.scores import ClipScores, read_scores
 from task4_sed.submission.package import format_scores
+from task4_sed.submission.validate import validate
 from task4_sed.tests.submission_case import LABEL, RUN1, TSV, YAML, check, remove, write
 
 

@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from common.run import Run
+from common.run.verbs import Run
 from task4_sed.__main__ import TASK
-from task4_sed.classes import CLASSES
 from task4_sed.config import Config, ValidationConfig
 from task4_sed.data.batches import Batch
+from task4_sed.data.classes import CLASSES
 from task4_sed.data.sets import load_set
-from task4_sed.model import Prediction
-from task4_sed.system import Inputs, SedSystem, gather_in_order, move_average
-from task4_sed.train import build, train
-from task4_sed.validation import objective, validators
+from task4_sed.model.crnn import Prediction
+from task4_sed.training.system import Inputs, SedSystem, gather_in_order, move_average
+from task4_sed.training.train import build, train
+from task4_sed.training.validation import objective, validators
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to `self.log")  # steps are called without a Trainer
 
@@ -105,7 +105,7 @@ def watched_training(folder: Path, config: Config, monkeypatch: pytest.MonkeyPat
         found.append((system, Watch(system)))
         return system, data
 
-    monkeypatch.setattr("task4_sed.train.build", watching)
+    monkeypatch.setattr("task4_sed.training.train.build", watching)
     train(run_of(folder, config))
     return found[0]
 
@@ -209,7 +209,7 @@ class Fixed(nn.Module):
 
 
 def test_inputs_and_labels_share_the_draw(tiny: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
-    import task4_sed.system as module
+    import task4_sed.training.system as module
 
     system, _ = build(tiny(*PLAIN, "augment.mixup_probability=1", "augment.mixup_beta=1"), 42)
     size = system.blocks.size

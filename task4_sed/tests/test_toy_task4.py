@@ -14,20 +14,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from common.errors import UserError
-from task4_sed.annotations import (
-    Event,
-    read_durations,
-    read_names,
-    read_soft,
-    read_strong,
-    read_weak,
-)
-from task4_sed.classes import CLASSES, DESED_CLASSES, MAESTRO_CLASSES, MAESTRO_SCORED_CLASSES, SAMPLE_RATE
-from task4_sed.layout import EXCLUSION_LISTS, SETS
-from task4_sed.toy import write_toy
-from task4_sed.toy.clips import cut, windows
-from task4_sed.toy.sounds import SCENES, SOURCES
+from common.run.errors import UserError
+from task4_sed.data.annotations import Event, read_durations, read_names, read_soft, read_strong, read_weak
+from task4_sed.data.classes import CLASSES, DESED_CLASSES, MAESTRO_CLASSES, MAESTRO_SCORED_CLASSES, SAMPLE_RATE
+from task4_sed.data.layout import EXCLUSION_LISTS, SETS
+from task4_sed.data.toy.clips import cut, windows
+from task4_sed.data.toy.sounds import SCENES, SOURCES
+from task4_sed.data.toy.write import write_toy
 
 DESED_NAME = re.compile(r"Y[\w-]{11}_\d+\.\d{3}_\d+\.\d{3}\.wav")
 NAMES = {
@@ -191,7 +184,7 @@ def test_a_crash_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_killed_and_started_again_gives_the_same_set(tiny: Path, tmp_path: Path) -> None:
-    call = f"from task4_sed.toy import write_toy; write_toy({str(tmp_path / 'toy')!r}, seed=3, size='tiny')"
+    call = f"from task4_sed.data.toy import write_toy; write_toy({str(tmp_path / 'toy')!r}, seed=3, size='tiny')"
     process = subprocess.Popen([sys.executable, "-c", call], cwd=REPOSITORY)
     deadline = time.monotonic() + 60
     while not list(tmp_path.rglob("*.wav")) and process.poll() is None and time.monotonic() < deadline:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.encoders.hear import scene_embeddings, timestamp_embeddings
 from common.encoders.transformer import MODELS, Draws, PaSST
-from common.hear import scene_embeddings, timestamp_embeddings
 
 MEL = {"max": 1e-3, "mean": 1e-5}
 PATCH = {"max": 1e-4, "mean": 2e-5}

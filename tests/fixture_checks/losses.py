@@ -10,8 +10,8 @@ from torch import Tensor
 
 from common import losses, schedules
 from common.augment import Mix, fold, mixup_class_mask, mixup_soft_labels
-from task4_sed.classes import CLASSES
-from task4_sed.losses import (
+from task4_sed.data.classes import CLASSES
+from task4_sed.training.losses import (
     Blocks,
     LossWeights,
     StrongWeak,

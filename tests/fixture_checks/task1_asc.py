@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from common.frontends import LogMel
-from task1_asc.classes import DEVICES
 from task1_asc.config import ModelConfig
-from task1_asc.model import MultiDevice, build_model, deployed
+from task1_asc.data.classes import DEVICES
+from task1_asc.model.networks import MultiDevice, build_model, deployed
 
 MEL = {"mean": 2e-4, "max": 2e-2}
 FROM_WAVE = {"max": 5e-3}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from common.frontends import LogMel
-from task2_anomaly.autoencoder import Autoencoder, ConvAutoencoder, DenseAutoencoder
+from task2_anomaly.model.autoencoder import Autoencoder, ConvAutoencoder, DenseAutoencoder
 
 MEL = {"max": 2e-3, "mean": 2e-5}
 

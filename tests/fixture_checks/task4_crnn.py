@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from common.frontends import LogMel
-from task4_sed.model import CRNN, ModelConfig, Prediction
+from task4_sed.model.crnn import CRNN, ModelConfig, Prediction
 
 PROBABILITIES = {"max": 5e-4}
 SETTINGS: dict[str, dict[str, Any]] = {

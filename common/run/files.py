@@ -1,0 +1,225 @@
+"""Files that appear whole or not at all, and tables whose mistakes are named by file and line."""
+
+import csv
+import glob
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import socket
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from common.run.errors import UserError, did_you_mean
+
+
+@contextmanager
+def write_then_rename(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`; when the block ends well it is renamed to `path`.
+
+    After an exception, Ctrl-C included, the temporary file is removed and `path` is as it was before. After kill -9
+    a stale `.<name>.<pid>.partial` may stay; it is never read. The suffix of `path` is kept at the end of the name.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield partial
+        with open(partial, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)  # Python does not say which file did not fit on the disk
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def remove_partials(folder: Path, recursive: bool = True, pattern: str = ".*.partial*") -> None:
+    """Remove temporary files and folders in (or below) `folder` that killed processes of this machine left.
+
+    Call it before anything is written: what carries this process's own number is from an earlier one.
+    """
+    for partial in list(folder.rglob(pattern) if recursive else folder.glob(pattern)):
+        pid = partial.name.split(".partial")[0].rsplit(".", 1)[-1]
+        if pid.isdecimal() and (int(pid) == os.getpid() or not _runs(int(pid))):
+            if partial.is_dir():
+                shutil.rmtree(partial, ignore_errors=True)
+            else:
+                partial.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text whole or not at all."""
+    with write_then_rename(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write indented JSON whole or not at all; NaN and infinity are refused (they are not JSON)."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, default=str) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file; a missing or malformed one is a UserError."""
+    path = existing_file(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        line = getattr(error, "lineno", 1)
+        raise UserError(f"{path}:{line}: not valid JSON ({error})") from None
+
+
+def existing_file(path: str | Path, what: str = "file") -> Path:
+    """`path`, or a UserError that says it is missing or is a folder."""
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, expected a {what}")
+    if not path.is_file():
+        raise UserError(f"{path}: {what} not found")
+    return path
+
+
+def existing_folder(path: str | Path, what: str = "folder") -> Path:
+    """`path`, or a UserError that says it is missing or is a file."""
+    path = Path(path)
+    if path.is_file():
+        raise UserError(f"{path}: is a file, expected a {what}")
+    if not path.is_dir():
+        raise UserError(f"{path}: {what} not found")
+    return path
+
+
+def sha256(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def write_folder_then_rename(folder: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `folder`; when the block ends well it is renamed to `folder`.
+
+    `folder` must not exist, or be empty. After an exception the temporary folder is removed. What a killed process of
+    this machine left behind (`.<name>.<host>.<pid>.partial`) is removed by the next call.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    mine = f".{folder.name}.{socket.gethostname()}"
+    remove_partials(folder.parent, recursive=False, pattern=f"{glob.escape(mine)}.*.partial")
+    partial = folder.with_name(f"{mine}.{os.getpid()}.partial")
+    partial.mkdir()
+    try:
+        yield partial
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def is_complete(folder: str | Path, marker: str, identity: Mapping[str, Any]) -> bool:
+    """Whether `folder` holds the JSON file `marker` with exactly `identity`; False where it is absent or empty.
+
+    Anything else in its place raises UserError: nobody's files are overwritten.
+    """
+    folder = Path(folder)
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    existing_folder(folder)
+    if not (folder / marker).is_file():
+        raise UserError(f"{folder}: exists and has no {marker}; name a new folder or remove this one")
+    found = read_json(folder / marker)
+    wanted = json.loads(json.dumps(identity))
+    if found != wanted:
+        found = found if isinstance(found, dict) else {}
+        other = next(key for key in [*wanted, *found, ""] if found.get(key) != wanted.get(key) or not key)
+        raise UserError(
+            f"{folder / marker}: made with {other}={found.get(other)!r}, now {wanted.get(other)!r}; "
+            "name a new folder or remove this one"
+        )
+    return True
+
+
+class Row(dict[str, str]):
+    """One row of a table; `at` is `<file>:<line>` for messages."""
+
+    at: str
+
+    def number(self, column: str) -> float:
+        """The finite number in `column`, or a UserError with file, line and column."""
+        text = self[column]
+        try:
+            value = float(text)
+        except ValueError:
+            raise UserError(f"{self.at}: {column} is {text!r}, expected a number") from None
+        if value != value or value in (float("inf"), float("-inf")):
+            raise UserError(f"{self.at}: {column} is {text!r}, expected a finite number")
+        return value
+
+
+def read_rows(path: str | Path, columns: Sequence[str], delimiter: str | None = None) -> list[Row]:
+    """Rows of a .tsv or .csv file, also gzipped (.gz), with a header line that has at least `columns`.
+
+    The delimiter follows the suffix (.csv: comma, else tab) unless given. Raises UserError for a missing file, text
+    that is not UTF-8, an empty file, a missing column, or a row with another number of fields than the header.
+    """
+    path = existing_file(path, "table")
+    delimiter = delimiter or ("," if path.name.removesuffix(".gz").endswith(".csv") else "\t")
+    opening = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opening(path, "rt", encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=delimiter, strict=True)  # a stray quote would swallow the rest
+            header = next(reader, None)
+            if not header:
+                raise UserError(f"{path}: empty, expected a header line with {', '.join(columns)}")
+            for column in columns:
+                if column not in header:
+                    other = next((sign for sign in ",;\t" if len(header) == 1 and sign in header[0]), None)
+                    if other:
+                        raise UserError(f"{path}:1: columns separated by {other!r}, expected {delimiter!r}")
+                    raise UserError(f"{path}:1: no column {column!r}{did_you_mean(column, header)}")
+            rows = []
+            for fields in reader:
+                if not fields:
+                    continue
+                at = f"{path}:{reader.line_num}"
+                # A trailing run of empty fields is often dropped by editors: "name.wav" for "name.wav<tab><tab><tab>".
+                if len(fields) < len(header) and len(fields) == 1:
+                    fields = fields + [""] * (len(header) - 1)
+                if len(fields) != len(header):
+                    raise UserError(f"{at}: {len(fields)} fields, expected {len(header)} as in the header")
+                row = Row(zip(header, fields, strict=True))
+                row.at = at
+                rows.append(row)
+            return rows
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file in UTF-8") from None
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.line_num}: {error}") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: damaged gzip file ({error})") from None
+
+
+def write_rows(
+    path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[Any]], delimiter: str | None = None
+) -> None:
+    """Write a .tsv (or .csv) table with a header, whole or not at all; the delimiter as for `read_rows`."""
+    delimiter = delimiter or ("," if Path(path).suffix == ".csv" else "\t")
+    with write_then_rename(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)

@@ -1,0 +1,337 @@
+"""Plots in one style: training curves, bars per class, bars per system. matplotlib is imported where it is needed.
+
+Every function returns a matplotlib Figure that belongs to no window and no global state; `save` writes it as .png.
+`note` (e.g. "toy data, not comparable") stands at the foot of the figure.
+"""
+
+import csv
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from common.run.errors import UserError, did_you_mean
+from common.run.files import existing_file, write_then_rename
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+# Okabe & Ito's colours, told apart with every common colour blindness; their yellow is too pale for lines on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
+GREY = "#8C8C8C"
+PUBLISHED_COLOUR = "#B5B5B5"
+TEXT_GREY = "#555555"
+DPI = 150
+
+# A figure and the ends of its interval; None where not available.
+Bar = tuple[float | None, float | None, float | None]
+
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "figure.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": TEXT_GREY,
+    "axes.axisbelow": True,
+    "xtick.color": TEXT_GREY,
+    "ytick.color": TEXT_GREY,
+    "xtick.labelcolor": "black",
+    "ytick.labelcolor": "black",
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 3.5,
+    "text.parse_math": False,  # names of classes and systems may hold a dollar sign
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The project's style, whatever the user's matplotlibrc says; the former settings come back afterwards."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+def new_figure(width: float, height: float, note: str | None = None) -> "Figure":
+    """An empty figure of `width` by `height` inches whose layout leaves room for note, title and legend."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    if note:
+        # A sup-label, not a text: the layout keeps room for it.
+        figure.supxlabel(note, x=0.99, ha="right", fontsize=8.5, fontstyle="italic", color=TEXT_GREY)
+    return figure
+
+
+def title_and_legend(figure: "Figure", title: str, handles: "Sequence[Artist]" = (), columns: int = 4) -> None:
+    """Put the title, and a legend of `handles` in `columns` below it, above everything that the figure shows."""
+    if handles:
+        # The title as the legend's own title: the layout would draw a figure title and an outside legend in one place.
+        place: Any = {"loc": "outside upper left", "ncols": columns, "alignment": "left"}
+        bold: Any = {"weight": "bold", "size": STYLE["figure.titlesize"]}
+        figure.legend(handles=handles, title=title or None, title_fontproperties=bold, **place)
+    elif title:
+        figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+
+
+def save(figure: "Figure", path: str | Path) -> None:
+    """Write a figure as .png, whole or not at all, without metadata: equal figures give equal files.
+
+    Raises UserError for another suffix.
+    """
+    path = Path(path)
+    if path.suffix != ".png":
+        raise UserError(f"{path}: plots are written as .png")
+    with style(), write_then_rename(path) as partial:
+        figure.savefig(partial, format="png", dpi=DPI, metadata={"Software": None})
+
+
+# ---------------------------------------------------------------- training curves
+
+
+def read_metrics(path: str | Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Curves {name: (epochs (n,), values (n,))} from the metrics.csv of Lightning's CSVLogger.
+
+    A curve has one point per epoch, the mean of that epoch's rows (per-step losses); empty fields are no points, nan
+    is one (a diverged loss). Raises UserError for a missing file, a missing column epoch, or a field that is no number.
+    """
+    path = existing_file(path, "metrics file")
+    points: dict[str, dict[float, list[float]]] = {}
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file)
+        if "epoch" not in (rows.fieldnames or ()):
+            raise UserError(f"{path}:1: no column 'epoch'; expected the metrics.csv of a training run")
+        for row in rows:
+            at = f"{path}:{rows.line_num}"
+            if None in row or None in row.values():
+                raise UserError(f"{at}: another number of fields than the header")
+            if not row["epoch"]:
+                continue  # e.g. a test after the training
+            epoch = _number(at, "epoch", row["epoch"])
+            for name, text in row.items():
+                if text and name not in ("epoch", "step"):
+                    points.setdefault(name, {}).setdefault(epoch, []).append(_number(at, name, text))
+    curves = {}
+    for name, by_epoch in points.items():
+        epochs = sorted(by_epoch)
+        curves[name] = np.array(epochs), np.array([np.mean(by_epoch[epoch]) for epoch in epochs])
+    return curves
+
+
+def _number(at: str, column: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"{at}: {column} is {text!r}, expected a number") from None
+
+
+def training_curves(
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    monitor: str | None = None,
+    mode: Literal["min", "max"] = "max",
+    title: str = "",
+    note: str | None = None,
+) -> "Figure":
+    """Small multiples of `read_metrics` curves over epochs: names that end alike ("train/loss", "val/loss") share one.
+
+    `monitor` names the curve whose best epoch is marked in every panel, its own panel comes first. Learning rates
+    ("lr-...") share the last panel. Raises UserError without any curve or for an unknown monitor.
+    """
+    if not curves:
+        raise UserError("no metrics to plot; the metrics.csv has no values")
+    if monitor is not None and monitor not in curves:
+        raise UserError(f"unknown metric {monitor!r}{did_you_mean(monitor, curves)}")
+    panels: dict[str, list[str]] = {}
+    for name in sorted(curves, key=lambda name: (name.startswith("lr-"), name != monitor, _panel(name))):
+        panels.setdefault(_panel(name), []).append(name)
+    prefixes = sorted({_series(name) for name in curves if not name.startswith("lr-")})
+    colours = {prefix: COLOURS[index % len(COLOURS)] for index, prefix in enumerate(prefixes)}
+    best = None if monitor is None else _best(*curves[monitor], mode)
+
+    columns = min(3, len(panels))
+    lines = math.ceil(len(panels) / columns)
+    with style():
+        figure = new_figure(max(2.9 * columns, 4.5), 1.95 * lines + 0.9, note)
+        grid = figure.subplots(lines, columns, squeeze=False, sharex=True).ravel()
+        for axes, (panel, names) in zip(grid, panels.items(), strict=False):
+            for name in names:
+                _curve(axes, *curves[name], colour=colours.get(_series(name), GREY))
+            axes.set_title(panel, loc="left")
+            if best is not None:
+                axes.axvline(best[0], color="black", linestyle=":", linewidth=1)
+        for axes in grid[len(panels) :]:
+            axes.remove()
+        for axes in grid[max(len(panels) - columns, 0) : len(panels)]:
+            axes.set_xlabel("epoch")
+            axes.tick_params(labelbottom=True)
+        if best is not None:
+            grid[0].plot(*best, marker="o", markersize=6, color="black", markerfacecolor="none", linestyle="none")
+        title_and_legend(figure, title, _curves_legend(colours, best, monitor), columns + 2)
+    return figure
+
+
+def _panel(name: str) -> str:
+    return "learning rate" if name.startswith("lr-") else name.rpartition("/")[2]
+
+
+def _series(name: str) -> str:
+    return name.rpartition("/")[0].replace("/", " ")
+
+
+def _best(epochs: np.ndarray, values: np.ndarray, mode: Literal["min", "max"]) -> tuple[float, float] | None:
+    """Epoch and value of the best point; None when every value is NaN."""
+    if np.isnan(values).all():
+        return None
+    index = int(np.nanargmax(values) if mode == "max" else np.nanargmin(values))
+    return float(epochs[index]), float(values[index])
+
+
+def _curve(axes: "Axes", epochs: np.ndarray, values: np.ndarray, colour: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.plot(epochs, values, color=colour, marker="o" if len(epochs) <= 20 else None)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    axes.grid(True)
+
+
+def _curves_legend(colours: Mapping[str, str], best: tuple[float, float] | None, monitor: str | None) -> "list[Line2D]":
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], color=colour, label=prefix) for prefix, colour in colours.items() if prefix]
+    if best is not None:
+        label = f"best epoch: {best[0]:g} ({monitor} {best[1]:.4g})"
+        line = Line2D([], [], color="black", linestyle=":", linewidth=1, label=label)
+        line.set(marker="o", markersize=6, markerfacecolor="none")
+        handles.append(line)
+    return handles
+
+
+# ---------------------------------------------------------------- bars
+
+
+def class_bars(
+    classes: Sequence[str],
+    series: Mapping[str, Sequence[Bar]],
+    xlabel: str,
+    title: str = "",
+    note: str | None = None,
+    limits: tuple[float, float] | None = (0.0, 1.0),
+) -> "Figure":
+    """Horizontal bars per class, one colour per series; each bar is (value, low, high), None where not available.
+
+    `limits` of the value axis; None: from the data. Raises ValueError when a series has another length than `classes`.
+    """
+    _check_lengths(classes, series)
+    count = len(series)
+    thickness = 0.8 / max(count, 1)
+    with style():
+        figure = new_figure(6.2, 0.9 + len(classes) * (0.17 * count + 0.1), note)
+        axes = figure.subplots()
+        positions = np.arange(len(classes), dtype=float)
+        for index, bars in enumerate(series.values()):
+            offset = (index - (count - 1) / 2) * thickness
+            colours = [COLOURS[index % len(COLOURS)]] * len(classes)
+            _bars(axes, positions + offset, bars, colours, thickness * 0.92)
+        _finish_bars(axes, classes, xlabel)
+        if limits is not None:
+            axes.set_xlim(*limits)
+        title_and_legend(figure, title, _patches(series) if count > 1 else ())
+    return figure
+
+
+def comparison_bars(
+    systems: Sequence[str],
+    own: Sequence[bool],
+    metrics: Mapping[str, Sequence[Bar]],
+    title: str = "",
+    note: str | None = None,
+) -> "Figure":
+    """Horizontal bars of published (grey) and own (blue) systems, a panel per metric, in the given order.
+
+    Each bar is (value, low, high), None where not available. Raises ValueError when lengths differ.
+    """
+    from matplotlib.patches import Patch
+
+    _check_lengths(systems, {**metrics, "own": own})
+    colours = [COLOURS[0] if is_own else PUBLISHED_COLOUR for is_own in own]
+    with style():
+        longest = max((len(system) for system in systems), default=0)
+        figure = new_figure(0.07 * min(longest, 60) + 2.7 * len(metrics), 1.3 + 0.27 * len(systems), note)
+        grid = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+        for axes, (metric, bars) in zip(grid, metrics.items(), strict=True):
+            _bars(axes, np.arange(len(systems), dtype=float), bars, colours, 0.72)
+            _finish_bars(axes, systems, metric)
+            axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
+        for label, is_own in zip(grid[0].get_yticklabels(), own, strict=True):
+            label.set_fontweight("bold" if is_own else "normal")
+        kinds = {"own": COLOURS[0], "published": PUBLISHED_COLOUR} if any(own) else {"published": PUBLISHED_COLOUR}
+        title_and_legend(figure, title, [Patch(color=colour, label=kind) for kind, colour in kinds.items()])
+    return figure
+
+
+def _patches(names: Iterable[str]) -> "list[Patch]":
+    from matplotlib.patches import Patch
+
+    return [Patch(color=COLOURS[index % len(COLOURS)], label=name) for index, name in enumerate(names)]
+
+
+def _check_lengths(names: Sequence[str], values: Mapping[str, Sequence[object]]) -> None:
+    for name, of in values.items():
+        if len(of) != len(names):
+            raise ValueError(f"{name} has {len(of)} values, expected {len(names)}")
+
+
+def _bars(axes: "Axes", positions: np.ndarray, bars: Sequence[Bar], colours: Sequence[str], thickness: float) -> None:
+    for position, (value, low, high), colour in zip(positions, bars, colours, strict=True):
+        if value is None or math.isnan(value):
+            _bar_text(axes, 0.0, position, "n/a")
+            continue
+        axes.barh(position, value, height=thickness, color=colour)
+        tip = value
+        if low is not None and high is not None and not (math.isnan(low) or math.isnan(high)):
+            axes.plot([low, high], [position, position], color="black", linewidth=1, marker="|", markersize=4)
+            tip = max(value, high)
+        _bar_text(axes, tip, position, _short(value))
+
+
+def _short(value: float) -> str:
+    """About three digits, large numbers with a prefix: 0.512, 1.52, 54.0, 1.11M."""
+    from matplotlib.ticker import EngFormatter
+
+    if abs(value) >= 1000:
+        return EngFormatter(places=2, sep="")(value)
+    return f"{value:.{3 if abs(value) < 1 else 2 if abs(value) < 10 else 1}f}"
+
+
+def _bar_text(axes: "Axes", x: float, y: float, text: str) -> None:
+    axes.annotate(text, (x, y), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7, color=TEXT_GREY)
+
+
+def _finish_bars(axes: "Axes", names: Sequence[str], xlabel: str) -> None:
+    from matplotlib.ticker import EngFormatter
+
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.45, -0.55)  # the first name on top
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(xlabel)
+    axes.grid(True, axis="x")
+    axes.margins(x=0.22)
+    if axes.dataLim.xmax >= 10_000:
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))

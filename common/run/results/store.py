@@ -1,0 +1,67 @@
+"""results.json of a run: one section per verb, each with the time and the environment it was made in."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.run.errors import UserError
+from common.run.files import read_json, write_json
+from common.run.results.environment import environment
+
+FILE_NAME = "results.json"
+
+
+def record(run_dir: str | Path, section: str, values: Mapping[str, Any]) -> None:
+    """Write `values` as `section` ("train", "test", ...) of run_dir/results.json; other sections stay.
+
+    A section of that name is replaced as a whole, so numbers of two runs never stand side by side. The file is
+    written whole or not at all. NaN becomes null (not available); infinity is a ValueError. Raises UserError when an
+    existing results.json cannot be read.
+    """
+    path = Path(run_dir) / FILE_NAME
+    sections = read_results(run_dir) if path.exists() else {}
+    sections[section] = {
+        "recorded": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": environment(),
+        "values": _plain(values),
+    }
+    write_json(path, sections)
+
+
+def read_results(run_dir: str | Path) -> dict[str, dict[str, Any]]:
+    """Sections {name: {"recorded", "environment", "values"}} of run_dir/results.json.
+
+    Raises UserError for a missing file, malformed JSON, or a section without values.
+    """
+    path = Path(run_dir) / FILE_NAME
+    sections = read_json(path)
+    if not isinstance(sections, dict):
+        raise UserError(f"{path}: a {type(sections).__name__}, expected an object of sections")
+    for name, section in sections.items():
+        if not isinstance(section, dict) or not isinstance(section.get("values"), dict):
+            raise UserError(f"{path}: section {name!r} has no object 'values'")
+    return sections
+
+
+def _plain(value: Any) -> Any:
+    """`value` in JSON's own types."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"a {type(value).__name__} cannot stand in {FILE_NAME}")

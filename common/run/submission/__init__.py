@@ -1,0 +1,1 @@
+"""Challenge archives: built whole, opened safely, checked by rules that name file and line."""

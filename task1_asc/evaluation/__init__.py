@@ -1,0 +1,1 @@
+"""Outputs, own or anybody's, against a ground truth: figures, tables, plots."""

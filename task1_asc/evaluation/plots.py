@@ -1,0 +1,310 @@
+"""Plots of scene classification: confusion matrix, accuracy per device, against training data, against complexity.
+
+Numbers in, matplotlib Figure out; write one with `common.run.plots.save`. `draw` writes those of scored systems.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from common.run.plots import COLOURS, PUBLISHED_COLOUR, TEXT_GREY, Bar, new_figure, save, style, title_and_legend
+from task1_asc.data.classes import DEVICE_GROUPS, DEVICES, MAX_BYTES, MAX_MACS, SCENES, SPLITS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+OWN = COLOURS[0]
+PUBLISHED_MARK = "#7A7A7A"  # lines and marks need more contrast than bars
+LIMIT_COLOUR = COLOURS[1]
+# Systems on other sets than the development test set are drawn with other marks.
+MARKERS = {"development-test": "o", "evaluation": "s", "evaluation 2025": "^", "evaluation 2023": "D"}
+SET_NAMES = {"development-test": "development test set", "evaluation": "evaluation 2024"}
+
+
+class Point(NamedTuple):
+    """A system in the picture of accuracy (%) against complexity; None: not known."""
+
+    system: str
+    parameters: int | None
+    macs: int | None
+    accuracy: float | None
+    set: str
+    own: bool
+
+
+def draw(
+    folder: Path,
+    results: Mapping[str, Mapping[str, Any]],
+    note: str | None = None,
+    published: Mapping[str, Sequence[float | None]] | None = None,
+) -> None:
+    """Write confusion_<name>.png for each result of `evaluate_outputs`, and devices.png for all of them.
+
+    published: accuracy of the published baseline on each of DEVICES by the same names.
+    """
+    for name, of in results.items():
+        title = f"{_panel_title(name)}: macro accuracy {100 * of['macro_accuracy']:.1f} %"
+        save(confusion_matrix(np.array(of["confusion"]), title, note), folder / f"confusion_{name}.png")
+    own = {name: [_device_bar(of, device) for device in DEVICES] for name, of in results.items()}
+    if any(bar[0] is not None for bars in own.values() for bar in bars):
+        save(device_accuracy(own, published, "accuracy per device", note), folder / "devices.png")
+
+
+def _device_bar(result: Mapping[str, Any], device: str) -> Bar:
+    ends = result["intervals"]["devices"][device]["accuracy"] or (None, None)
+    return result["devices"][device]["accuracy"], *ends
+
+
+def confusion_matrix(counts: np.ndarray, title: str = "", note: str | None = None) -> "Figure":
+    """Row-normalised: of the clips of each scene, the share (%) taken for each scene.
+
+    counts: (scenes, scenes) clips, rows are the true scene. A scene without clips has an empty row.
+    """
+    total = counts.sum(axis=1, keepdims=True)
+    shares = 100 * counts / np.maximum(total, 1)
+    names = [scene.replace("_", " ") for scene in SCENES]
+    with style():
+        figure = new_figure(6.4, 5.6, note)
+        axes = figure.subplots()
+        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+        for (row, column), share in np.ndenumerate(shares):
+            if total[row, 0] and (share >= 0.5 or row == column):
+                colour = "white" if share > 60 else "black"
+                weight = "bold" if row == column else "normal"
+                axes.text(column, row, f"{share:.0f}", ha="center", va="center", color=colour, weight=weight, size=8)
+        axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(names)), names)
+        axes.set_xticks(np.arange(0.5, len(names) - 1), minor=True)
+        axes.set_yticks(np.arange(0.5, len(names) - 1), minor=True)
+        axes.grid(True, which="minor", color="white", linewidth=1)
+        axes.tick_params(which="both", length=0)
+        axes.spines[:].set_visible(False)
+        axes.set_xlabel("taken for")
+        axes.set_ylabel("true scene")
+        bar = figure.colorbar(image, ax=axes, fraction=0.045, pad=0.02, ticks=range(0, 101, 25))
+        bar.set_label("share of the scene's clips (%)")
+        bar.outline.set_visible(False)
+        title_and_legend(figure, title)
+    return figure
+
+
+def device_accuracy(
+    own: Mapping[str, Sequence[Bar]],
+    published: Mapping[str, Sequence[float | None]] | None = None,
+    title: str = "",
+    note: str | None = None,
+) -> "Figure":
+    """Accuracy on every device, a panel per system (training split): own bars beside the published baseline's.
+
+    own: {name: a (value, low, high) for each of DEVICES}, shares; published: {name: values}, shares. Lines part the
+    groups: real devices, simulated ones seen in training, simulated ones only in the test set.
+    """
+    from matplotlib.patches import Patch
+
+    thickness = 0.4 if published else 0.7
+    with style():
+        figure = new_figure(1.1 + 2.0 * len(own), 4.4, note)
+        grid = figure.subplots(1, len(own), sharey=True, sharex=True, squeeze=False)[0]
+        for axes, (name, bars) in zip(grid, own.items(), strict=True):
+            for position, bar in enumerate(bars):
+                _horizontal_bar(axes, position - (thickness / 2 if published else 0), bar, OWN, thickness)
+            for position, value in enumerate((published or {}).get(name, ())):
+                _horizontal_bar(axes, position + thickness / 2, (value, None, None), PUBLISHED_COLOUR, thickness)
+            _finish_devices(axes, _panel_title(name))
+        grid[0].set_yticks(range(len(DEVICES)), DEVICES)
+        _name_groups(grid[-1])
+        patches = [Patch(color=OWN, label="own"), Patch(color=PUBLISHED_COLOUR, label="published baseline")]
+        title_and_legend(figure, title, patches if published else ())
+    return figure
+
+
+def _panel_title(name: str) -> str:
+    split = name.removeprefix("split")
+    return f"trained on {split} %" if split.isdecimal() else name
+
+
+def _horizontal_bar(axes: "Axes", position: float, bar: Bar, colour: str, thickness: float) -> None:
+    value, low, high = bar
+    if value is None:
+        return
+    axes.barh(position, 100 * value, height=thickness * 0.94, color=colour)
+    if low is not None and high is not None:
+        axes.plot([100 * low, 100 * high], [position, position], color="black", linewidth=1, marker="|", markersize=3.5)
+
+
+def _finish_devices(axes: "Axes", title: str) -> None:
+    axes.set_title(title, loc="left")
+    axes.set_ylim(len(DEVICES) - 0.4, -0.6)
+    axes.set_xlim(0, 100)
+    axes.set_xticks(range(0, 101, 25))
+    axes.set_xlabel("accuracy (%)")
+    axes.grid(True, axis="x")
+    axes.tick_params(axis="y", length=0)
+    for border in np.cumsum([len(of) for of in DEVICE_GROUPS.values()])[:-1]:
+        axes.axhline(border - 0.5, color=TEXT_GREY, linewidth=0.6, linestyle=(0, (1, 2)))
+
+
+def _name_groups(axes: "Axes") -> None:
+    """The groups' names at the right edge."""
+    start = 0
+    for name, of in DEVICE_GROUPS.items():
+        place = (1.03, start + (len(of) - 1) / 2)
+        axes.annotate(
+            name, place, xycoords=("axes fraction", "data"), rotation=90, ha="left", va="center", color=TEXT_GREY
+        )
+        start += len(of)
+
+
+def against_training_data(
+    own: Mapping[str, Mapping[int, Bar]],
+    published: Mapping[str, Mapping[int, Bar]],
+    title: str = "macro accuracy against training data, development test set",
+    note: str | None = None,
+) -> "Figure":
+    """Macro accuracy (%) over the share of the training data, a line per system: {system: {split: value, low, high}}.
+
+    The share is drawn on a logarithmic axis; each line has its system's name at its end.
+    """
+    with style():
+        figure = new_figure(7.6, 4.4, note)
+        axes = figure.subplots()
+        ends: dict[str, tuple[float, float, str]] = {}
+        for systems, colour, weight in ((published, PUBLISHED_MARK, 1.2), (own, OWN, 2.2)):
+            for index, (system, points) in enumerate(systems.items()):
+                drawn = sorted((split, bar) for split, bar in points.items() if bar[0] is not None)
+                x, y = [split for split, _ in drawn], [bar[0] or 0.0 for _, bar in drawn]
+                style_of = _line_style(index) if systems is published else "-"
+                axes.plot(x, y, color=colour, linewidth=weight, linestyle=style_of, marker="o", markersize=2.5 + weight)
+                for split, (_, low, high) in drawn:
+                    if low is not None and high is not None:
+                        axes.plot([split, split], [low, high], color=colour, linewidth=1, marker="_", markersize=5)
+                ends[system] = (x[-1], y[-1], colour)
+        axes.set_xscale("log")
+        axes.set_xticks(SPLITS, [f"{split} %" for split in SPLITS])
+        axes.minorticks_off()
+        axes.set_xlim(4.4, 112)
+        axes.set_xlabel("share of the training data")
+        axes.set_ylabel("macro accuracy (%)")
+        axes.grid(True)
+        _accuracy_axis(axes)
+        _label_ends(axes, ends)
+        title_and_legend(figure, title)
+    return figure
+
+
+def _line_style(index: int) -> Any:
+    return ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (8, 3)))[index % 5]
+
+
+def _label_ends(axes: "Axes", ends: Mapping[str, tuple[float, float, str]]) -> None:
+    """Names to the right of the axes at the heights of the lines' ends, moved apart where they would overlap."""
+    low, high = axes.get_ylim()
+    gap = (high - low) * 0.052
+    names = sorted(ends, key=lambda name: ends[name][1])
+    places = spread_apart([ends[name][1] for name in names], gap)
+    for name, place in zip(names, places, strict=True):
+        x, y, colour = ends[name]
+        weight = "bold" if colour == OWN else "normal"
+        text_colour = colour if colour == OWN else "#444444"
+        axes.annotate(
+            name, (x, y), xytext=(1.03, place), textcoords=("axes fraction", "data"), va="center", size=8,
+            color=text_colour, weight=weight, annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": "#BBBBBB", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4},
+        )  # fmt: skip
+
+
+def spread_apart(heights: Sequence[float], gap: float) -> list[float]:
+    """Ascending heights moved as little as needed until neighbours are `gap` apart; groups keep their mean."""
+    crowds: list[tuple[float, int]] = []  # mean height, members
+    for height in heights:
+        mean, members = height, 1
+        while crowds and mean - gap * (members - 1) / 2 < crowds[-1][0] + gap * (crowds[-1][1] + 1) / 2:
+            before, count = crowds.pop()
+            mean = (mean * members + before * count) / (members + count)
+            members += count
+        crowds.append((mean, members))
+    return [mean + gap * (index - (members - 1) / 2) for mean, members in crowds for index in range(members)]
+
+
+def against_complexity(
+    points: Sequence[Point], title: str = "macro accuracy against complexity", note: str | None = None
+) -> "Figure":
+    """Macro accuracy (%) over parameters and over MACs, with the challenge's limits; own systems in colour.
+
+    The names stand between the panels, with a line to each system's mark in both. The memory limit of 128,000 bytes
+    is a number of parameters for each precision: both are drawn.
+    """
+    shown = sorted((p for p in points if p.accuracy is not None), key=lambda p: p.accuracy or 0.0)
+    with style():
+        figure = new_figure(11.0, 4.9, note)
+        left, right = figure.subplots(1, 2, sharey=True)
+        _complexity_panel(left, [(p, p.parameters) for p in shown], 1e3, "parameters (thousands)")
+        _complexity_panel(right, [(p, p.macs) for p in shown], 1e6, "MACs per clip (millions)")
+        for bytes_each, name in ((2, "limit at 16 bit"), (1, "limit at 8 bit")):
+            _limit(left, MAX_BYTES / bytes_each / 1e3, name)
+        _limit(right, MAX_MACS / 1e6, "limit")
+        left.set_ylabel("macro accuracy (%)")
+        _accuracy_axis(left)
+        right.tick_params(labelleft=False)
+        _name_points(left, right, shown)
+        title_and_legend(figure, title, _mark_legend(shown), 5)
+    return figure
+
+
+def _complexity_panel(axes: "Axes", points: Sequence[tuple[Point, int | None]], unit: float, xlabel: str) -> None:
+    for point, count in points:
+        if count is not None and point.accuracy is not None:
+            colour, size, order = (OWN, 9, 4) if point.own else (PUBLISHED_MARK, 5.5, 3)
+            axes.plot(count / unit, point.accuracy, MARKERS[point.set], color=colour, markersize=size, zorder=order)
+    axes.set_xlim(0, max([count / unit for _, count in points if count], default=1.0) * 1.12)
+    axes.set_xlabel(xlabel)
+    axes.grid(True)
+    axes.margins(y=0.1)
+
+
+def _name_points(left: "Axes", right: "Axes", points: Sequence[Point]) -> None:
+    """Names, ascending with the accuracy, between the panels, each with a line to its marks on both sides."""
+    low, high = left.get_ylim()
+    heights = spread_apart([point.accuracy or 0.0 for point in points], (high - low) * 0.048)
+    leader: Any = {"arrowstyle": "-", "color": "#C4C4C4", "linewidth": 0.7, "shrinkA": 2, "shrinkB": 3}
+    leader |= {"relpos": (0.0, 0.5)}
+    for point, height in zip(points, heights, strict=True):
+        text: Any = {"textcoords": ("axes fraction", "data"), "va": "center", "annotation_clip": False, "zorder": 2}
+        text |= {"size": 8, "color": OWN if point.own else "#444444", "weight": "bold" if point.own else "normal"}
+        y = point.accuracy or 0.0
+        if point.parameters:
+            left.annotate(point.system, (point.parameters / 1e3, y), (1.03, height), arrowprops=leader, **text)
+        else:
+            left.annotate(point.system, (1.03, height), (1.03, height), xycoords=("axes fraction", "data"), **text)
+        if point.macs:
+            right.annotate("", (point.macs / 1e6, y), (-0.02, height), arrowprops=leader, **text)
+
+
+def _accuracy_axis(axes: "Axes") -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+
+
+def _limit(axes: "Axes", x: float, name: str) -> None:
+    axes.axvline(x, color=LIMIT_COLOUR, linewidth=1.2, linestyle="--", zorder=1)
+    axes.annotate(
+        name, (x, 0), xycoords=("data", "axes fraction"), xytext=(3, 4), textcoords="offset points", rotation=90,
+        ha="left", va="bottom", size=7.5, color=LIMIT_COLOUR,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+    )  # fmt: skip
+
+
+def _mark_legend(points: Sequence[Point]) -> "list[Line2D]":
+    from matplotlib.lines import Line2D
+
+    sets = [name for name in MARKERS if any(point.set == name for point in points)]
+    of_all: Any = {"color": PUBLISHED_MARK, "linestyle": "none", "markersize": 5.5}
+    marks = [Line2D([], [], marker=MARKERS[name], label=SET_NAMES.get(name, name), **of_all) for name in sets]
+    if any(point.own for point in points):
+        marks.insert(0, Line2D([], [], color=OWN, marker="o", linestyle="none", markersize=8, label="own"))
+    return marks

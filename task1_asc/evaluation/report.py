@@ -1,0 +1,272 @@
+"""Own runs: predictions -> results and plots, results -> tables beside the published ones.
+
+    evaluate_run(folder: Path, splits: Sequence[int], truth: Path, toy: bool, plots=True, draws=1000) -> dict
+        scores <folder>/split<S>/predictions/test.csv against `truth` (test.csv or meta.csv), records section "test"
+        in <folder>/split<S>/results.json and <folder>/results.json, prints tables, draws into <folder>/plots
+    results_of(folder: Path, splits) -> {split: metrics}   as `evaluate_run` recorded them (for the meta file)
+    report_runs(folders: Sequence[Path], recipe: str, splits: Sequence[int], reference="Baseline 2024") -> dict
+        the table of classes, devices and groups (mean and deviation over runs) beside the published baseline's;
+        written to <folders[0].parent>/report.md and .csv
+    compare_runs(folders: Sequence[Path], recipe: str, splits: Sequence[int], parameters=None, macs=None,
+                 reference="Baseline 2024") -> dict
+        comparison.csv/.md/.png and the plots against training data and complexity in <folders[0].parent>
+
+Whether the data are the toy's is recorded by `evaluate_run`; the others read it and mark every figure.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common.run.errors import UserError
+from common.run.files import existing_file, write_rows
+from common.run.plots import Bar, save
+from common.run.results.comparison import TOY, MetricColumn, OwnValue, compare
+from common.run.results.intervals import MeanSpread, mean_spread
+from common.run.results.store import read_results, record
+from common.run.results.tables import format_value, print_table, write_table
+from task1_asc.data.classes import DEVICES, SPLITS
+from task1_asc.evaluation.evaluate import (
+    DRAWS,
+    SHOWN_DEVICES,
+    SHOWN_SCENES,
+    add_rank,
+    evaluate_outputs,
+    read_truth,
+    show,
+)
+from task1_asc.evaluation.published import (
+    BASELINE,
+    DEVELOPMENT,
+    EVALUATION,
+    Published,
+    as_baselines,
+    figures_of,
+    metric_key,
+    read_published,
+)
+from task1_asc.inference.scores import read_outputs
+from task1_asc.metrics import official_keys, over_seeds
+
+ROWS = SHOWN_SCENES | SHOWN_DEVICES
+
+
+def evaluate_run(
+    folder: Path, splits: Sequence[int], truth: Path, toy: bool, plots: bool = True, draws: int = DRAWS
+) -> dict[str, Any]:
+    """Score the stored test predictions of every split of a run; see the module. Returns what it records."""
+    paths = {split: folder / f"split{split}" / "predictions" / "test.csv" for split in splits}
+    for path in paths.values():
+        existing_file(path, "predictions (`predict` makes them)")
+    annotated = read_truth(truth)
+    outputs = {f"split{split}": read_outputs(path) for split, path in paths.items()}
+    results = {name: evaluate_outputs(of, annotated, draws) for name, of in outputs.items()}
+    scored = add_rank(results, outputs, annotated, draws)
+    for name, of in results.items():
+        record(folder / name, "test", {"toy": toy, **of, "official": official_keys(of)})
+    record(folder, "test", {"toy": toy, "rank_score": scored["rank_score"], "rank_interval": scored["rank_interval"]})
+    show(folder.as_posix(), results, scored, TOY.text if toy else None)
+    if plots:
+        from task1_asc.evaluation.plots import draw
+
+        draw(folder / "plots", results, TOY.text if toy else None, _published_devices(splits))
+    return scored
+
+
+def results_of(folder: Path, splits: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """{split: metrics} that `evaluate_run` recorded; UserError where there are none."""
+    found = {}
+    for split in splits:
+        path = existing_file(folder / f"split{split}" / "results.json", "results (`train` makes them)")
+        sections = read_results(path.parent)
+        if "test" not in sections:
+            raise UserError(f"{path}: no test results; `evaluate` makes them")
+        found[split] = sections["test"]["values"]
+    return found
+
+
+def report_runs(
+    folders: Sequence[Path], recipe: str, splits: Sequence[int], reference: str = BASELINE
+) -> dict[str, Any]:
+    """Mean and standard deviation over the runs of every figure of every split, beside those of `reference`.
+
+    A row per scene, device and group; two columns per split. Prints it; writes report.md (the table) and report.csv
+    (a line per figure) beside the runs' folders. Returns {split: {path: {"mean", "spread", "runs"}}}, shares.
+    """
+    runs = [results_of(folder, splits) for folder in folders]
+    own = {split: over_seeds([_figures(of[split]) for of in runs]) for split in splits}
+    toy = _is_toy(runs)
+    baseline = {split: figures_of(read_published(), reference, DEVELOPMENT, split) for split in splits}
+    mark = f" ({TOY.mark})" if toy else ""
+    heads = [(f"{split} %", kind) for split in splits for kind in (f"own{mark}", "published")]
+    rows = []
+    for label, path in ROWS.items():
+        pairs = [(_own_text(own[split].get(path)), _text(baseline[split].get(path))) for split in splits]
+        rows.append([label, *(text for pair in pairs for text in pair)])
+    losses = [_loss_text(own[split].get("log_loss")) for split in splits]
+    rows.append(["log loss", *(text for loss in losses for text in (loss, "n/a"))])
+    title = f"Task 1, recipe {recipe}, {len(folders)} training{'s' if len(folders) > 1 else ''}: development test"
+    title += f" ({TOY.text})" if toy else ""
+    note = f"±: standard deviation over trainings. Published: {reference}, mean over trainings; n/a: not available."
+    print_table(title, ["accuracy (%)", *map("\n".join, heads)], rows, note)
+    out = folders[0].parent
+    write_table(out / "report.md", ["accuracy (%)", *map(" ".join, heads)], rows, title, note)
+    _write_figures(out / "report.csv", own, baseline, toy)
+    return {str(split): {path: value._asdict() for path, value in own[split].items()} for split in splits}
+
+
+def compare_runs(
+    folders: Sequence[Path],
+    recipe: str,
+    splits: Sequence[int],
+    parameters: int | None = None,
+    macs: int | None = None,
+    reference: str = BASELINE,
+) -> dict[str, Any]:
+    """Own macro accuracies and rank score beside the published ones: table, csv, markdown, plots.
+
+    parameters, macs: of the own network, for the picture of accuracy against complexity (None: not in it). Returns
+    {"<set>/<metric>@<split>": {"value", "low", "high", "spread"}} in per cent.
+    """
+    runs = [results_of(folder, splits) for folder in folders]
+    own = {f"{DEVELOPMENT}/{metric_key('macro_accuracy', s)}": _own([of[s] for of in runs]) for s in splits}
+    if set(splits) >= set(SPLITS):
+        own[f"{DEVELOPMENT}/rank_score"] = _own_rank(folders)
+    entries = read_published()
+    system = f"{recipe} (own, {len(folders)} training{'s' if len(folders) > 1 else ''})"
+    toy, out = _is_toy(runs), folders[0].parent
+    comparison = compare(
+        {system: own},
+        as_baselines(entries),
+        _columns(splits),
+        caveat=TOY if toy else None,
+        reference=reference,
+        title="Task 1 of DCASE 2024, macro accuracy (%)",
+    )
+    comparison.print()
+    comparison.save(out)
+    by_split = {split: own[f"{DEVELOPMENT}/{metric_key('macro_accuracy', split)}"] for split in splits}
+    _draw_published(out, entries, system, by_split, parameters, macs, TOY.text if toy else None)
+    return {key: {"value": v.value, "low": v.low, "high": v.high, "spread": v.spread} for key, v in own.items()}
+
+
+def _columns(splits: Sequence[int]) -> list[MetricColumn]:
+    """The rank score first where all splits are there, then each split."""
+    columns = [
+        MetricColumn(metric_key("macro_accuracy", split), DEVELOPMENT, f"{split} %", decimals=2) for split in splits
+    ]
+    if set(splits) >= set(SPLITS):
+        columns.insert(0, MetricColumn("rank_score", DEVELOPMENT, "mean of splits", decimals=2))
+        columns.append(MetricColumn("rank_score", EVALUATION, "mean, evaluation set", decimals=2))
+    return columns
+
+
+def _figures(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Only the figures of a stored result."""
+    return {key: metrics[key] for key in ("macro_accuracy", "accuracy", "log_loss", "classes", "devices", "groups")}
+
+
+def _is_toy(runs: Sequence[Mapping[int, Mapping[str, Any]]]) -> bool:
+    return any(of["toy"] for run in runs for of in run.values())
+
+
+def _own(results: Sequence[Mapping[str, Any]]) -> OwnValue:
+    """Macro accuracy in per cent: mean and spread over runs, of a single run with its bootstrap interval."""
+    if len(results) == 1:
+        low, high = (100 * end for end in results[0]["intervals"]["macro_accuracy"])
+        return OwnValue(100 * results[0]["macro_accuracy"], low, high)
+    return _percent(mean_spread([of["macro_accuracy"] for of in results]))
+
+
+def _own_rank(folders: Sequence[Path]) -> OwnValue:
+    stored = [read_results(folder)["test"]["values"] for folder in folders]
+    if len(stored) == 1:
+        low, high = (100 * end for end in stored[0]["rank_interval"])
+        return OwnValue(100 * stored[0]["rank_score"], low, high)
+    return _percent(mean_spread([of["rank_score"] for of in stored]))
+
+
+def _percent(mean: MeanSpread) -> OwnValue:
+    return OwnValue(100 * mean.mean, spread=None if mean.spread is None else 100 * mean.spread, runs=mean.runs)
+
+
+def _own_text(value: MeanSpread | None) -> str:
+    if value is None:
+        return "n/a"
+    of = _percent(value)
+    return format_value(of.value, spread=of.spread, decimals=2)
+
+
+def _loss_text(value: MeanSpread | None) -> str:
+    return "n/a" if value is None else format_value(value.mean, spread=value.spread)
+
+
+def _text(entry: Published | None) -> str:
+    return "n/a" if entry is None else format_value(entry.value, spread=entry.spread, decimals=2)
+
+
+def _write_figures(
+    path: Path,
+    own: Mapping[int, Mapping[str, MeanSpread]],
+    baseline: Mapping[int, Mapping[str, Published]],
+    toy: bool,
+) -> None:
+    """A line per figure: accuracies in per cent."""
+    lines = []
+    for split, of_split in own.items():
+        for metric, value in of_split.items():
+            scale = 1 if metric.endswith("log_loss") else 100
+            spread = None if value.spread is None else scale * value.spread
+            other = baseline[split].get(metric)
+            published = (None, None) if other is None else (other.value, other.spread)
+            lines.append([split, metric, scale * value.mean, spread, value.runs, *published, TOY.text if toy else ""])
+    columns = ("split", "metric", "own", "own_spread", "runs", "published", "published_spread", "note")
+    write_rows(path, columns, lines)
+
+
+def _published_devices(splits: Sequence[int]) -> dict[str, list[float | None]]:
+    """Accuracy of the published baseline on every device, shares, by `split<S>`."""
+    entries = read_published()
+    found = {}
+    for split in splits:
+        of = figures_of(entries, BASELINE, DEVELOPMENT, split)
+        values = [of.get(f"devices/{device}/accuracy") for device in DEVICES]
+        found[f"split{split}"] = [None if entry is None else (entry.value or 0) / 100 for entry in values]
+    return found
+
+
+def _draw_published(
+    out: Path,
+    entries: Sequence[Published],
+    system: str,
+    own: Mapping[int, OwnValue],
+    parameters: int | None,
+    macs: int | None,
+    note: str | None,
+) -> None:
+    """The pictures of accuracy against training data and against complexity."""
+    from task1_asc.evaluation.plots import Point, against_complexity, against_training_data
+
+    macro = [entry for entry in entries if entry.metric == "macro_accuracy" and entry.value is not None]
+    lines: dict[str, dict[int, Bar]] = {}
+    for entry in macro:
+        if entry.set == DEVELOPMENT and entry.split in own:
+            assert entry.split is not None
+            lines.setdefault(entry.system, {})[entry.split] = (entry.value, None, None)
+    figure = against_training_data({system: {s: _bar(v) for s, v in own.items()}}, lines, note=note)
+    save(figure, out / "training_data.png")
+    largest = max(own)
+    points = [
+        Point(e.system, e.parameters, e.macs, e.value, e.set, own=False)
+        for e in macro
+        if (e.parameters or e.macs) and (e.split == largest or e.set.startswith("evaluation 20"))
+    ]
+    if parameters or macs:
+        points.append(Point(system, parameters, macs, own[largest].value, DEVELOPMENT, own=True))
+    save(against_complexity(points, note=note), out / "complexity.png")
+
+
+def _bar(value: OwnValue) -> Bar:
+    if value.spread is not None:
+        return value.value, value.value - value.spread, value.value + value.spread
+    return value.value, value.low, value.high

@@ -1,0 +1,1 @@
+"""Trained networks over recordings: checkpoints, predictions, stored outputs."""

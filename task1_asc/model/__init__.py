@@ -1,0 +1,1 @@
+"""The networks of Task 1, and the front end before them."""

@@ -1,0 +1,1 @@
+"""Training: losses, the training system, one run per split."""

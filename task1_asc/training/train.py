@@ -1,0 +1,156 @@
+"""A recipe's data and network, put together for the Trainer: one training per split, and the stages that follow it."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from common.run.results.store import record
+from common.run.training import BEST, LAST, claim, finished, fit, is_first_process
+from common.run.verbs import Run
+from task1_asc.config import Config
+from task1_asc.data.batches import Batch, eval_loader, train_loader
+from task1_asc.data.impulses import load_impulses
+from task1_asc.data.prepare import made_of
+from task1_asc.data.sets import Clips, load_clips, root_of
+from task1_asc.data.teachers import averaged, teacher_files
+from task1_asc.deployment import quantize
+from task1_asc.deployment.stages import counts_of
+from task1_asc.inference.checkpoints import (
+    checkpoint_of,
+    load_weights,
+    new_network,
+    of_device,
+    of_int8,
+    of_split,
+    own_devices,
+)
+from task1_asc.inference.predict import Predictor
+from task1_asc.metrics import scene_metrics, top_scene
+from task1_asc.model.front_end import example_input, front_end
+from task1_asc.model.networks import build_model
+from task1_asc.training.system import QuantizeSystem, SceneSystem, steps_of
+
+MONITOR = "val/macro_avg_acc"
+
+
+class SceneData(LightningDataModule):
+    """Training and validation batches of one split."""
+
+    def __init__(self, config: Config, split: int, seed: int) -> None:
+        super().__init__()
+        self.config, self.seed = config, seed
+        self.training: Clips = load_clips(config.data, "train", split)
+        self.validation: Clips = load_clips(config.data, "validation", split)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Every clip of the split once an epoch."""
+        trainer = self.trainer
+        if trainer is None:
+            return train_loader(self.training, self.config, self.seed)
+        rank, ranks = trainer.global_rank, trainer.world_size
+        return train_loader(self.training, self.config, self.seed, lambda: trainer.current_epoch, rank, ranks)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The validation clips in order."""
+        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return eval_loader(self.validation, self.config, rank, ranks)
+
+
+def build(
+    run: Run, split: int, network: nn.Module | None = None, quantized: bool = False
+) -> tuple[SceneSystem, SceneData]:
+    """System and data of one split; the initial weights depend on the seed alone, or are those of `network`."""
+    config: Config = run.config
+    data = SceneData(config, split, run.seed)
+    if network is None:
+        torch.manual_seed(run.seed)
+        network = build_model(config.model)
+    kind = QuantizeSystem if quantized else SceneSystem
+    system = kind(
+        config,
+        network,
+        steps_of(len(data.training), config.data.batch, config.trainer.accumulate_grad_batches),
+        data.validation.labels,
+        data.validation.devices,
+        _teacher(run, data.training, split),
+        _impulses(config),
+    )
+    return system, data
+
+
+def _teacher(run: Run, clips: Clips, split: int) -> Tensor | None:
+    """Mean logits of the teachers for the training clips."""
+    distill = run.config.distill
+    if not distill.teachers:
+        return None
+    return torch.from_numpy(averaged(teacher_files(distill, runs_folder(run), split), clips.names, split))
+
+
+def runs_folder(run: Run) -> Path:
+    """Where the runs of all recipes lie: above run<N>, whatever stage of it `run` is."""
+    of_run = next(folder for folder in (run.folder, *run.folder.parents) if folder.name == f"run{run.number}")
+    return of_run.parent.parent
+
+
+def _impulses(config: Config) -> Tensor | None:
+    if not config.augment.impulse_response_probability:
+        return None
+    return load_impulses(config.augment.impulse_responses, config.data.sample_rate)
+
+
+def train(run: Run, restart: bool = False) -> None:
+    """Train every split of a run and its further stages, each from where it was interrupted."""
+    for split in run.config.data.splits:
+        part = of_split(run, split)
+        _fit(part, split, restart)
+        if is_first_process():
+            print(f"{part.folder}: trained", flush=True)
+        if run.config.finetune.epochs:
+            for device in own_devices(part.config, split):
+                _fit(of_device(part, device), split, restart, _trained(part))
+        if run.config.quantize.epochs:
+            _quantize(part, split, restart)
+
+
+def _trained(run: Run) -> nn.Module:
+    """The network of a split's run. By its fixed name: other processes may come here before its hash is recorded."""
+    file = LAST if run.config.checkpoint == "last" else BEST
+    return load_weights(new_network(run.config), run.folder / file)
+
+
+def _fit(run: Run, split: int, restart: bool, network: nn.Module | None = None, quantized: bool = False) -> None:
+    if finished(run) and not restart:
+        if is_first_process():
+            claim(run)  # says so when the folder holds other settings
+        return
+    system, data = build(run, split, network, quantized)
+    notes: dict[str, Any] = {"data": made_of(root_of(run.config.data)), "split": split, "clips": len(data.training)}
+    notes["network"] = counts_of(run.config)
+    batch = min(run.config.data.batch, len(data.training))
+    model = run.config.checkpoint
+    fit(run, system, data, monitor=MONITOR, batch_size=batch, restart=restart, notes=notes, model=model)
+
+
+def _quantize(run: Run, split: int, restart: bool) -> None:
+    """Quantisation-aware training, conversion, and the accuracy of both networks on the test list."""
+    stage, example = of_int8(run), example_input(run.config)
+    path = stage.folder / quantize.FILE_NAME
+    done = finished(stage) and path.is_file() and not restart
+    _fit(stage, split, restart, quantize.prepare_network(_trained(run), example), quantized=True)
+    if done or not is_first_process():
+        return
+    prepared = quantize.prepare_network(new_network(run.config), example)
+    converted = quantize.convert_network(load_weights(prepared, *checkpoint_of(stage.folder)))
+    quantize.save_network(converted, path)
+    clips = load_clips(run.config.data, "test")
+    accuracies = {}
+    for name, network in (("float32", _trained(run)), ("int8", converted)):
+        ears = front_end(run.config.front_end, run.config.data.sample_rate)
+        logits = Predictor(network, ears, name).clips(clips, run.config, f"{name} split {split}")
+        accuracies[name] = scene_metrics(clips.labels, top_scene(logits))["macro_accuracy"]
+    values = {"file": quantize.FILE_NAME, "bytes_on_disk": path.stat().st_size, "macro_accuracy": accuracies}
+    record(stage.folder, "quantize", values)

@@ -1,0 +1,128 @@
+"""Batches: snippets of one machine's normal clips, and beside them as many snippets of proxy outliers."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from common.run.callbacks import mix_seed
+from common.run.errors import UserError
+from task2_anomaly.data.features import Features, Frames
+
+Indices = npt.NDArray[np.int64]
+
+
+class Batch(NamedTuple):
+    """Log-mel snippets: normal (clips, mel, frames), proxy (other clips, mel, frames), which may be empty."""
+
+    normal: torch.Tensor
+    proxy: torch.Tensor
+
+
+class Pool:
+    """Clips of several machines, by one number each."""
+
+    def __init__(self, parts: Sequence[Features], rows: Sequence[Indices] | None = None) -> None:
+        self.parts = list(parts)
+        rows = [np.arange(len(part)) for part in parts] if rows is None else rows
+        self.part = np.concatenate([np.full(len(of), number) for number, of in enumerate(rows)] or [np.empty(0, int)])
+        self.row = np.concatenate([*rows, np.empty(0, np.int64)]).astype(np.int64)
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def subset(self, chosen: Indices) -> "Pool":
+        """Only these clips."""
+        return Pool(self.parts, [self.row[chosen][self.part[chosen] == number] for number in range(len(self.parts))])
+
+    def snippets(self, clips: Indices, seeds: Indices, length: int) -> Frames:
+        """(len(clips), mel, length), each from a first frame that its seed decides; every position can be drawn."""
+        out: Frames | None = None
+        for number in np.unique(self.part[clips]):
+            here = np.flatnonzero(self.part[clips] == number)
+            rows, of = self.row[clips[here]], self.parts[number]
+            room = np.maximum(of.num_frames[rows] - length, 0)
+            found = of.cut(rows, seeds[here] % (room + 1), length)
+            if out is None:
+                out = np.empty((len(clips), *found.shape[1:]), np.float32)
+            out[here] = found
+        assert out is not None
+        return out
+
+
+class Draw(NamedTuple):
+    """The clips of one batch and the seeds of their snippets."""
+
+    normals: Indices
+    proxies: Indices
+    seeds: Indices
+
+
+class SnippetDataset(Dataset[Batch]):
+    """Whole batches out of the two pools. The sampler's items are `Draw`s."""
+
+    def __init__(self, normals: Pool, proxies: Pool | None, length: int) -> None:
+        self.normals, self.proxies, self.length = normals, proxies, length
+
+    def __len__(self) -> int:
+        return len(self.normals)
+
+    def __getitem__(self, draw: Draw) -> Batch:
+        count = len(draw.normals)
+        normal = self.normals.snippets(draw.normals, draw.seeds[:count], self.length)
+        proxy = normal[:0]
+        if self.proxies is not None:
+            proxy = self.proxies.snippets(draw.proxies, draw.seeds[count:], self.length)
+        return Batch(torch.from_numpy(normal), torch.from_numpy(proxy))
+
+
+class EpochSampler(Sampler[Draw]):
+    """Every normal clip once an epoch, `per_clip` snippets of each; `batch` proxies a batch from an endless shuffle.
+
+    The draws depend on (seed, epoch) alone, so that a resumed training goes on as it would have gone.
+    """
+
+    def __init__(
+        self, normals: int, proxies: int, batch: int, seed: int, epoch: Callable[[], int], per_clip: int = 1
+    ) -> None:
+        self.normals, self.proxies, self.batch = normals, proxies, batch
+        self.seed, self.epoch, self.per_clip = seed, epoch, per_clip
+
+    def __len__(self) -> int:
+        return -(-self.normals * self.per_clip // self.batch)
+
+    def __iter__(self) -> Iterator[Draw]:
+        epoch = self.epoch()
+        random = np.random.default_rng(mix_seed(self.seed, epoch, 0))
+        order = random.permutation(np.repeat(np.arange(self.normals), self.per_clip))
+        others = self._proxies(random, len(self) * self.batch) if self.proxies else np.empty(0, np.int64)
+        for step in range(len(self)):
+            chosen = order[step * self.batch : (step + 1) * self.batch]
+            proxies = others[step * self.batch : (step + 1) * self.batch]
+            yield Draw(chosen, proxies, random.integers(0, 2**31, len(chosen) + len(proxies)))
+
+    def _proxies(self, random: np.random.Generator, count: int) -> Indices:
+        rounds = -(-count // self.proxies)
+        return np.concatenate([random.permutation(self.proxies) for _ in range(rounds)])[:count]
+
+
+def choose(pool: Pool, count: int | None, seed: int) -> Pool:
+    """`count` clips of a pool, drawn once for a run; all of them where count is None.
+
+    Raises UserError where the pool has fewer.
+    """
+    if count is None:
+        return pool
+    if count > len(pool):
+        raise UserError(f"data.proxy_clips: {count}, but the proxy set has only {len(pool)} clips")
+    return pool.subset(np.sort(np.random.default_rng(mix_seed(seed, 1)).permutation(len(pool))[:count]))
+
+
+def loader(normals: Pool, proxies: Pool | None, length: int, sampler: EpochSampler) -> DataLoader[Any]:
+    """Batches as the sampler draws them; reading mapped arrays needs no further process."""
+    return DataLoader(
+        SnippetDataset(normals, proxies, length), sampler=sampler, batch_size=None, pin_memory=torch.cuda.is_available()
+    )

@@ -1,0 +1,159 @@
+"""Scoring anybody's score files against the ground truth of 2020: per machine, per type, over systems."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from common.run.errors import UserError
+from common.run.files import write_text
+from common.run.results.intervals import bootstrap_interval
+from task2_anomaly.data.classes import EVALUATOR_ORDER, Machine
+from task2_anomaly.inference.scores import Truth, read_scores, score_file
+from task2_anomaly.metrics import arithmetic_mean, auc, partial_auc, ranking, weighted_areas
+
+
+class MachineResult(NamedTuple):
+    """One machine: AUC and pAUC (None: not defined), labels and scores (clips,) aligned."""
+
+    machine: Machine
+    auc: float | None
+    pauc: float | None
+    labels: np.ndarray
+    scores: np.ndarray
+
+
+class SystemResult(NamedTuple):
+    """A system's machines, and what could not be scored: {machine: why}."""
+
+    system: str
+    machines: list[MachineResult]
+    problems: dict[Machine, str]
+
+    def types(self) -> list[str]:
+        """Machine types in the evaluator's order, others after them."""
+        found = {result.machine.type for result in self.machines}
+        return [kind for kind in EVALUATOR_ORDER if kind in found] + sorted(found - set(EVALUATOR_ORDER))
+
+    def of_type(self, kind: str) -> list[MachineResult]:
+        """Its machines by ID."""
+        return sorted((r for r in self.machines if r.machine.type == kind), key=lambda r: r.machine.id)
+
+    def averages(self) -> dict[str, tuple[float | None, float | None]]:
+        """{type: AUC and pAUC averaged over its IDs}; None where one of them is not defined."""
+        return {
+            kind: (_mean([r.auc for r in self.of_type(kind)]), _mean([r.pauc for r in self.of_type(kind)]))
+            for kind in self.types()
+        }
+
+    def overall(self) -> tuple[float | None, float | None]:
+        """AUC and pAUC averaged over IDs, then over types."""
+        values = list(self.averages().values())
+        return _mean([a for a, _ in values]), _mean([p for _, p in values])
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return arithmetic_mean(known) if known and len(known) == len(values) else None
+
+
+def align(scores: Mapping[str, float], truth: Truth, path: Path) -> np.ndarray:
+    """Scores (clips,) in the order of the labels, matched by name. Raises UserError for missing and foreign names."""
+    for what, names in (
+        ("misses", truth.labels.keys() - scores.keys()),
+        ("has no label for", scores.keys() - truth.labels.keys()),
+    ):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise UserError(f"{path}: {what} {min(names)}{more} of {truth.machine}")
+    return np.array([scores[name] for name in truth.labels], dtype=np.float64)
+
+
+def evaluate(folder: Path, truths: Sequence[Truth]) -> SystemResult:
+    """Score a folder of score files; a machine whose file is missing or faulty becomes a problem, not an average."""
+    results, problems = [], {}
+    for truth in truths:
+        path = folder / score_file(truth.machine)
+        try:
+            scores = align(read_scores(path), truth, path)
+        except UserError as error:
+            problems[truth.machine] = str(error)
+            continue
+        labels = np.array(list(truth.labels.values()))
+        results.append(MachineResult(truth.machine, auc(labels, scores), partial_auc(labels, scores), labels, scores))
+    return SystemResult(folder.name, results, problems)
+
+
+def intervals(result: MachineResult, draws: int = 200, seed: int = 0) -> dict[str, tuple[float, float]]:
+    """95 % bootstrap intervals of AUC and pAUC over the machine's clips."""
+    found = system_intervals(SystemResult("", [result], {}), draws, seed)
+    return {name: found[f"{name}/{result.machine}"] for name in ("auc", "pauc")}
+
+
+def system_intervals(result: SystemResult, draws: int = 200, seed: int = 0) -> dict[str, tuple[float, float]]:
+    """95 % bootstrap intervals over the clips of all machines together.
+
+    Keys: `auc/<machine>`, `auc/<type>`, `auc`, the same with pauc, and `mean`, that of AUC and pAUC.
+    """
+    machines = [r for kind in result.types() for r in result.of_type(kind)]
+    areas = [weighted_areas(r.labels, r.scores) for r in machines]
+    ends = np.cumsum([len(r.labels) for r in machines])
+    of_type = [[m for m, r in enumerate(machines) if r.machine.type == kind] for kind in result.types()]
+    names = [*(str(r.machine) for r in machines), *result.types()]
+
+    def figures(weights: np.ndarray) -> np.ndarray:
+        parts = np.split(weights, ends[:-1])
+        each = np.array([area(part) for area, part in zip(areas, parts, strict=True)])  # (machines, 2)
+        types = np.array([each[rows].mean(axis=0) for rows in of_type])
+        mean = types.mean(axis=0)
+        return np.concatenate([each.ravel(), types.ravel(), mean, [mean.mean()]])
+
+    low, high = bootstrap_interval(figures, int(ends[-1]), draws=draws, seed=seed)
+    keys = [f"{metric}/{name}" for name in names for metric in ("auc", "pauc")] + ["auc", "pauc", "mean"]
+    return {key: (float(a), float(b)) for key, a, b in zip(keys, low, high, strict=True)}
+
+
+def ranks(systems: Sequence[SystemResult]) -> dict[str, float]:
+    """The ranking of 2020 over the systems that have every value: mean rank over types and both metrics.
+
+    Raises UserError for systems with other machine types, and for two of one name.
+    """
+    if len({s.system for s in systems}) < len(systems):
+        raise UserError(f"two systems are named alike: {', '.join(s.system for s in systems)}; rename their folders")
+    values = {s.system: [x for pair in s.averages().values() for x in pair] for s in systems}
+    kinds = {s.system: s.types() for s in systems}
+    if len({tuple(of) for of in kinds.values()}) > 1:
+        raise UserError("systems that were scored on different machine types cannot be ranked against each other")
+    whole = {name: [x for x in of if x is not None] for name, of in values.items() if None not in of}
+    return ranking(whole) if whole else {}
+
+
+def write_result(path: Path, result: SystemResult) -> None:
+    """The official `result_<team>.csv`; n/a where a metric is not defined. Raises UserError where machines miss."""
+    if result.problems:
+        raise UserError(next(iter(result.problems.values())))
+    text = io.StringIO()
+    out = csv.writer(text, lineterminator="\n")
+
+    def shown(value: float | None) -> Any:
+        return "n/a" if value is None else value
+
+    for kind, average in result.averages().items():
+        out.writerow([kind])
+        out.writerow(["id", "AUC", "pAUC"])
+        out.writerows([f"{r.machine.id:02d}", shown(r.auc), shown(r.pauc)] for r in result.of_type(kind))
+        out.writerow(["Average", *map(shown, average)])
+        out.writerow([])
+    write_text(path, text.getvalue())
+
+
+def summary(result: SystemResult) -> dict[str, Any]:
+    """What `evaluate --json` says."""
+    auc_mean, pauc_mean = result.overall()
+    machines = {str(r.machine): {"auc": r.auc, "pauc": r.pauc, "clips": len(r.labels)} for r in result.machines}
+    types = {kind: {"auc": a, "pauc": p} for kind, (a, p) in result.averages().items()}
+    problems = {str(machine): text for machine, text in result.problems.items()}
+    return {"auc": auc_mean, "pauc": pauc_mean, "types": types, "machines": machines, "problems": problems}

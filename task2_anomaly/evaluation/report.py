@@ -1,0 +1,338 @@
+"""Own runs: score files -> results and plots, results -> tables beside the published ones.
+
+    evaluate_run(folder: Path, truths: Mapping[part, Sequence[Truth]], toy: bool, plots=True, draws=400,
+                 quantile=0.9) -> dict
+        scores <folder>/scores/<part>/anomaly_score_<machine>.csv of every machine that `truths` names for a part
+        ("dev_test", "eval_test"), records the section "evaluate" in <folder>/results.json, prints a table per part,
+        draws into <folder>/plots/<part>. Truths with domains (first-shot editions; `firstshot.as_truths` makes them of
+        the official folders) give AUC per domain and the official score.
+    results_of(folder: Path) -> {part: values}          as recorded; values["types"] is what a meta file wants
+    report_runs(folders: Sequence[Path], recipe: str) -> dict
+        machines and types (mean and deviation over runs) beside the published figures; <folders[0].parent>/report.md
+        and .csv
+    compare_runs(folders: Sequence[Path], recipe: str, year: int = 2024) -> dict
+        comparison.csv/.md/.png in <folders[0].parent>; year: first-shot edition that the data are of
+
+Whether the data are the toy's is recorded by `evaluate_run`; the others read it and mark every figure.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.run.errors import UserError
+from common.run.files import write_rows
+from common.run.results.comparison import TOY, Baseline, MetricColumn, OwnValue, compare, read_baselines
+from common.run.results.intervals import MeanSpread, mean_spread
+from common.run.results.store import read_results, record
+from common.run.results.tables import format_value, print_table, write_table
+from task2_anomaly.data.classes import Machine
+from task2_anomaly.data.layout import Part
+from task2_anomaly.evaluation import firstshot
+from task2_anomaly.evaluation.evaluate import SystemResult, align, evaluate, system_intervals
+from task2_anomaly.inference.ensemble import NORMAL
+from task2_anomaly.inference.scores import Truth, decision_file, read_flags, read_scores, score_file
+from task2_anomaly.inference.thresholds import threshold
+from task2_anomaly.metrics import harmonic_mean, precision_recall_f1
+
+SECTION = "evaluate"
+DRAWS = 400
+BASELINES = Path(__file__).parents[1] / "baselines.csv"
+SETS = {"dev_test": "development", "eval_test": "evaluation"}
+SHORT = {"dev_test": "dev.", "eval_test": "eval."}
+METRICS = {"auc": "AUC", "pauc": "pAUC"}
+FIRST_SHOT_METRICS = {"auc_source": "AUC source", "auc_target": "AUC target", "pauc": "pAUC"}
+# Published systems that stand beside own figures: the system that the recipes follow, the organisers' baseline.
+REFERENCES = ("Primus_CP-JKU_task2_1", "AE baseline 2020")
+FIRST_SHOT_REFERENCE = "ASDKit ae"
+
+Figures = dict[str, float | None]
+
+
+def evaluate_run(
+    folder: Path,
+    truths: Mapping[Part, Sequence[Truth]],
+    toy: bool,
+    plots: bool = True,
+    draws: int = DRAWS,
+    quantile: float = 0.9,
+) -> dict[str, Any]:
+    """Score a run's stored score files; see the module. Returns what it records.
+
+    quantile: of the decision threshold that the histograms show. Raises UserError where a score file is missing or
+    faulty, or where no part has labels.
+    """
+    scored = {part: evaluate(folder / "scores" / part, of) for part, of in truths.items() if of}
+    if not scored:
+        raise UserError(f"{folder}: no test set with labels to evaluate")
+    found: dict[str, Any] = {}
+    for part, result in scored.items():
+        if result.problems:
+            raise UserError(f"{next(iter(result.problems.values()))} (`predict` makes score files)")
+        found[part] = _values(folder / "scores" / part, result, truths[part], draws)
+    note = TOY.text if toy else None
+    record(folder, SECTION, {"toy": toy, "parts": found})
+    for name, values in found.items():
+        _show(f"{folder}: {SETS[name]} set", values, note)
+    if plots:
+        from task2_anomaly.evaluation.plots import draw
+
+        for name, result in scored.items():
+            scores = folder / "scores" / name
+            limits = {r.machine: limit for r in result.machines if (limit := _limit(scores, r.machine, quantile))}
+            draw(folder / "plots" / name, result, limits, _heat_map(found[name]), note)
+    return {"toy": toy, "parts": found}
+
+
+def _limit(folder: Path, machine: Machine, quantile: float) -> float | None:
+    path = folder / NORMAL / score_file(machine)
+    return threshold(list(read_scores(path).values()), quantile) if path.is_file() else None
+
+
+# ------------------------------------------------------------------------------------------------------------ figures
+
+
+def _values(folder: Path, result: SystemResult, truths: Sequence[Truth], draws: int) -> dict[str, Any]:
+    """What is recorded of a part: figures by the names that baselines.csv has, intervals, decisions, clips."""
+    decisions = {truth.machine: _decisions(folder, truth) for truth in truths}
+    first_shot = all(truth.domains for truth in truths)
+    if first_shot:
+        figures, intervals = _first_shot(result, truths, decisions)
+    else:
+        figures, intervals = _figures(result), system_intervals(result, draws)
+    metrics = FIRST_SHOT_METRICS if first_shot else METRICS
+    return {
+        "first_shot": first_shot,
+        "clips": sum(len(r.labels) for r in result.machines),
+        "figures": figures,
+        "intervals": intervals,
+        "types": {kind: {metric: figures[f"{metric}/{kind}"] for metric in metrics} for kind in result.types()},
+        "machines": {kind: [str(r.machine) for r in result.of_type(kind)] for kind in result.types()},
+        "decisions": {
+            str(r.machine): dict(zip(("precision", "recall", "f1"), precision_recall_f1(r.labels, of), strict=True))
+            for r in result.machines
+            if (of := decisions[r.machine]) is not None
+        },
+    }
+
+
+def _decisions(folder: Path, truth: Truth) -> np.ndarray | None:
+    """A machine's stored decisions (clips,), where there are any."""
+    path = folder / decision_file(truth.machine)
+    return align(read_flags(path, "decision"), truth, path) if path.is_file() else None
+
+
+def _figures(result: SystemResult) -> Figures:
+    """2020: AUC and pAUC by machine, averaged over IDs, then over types."""
+    auc, pauc = result.overall()
+    found: Figures = {"auc": auc, "pauc": pauc, "mean": None if auc is None or pauc is None else (auc + pauc) / 2}
+    pairs = {str(r.machine): (r.auc, r.pauc) for r in result.machines} | result.averages()
+    for name, values in pairs.items():
+        found |= {f"{metric}/{name}": value for metric, value in zip(METRICS, values, strict=True)}
+    return found
+
+
+def _first_shot(
+    result: SystemResult, truths: Sequence[Truth], decisions: Mapping[Machine, np.ndarray | None]
+) -> tuple[Figures, dict[str, tuple[float, float]]]:
+    """First-shot editions: AUC of each domain, pAUC, harmonic means, the official score and its jackknife interval."""
+    scores = {r.machine: r.scores for r in result.machines}
+    values: list[firstshot.Values] = []
+    found: Figures = {}
+    for truth in truths:
+        decided = decisions[truth.machine]
+        of, own = firstshot.as_section(truth), scores[truth.machine]
+        values.append(firstshot.section_values(of, own, np.zeros(len(own)) if decided is None else decided))
+    for metric, of_section in firstshot.RANKED.items():
+        every = [of_section(v) for v in values]
+        found |= {f"{metric}/{truth.machine}": x for truth, x in zip(truths, every, strict=True)}
+        for kind in result.types():
+            found[f"{metric}/{kind}"] = harmonic_mean([x for v, x in zip(values, every, strict=True) if v.type == kind])
+        found[metric] = harmonic_mean(every)
+    score = firstshot.official_score(values)
+    half = firstshot.confidence([(firstshot.as_section(truth), scores[truth.machine]) for truth in truths])
+    return {**found, "official_score": score}, {"official_score": (score - half, score + half)}
+
+
+# ------------------------------------------------------------------------------------------------------------- tables
+
+
+def _metrics(values: Mapping[str, Any]) -> dict[str, str]:
+    return FIRST_SHOT_METRICS if values["first_shot"] else METRICS
+
+
+def _rows_of(values: Mapping[str, Any]) -> dict[str, str]:
+    """{ending of the figures' names: label} of machines, types and everything, in the table's order."""
+    first_shot = values["first_shot"]
+    mean = "harmonic mean" if first_shot else "mean"
+    rows: dict[str, str] = {}
+    for kind, machines in values["machines"].items():
+        rows |= {f"/{m}": m.replace("_section_", ", section ") if first_shot else m for m in machines}
+        if len(machines) > 1 or not first_shot:
+            rows[f"/{kind}"] = f"{kind}, {mean}"
+    return rows | {"": f"{mean} over {'sections' if first_shot else 'types'}"}
+
+
+def _show(title: str, values: Mapping[str, Any], caveat: str | None) -> None:
+    """The terminal's table of one part of one run."""
+    metrics, decided = _metrics(values), values["decisions"]
+
+    def shown(name: str) -> str:
+        low, high = values["intervals"].get(name, (None, None))
+        return format_value(values["figures"][name], low, high, decimals=4)
+
+    rows = []
+    for ending, label in _rows_of(values).items():
+        f1 = f"{decided[ending[1:]]['f1']:.3f}" if ending[1:] in decided else ""
+        rows.append([label, *(shown(f"{metric}{ending}") for metric in metrics), f1])
+    score = "official_score" if values["first_shot"] else "mean"
+    what = "official score" if values["first_shot"] else "mean of AUC and pAUC"
+    note = f"{what} {shown(score)}; {values['clips']:,} clips; [ ]: 95 %; pAUC: McClish-standardised, FPR up to 0.1"
+    print_table(
+        f"{title} ({caveat})" if caveat else title, ["machine", *metrics.values(), "F1 at threshold"], rows, note
+    )
+
+
+def _heat_map(values: Mapping[str, Any]) -> tuple[list[str], list[str], np.ndarray]:
+    """Machines, metrics, and their figures (machines, metrics) with NaN where one is not defined."""
+    machines = [machine for of in values["machines"].values() for machine in of]
+    metrics = _metrics(values)
+    table = [[values["figures"][f"{metric}/{machine}"] for metric in metrics] for machine in machines]
+    return machines, list(metrics.values()), np.array(table, dtype=np.float64)
+
+
+# ---------------------------------------------------------------------------------------------- beside published ones
+
+
+def results_of(folder: Path) -> dict[str, Any]:
+    """{part: values} that `evaluate_run` recorded; UserError where there are none."""
+    return dict(_recorded(folder)["parts"])
+
+
+def _recorded(folder: Path) -> Mapping[str, Any]:
+    sections = read_results(folder)
+    if SECTION not in sections:
+        raise UserError(f"{folder / 'results.json'}: no results of the test sets; `evaluate` makes them")
+    return sections[SECTION]["values"]
+
+
+class _Runs:
+    """The recorded results of several runs of one recipe."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        recorded = [_recorded(folder) for folder in folders]
+        self.out = folders[0].parent
+        self.parts: dict[str, list[dict[str, Any]]] = {
+            part: [of["parts"][part] for of in recorded] for part in SETS if all(part in of["parts"] for of in recorded)
+        }
+        if not self.parts:
+            raise UserError(f"{self.out}: the runs have no test set in common")
+        self.first_shot = all(of["first_shot"] for runs in self.parts.values() for of in runs)
+        self.caveat = TOY if any(of["toy"] for of in recorded) else None
+        self.trainings = f"{len(folders)} training{'s' if len(folders) > 1 else ''}"
+
+    def spreads(self, part: str) -> dict[str, MeanSpread]:
+        """Mean and deviation over runs of every figure that all of them have."""
+        names = self.parts[part][0]["figures"]
+        columns = {name: [run["figures"].get(name) for run in self.parts[part]] for name in names}
+        return {name: mean_spread([x for x in of if x is not None]) for name, of in columns.items() if None not in of}
+
+    def own(self, part: str, name: str) -> OwnValue | None:
+        """A figure with its spread over runs, of a single run with its interval; None where it is not defined."""
+        value, runs = self.spreads(part).get(name), self.parts[part]
+        if value is None:
+            return None
+        if len(runs) == 1:
+            low, high = runs[0]["intervals"].get(name, (None, None))
+            return OwnValue(value.mean, low, high)
+        return OwnValue(value.mean, spread=value.spread, runs=value.runs)
+
+
+def report_runs(folders: Sequence[Path], recipe: str) -> dict[str, Any]:
+    """Every machine and type, mean and standard deviation over runs, beside the published figures of REFERENCES.
+
+    Prints the table; writes report.md (the table) and report.csv (a line per figure) beside the runs' folders.
+    Returns {part: {figure: {"mean", "spread", "runs"}}}.
+    """
+    runs = _Runs(folders)
+    references = () if runs.first_shot else REFERENCES
+    published = {(b.system, b.set, b.metric): b for b in read_baselines(BASELINES) if b.system in references}
+    mark = f" ({runs.caveat.mark})" if runs.caveat else ""
+    metrics = FIRST_SHOT_METRICS if runs.first_shot else METRICS
+    rows, lines = [], []
+    found: dict[str, Any] = {}
+    for part, of in runs.parts.items():
+        spreads = runs.spreads(part)
+        for ending, label in _rows_of(of[0]).items():
+            cells = []
+            for name in (f"{metric}{ending}" for metric in metrics):
+                others = [published.get((system, SETS[part], name)) for system in references]
+                cells += [_spread_text(spreads.get(name)), *map(_published_text, others)]
+            rows.append([SETS[part], label, *cells])
+        caveat = runs.caveat.text if runs.caveat else ""
+        lines += [["own", recipe, SETS[part], name, *value, "", caveat] for name, value in spreads.items()]
+        found[part] = {name: value._asdict() for name, value in spreads.items()}
+    lines += [["published", *key, b.value, b.spread, None, b.source, ""] for key, b in published.items()]
+    title = f"Task 2, recipe {recipe}, {runs.trainings}" + (f" ({runs.caveat.text})" if runs.caveat else "")
+    note = "own: mean ± standard deviation over trainings; other columns: published; n/a: not available."
+    heads = [f"{name} {kind}" for name in metrics.values() for kind in (f"own{mark}", *references)]
+    print_table(title, ["set", "machine", *heads], rows, note)
+    write_table(runs.out / "report.md", ["set", "machine", *heads], rows, title, note)
+    columns = ("result", "system", "set", "metric", "value", "spread", "runs", "source", "note")
+    write_rows(runs.out / "report.csv", columns, lines)
+    return found
+
+
+def _spread_text(value: MeanSpread | None) -> str:
+    return "n/a" if value is None else format_value(value.mean, spread=value.spread, decimals=4)
+
+
+def _published_text(entry: Baseline | None) -> str:
+    return format_value(None if entry is None else entry.value, decimals=4)
+
+
+def compare_runs(
+    folders: Sequence[Path], recipe: str, year: int = 2024, reference: str | None = None
+) -> dict[str, Any]:
+    """Own results ranked among the published ones: table on the terminal, comparison.csv, .md and .png.
+
+    The main metric is the mean of AUC and pAUC (2020), or the official score (first-shot edition of `year`), of the
+    development set where it is there. Returns {"<set>/<metric>": {"value", "low", "high", "spread"}}.
+    """
+    runs = _Runs(folders)
+    prefix = f"{year}-" if runs.first_shot else ""
+    columns, own = [], {}
+    for part, name, title in _compared(runs):
+        column = MetricColumn(name, f"{prefix}{SETS[part]}", title, decimals=4)
+        columns.append(column)
+        if (value := runs.own(part, name)) is not None:
+            own[column.key] = value
+    system = f"{recipe} (own, {runs.trainings})"
+    comparison = compare(
+        {system: own},
+        read_baselines(BASELINES),
+        columns,
+        caveat=runs.caveat,
+        reference=reference or (FIRST_SHOT_REFERENCE if runs.first_shot else REFERENCES[0]),
+        title=f"Task 2 of DCASE {year if runs.first_shot else 2020}",
+    )
+    main = tuple(
+        column for column in columns if "/" not in column.metric
+    )  # types are too many for terminal and picture
+    comparison.save(runs.out, pictured=len(main))
+    replace(comparison, columns=main).print()
+    return {key: {"value": v.value, "low": v.low, "high": v.high, "spread": v.spread} for key, v in own.items()}
+
+
+def _compared(runs: _Runs) -> list[tuple[str, str, str]]:
+    """(part, figure, title) of the columns: what everything comes to, then the AUC of each type of the main set."""
+    overall = (
+        {"official_score": "official score", **FIRST_SHOT_METRICS} if runs.first_shot else {"mean": "mean", **METRICS}
+    )
+    columns = [(part, name, f"{title}, {SHORT[part]}") for part in runs.parts for name, title in overall.items()]
+    main, of = next(iter(runs.parts.items()))
+    types = () if runs.first_shot else of[0]["types"]
+    return columns + [(main, f"auc/{kind}", f"AUC {kind}, {SHORT[main]}") for kind in types]

@@ -1,0 +1,1 @@
+"""Trained networks over recordings: scores, thresholds, ensembles, stored outputs."""

@@ -1,0 +1,46 @@
+"""The networks of a recipe and their front end."""
+
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from common.encoders.cp_resnet import CPResNet, task2_config
+from common.frontends import SETTINGS, LogMel
+from common.run.errors import UserError
+from task2_anomaly.config import Config, FrontEndConfig, ModelConfig
+from task2_anomaly.model.autoencoder import (
+    CONTEXT,
+    CONV_FRAMES,
+    ConvAutoencoder,
+    DenseAutoencoder,
+    FirstShotAutoencoder,
+)
+
+
+def front_end(config: FrontEndConfig) -> LogMel:
+    """The log-mel of a recipe: a setting of common.frontends with the recipe's changes."""
+    changes: dict[str, Any] = {"num_mels": config.num_mels, "hop": config.hop}
+    return LogMel(replace(SETTINGS[config.setting], **{k: v for k, v in changes.items() if v is not None}))
+
+
+def window_frames(config: Config) -> int:
+    """Frames that the network of a recipe takes."""
+    kind = config.model.kind
+    return config.data.snippet_frames if kind == "classifier" else CONV_FRAMES if kind == "ae_conv" else CONTEXT
+
+
+def build_network(config: ModelConfig, num_mels: int) -> nn.Module:
+    """An untrained network. A classifier takes (batch, 1, mel, frames), gives (batch, 1) logits, and begins with 0.
+
+    An autoencoder takes and gives (batch, mel, frames). Raises UserError for bands that do not fit.
+    """
+    if config.kind == "classifier":
+        return CPResNet(task2_config(config.kernels, config.base_channels), outputs=1)
+    if config.kind == "ae_firstshot":
+        return FirstShotAutoencoder(num_mels)
+    if config.kind == "ae_conv":
+        if num_mels % 8:
+            raise UserError(f"front_end.num_mels: {num_mels} bands, model.kind=ae_conv needs a multiple of 8")
+        return ConvAutoencoder(num_mels)
+    return DenseAutoencoder(num_mels, config.kind)

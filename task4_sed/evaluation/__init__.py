@@ -1,0 +1,1 @@
+"""Scores, own or anybody's, against a ground truth: figures, tables, plots."""

@@ -1,0 +1,96 @@
+"""Times of metrics and post-processing on random scores of DESED's size.
+
+    python -m task4_sed.evaluation.benchmark_metrics
+
+
+Nothing is read from disk but the folder of scores that it writes into a temporary place first.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from task4_sed.data.annotations import Event
+from task4_sed.data.classes import DESED_CLASSES, FRAME_SECONDS, FRAMES_PER_CLIP
+from task4_sed.evaluation.evaluate import resample
+from task4_sed.inference.postprocess.csebbs import CsebbsParameters, csebbs
+from task4_sed.inference.postprocess.filters import median_filter
+from task4_sed.inference.postprocess.tuning import grid, tune_csebbs
+from task4_sed.inference.scores import ClipScores, ScoreSet, read_scores, write_scores_folder
+from task4_sed.metrics.detections import detections_of_scores
+from task4_sed.metrics.f1 import best_collar_f1
+from task4_sed.metrics.psds import PSDS1, PSDS2, psds, psds_statistics
+from task4_sed.metrics.segments import best_segment_f1, segment_auroc, segments_of_scores
+from task4_sed.metrics.truth import truth_arrays
+
+
+def random_set(clips: int, seed: int = 0) -> tuple[ScoreSet, dict[str, list[Event]], dict[str, float]]:
+    """Scores of ten-second clips with about 3.6 events each, as noisy as an average system's."""
+    random = np.random.default_rng(seed)
+    edges = np.arange(FRAMES_PER_CLIP + 1) * FRAME_SECONDS
+    middles = edges[:-1] + FRAME_SECONDS / 2
+    scores, events = {}, {}
+    for i in range(clips):
+        name = f"clip{i:05d}"
+        of_clip: dict[str, Event] = {}
+        for label in random.choice(DESED_CLASSES, int(random.integers(1, 7))).tolist():
+            onset = float(random.uniform(0, 8))
+            of_clip[label] = Event(onset, onset + float(random.uniform(0.3, 10 - onset)), label)
+        logits = 2 * np.apply_along_axis(
+            np.convolve, 0, random.normal(size=(FRAMES_PER_CLIP, 10)), np.hanning(7) / 2, "same"
+        )
+        logits -= 4
+        for event in of_clip.values():
+            inside = (middles > event.onset) & (middles < event.offset)
+            logits[inside, DESED_CLASSES.index(event.label)] += random.normal(4, 2)
+        scores[name], events[name] = ClipScores(edges, 1 / (1 + np.exp(-logits))), list(of_clip.values())
+    return ScoreSet(DESED_CLASSES, scores), events, dict.fromkeys(scores, 10.0)
+
+
+def timed(what: str, work: Callable[[], Any]) -> Any:
+    """Run `work`, print its time, return its result."""
+    start = time.perf_counter()
+    result = work()
+    print(f"{what:60s} {time.perf_counter() - start:7.2f} s", flush=True)
+    return result
+
+
+def main() -> None:
+    """Print a line per stage."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clips", type=int, default=1168)
+    parser.add_argument("--draws", type=int, default=200)
+    arguments = parser.parse_args()
+    scores, events, durations = random_set(arguments.clips)
+    truth = truth_arrays(events, durations, DESED_CLASSES)
+    print(f"{arguments.clips} clips x {len(DESED_CLASSES)} classes x {FRAMES_PER_CLIP} frames")
+    with tempfile.TemporaryDirectory() as folder:
+        timed("write a folder of scores", lambda: write_scores_folder(Path(folder) / "scores", scores))
+        timed("read a folder of scores", lambda: read_scores(Path(folder) / "scores"))
+    detections = timed(
+        "detections over all thresholds", lambda: detections_of_scores(scores, truth.clips, truth.classes)
+    )
+    statistics = {}
+    for name, parameters in (("psds1", PSDS1), ("psds2", PSDS2)):
+        statistics[name] = timed(f"{name}: statistics", partial(psds_statistics, detections, truth, parameters))
+        timed(f"{name}: value", partial(psds, statistics[name]))
+    timed(f"psds1 and psds2: {arguments.draws} bootstrap draws", lambda: resample(statistics, None, arguments.draws, 0))
+    timed("collar F1 at the best thresholds", lambda: best_collar_f1(detections, truth))
+    segments = timed("segments", lambda: segments_of_scores(scores, truth))
+    timed("segment F1 at the best thresholds", lambda: best_segment_f1(segments))
+    timed("segment ROC area", lambda: segment_auroc(segments))
+    timed("median filter", lambda: median_filter(scores))
+    timed("cSEBBs, one setting", lambda: csebbs(scores, CsebbsParameters()))
+    settings = grid("winner")
+    count = len(settings.settings())
+    timed(f"cSEBBs, {count} settings, 5-fold cross-validated", lambda: tune_csebbs(scores, truth, settings, False))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,265 @@
+"""Scores, truth and durations from disk, matched by clip and class; what doesn't match is said."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from common.run.errors import UserError
+from common.run.files import existing_file, read_rows, sha256
+from task4_sed.data.annotations import Event, read_durations, read_soft, read_strong
+from task4_sed.data.classes import CLASSES, MAESTRO_SCORED_CLASSES
+from task4_sed.inference.scores import ScoreSet, clip_name, read_scores
+from task4_sed.metrics.maestro import CONFIDENCE_THRESHOLD, recording_events, window_of
+from task4_sed.metrics.truth import merge_intervals
+
+Points = dict[float, dict[tuple[str, str], list[tuple[float, float]]]]
+
+
+@dataclass
+class Report:
+    """What was left out: lists by kind, and a sentence each."""
+
+    dropped: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def drop(self, kind: str, names: Iterable[str], sentence: str) -> None:
+        """Record `names` (if there are any); `sentence` has {n} for their number and {names} for the first few."""
+        listed = list(names)
+        if listed:
+            self.dropped[kind] = listed
+            shown = ", ".join(listed[:4]) + (", ..." if len(listed) > 4 else "")
+            self.notes.append(sentence.format(n=len(listed), names=shown))
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Matched input: `scores` or `points` (detections at operating points), events and durations by clip name.
+
+    events: {clip: events}; for MAESTRO {recording: events} with `windows` True where the scores are those of windows.
+    durations: {clip or recording: seconds}, those that are evaluated, in that order. classes: those that are scored.
+    """
+
+    scores: ScoreSet | None
+    points: Points | None
+    events: dict[str, list[Event]]
+    durations: dict[str, float]
+    classes: tuple[str, ...]
+    soft: bool
+    windows: bool
+    report: Report
+
+
+def is_detections(path: Path) -> bool:
+    """Is the file a table of detections with a threshold column?"""
+    if not path.is_file() or path.suffix != ".tsv":
+        return False
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        return "threshold" in file.readline().rstrip("\r\n").split("\t")
+
+
+def is_soft(path: Path) -> bool:
+    """Is the truth a table of soft labels (with confidences)?"""
+    with open(existing_file(path, "ground truth"), encoding="utf-8-sig", errors="replace") as file:
+        return "confidence" in file.readline().rstrip("\r\n").split("\t")
+
+
+def load(scores: Path, ground_truth: Path, durations: Path, allow_missing: bool) -> Inputs:
+    """Read and match; the kind of each file is recognised by its columns. Raises UserError."""
+    report = Report()
+    soft = is_soft(ground_truth)
+    duration_of = read_durations(durations)
+    # Soft labels are those of windows, their durations those of whole recordings.
+    labels = read_soft(ground_truth) if soft else read_strong(ground_truth, durations=duration_of)
+    events = {clip_name(name): listed for name, listed in labels.items()}
+    seconds = {clip_name(name): value for name, value in duration_of.items()}
+    if is_detections(scores):
+        if soft:
+            raise UserError(f"{scores}: detections at thresholds cannot be compared with soft labels, give scores")
+        return _match_points(read_detections(scores), scores, events, seconds, durations, report)
+    found = read_scores(scores)
+    if soft:
+        return _match_soft(found, scores, events, seconds, durations, allow_missing, report)
+    return _match_strong(found, scores, events, seconds, durations, allow_missing, report)
+
+
+def read_detections(path: Path) -> Points:
+    """Detections per operating point: columns threshold, filename, onset, offset, event_label. Raises UserError."""
+    points: Points = {}
+    for row in read_rows(path, ("threshold", "filename", "onset", "offset", "event_label")):
+        of_point = points.setdefault(row.number("threshold"), {})
+        if not (row["onset"] or row["offset"] or row["event_label"]):
+            continue  # a clip without detections
+        onset, offset = row.number("onset"), row.number("offset")
+        if onset < 0 or offset <= onset:
+            raise UserError(f"{row.at}: detection from {onset:g} to {offset:g} s, expected 0 <= onset < offset")
+        of_point.setdefault((clip_name(row["filename"]), row["event_label"]), []).append((onset, offset))
+    if not points:
+        raise UserError(f"{path}: no detections")
+    for threshold, of_point in points.items():
+        for (clip, label), intervals in of_point.items():
+            merged = merge_intervals(intervals)
+            if len(merged) != len(intervals):
+                raise UserError(f"{path}: detections of {label} in {clip} at threshold {threshold:g} overlap or touch")
+    return points
+
+
+def _with_events(events: Mapping[str, Sequence[Event]]) -> dict[str, None]:
+    """Classes that have an event, in the order of the table."""
+    return dict.fromkeys(event.label for listed in events.values() for event in listed)
+
+
+def _scored_classes(
+    columns: Sequence[str], events: Mapping[str, Sequence[Event]], scores_path: Path, report: Report
+) -> tuple[str, ...]:
+    """Columns of the scores that have events, in their order; the rest goes to the report."""
+    active = _with_events(events)
+    report.drop(
+        "score_classes",
+        (name for name in columns if name not in active),
+        "{n} score columns have no event in the ground truth and are not scored: {names}",
+    )
+    report.drop(
+        "truth_classes",
+        (name for name in active if name not in columns),
+        "{n} classes of the ground truth have no scores and are left out: {names}",
+    )
+    classes = tuple(name for name in columns if name in active)
+    if not classes:
+        raise UserError(f"{scores_path}: none of the classes ({', '.join(columns[:5])}, ...) has events in the truth")
+    return classes
+
+
+def _missing(names: Sequence[str], scores_path: Path, allow_missing: bool, report: Report, what: str = "clips") -> None:
+    if names and not allow_missing:
+        raise UserError(
+            f"{scores_path}: no scores of {names[0]}, which has events in the ground truth ({len(names)} such {what}); "
+            "to evaluate the rest, allow missing scores (--allow-missing)"
+        )
+    report.drop("truth_clips", names, "{n} " + what + " with events have no scores and are left out: {names}")
+
+
+def _durations_of(names: Sequence[str], seconds: Mapping[str, float], path: Path) -> dict[str, float]:
+    for name in names:
+        if name not in seconds:
+            raise UserError(f"{path}: no duration of {name}")
+    return {name: seconds[name] for name in names}
+
+
+def _match_strong(
+    found: ScoreSet,
+    scores_path: Path,
+    events: dict[str, list[Event]],
+    seconds: Mapping[str, float],
+    durations_path: Path,
+    allow_missing: bool,
+    report: Report,
+) -> Inputs:
+    eventful = [name for name, listed in events.items() if listed]
+    _missing([name for name in eventful if name not in found.clips], scores_path, allow_missing, report)
+    report.drop(
+        "score_clips",
+        (name for name in found.clips if name not in events),
+        "{n} clips with scores are not in the ground truth and are left out: {names}",
+    )
+    report.drop(
+        "empty_clips",
+        (name for name in found.clips if name in events and not events[name]),
+        "{n} clips have no event and are left out, with their duration: {names}",
+    )
+    used = [name for name in eventful if name in found.clips]
+    if not used:
+        raise UserError(f"{scores_path}: no clip has events in the ground truth; are the names the same?")
+    events = {name: events[name] for name in used}
+    classes = _scored_classes(found.classes, events, scores_path, report)
+    scores = ScoreSet(found.classes, {name: found.clips[name] for name in used})
+    return Inputs(scores, None, events, _durations_of(used, seconds, durations_path), classes, False, False, report)
+
+
+def _match_points(
+    points: Points,
+    scores_path: Path,
+    events: dict[str, list[Event]],
+    seconds: Mapping[str, float],
+    durations_path: Path,
+    report: Report,
+) -> Inputs:
+    """All clips of the truth count, also those without events, as in psds_eval."""
+    columns = sorted({label for of_point in points.values() for _, label in of_point})
+    detected = dict.fromkeys(clip for of_point in points.values() for clip, _ in of_point)
+    report.drop(
+        "score_clips",
+        (name for name in detected if name not in events),
+        "{n} clips with detections are not in the ground truth and are left out: {names}",
+    )
+    report.drop(
+        "duration_clips",
+        (name for name in seconds if name not in events),
+        "{n} clips with a duration are not in the ground truth and are left out: {names}",
+    )
+    # A class that is never detected has no row in the table: it still counts.
+    never = [name for name in _with_events(events) if name not in columns]
+    report.drop("undetected_classes", never, "{n} classes are never detected (they score 0): {names}")
+    classes = _scored_classes([*columns, *never], events, scores_path, report)
+    return Inputs(
+        None, points, events, _durations_of(list(events), seconds, durations_path), classes, False, False, report
+    )
+
+
+def _match_soft(
+    found: ScoreSet,
+    scores_path: Path,
+    soft: dict[str, list[Event]],
+    seconds: Mapping[str, float],
+    durations_path: Path,
+    allow_missing: bool,
+    report: Report,
+) -> Inputs:
+    """Windows of recordings: all windows of the recordings in the truth take part, also those without events."""
+    labels = _with_events(soft)
+    of_challenge = any(name in CLASSES for name in labels)
+    wanted = tuple(name for name in labels if not of_challenge or name in MAESTRO_SCORED_CLASSES)
+    events = recording_events(soft, wanted)
+    recordings = list(events)
+    windows = not all(name in events for name in found.clips)
+    recording_of = {name: window_of(name)[0] if windows else name for name in found.clips}
+    report.drop(
+        "score_clips",
+        (name for name, recording in recording_of.items() if recording not in events),
+        "{n} windows with scores are of recordings that are not in the ground truth and are left out: {names}",
+    )
+    clips = {name: clip for name, clip in found.clips.items() if recording_of[name] in events}
+    if not clips:
+        raise UserError(f"{scores_path}: no window of a recording in the ground truth; are the names the same?")
+    if windows:
+        eventful = [
+            name
+            for name, listed in soft.items()
+            if any(event.confidence > CONFIDENCE_THRESHOLD and event.label in wanted for event in listed)
+        ]
+        _missing([name for name in eventful if name not in clips], scores_path, allow_missing, report, "windows")
+    scored = {recording_of[name] for name in clips}
+    without = [name for name in recordings if name not in scored]
+    if without and not allow_missing:
+        raise UserError(f"{scores_path}: no scores of the recording {without[0]} ({len(without)} such recordings)")
+    report.drop("recordings", without, "{n} recordings have no scores and are left out: {names}")
+    kept = {name: events[name] for name in recordings if name in scored}
+    classes = _scored_classes(found.classes, kept, scores_path, report)
+    return Inputs(
+        ScoreSet(found.classes, clips),
+        None,
+        kept,
+        _durations_of(list(kept), seconds, durations_path),
+        classes,
+        True,
+        windows,
+        report,
+    )
+
+
+def describe_inputs(**paths: Path) -> dict[str, Any]:
+    """Paths, and the hash of each that is a file: versions of the challenge's tables differ."""
+
+    return {
+        key: {"path": str(path)} | ({"sha256": sha256(path)} if path.is_file() else {}) for key, path in paths.items()
+    }

@@ -1,0 +1,266 @@
+"""Plots of sound event detection: event roll of a clip, PSD-ROC, segment ROC, bars per class.
+
+Arrays in, matplotlib Figure out; write one with `common.run.plots.save`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from common.run.plots import COLOURS, GREY, TEXT_GREY, Bar, class_bars, new_figure, style, title_and_legend
+from task4_sed.data.annotations import Event
+from task4_sed.inference.scores import ClipScores
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+TRUTH_COLOUR = "#D55E00"
+BOX_COLOUR = "black"
+SCORE_COLOURS = "Blues"
+# More columns than pixels: without pooling, short peaks of a long recording would fall between the pixels.
+MAX_SCORE_COLUMNS = 1200
+
+Curve = tuple[np.ndarray, np.ndarray]
+
+
+def event_roll(
+    log_mel: np.ndarray,
+    scores: ClipScores,
+    classes: Sequence[str],
+    truth: Sequence[Event] | None = None,
+    detections: Sequence[Event] = (),
+    min_score: float = 0.3,
+    band_hz: np.ndarray | None = None,
+    title: str = "",
+    note: str | None = None,
+) -> "Figure":
+    """One clip of any length: log-mel spectrogram above; below, a row per relevant class on the same time axis.
+
+    log_mel: (mel, frames), spanning the time of the scores; band_hz: (mel,) centre frequencies for the axis.
+    scores: columns in the order of `classes`; -inf (no box) is drawn as 0. truth: annotated events, drawn as bars
+    whose strength is their confidence; None: unknown. detections: boxes, drawn as outlines from a confidence of
+    `min_score` on. A class is relevant with an annotated event or any score above `min_score`.
+    Raises ValueError when shapes do not fit or an event's class is not in `classes`.
+    """
+    if log_mel.ndim != 2 or scores.scores.shape != (len(scores.edges) - 1, len(classes)):
+        raise ValueError(f"log_mel {log_mel.shape}, scores {scores.scores.shape} for {len(classes)} classes")
+    for event in (*(truth or ()), *detections):
+        if event.label not in classes:
+            raise ValueError(f"an event of class {event.label!r}, which has no scores")
+    shown = relevant_classes(scores, classes, truth, min_score)
+    edges, values = _pool(scores.edges, np.nan_to_num(scores.scores, nan=0.0, neginf=0.0))
+    duration = float(edges[-1] - edges[0])
+    heights = [1.5, max(0.36 * len(shown), 0.45)]
+    with style():
+        # A minute and more gets a wider page, up to what a screen shows.
+        figure = new_figure(float(np.clip(duration / 6, 7.5, 13)), sum(heights) + 1.4, note)
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=heights)
+        _spectrogram(upper, log_mel, (float(edges[0]), float(edges[-1])), band_hz)
+        image = _score_rows(lower, edges, values[:, [classes.index(name) for name in shown]], shown)
+        _truth_bars(lower, truth or (), shown)
+        _boxes(lower, [box for box in detections if box.confidence >= min_score], shown)
+        lower.set_xlim(edges[0], edges[-1])
+        lower.set_xlabel("time (s)")
+        if image is not None:
+            figure.colorbar(image, ax=lower, label="score", pad=0.01, aspect=8, fraction=0.05, ticks=[0, 0.5, 1])
+        else:
+            lower.text(0.5, 0.5, f"no class above {min_score:g}", transform=lower.transAxes, ha="center", va="center")
+        title_and_legend(figure, title, _roll_legend(truth is not None, bool(detections)))
+    return figure
+
+
+def relevant_classes(
+    scores: ClipScores, classes: Sequence[str], truth: Sequence[Event] | None, min_score: float
+) -> list[str]:
+    """The classes, in their order, with an annotated event or any score above `min_score`."""
+    annotated = {event.label for event in truth or ()}
+    peaks = np.nan_to_num(scores.scores, nan=-np.inf, neginf=-np.inf).max(axis=0)
+    return [name for name, peak in zip(classes, peaks, strict=True) if name in annotated or peak > min_score]
+
+
+def _pool(edges: np.ndarray, scores: np.ndarray) -> Curve:
+    """Neighbouring frames joined by their maximum until at most MAX_SCORE_COLUMNS are left."""
+    step = -(-len(scores) // MAX_SCORE_COLUMNS)
+    starts = np.arange(0, len(scores), step)
+    return np.append(edges[starts], edges[-1]), np.maximum.reduceat(scores, starts, axis=0)
+
+
+def _spectrogram(axes: "Axes", log_mel: np.ndarray, span: tuple[float, float], band_hz: np.ndarray | None) -> None:
+    bands = log_mel.shape[0]
+    # The quietest and loudest per cent would leave little contrast for everything between.
+    low, high = np.percentile(log_mel, [2, 99.7])
+    extent = (*span, -0.5, bands - 0.5)
+    axes.imshow(
+        log_mel, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=low, vmax=max(high, low + 1e-9)
+    )
+    axes.set_ylabel("mel band" if band_hz is None else "frequency (kHz)")
+    if band_hz is not None:
+        ticks = [hz for hz in (500, 1000, 2000, 4000, 8000, 16000) if band_hz[0] <= hz <= band_hz[-1] * 1.03]
+        positions = np.interp(ticks, band_hz, np.arange(bands))
+        axes.set_yticks(positions, [f"{hz / 1000:g}" for hz in ticks])
+
+
+def _score_rows(axes: "Axes", edges: np.ndarray, scores: np.ndarray, shown: Sequence[str]) -> "QuadMesh | None":
+    """A heat strip per class below the place of its truth bar; the colour-mapped image, None without any class."""
+    image = None
+    for row in range(len(shown)):
+        border = [row - 0.14, row + 0.38]
+        image = axes.pcolormesh(edges, border, scores[None, :, row], cmap=SCORE_COLOURS, vmin=0, vmax=1)
+        axes.hlines(border, edges[0], edges[-1], color="#D0D0D0", linewidth=0.5)
+    axes.set_yticks(range(len(shown)), [name.replace("_", " ") for name in shown])
+    axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(True, axis="x")
+    return image
+
+
+def _truth_bars(axes: "Axes", truth: Sequence[Event], shown: Sequence[str]) -> None:
+    for event in truth:
+        row = shown.index(event.label)
+        length = event.offset - event.onset
+        axes.barh(row - 0.27, length, left=event.onset, height=0.15, color=TRUTH_COLOUR, alpha=event.confidence)
+
+
+def _boxes(axes: "Axes", boxes: Sequence[Event], shown: Sequence[str]) -> None:
+    for box in boxes:
+        if box.label in shown:
+            row, length = shown.index(box.label), box.offset - box.onset
+            outline: Any = {"fill": False, "edgecolor": BOX_COLOUR, "linewidth": 1.2, "zorder": 3}
+            axes.barh(row + 0.12, length, left=box.onset, height=0.52, **outline)
+
+
+def _roll_legend(with_truth: bool, with_boxes: bool) -> "list[Patch]":
+    from matplotlib.patches import Patch
+
+    handles = []
+    if with_truth:
+        handles.append(Patch(color=TRUTH_COLOUR, label="annotated"))
+    if with_boxes:
+        handles.append(Patch(facecolor="none", edgecolor=BOX_COLOUR, linewidth=1.2, label="detected"))
+    return handles
+
+
+def psd_roc(
+    effective: Curve,
+    area: float,
+    per_class: Mapping[str, Curve],
+    max_efpr: float = 100.0,
+    name: str = "PSDS",
+    title: str = "",
+    note: str | None = None,
+) -> "Figure":
+    """PSD-ROC: effective true positive ratio over effective false positives per hour, classes as thin lines.
+
+    Curves are (eFPR (points,) per hour, TPR (points,)), increasing, previous-value steps, the last value holds to
+    `max_efpr`. area: the `name` (PSDS1, ...) of the effective curve, already normalised. Bilen et al. 2020, fig. 2.
+    """
+    with style():
+        figure = new_figure(6.6, 4.4, note)
+        axes = figure.subplots()
+        _class_curves(axes, per_class, max_efpr, {})
+        x, y = _held(effective, max_efpr)
+        axes.fill_between(x, y, step="post", color=COLOURS[0], alpha=0.12, linewidth=0)
+        axes.plot(x, y, color="black", drawstyle="steps-post", linewidth=2.2, label=f"effective ({name} {area:.3f})")
+        _finish_roc(axes, max_efpr, "effective false positives per hour", "true positive ratio")
+        title_and_legend(figure, title, axes.get_legend_handles_labels()[0])
+    return figure
+
+
+def segment_roc(
+    per_class: Mapping[str, Curve],
+    areas: Mapping[str, float],
+    max_fpr: float = 0.1,
+    title: str = "",
+    note: str | None = None,
+) -> "Figure":
+    """Segment-based ROC up to `max_fpr`, a line per class (FPR (points,), TPR (points,)), names with their areas.
+
+    areas: partial area of each class of `per_class`, divided by `max_fpr`; the legend gives their mean.
+    """
+    with style():
+        figure = new_figure(6.6, 4.4, note)
+        axes = figure.subplots()
+        _class_curves(axes, per_class, max_fpr, areas)
+        mean = float(np.mean([areas[name] for name in per_class]))
+        axes.plot([0, max_fpr], [0, max_fpr], color=GREY, linestyle=":", linewidth=1, label="chance")
+        axes.plot([], [], linestyle="none", label=f"mean partial area: {mean:.3f}")
+        _finish_roc(axes, max_fpr, "false positive ratio of 1-s segments", "true positive ratio")
+        title_and_legend(figure, title, axes.get_legend_handles_labels()[0])
+    return figure
+
+
+def _held(curve: Curve, end: float) -> Curve:
+    """The curve up to `end`, its last value held."""
+    x, y = np.asarray(curve[0], dtype=float), np.asarray(curve[1], dtype=float)
+    inside = x <= end
+    x, y = x[inside], y[inside]
+    if len(x) == 0:
+        return np.array([0.0, end]), np.zeros(2)
+    return np.append(x, end), np.append(y, y[-1])
+
+
+def _class_curves(axes: "Axes", per_class: Mapping[str, Curve], end: float, areas: Mapping[str, float]) -> None:
+    """A thin line per class with its name at the right end, moved apart where they would overlap."""
+    styles = ("-", (0, (4, 1.5)), (0, (1, 1)))
+    last = []
+    for index, (name, curve) in enumerate(per_class.items()):
+        x, y = _held(curve, end)
+        line = styles[index // len(COLOURS) % len(styles)]
+        colour = COLOURS[index % len(COLOURS)]
+        axes.plot(x, y, color=colour, linestyle=line, drawstyle="steps-post", linewidth=0.9, alpha=0.9)
+        label = name.replace("_", " ") + (f" {areas[name]:.3f}" if name in areas else "")
+        last.append((float(y[-1]), label, colour, line))
+    last.sort(key=lambda entry: entry[0])
+    heights = spread_apart([height for height, *_ in last], 0.047)
+    for (height, label, colour, line), shown in zip(last, heights, strict=True):
+        points = ([end, end * 1.035, end * 1.075], [height, shown, shown])
+        axes.plot(*points, color=colour, linestyle=line, linewidth=0.9, clip_on=False)
+        axes.text(end * 1.085, shown, label, va="center", fontsize=7.5, color="black")
+
+
+def spread_apart(positions: Sequence[float], gap: float) -> list[float]:
+    """Ascending positions moved as little as needed to be `gap` apart (each crowd keeps its centre)."""
+    crowds: list[tuple[float, int]] = []  # centre, members
+    for position in positions:
+        centre, members = position, 1
+        while crowds and centre - gap * (members - 1) / 2 < crowds[-1][0] + gap * (crowds[-1][1] - 1) / 2 + gap:
+            before, count = crowds.pop()
+            centre = (centre * members + before * count) / (members + count)
+            members += count
+        crowds.append((centre, members))
+    return [centre + gap * (i - (members - 1) / 2) for centre, members in crowds for i in range(members)]
+
+
+def _finish_roc(axes: "Axes", end: float, xlabel: str, ylabel: str) -> None:
+    axes.set_xlim(0, end)
+    axes.set_ylim(0, 1.005)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.grid(True)
+    axes.spines["bottom"].set_color(TEXT_GREY)
+
+
+def per_class(
+    classes: Sequence[str],
+    metrics: Mapping[str, Mapping[str, float | Bar]],
+    title: str = "",
+    note: str | None = None,
+) -> "Figure":
+    """Bars per class and metric (PSDS1, collar F1, ...), each in [0, 1], with an interval where (value, low, high).
+
+    metrics: {metric: {class: value}}; a class without value reads n/a. Raises ValueError for an unknown class.
+    """
+    series: dict[str, list[Bar]] = {}
+    for metric, values in metrics.items():
+        if unknown := sorted(set(values) - set(classes)):
+            raise ValueError(f"{metric} has a value for {unknown[0]!r}, which is not among the classes")
+        series[metric] = [_as_bar(values.get(name)) for name in classes]
+    return class_bars([name.replace("_", " ") for name in classes], series, "score", title, note)
+
+
+def _as_bar(value: float | Bar | None) -> Bar:
+    return value if isinstance(value, tuple) else (value, None, None)

@@ -1,0 +1,246 @@
+"""Own runs: stored scores -> metrics with intervals, floors to compare with, plots; own beside published results."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.run.errors import UserError
+from common.run.files import existing_file
+from common.run.results.comparison import TOY, Caveat, MetricColumn, OwnValue, compare, read_baselines
+from common.run.results.intervals import mean_spread
+from common.run.results.store import read_results, record
+from common.run.results.tables import format_value, print_table
+from common.run.verbs import Run
+from task4_sed.config import Config
+from task4_sed.data.classes import median_frames
+from task4_sed.data.layout import SETS
+from task4_sed.data.prepare import made_of
+from task4_sed.data.sets import classes_of, first_existing, read_annotation, root_of
+from task4_sed.evaluation.evaluate import bootstrap_psds, evaluate
+from task4_sed.inference.postprocess.csebbs import CsebbsParameters, write_parameters
+from task4_sed.inference.postprocess.tuning import grid, tune_csebbs
+from task4_sed.inference.scores import ScoreSet, clip_name, from_logits, read_logits
+from task4_sed.metrics.truth import truth_arrays
+from task4_sed.training.validation import scored_classes
+
+CAVEATS = {"toy": TOY, "recordings": Caveat("own data", "own data set, not comparable"), "official": None}
+FLOORS = {"untrained": "untrained network", "constant": "constant prior"}
+CSEBBS_FILE = "csebbs.tsv"
+SHOWN = ("psds1", "psds2", "intersection_f1_th0.5_dtc0.5_gtc0.5", "collar_f1_th0.5_200ms_20pct", "segment_f1_th0.5_1s")
+DRAWS = 200
+
+
+def caveat_of(data: str) -> str | None:
+    """What tables and plots must say of results on toy data or an own data set."""
+    caveat = CAVEATS[data]
+    return caveat.text if caveat else None
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """The files that a test set's scores are evaluated against."""
+
+    name: str
+    scores: Path
+    truth: Path
+    durations: Path
+
+    @property
+    def soft(self) -> bool:
+        """Whether the labels are MAESTRO's."""
+        return SETS[self.name].kind == "soft"
+
+    def files(self, scores: Path | None = None) -> tuple[Path, Path, Path]:
+        """Arguments of `evaluate`."""
+        return (scores or self.scores, self.truth, self.durations)
+
+
+def open_test_set(run: Run, name: str) -> TestSet:
+    """The files of a test set; UserError where one is missing."""
+    root, layout = root_of(run.config.data), SETS[name]
+    scores = existing_file(run.folder / "scores" / f"{name}.h5", "scores (`predict` makes them)")
+    truth, durations = first_existing(root, layout.annotation), first_existing(root, layout.durations)
+    if truth is None or durations is None:
+        missing = (layout.durations if durations is None else layout.annotation) or ("its ground truth",)
+        raise UserError(f"{root / missing[0]}: not found; {name} cannot be scored")
+    return TestSet(name, scores, truth, durations)
+
+
+def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
+    """Score a run's stored test scores; writes results.json, csebbs.tsv and plots, prints the table."""
+    config: Config = run.config
+    frames = median_frames(classes_of(root_of(config.data)))
+    filtered: Mapping[str, int] | bool = frames if config.postprocess.median_filter else False
+    csebbs = tune(run)
+    tests = {name: open_test_set(run, name) for name in config.test_sets}
+    results: dict[str, Any] = {"data": made_of(root_of(config.data)), "sets": {}, "csebbs": csebbs}
+    for name, test in tests.items():
+        results["sets"][name] = evaluate_set(run, test, filtered, csebbs)
+    strong = next((t for t in tests.values() if not t.soft), None)
+    soft = next((t for t in tests.values() if t.soft), None)
+    if strong is not None:
+        maestro = soft.files() if soft else None
+        results["intervals"] = bootstrap_psds(
+            *strong.files(), maestro=maestro, draws=DRAWS, median_filter=filtered, allow_missing=True
+        )
+        boxed = bootstrap_psds(*strong.files(), draws=DRAWS, csebbs=csebbs, allow_missing=True)
+        results["intervals"]["psds1_csebbs"] = boxed["psds1"]
+    record(run.folder, "test", results)
+    print_table(*_table(run, results), note=caveat_of(results["data"]))
+    if plots:
+        from task4_sed.evaluation.report_plots import draw_run
+
+        draw_run(run, strong, soft, filtered, csebbs, results)
+    return results
+
+
+def evaluate_set(run: Run, test: TestSet, filtered: Mapping[str, int] | bool, csebbs: str) -> dict[str, dict[str, Any]]:
+    """Metrics of one test set, per post-processing, and of the floors where they were predicted."""
+    variants: dict[str, dict[str, Any]] = {
+        "raw": evaluate(*test.files(), allow_missing=True),
+        "median": evaluate(*test.files(), median_filter=filtered, allow_missing=True),
+    }
+    if not test.soft:
+        variants["csebbs"] = evaluate(*test.files(), csebbs=csebbs, allow_missing=True)
+    for floor in FLOORS:
+        scores = run.folder / "scores" / floor / f"{test.name}.h5"
+        if scores.is_file():
+            variants[floor] = evaluate(*test.files(scores), median_filter=filtered, allow_missing=True)
+    return variants
+
+
+def tune(run: Run) -> str:
+    """The cSEBBs setting of a recipe as `evaluate` takes it; tuned on validation data where the recipe says so."""
+    mode, _, name = run.config.postprocess.csebbs.partition(":")
+    if mode != "tune":
+        return str(run.config.postprocess.csebbs)
+    config: Config = run.config
+    root = root_of(config.data)
+    classes = classes_of(root)
+    clips, events, durations = {}, {}, {}
+    for of in config.postprocess.tune_on:
+        scores = stored_scores(run.folder / "scores" / f"{of}.h5")
+        annotation = read_annotation(root, SETS[of], classes)
+        for clip, of_clip in annotation.events.items():
+            stem = clip_name(clip)
+            if of_clip and stem in scores.clips:
+                clips[stem], events[stem] = scores.clips[stem], of_clip
+                durations[stem] = annotation.durations.get(clip, float(scores.clips[stem].edges[-1]))
+    present = {event.label for of_clip in events.values() for event in of_clip}
+    chosen = [label for label in scored_classes(classes) if label in present]
+    truth = truth_arrays(events, durations, chosen)
+    tuned = tune_csebbs(ScoreSet(classes, clips), truth, grid(name or "default"))
+    parameters = {label: tuned.parameters.get(label, CsebbsParameters()) for label in scored_classes(classes)}
+    write_parameters(run.folder / CSEBBS_FILE, parameters)
+    return str(run.folder / CSEBBS_FILE)
+
+
+def stored_scores(path: Path) -> ScoreSet:
+    """Probabilities of a stored set of logits."""
+    stored = read_logits(existing_file(path, "scores (`predict` makes them)"))
+    durations = None if stored.durations is None else stored.durations.tolist()
+    return from_logits(stored.names, stored.logits, stored.classes, stored.frame_seconds, durations)
+
+
+def _table(run: Run, results: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+    """Title, columns and rows: a row per post-processing and floor, a column per metric."""
+    intervals = results.get("intervals", {})
+    strong = [values for name, values in results["sets"].items() if SETS[name].kind != "soft"]
+    soft = [values for name, values in results["sets"].items() if SETS[name].kind == "soft"]
+    rows = []
+    for variant in ("median", "raw", "csebbs", *FLOORS):
+        cells = []
+        for metric in SHOWN:
+            value = strong[0].get(variant, {}).get(metric) if strong else None
+            key = {"median": metric, "csebbs": f"{metric}_csebbs"}.get(variant, "")
+            cells.append(_cell(value, intervals.get(key)))
+        mpauc = soft[0].get(variant, {}).get("segment_pauroc_1s_maxfpr0.1_step") if soft else None
+        cells.append(_cell(mpauc, intervals.get("mpauc") if variant == "median" else None))
+        rows.append([FLOORS.get(variant, variant), *cells])
+    columns = ["scores", "PSDS1", "PSDS2", "intersection F1", "collar F1", "segment F1", "MAESTRO mpAUC"]
+    sets = ", ".join(results["sets"])
+    return f"{run.task.name} {run.recipe}, training {run.number}: {sets}", columns, rows
+
+
+def _cell(value: float | None, interval: Mapping[str, float] | None) -> str:
+    low, high = (interval["low"], interval["high"]) if interval else (None, None)
+    return format_value(value, low, high)
+
+
+def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
+    """Own results, mean and spread over the runs, beside the published ones; table, csv, markdown and plot."""
+    for run in runs:
+        existing_file(run.folder / "results.json", "results (`train` makes them)")
+    results = [read_results(run.folder) for run in runs]
+    for run, of in zip(runs, results, strict=True):
+        if "test" not in of:
+            raise UserError(f"{run.folder / 'results.json'}: no test results; `evaluate` makes them")
+    data = results[0]["test"]["values"]["data"]
+    own = {name: _own(results, path) for name, path in OWN_METRICS.items()}
+    values = {name: value for name, value in own.items() if value is not None}
+    first = runs[0]
+    system = f"{first.recipe} (own, {len(runs)} training{'s' if len(runs) > 1 else ''})"
+    comparison = compare(
+        {system: values},
+        read_baselines(Path(__file__).parents[1] / "baselines.csv") if data != "recordings" else [],
+        [column for column in COLUMNS if column.key in values or data != "recordings"],
+        caveat=CAVEATS[data],
+        reference=BASELINE if data != "recordings" else None,
+        title="Task 4 of DCASE 2024",
+    )
+    comparison.print()
+    comparison.save(first.folder.parent)
+    return {name: {"value": v.value, "low": v.low, "high": v.high, "spread": v.spread} for name, v in values.items()}
+
+
+BASELINE = "Baseline 2024"
+COLUMNS = (
+    MetricColumn("psds1", "devtest", "PSDS1"),
+    MetricColumn("psds1_csebbs", "devtest", "PSDS1 cSEBBs"),
+    MetricColumn("mpauc", "devtest", "mpAUC"),
+    MetricColumn("kwh_train", "devtest", "kWh training", higher_is_better=False, decimals=4),
+    MetricColumn("kwh_test", "devtest", "kWh test", higher_is_better=False, decimals=5),
+)
+# Where results.json keeps each figure: section, keys.
+OWN_METRICS: dict[str, tuple[str, ...]] = {
+    "devtest/psds1": ("test", "sets", "devtest", "median", "psds1"),
+    "devtest/psds1_csebbs": ("test", "sets", "devtest", "csebbs", "psds1"),
+    "devtest/mpauc": ("test", "sets", "maestro_val", "median", "segment_pauroc_1s_maxfpr0.1_step"),
+    "devtest/kwh_train": ("train", "kwh"),
+    "devtest/kwh_test": ("predict", "kwh"),
+}
+
+
+def _own(results: Sequence[Mapping[str, Any]], path: tuple[str, ...]) -> OwnValue | None:
+    """Mean and spread over runs of one figure; a single run has its bootstrap interval."""
+    found = [_dig(of, path) for of in results]
+    if any(value is None for value in found):
+        return None
+    if len(found) > 1:
+        mean = mean_spread(found)
+        return OwnValue(mean.mean, spread=mean.spread, runs=mean.runs)
+    name = {"median": path[-1], "csebbs": "psds1_csebbs"}.get(path[3] if len(path) > 3 else "", "")
+    interval = _dig(results[0], ("test", "intervals", "mpauc" if "pauroc" in name else name))
+    if interval:
+        return OwnValue(found[0], interval["low"], interval["high"])
+    return OwnValue(found[0])
+
+
+def _dig(results: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    section, *keys = path
+    value = results.get(section, {}).get("values")
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def mean_of(runs: Sequence[Run], metric: str) -> float:
+    """Mean over the runs of one of OWN_METRICS; UserError where a run has none."""
+    values = [_dig(read_results(run.folder), OWN_METRICS[metric]) for run in runs]
+    for run, value in zip(runs, values, strict=True):
+        if value is None:
+            raise UserError(f"{run.folder / 'results.json'}: no {metric}; `evaluate` makes it")
+    return float(np.mean(values))

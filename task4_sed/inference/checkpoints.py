@@ -1,0 +1,105 @@
+"""Checkpoints of this task -> networks: own ones, and the published CRNN checkpoints of the challenge's baseline."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from common.run.checkpoints import fill, read_checkpoint
+from common.run.errors import UserError
+from task4_sed.config import EncoderConfig
+from task4_sed.data.classes import CLASSES
+from task4_sed.model.crnn import CRNN, ModelConfig
+
+Which = Literal["student", "teacher"]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network in evaluation mode, the classes of its outputs, and the encoder that belongs beside it.
+
+    `fingerprint` is that of the encoder's weights, where the checkpoint knows it.
+    """
+
+    network: CRNN
+    classes: tuple[str, ...]
+    encoder: EncoderConfig | None = None
+    fingerprint: str | None = None
+    path: str = ""
+
+
+def load_network(
+    path: str | Path,
+    which: Which,
+    config: ModelConfig | None = None,
+    expected_sha256: str | None = None,
+    encoder: EncoderConfig | None = None,
+) -> Loaded:
+    """The student or teacher of a checkpoint.
+
+    Own checkpoints carry the settings of their model and encoder; for published ones `config` and `encoder` give them.
+    An own checkpoint's encoder is looked for where `encoder` has it, if that is the same model. Raises UserError for a
+    file that is not a checkpoint, is damaged (its SHA-256 differs), or is of another model (names the keys).
+    """
+    path = Path(path)
+    content = read_checkpoint(path, expected_sha256)
+    state = _state(content, which, path)
+    about = content.get("sed")
+    if about is not None:
+        config = _own_config(about, path)
+    elif config is None:
+        raise UserError(f"{path}: carries no model settings; give the recipe that it was trained with")
+    classes = tuple(about["classes"]) if about else CLASSES
+    network = CRNN(config)
+    fill(network, state, path)
+    beside = about.get("encoder") if about else None
+    if about is None:
+        return Loaded(network, classes, encoder, None, str(path))
+    if beside is None:
+        return Loaded(network, classes, path=str(path))
+    return Loaded(network, classes, _own_encoder(beside, encoder, path), beside["sha256"], str(path))
+
+
+def _own_config(about: Any, path: Path) -> ModelConfig:
+    """The settings that a checkpoint of this code carries."""
+    try:
+        return ModelConfig(**{key: _tuples(value) for key, value in about["model"].items()})
+    except (TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path}: made by another version of this code ({error}); train again") from None
+
+
+def _own_encoder(about: Any, recipe: EncoderConfig | None, path: Path) -> EncoderConfig:
+    """The settings of the encoder that a checkpoint was trained beside."""
+    try:
+        own = EncoderConfig(**about["settings"])
+    except (TypeError, KeyError) as error:
+        raise UserError(f"{path}: made by another version of this code ({error}); train again") from None
+    same = recipe is not None and recipe.name == own.name
+    return replace(own, checkpoint=recipe.checkpoint) if recipe is not None and same else own
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def _state(content: Mapping[str, Any], which: Which, path: Path) -> dict[str, torch.Tensor]:
+    """The network's state dict out of the wrappers that exist: Lightning's, and the baseline's sed_student."""
+    published = content.get(f"sed_{which}")
+    if isinstance(published, Mapping):
+        return dict(published)
+    whole = content.get("state_dict")
+    if not isinstance(whole, Mapping):
+        raise UserError(f"{path}: not a checkpoint of this task: neither state_dict nor sed_{which} in it")
+    for prefix in (f"{which}.", f"sed_{which}."):
+        # torch.compile puts a wrapper's name into the keys
+        named = {k.replace("_orig_mod.", ""): v for k, v in whole.items()}
+        part = {key.removeprefix(prefix): value for key, value in named.items() if key.startswith(prefix)}
+        if part:
+            return part
+    raise UserError(f"{path}: no {which} in it; its keys start with {', '.join(sorted(_prefixes(whole))[:5])}")
+
+
+def _prefixes(state: Mapping[str, Any]) -> set[str]:
+    return {key.split(".")[0] for key in state}

@@ -1,0 +1,1 @@
+"""Post-processing of scores: median filter, sound event bounding boxes (cSEBBs), their tuning."""

@@ -1,0 +1,107 @@
+"""A trained network over data sets and over any audio: probabilities per class and frame of 64 ms."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.audio import reading
+from common.run.errors import UserError
+from common.run.progress import progress
+from task4_sed.config import Config
+from task4_sed.data.batches import CLIP_SAMPLES, sequential_loader
+from task4_sed.data.classes import FRAME_SECONDS, FRAMES_PER_CLIP, SAMPLE_RATE
+from task4_sed.data.labels import frames_of
+from task4_sed.data.layout import SETS, Part
+from task4_sed.data.sets import classes_of, load_set, root_of
+from task4_sed.inference.checkpoints import Loaded
+from task4_sed.inference.scores import write_logits
+from task4_sed.model.encoder import Embedder, check_weights
+from task4_sed.training.system import front_end
+
+# Long recordings: windows of 156 frames that overlap by half, so that no event is seen only at a window's edge.
+WINDOW_HOP_FRAMES = FRAMES_PER_CLIP // 2
+FRAME_SAMPLES = round(FRAME_SECONDS * SAMPLE_RATE)
+
+
+class Predictor:
+    """A network and its front end on a device, in evaluation mode."""
+
+    def __init__(self, loaded: Loaded, device: str | None = None, batch: int = 16) -> None:
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.classes, self.batch = loaded.classes, batch
+        self.network = loaded.network.to(self.device).eval()
+        self.front_end = front_end(loaded.network.config).to(self.device).eval()
+        self.loaded = loaded
+
+    @cached_property
+    def embedder(self) -> Embedder | None:
+        """The encoder beside the network, built when first needed; UserError where it is not that of the training."""
+        if self.loaded.encoder is None:
+            return None
+        embedder = Embedder(self.loaded.encoder)
+        check_weights(embedder, self.loaded.fingerprint, self.loaded.path)
+        return embedder
+
+    @torch.inference_mode()
+    def logits(self, waveform: Tensor) -> Tensor:
+        """(clips, samples) at 16 kHz -> (clips, frames, classes) logits, without any class mask."""
+        waveform = waveform.to(self.device)
+        embeddings = self.embedder(waveform) if self.embedder else None
+        return self.network(self.front_end(waveform), embeddings).logits.transpose(1, 2)
+
+    def recording(self, waveform: np.ndarray) -> np.ndarray:
+        """Logits (frames, classes) of a waveform (samples,) at 16 kHz of any length; the mean where windows overlap.
+
+        As many frames as the network has for that length (at least one): a clip of 10 s is a single window.
+        """
+        total = max(1, frames_of(len(waveform)))
+        starts = range(0, max(total - FRAMES_PER_CLIP, 0) + WINDOW_HOP_FRAMES, WINDOW_HOP_FRAMES)
+        frames = starts[-1] + FRAMES_PER_CLIP
+        padded = np.zeros(starts[-1] * FRAME_SAMPLES + CLIP_SAMPLES, np.float32)
+        padded[: min(len(waveform), len(padded))] = waveform[: len(padded)]
+        sums, counts = np.zeros((frames, len(self.classes))), np.zeros((frames, 1))
+        for first in range(0, len(starts), self.batch):
+            chosen = starts[first : first + self.batch]
+            windows = np.stack([padded[s * FRAME_SAMPLES :][:CLIP_SAMPLES] for s in chosen])
+            logits = self.logits(torch.from_numpy(windows)).float().cpu().numpy()
+            for start, of_window in zip(chosen, logits, strict=True):
+                sums[start : start + FRAMES_PER_CLIP] += of_window
+                counts[start : start + FRAMES_PER_CLIP] += 1
+        return (sums / counts)[:total]
+
+
+def predict_set(predictor: Predictor, config: Config, name: str, out: Path) -> int:
+    """Store the logits of every clip of a data set as `<out>/<name>.h5`; returns the number of clips."""
+    part: Part = "test" if "test" in SETS[name].parts else "validation"
+    clips = load_set(config.data, name, part)
+    if predictor.classes != classes_of(root_of(config.data)):
+        raise UserError(f"the checkpoint's classes ({', '.join(predictor.classes[:3])}, ...) are not those of {name}")
+    parts = []
+    with progress(f"predict {name}", len(clips.clips)) as advance:
+        for batch in sequential_loader(clips, config):
+            parts.append(predictor.logits(batch.waveform).float().cpu().numpy())
+            advance(len(batch.clip))
+    durations = np.minimum(clips.pack.lengths[clips.rows], CLIP_SAMPLES) / SAMPLE_RATE
+    write_logits(out / f"{name}.h5", clips.clips, np.concatenate(parts), predictor.classes, durations=list(durations))
+    return len(clips.clips)
+
+
+def audio_files(paths: list[Path]) -> Iterator[tuple[str, Path]]:
+    """(name, file) of every audio file that is named or lies below a named folder; names are unique, without suffix."""
+    seen: dict[str, Path] = {}
+    for file in reading.audio_files(paths):
+        name = file.stem
+        if name in seen:
+            raise UserError(f"{file}: would be written to the same place as {seen[name]}")
+        seen[name] = file
+        yield name, file
+
+
+def predict_file(predictor: Predictor, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Waveform (samples,) at 16 kHz and logits (frames, classes) of an audio file of any length, rate and channels."""
+    waveform = reading.load(path, SAMPLE_RATE)
+    return waveform, predictor.recording(waveform)

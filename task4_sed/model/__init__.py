@@ -1,0 +1,1 @@
+"""The CRNN of Task 4, and the encoder beside it."""

@@ -1,0 +1,111 @@
+"""A frozen pre-trained encoder beside the CNN: its sequence enters the CRNN as embeddings."""
+
+import hashlib
+from dataclasses import asdict, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from common.run.errors import UserError
+from task4_sed.config import EncoderConfig
+from task4_sed.data.classes import SAMPLE_RATE
+from task4_sed.model.crnn import ModelConfig
+
+# The winner of 2024 took 527 outputs of a linear layer that was left at its random initial weights.
+PROJECTED_DIM = 527
+
+
+class Embedder:
+    """Waveforms (batch, samples) at 16 kHz -> embeddings (batch, dim, steps), without gradient, never random.
+
+    Not an nn.Module, so that its weights are no part of a system that holds it: not of its checkpoints (which name the
+    encoder and carry its fingerprint instead), its optimiser, or what several processes synchronise. It follows its
+    input to a device. Raises UserError for an encoder or a checkpoint that does not exist or does not fit.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        from common.encoders import create  # takes a second, which only recipes with an encoder need
+
+        self.config = config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            encoder = create(config.name, config.checkpoint, num_classes=None)
+            self.projection: nn.Module = nn.Identity()
+            if config.projection == "frozen":
+                self.projection = nn.Linear(encoder.embedding_dim, PROJECTED_DIM).requires_grad_(False)
+        if encoder.sample_rate != SAMPLE_RATE:
+            raise UserError(
+                f"encoder.name: {config.name} hears {encoder.sample_rate} Hz, expected one of {SAMPLE_RATE} Hz"
+            )
+        self.tokens_per_step = encoder.tokens_per_step
+        if config.bands == "mean" and self.tokens_per_step == 1:
+            raise UserError(f"encoder.bands: {config.name} has one embedding per time step, expected apart")
+        self.encoder = encoder.freeze()
+        self.dim = PROJECTED_DIM if config.projection == "frozen" else encoder.embedding_dim
+        self.device = torch.device("cpu")
+
+    @torch.no_grad()
+    def __call__(self, waveform: Tensor) -> Tensor:
+        if self.device != waveform.device:
+            self.device = waveform.device
+            self.encoder.to(self.device)
+            self.projection.to(self.device)
+        frames = self.encoder.from_mel(self.encoder.mel(waveform)).frames
+        if self.config.bands == "mean":
+            frames = frames.unflatten(1, (-1, self.tokens_per_step)).mean(dim=2)
+        return self.projection(frames).transpose(1, 2)
+
+    @property
+    def bands(self) -> int:
+        """Neighbouring steps of the embeddings that belong to one moment."""
+        return self.tokens_per_step if self.config.bands == "apart" else 1
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over names and values of all weights, wherever they came from."""
+        digest = hashlib.sha256()
+        for part in (self.encoder, self.projection):
+            for name, value in sorted(part.state_dict().items()):
+                digest.update(f"{name} {tuple(value.shape)} {value.dtype};".encode())
+                digest.update(value.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
+
+    @property
+    def key(self) -> str:
+        """Names what comes out: the weights, and what is done with the bands."""
+        return f"{self.config.bands}-{self.fingerprint[:12]}"
+
+    def parameters(self) -> list[nn.Parameter]:
+        """All of them, without gradient."""
+        return [*self.encoder.parameters(), *self.projection.parameters()]
+
+    def about(self) -> dict[str, Any]:
+        """What a checkpoint says about its encoder."""
+        return {"settings": asdict(self.config), "sha256": self.fingerprint}
+
+
+def check_weights(embedder: Embedder, expected: str | None, path: str) -> None:
+    """Raise UserError where a network was trained beside other weights than those of `embedder`; None: not known."""
+    if expected is not None and embedder.fingerprint != expected:
+        config = embedder.config
+        raise UserError(
+            f"{path}: trained beside another encoder than {config.name} with {config.checkpoint or 'random weights'}: "
+            f"its fingerprint is {embedder.fingerprint[:12]}, expected {expected[:12]}"
+        )
+
+
+def fitted(model: ModelConfig, embedder: Embedder | None) -> ModelConfig:
+    """The model for the embeddings that it gets; UserError where the recipe says something else."""
+    if embedder is None:
+        if model.embedding_dim is not None:
+            raise UserError(
+                f"model.embedding_dim: is {model.embedding_dim}, but the recipe names no encoder; set it to null"
+            )
+        return model
+    if model.embedding_dim not in (None, embedder.dim):
+        raise UserError(
+            f"model.embedding_dim: is {model.embedding_dim}, but encoder {embedder.config.name} gives {embedder.dim}"
+        )
+    return replace(model, embedding_dim=embedder.dim)

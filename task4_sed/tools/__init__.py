@@ -1,1 +1,0 @@
-"""Scripts beside the verbs: python -m task4_sed.tools.NAME."""

@@ -1,0 +1,1 @@
+"""Training: losses, the mean-teacher system, validation."""
