@@ -1,0 +1,1 @@
+"""A data set in its official layout -> packed clips -> batches."""
