@@ -260,5 +260,11 @@ TASK = Task(
     ),
 )
 
+
+def console() -> int:
+    """The command `task1_asc` of an installed package."""
+    return main(TASK)
+
+
 if __name__ == "__main__":
-    sys.exit(main(TASK))
+    sys.exit(console())

@@ -231,5 +231,11 @@ TASK = Task(
     (prepare, train, predict, evaluate, package, validate, compare, complexity, benchmark),
 )
 
+
+def console() -> int:
+    """The command `task4_sed` of an installed package."""
+    return main(TASK)
+
+
 if __name__ == "__main__":
-    sys.exit(main(TASK))
+    sys.exit(console())
