@@ -121,8 +121,9 @@ def export(
     The file takes `waveform` (batch, samples) at `front_end.sample_rate`, or without the front end `mel` (batch, 1,
     mel, frames), and gives `logits` (batch, classes) in float32; any batch, clips of one length (that of the
     calibration, else one second). precision: "float32"; "float16"; "int8", weights per channel and activations from
-    the ranges that `calibration`, waveforms (clips, samples), shows: static quantisation of onnxruntime. For networks
-    that were trained with quantisation pass their `float_twin`. tolerance: instead of that of TOLERANCES.
+    the ranges that `calibration`, waveforms (clips, samples), shows: static quantisation of onnxruntime, both unsigned,
+    so that all processors answer alike. For networks that were trained with quantisation pass their `float_twin`.
+    tolerance: instead of that of TOLERANCES.
 
     Returns path, precision, front_end_inside, bytes (on disk), clips (compared), difference (largest, as a share of
     the logits' root mean square), tolerance and same_scene (share of clips). Raises UserError, and leaves `path` as it
@@ -228,7 +229,12 @@ def _graph(module: nn.Module, example: Tensor, given: str, found: str) -> Any:
 
 
 def _quantised(graph: Any, mel: np.ndarray) -> Any:
-    """Static quantisation with the ranges that log-mel (clips, 1, mel, frames) shows."""
+    """Static quantisation with the ranges that log-mel (clips, 1, mel, frames) shows.
+
+    Activations and weights are both unsigned: with signed weights a processor without VNNI adds two products in int16,
+    where they saturate (vpmaddubsw; 2 * 255 * 127 > 32767), also for signed activations, which onnxruntime makes
+    unsigned. For two unsigned factors it has no such kernel: they are widened to 16 bits and added in 32.
+    """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
@@ -249,7 +255,7 @@ def _quantised(graph: Any, mel: np.ndarray) -> Any:
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
+            weight_type=QuantType.QUInt8,
         )
         return onnx.load(target)
 
