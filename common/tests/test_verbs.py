@@ -251,7 +251,7 @@ def test_open_run(task: Task) -> None:
 
 PIPED = """
 import sys
-from common.run import Task, main
+from common.run.verbs import Task, main
 def many(lines: int) -> None:
     "Print."
     for n in range(lines):

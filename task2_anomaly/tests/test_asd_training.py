@@ -312,7 +312,8 @@ def test_only_one_process_trains_a_run(tiny: Configure, tmp_path: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from common.run import Run, Task, load_config
+from common.run.config import load_config
+from common.run.verbs import Run, Task
 from task2_anomaly.config import Config
 from task2_anomaly.machines import Machine
 from task2_anomaly.pool import train_machines
