@@ -315,8 +315,8 @@ from pathlib import Path
 from common.run.config import load_config
 from common.run.verbs import Run, Task
 from task2_anomaly.config import Config
-from task2_anomaly.machines import Machine
-from task2_anomaly.pool import train_machines
+from task2_anomaly.data.classes import Machine
+from task2_anomaly.training.pool import train_machines
 
 if __name__ == "__main__":
     jobs, folder, recipes, recipe, *overrides = sys.argv[1:]
