@@ -8,7 +8,7 @@ import reprlib
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, Field, asdict, field, fields, is_dataclass
+from dataclasses import MISSING, Field, asdict, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -168,7 +168,7 @@ def _where(key: str, origins: Origins) -> str:
     return key
 
 
-def _build(kind: Any, value: Any, key: str, origins: Origins) -> Any:
+def _build(kind: Any, value: Any, key: str, origins: Origins, default: Any = None) -> Any:
     """What is written at a key as a `kind`: groups become dataclasses, pydantic checks the leaves."""
     options = typing.get_args(kind) if _is_union(kind) else (kind,)
     if value is None:
@@ -177,7 +177,7 @@ def _build(kind: Any, value: Any, key: str, origins: Origins) -> Any:
         return None
     for option in options:
         if is_dataclass(option):
-            return _build_group(option, value, key, origins)
+            return _build_group(option, value, key, origins, default)
         item = typing.get_args(option)[0] if typing.get_origin(option) is list else None
         if is_dataclass(item) and isinstance(value, list):
             return [_build(item, one, key, origins) for one in value]
@@ -190,7 +190,8 @@ def _build(kind: Any, value: Any, key: str, origins: Origins) -> Any:
         raise UserError(f"{_where(key, origins)}: is {shown}, expected {_name(kind)}") from None
 
 
-def _build_group(group: Any, value: Any, key: str, origins: Origins) -> Any:
+def _build_group(group: Any, value: Any, key: str, origins: Origins, default: Any) -> Any:
+    """The dataclass `group`; settings that are not written are those of the group's default, where it has one."""
     if not isinstance(value, Mapping):
         raise UserError(f"{_where(key, origins)}: is {_shown(value)}, expected a group of settings")
     hints = typing.get_type_hints(group)
@@ -200,13 +201,15 @@ def _build_group(group: Any, value: Any, key: str, origins: Origins) -> Any:
         inner = f"{key}.{name}" if key else str(name)
         if name not in known:
             raise UserError(f"{_where(inner, origins)}: unknown setting{did_you_mean(str(name), known)}")
-        parts[name] = _build(hints[name], item, inner, origins)
-        _check_range(known[name], parts[name], inner, origins)
+        setting = known[name]
+        below = getattr(default, name, setting.default_factory() if callable(setting.default_factory) else None)
+        parts[name] = _build(hints[name], item, inner, origins, below)
+        _check_range(setting, parts[name], inner, origins)
     for f in known.values():
-        if f.default is MISSING and f.default_factory is MISSING and f.name not in value:
+        if default is None and f.default is MISSING and f.default_factory is MISSING and f.name not in value:
             raise UserError(f"{_where(key, origins) or 'recipe'}: setting {f.name!r} is missing")
     try:
-        return group(**parts)
+        return group(**parts) if default is None else replace(default, **parts)
     except UserError as error:  # of the config's own checks: `key: what is wrong`
         at, _, wrong = str(error).partition(": ")
         raise UserError(f"{_where(at, origins)}: {wrong}") from None

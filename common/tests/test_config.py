@@ -62,7 +62,7 @@ class Settings:
     fast: bool = False
     root: str | None = None
     about: About | None = None
-    other: Model = field(default_factory=Model)
+    other: Model = field(default_factory=lambda: Model(shape=(5,)))
     edition: Literal[2024, 2025] | None = None
     sizes: dict[str, int] = field(default_factory=dict)
     folder: Path = Path("x")
@@ -293,6 +293,11 @@ def test_every_type_of_a_setting(recipes: Path) -> None:
 def test_an_own_check_is_named_where_the_value_stands(recipes: Path) -> None:
     with pytest.raises(UserError, match=r"own\.yaml:2: model\.width: 13 brings bad luck$"):
         load(recipes, "seed: 1\nmodel: {width: 13}\n")
+
+
+def test_a_group_that_is_written_in_part_keeps_the_rest_of_its_default(recipes: Path) -> None:
+    assert load(recipes, "other: {width: 2}\n").other == Model(2, (5,))
+    assert load_config(Settings, recipes, "base", ["other={}"]).other == Model(8, (5,))
 
 
 def test_an_override_leaves_aliases_of_its_group_alone(recipes: Path) -> None:
