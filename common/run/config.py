@@ -227,7 +227,7 @@ def _check_range(setting: Field[Any], value: Any, key: str, origins: Origins) ->
 
 @functools.cache
 def _check(kind: Any) -> Callable[[Any], Any]:
-    from pydantic import ConfigDict, TypeAdapter  # takes a fifth of a second; verbs without a recipe do not need it
+    from pydantic import ConfigDict, TypeAdapter  # verbs without a recipe do not need it
 
     return TypeAdapter(_as_yaml(kind), config=ConfigDict(strict=True)).validate_python
 
