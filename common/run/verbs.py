@@ -251,7 +251,7 @@ def _settings_apart(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _is_setting(word: str) -> bool:
-    return bool(OVERRIDE.match(word)) and not Path(word).exists()
+    return bool(OVERRIDE.match(word)) and not os.path.exists(word)  # False for words that are too long for a path
 
 
 def _run_numbers(text: str) -> list[int]:
