@@ -206,7 +206,7 @@ def test_files_and_settings_are_told_apart(call: Call, tmp_path: Path) -> None:
         ("show", "the following arguments are required: --count (see python -m verb_task show --help)"),
         ("show --count many", "argument --count: invalid int value: 'many'"),
         ("show --count 1 --kind c", "argument --kind: invalid choice: 'c'"),
-        ("show --count 1 names=[a, b]", "show: unexpected argument 'b]'; a setting is overridden as key=value, in quotes"),
+        ("show --count 1 of=[a, b]", "show: unexpected argument 'b]'; a setting is overridden as key=value, in quotes"),
         ("show --count 1 more", "show: unexpected argument 'more'; a setting is overridden as key=value"),
         ("show --count 1 --runs", "argument --runs: expected one argument"),
         ("show --count 1 --runs one", "argument --runs: 'one', expected numbers of trainings, e.g. 1 2 3"),
