@@ -216,6 +216,7 @@ def test_a_setting_may_be_longer_than_a_file_name(call: Call) -> None:
         ("show", "the following arguments are required: --count (see python -m verb_task show --help)"),
         ("show --count many", "argument --count: invalid int value: 'many'"),
         ("show --count 1 --kind c", "argument --kind: invalid choice: 'c'"),
+        ("show --count 1 of=[a, b]", "show: unexpected argument 'b]'; a setting is overridden as key=value, in quotes"),
         ("show --count 1 more", "show: unexpected argument 'more'; a setting is overridden as key=value"),
         ("show --count 1 --runs", "argument --runs: expected one argument"),
         ("show --count 1 --runs one", "argument --runs: 'one', expected numbers of trainings, e.g. 1 2 3"),

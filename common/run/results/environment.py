@@ -31,8 +31,8 @@ PACKAGES = (
 def environment() -> dict[str, Any]:
     """Versions, code revision and hardware as JSON values; what cannot be found out is None.
 
-    `code` is None outside a git checkout of this project (an installed copy, no git). Packages that are not installed
-    are None. Takes some 20 ms; imports nothing heavy.
+    `code` outside a git checkout of this project (an installed copy, no git) is what the environment variable
+    DCASE_REVISION says, or None. Packages that are not installed are None. Takes some 20 ms; imports nothing heavy.
     """
     return {
         "python": platform.python_version(),
@@ -68,13 +68,11 @@ def _output(*command: str) -> str | None:
 
 def _code_revision(root: Path) -> dict[str, Any] | None:
     """Commit of the checkout at `root` and whether tracked files differ from it."""
-    found = _output("git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD")
-    if found is None:
-        return None
-    top, _, revision = found.partition("\n")
+    top, _, revision = (_output("git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD") or "").partition("\n")
     # A copy installed inside somebody else's repository is not at that repository's revision.
-    if Path(top).resolve() != root.resolve():
-        return None
+    if not top or Path(top).resolve() != root.resolve():
+        told = os.environ.get("DCASE_REVISION")  # a container image has it from its build
+        return {"revision": told, "dirty": None} if told else None
     changes = _output("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no")
     return {"revision": revision, "dirty": None if changes is None else bool(changes)}
 
