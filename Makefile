@@ -5,6 +5,8 @@ PY := .venv/bin/python
 READY := .venv/.ready
 # `make test` gives pytest more words with PYTEST="-k psds"
 PYTEST ?=
+# Every command is a process of its own: without compiled modules on disk each compiles torch and the rest anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 $(READY): requirements.txt common/run/setup.sh
 	@sh common/run/setup.sh
