@@ -1,6 +1,5 @@
 """Rates of every stage on this machine, and the size of a recipe's network."""
 
-import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from torchinfo import summary
 
 from common.encoders.cp_resnet import CPResNet
 from common.run.errors import UserError
+from common.run.processes import usable_cores
 from common.run.results.environment import environment
 from common.run.results.tables import print_table
 from common.run.verbs import Run
@@ -56,7 +56,7 @@ def benchmark(run: Run, seconds: float) -> Mapping[str, Any]:
     machine = machines_of(run.config.data)[0]
     system, data = build(run, machine)
     batches = list(data.train_dataloader())
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     alone, together = (_trainings(run, machine, jobs, len(batches)) for jobs in (1, cores))
     figures: dict[str, float] = {
         "front end, clips of 10 s/s": _front_end(run.config, seconds),

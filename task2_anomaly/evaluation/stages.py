@@ -6,6 +6,7 @@ from typing import Any
 
 from common.run.errors import UserError, did_you_mean
 from common.run.files import existing_file, existing_folder, write_json, write_rows
+from common.run.processes import usable_cores
 from common.run.results.store import read_results, record
 from common.run.results.tables import print_table
 from common.run.verbs import Run
@@ -74,9 +75,7 @@ def gpus() -> int:
 
 def default_jobs(gpus: int) -> int:
     """Trainings at once: one per core, or four per GPU."""
-    import os
-
-    return 4 * gpus if gpus else len(os.sched_getaffinity(0))
+    return 4 * gpus if gpus else usable_cores()
 
 
 # ---------------------------------------------------------------------------------------------------------- prediction

@@ -1,0 +1,48 @@
+"""Cores within the quota of a container, and work shared by processes."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from common.run import processes
+from common.run.errors import UserError
+from common.run.processes import each, usable_cores
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "cores"),
+    [
+        ("0::/", {}, 8),
+        ("0::/", {"cpu.max": "max 100000"}, 8),
+        ("0::/", {"cpu.max": "150000 100000"}, 2),
+        ("0::/a/b", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "max 100000"}, 3),
+        ("0::/of/the/host", {"cpu.max": "50000 100000"}, 1),
+        ("0::/", {"cpu.max": "1600000 100000"}, 8),
+        ("4:cpu,cpuacct:/docker/x", {"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4),
+        ("4:cpu:/\n3:cpuset:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
+    ],
+)
+def test_cores_are_those_of_affinity_and_quota(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, files: dict[str, str], cores: int
+) -> None:
+    for name, text in files.items():
+        (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "groups" / name).write_text(text + "\n")
+    (tmp_path / "own").write_text(own + "\n")
+    monkeypatch.setattr(processes, "CONTROL_GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(processes, "OWN_GROUPS", tmp_path / "own")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert usable_cores() == cores
+    (tmp_path / "own").unlink()
+    assert usable_cores() == 8
+
+
+def test_work_in_processes_and_in_this_one() -> None:
+    for workers in (1, 2):
+        assert dict(each(abs, [-1, 2, -3], workers, "died")) == {-1: 1, 2: 2, -3: 3}
+
+
+def test_a_killed_process_is_a_user_error() -> None:
+    with pytest.raises(UserError, match="out of memory"):
+        list(each(os._exit, [1, 2], 2, "out of memory"))
