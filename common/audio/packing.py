@@ -153,7 +153,9 @@ def _make_shards(jobs: list[_Job], workers: int, progress: Progress | None, tota
     if progress:
         progress(done, total)
     died = "a packing process died (out of memory?); run prepare again with fewer workers, complete shards are kept"
-    for job, _ in each(_make, jobs, workers, f"{jobs[0].path.parent}: {died}" if jobs else died):
+    for (job,), _, problem in each(_make, [(job,) for job in jobs], workers, died=died):
+        if problem:
+            raise UserError(problem)
         done += len(job.sources)
         if progress:
             progress(done, total)

@@ -7,6 +7,7 @@ import pytest
 
 from common.run import processes
 from common.run.errors import UserError
+from common.run.files import existing_file
 from common.run.processes import each, usable_cores
 
 
@@ -40,9 +41,17 @@ def test_cores_are_those_of_affinity_and_quota(
 
 def test_work_in_processes_and_in_this_one() -> None:
     for workers in (1, 2):
-        assert dict(each(abs, [-1, 2, -3], workers, "died")) == {-1: 1, 2: 2, -3: 3}
+        assert sorted(each(pow, [(2, 3), (3, 2)], workers)) == [((2, 3), 8, None), ((3, 2), 9, None)]
 
 
 def test_a_killed_process_is_a_user_error() -> None:
     with pytest.raises(UserError, match="out of memory"):
-        list(each(os._exit, [1, 2], 2, "out of memory"))
+        list(each(os._exit, [(1,), (2,)], 2))
+
+
+def test_a_user_error_does_not_stop_the_others(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    for jobs in (1, 2):
+        found = each(existing_file, [(tmp_path / "b",), (tmp_path / "a",)], jobs)
+        problems = {path: problem for (path,), _, problem in found}
+        assert problems == {tmp_path / "a": None, tmp_path / "b": f"{tmp_path / 'b'}: file not found"}

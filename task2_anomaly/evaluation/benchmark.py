@@ -19,11 +19,12 @@ from common.run.verbs import Run
 from task2_anomaly.config import Config
 from task2_anomaly.data.batches import Batch
 from task2_anomaly.data.classes import SAMPLE_RATE, Machine
-from task2_anomaly.data.layout import machines_of
+from task2_anomaly.data.front_end import front_end
 from task2_anomaly.data.prepare import prepare
+from task2_anomaly.data.sets import machines_of
 from task2_anomaly.inference.predict import repeated
 from task2_anomaly.inference.windows import plain_window_scores, window_scores
-from task2_anomaly.model.networks import build_network, front_end, window_frames
+from task2_anomaly.model.networks import build_network, window_frames
 from task2_anomaly.training.pool import each
 from task2_anomaly.training.train import build, train_machine
 

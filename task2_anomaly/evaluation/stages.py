@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.audio.coverage import root_of
 from common.run.errors import UserError, did_you_mean
 from common.run.files import existing_file, existing_folder, write_json, write_rows
 from common.run.processes import usable_cores
@@ -12,7 +13,8 @@ from common.run.results.tables import print_table
 from common.run.verbs import Run
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine
-from task2_anomaly.data.layout import TEST_PARTS, Part, machines_of, pack_of, packed, parse_clip, root_of
+from task2_anomaly.data.layout import TEST_PARTS, Part, parse_clip
+from task2_anomaly.data.sets import machines_of, pack_of, packed
 from task2_anomaly.evaluation import firstshot
 from task2_anomaly.evaluation.evaluate import evaluate, intervals, summary, write_result
 from task2_anomaly.inference import ensemble as combining

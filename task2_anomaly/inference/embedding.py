@@ -23,8 +23,8 @@ from common.run.progress import progress
 from common.run.verbs import Run
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import SAMPLE_RATE, Machine
-from task2_anomaly.data.layout import TEST_PARTS, TRAIN_PARTS, Part, pack_of, parse_clip, training_pack
-from task2_anomaly.data.split import held_out_rows, training_rows
+from task2_anomaly.data.layout import TEST_PARTS, TRAIN_PARTS, Part, parse_clip
+from task2_anomaly.data.sets import held_out_rows, pack_of, training_pack, training_rows
 from task2_anomaly.inference.predict import Verdict, store
 from task2_anomaly.inference.thresholds import threshold
 from task2_anomaly.model import backends

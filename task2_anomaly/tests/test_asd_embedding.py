@@ -19,9 +19,8 @@ from common.run.verbs import Run
 from task2_anomaly.__main__ import TASK
 from task2_anomaly.config import Config, EmbeddingConfig
 from task2_anomaly.data.classes import Machine
-from task2_anomaly.data.layout import machines_of, pack_of, training_pack
 from task2_anomaly.data.prepare import prepare
-from task2_anomaly.data.split import held_out_rows
+from task2_anomaly.data.sets import held_out_rows, machines_of, pack_of, training_pack
 from task2_anomaly.data.toy.firstshot import write_first_shot_toy
 from task2_anomaly.evaluation import firstshot, stages
 from task2_anomaly.inference.embedding import Embedder, learn_normal, new_encoder, pooled

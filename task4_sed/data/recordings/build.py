@@ -18,23 +18,15 @@ import numpy as np
 
 from common.audio.reading import load, write_wav
 from common.run.errors import UserError, did_you_mean
-from common.run.files import (
-    existing_folder,
-    is_complete,
-    read_rows,
-    sha256,
-    write_folder_then_rename,
-    write_json,
-    write_rows,
-)
+from common.run.files import existing_folder, read_rows, sha256, write_rows
 from common.run.processes import each, usable_cores
+from common.toy import Progress, counter, write_once
 from task4_sed.data.annotations import Event, write_durations, write_strong, write_weak
 from task4_sed.data.classes import CLIP_SECONDS, SAMPLE_RATE
 from task4_sed.data.layout import CLASSES_FILE, SETS, Part
 from task4_sed.data.recordings.segments import active_regions, is_texture
 from task4_sed.data.recordings.soundscapes import Material, Used, compose
 
-Progress = Callable[[int, int], None]
 Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 
 MARKER = "recordings.json"
@@ -201,32 +193,31 @@ def from_recordings(
             listed = ", ".join(map(str, chosen[part]))
             raise UserError(f"{meta}: category {missing[0]!r} has no recordings for {part} (fold {listed})")
     identity = {"format": FORMAT, "seed": seed, "folds": chosen, "sets": sizes, "meta_sha256": sha256(meta)}
-    if is_complete(out, MARKER, identity):
-        return
-    for recording in (r for of in of_part.values() for r in of):
-        if not recording.path.is_file():
-            raise UserError(f"{recording.path}: listed in meta.csv, not found there or below audio/")
     jobs = sum(map(len, of_part.values())) + sum(sizes.values())
     workers = min(usable_cores(), 8) if workers is None else workers
-    with write_folder_then_rename(out) as partial:
-        _build(partial, of_part, sizes, seed, _in_order(workers, jobs, progress))
-        write_rows(partial / CLASSES_FILE, ("event_label",), ((category,) for category in categories))
+
+    def write(folder: Path) -> None:
+        for recording in (r for of in of_part.values() for r in of):
+            if not recording.path.is_file():
+                raise UserError(f"{recording.path}: listed in meta.csv, not found there or below audio/")
+        _build(folder, of_part, sizes, seed, _in_order(workers, counter(jobs, progress)))
+        write_rows(folder / CLASSES_FILE, ("event_label",), ((category,) for category in categories))
         if (source / "credits.csv").is_file():
-            shutil.copyfile(source / "credits.csv", partial / "credits.csv")
-        write_json(partial / MARKER, identity)
+            shutil.copyfile(source / "credits.csv", folder / "credits.csv")
+
+    write_once(out, identity, write, MARKER)
 
 
-def _in_order(workers: int, total: int, progress: Progress | None) -> Mapper:
+def _in_order(workers: int, count: Callable[[], None]) -> Mapper:
     """A map over items in `workers` processes, counted."""
-    done = 0
 
     def mapped(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-        nonlocal done
         found = {}
-        for item, result in each(work, items, workers, "a process died (out of memory?); run it again"):
-            found[item], done = result, done + 1
-            if progress is not None:
-                progress(done, total)
+        for (item,), result, problem in each(work, [(item,) for item in items], workers):
+            if problem:
+                raise UserError(problem)
+            found[item] = result
+            count()
         return [found[item] for item in items]
 
     return mapped
