@@ -37,10 +37,7 @@ class Place(Protocol):
 def root_of(place: Place) -> Path:
     """The data set's folder; UserError where the recipe names none or it does not exist."""
     if place.root is None:
-        raise UserError(
-            "data.root: no data set named, this recipe needs real data; data.root=DIR names the folder in the official "
-            "layout"
-        )
+        raise UserError("data.root: no data set named; data.root=DIR names the folder in the official layout")
     if place.toy and not Path(place.root).exists():
         raise UserError(f"{place.root}: data set not found; `prepare` writes it")
     return existing_folder(place.root, "data set")
