@@ -54,7 +54,7 @@ def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any
         name: pack(cover((clip, folder / clip) for clip in clips), packs / name, rate, workers, CLIPS_WORTH_A_PROCESS)
         for name, (folder, clips) in sources.items()
     }
-    odd = {name: _not_a_second(packs / name, rate) for name in sets}
+    odd = {name: _not_a_second(packs / name, rate) if of.packed else 0 for name, of in sets.items()}
     states = {name: _state(coverage, odd[name]) for name, coverage in sets.items()}
     _show(root, sets, states, evaluation is not None, report)
     summary = {
@@ -86,7 +86,7 @@ def _show(
 
 def _not_a_second(pack: Path, sample_rate: int) -> int:
     """Clips of a pack that have another length."""
-    return int(np.count_nonzero(open_pack(pack).lengths != sample_rate)) if pack.exists() else 0
+    return int(np.count_nonzero(open_pack(pack).lengths != sample_rate))
 
 
 def _state(coverage: Coverage, odd: int) -> str:
