@@ -217,8 +217,8 @@ def test_fine_tuning_tells_machines_and_attributes_apart(opened: Open) -> None:
     data = ClipData(run.config, run.seed)
     assert {machine for machine, _ in data.classes} == {str(m) for m in machines_of(run.config.data)}
     assert len(data.classes) > len({machine for machine, _ in data.classes})  # attributes too
-    held = sum(len(held_out_rows(len(pack), 0.3)) for pack in data.packs)
-    assert len(data.labels) == sum(map(len, data.packs)) - held
+    held = sum(len(held_out_rows(len(pack), 0.3)) for pack in data.pieces.packs)
+    assert len(data.pieces.labels) == sum(map(len, data.pieces.packs)) - held
 
     with pytest.raises(UserError, match="no finished training; `train` makes one"):
         stages.predict_run(run)
