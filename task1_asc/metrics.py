@@ -109,7 +109,8 @@ def scene_metrics(
     (clips,) indices of devices, -1 for any other device, None: not known. Returns {"macro_accuracy", "accuracy",
     "log_loss", "clips", "classes": {scene: part}, "devices": {device: part}, "groups": {group: part}} with part =
     {"accuracy", "log_loss", "clips"}. The macro accuracy, by which the challenge ranks, is the mean over the scenes
-    of a scene's accuracy; a group's figures are those of all its clips together, not a mean of devices.
+    of a scene's accuracy; a group's figures are those of all its clips together, not a mean of devices. Source: DCASE
+    2024 Task 1, "Evaluation".
     """
     sums = clip_sums(parts, labels, predicted, losses, devices).sum(axis=0)
     values = figures(sums, len(parts.scenes)).tolist()
@@ -131,7 +132,7 @@ def official_keys(metrics: Mapping[str, Any], prefix: str = "test") -> dict[str,
 
 
 def rank_score(macro_accuracies: Mapping[int, float | None]) -> float | None:
-    """Mean of the five splits' macro accuracies, the challenge's ranking of 2024; None where one is missing."""
+    """Mean of the five splits' macro accuracies, the ranking of DCASE 2024 Task 1; None where one is missing."""
     values = [macro_accuracies.get(split) for split in SPLITS]
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if len(known) == len(SPLITS) else None

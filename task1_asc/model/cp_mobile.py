@@ -59,7 +59,10 @@ def plan(config: ModelConfig) -> list[BlockPlan]:
 
 
 class GlobalResponseNorm(nn.Module):
-    """x + gamma * x * (norm of a channel / mean norm of the channels) + beta; gamma and beta are scalars, first 0."""
+    """x + gamma * x * (norm of a channel / mean norm of the channels) + beta; gamma and beta are scalars, first 0.
+
+    Woo et al. 2023, "ConvNeXt V2", section 3, there with a gamma and a beta for each channel; as scalars in CP-Mobile.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,7 +77,11 @@ class GlobalResponseNorm(nn.Module):
 
 
 class Block(nn.Module):
-    """1x1 expansion, 3x3 depthwise, 1x1 projection, plus the input where the channels stay; [GRN]; ReLU."""
+    """1x1 expansion, 3x3 depthwise, 1x1 projection, plus the input where the channels stay; [GRN]; ReLU.
+
+    (batch, inputs, mel, frames) -> (batch, outputs, mel / stride, frames / stride). The inverted bottleneck of Sandler
+    et al. 2018, "MobileNetV2", section 3.3, with a ReLU after the sum.
+    """
 
     def __init__(self, of: BlockPlan, response_norm: bool) -> None:
         super().__init__()
@@ -98,7 +105,10 @@ class Block(nn.Module):
 
 class CPMobile(nn.Module):
     """The baseline, and with `response_norm` CP-Mobile: log-mel (batch, in_channels, mel, frames) of any size ->
-    logits (batch, classes)."""
+    logits (batch, classes).
+
+    Schmid et al. 2024 (arXiv 2405.10018), the baseline system; CP-Mobile: technical report for DCASE 2023 Task 1.
+    """
 
     def __init__(self, config: ModelConfig, response_norm: bool) -> None:
         super().__init__()
