@@ -8,7 +8,7 @@ from typing import Any, Literal
 import yaml
 
 from common.run.errors import did_you_mean
-from common.run.submission.archive import Violation
+from common.run.submission.violations import Violation
 
 MISSING = object()
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C: ten times faster, not in every build

@@ -19,7 +19,7 @@ import torchaudio
 
 from common.frontends import SETTINGS, LogMel
 from common.run.errors import UserError
-from common.run.submission.archive import Violation
+from common.run.submission.violations import Violation
 from task1_asc.config import ModelConfig
 from task1_asc.data.classes import DEVICES, SCENES
 from task1_asc.inference.scores import write_outputs

@@ -13,13 +13,13 @@ import yaml
 
 from common.run.errors import UserError
 from common.run.settings import AuthorConfig, SubmissionConfig
-from common.run.submission.archive import Violation, has_errors, listing
+from common.run.submission.violations import Violation, has_errors, listing
 from task1_asc.data.classes import SCENES, SPLITS
 from task1_asc.inference.scores import write_outputs
 from task1_asc.metrics import scene_metrics
 from task1_asc.submission.meta import make_meta, results_block
-from task1_asc.submission.meta_check import label_problem
 from task1_asc.submission.package import System2024, package_2024
+from task1_asc.submission.rules import label_problem
 from task1_asc.submission.validate import evaluation_names, validate
 
 LABEL = "Muster_Uni-X_task1_1"

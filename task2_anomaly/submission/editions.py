@@ -3,7 +3,10 @@
 from collections.abc import Collection, Mapping
 from typing import Literal
 
+from common.audio.packs import open_pack
+from task2_anomaly.config import Config
 from task2_anomaly.data.classes import EVALUATOR_ORDER, Machine
+from task2_anomaly.data.layout import machines_of, pack_of, packed
 
 Edition = Literal["2020", "first-shot"]
 # Names of a machine's test files; a number: so many, numbered from 0; None: not known.
@@ -55,3 +58,15 @@ def names_of(machine: Machine, files: Files) -> frozenset[str] | None:
     if isinstance(files, int):
         return frozenset(f"id_{machine.id:02d}_{number:08d}.wav" for number in range(files))
     return None if files is None else frozenset(files)
+
+
+def expected_files(config: Config) -> dict[Machine, list[str]]:
+    """Names of the evaluation test files of every machine that the recipe names. Raises UserError without data."""
+    chosen = set(machines_of(config.data))
+    there = [machine for _, machine in packed(config.data, ("eval_test",)) if machine in chosen]
+    return {machine: list(open_pack(pack_of(config.data, "eval_test", machine)).names) for machine in there}
+
+
+def edition_of(config: Config) -> Edition:
+    """The form of submission of the recipe's edition."""
+    return "2020" if config.data.edition == 2020 else "first-shot"

@@ -12,11 +12,12 @@ import yaml
 
 from common.run.errors import UserError
 from common.run.settings import AuthorConfig, SubmissionConfig
-from common.run.submission.archive import Violation, has_errors, listing
+from common.run.submission.meta import ExternalDataset
+from common.run.submission.violations import Violation, has_errors, listing
 from task2_anomaly.data.classes import Machine
 from task2_anomaly.inference.scores import decision_file, score_file, write_decisions, write_scores
 from task2_anomaly.submission.editions import FIRST_SHOT_TYPES, Edition
-from task2_anomaly.submission.meta import ExternalDataset, make_meta, meta_yaml
+from task2_anomaly.submission.meta import make_meta, meta_yaml
 from task2_anomaly.submission.package import System, package_2020, package_first_shot
 from task2_anomaly.submission.validate import validate
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from common.run.submission.archive import Violation
+from common.run.submission.meta import Affiliation, Author
+from common.run.submission.violations import Violation
 from task4_sed.data.classes import CLASSES
 from task4_sed.inference.scores import ClipScores, ScoreSet
-from task4_sed.submission.meta import Affiliation, Author, Complexity, Description, DevtestResults, SubmissionMeta
-from task4_sed.submission.package import RunScores
+from task4_sed.submission.meta import Complexity, Description, DevtestResults, SubmissionMeta
+from task4_sed.submission.tables import RunScores
 from task4_sed.submission.validate import validate
 
 LABEL = "Muster_Uni-X_task4_1"

@@ -12,9 +12,10 @@ import numpy as np
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
+from common.run.submission.meta import Author
 from task4_sed.inference.scores import ScoreSet
-from task4_sed.submission.meta import Author, SubmissionMeta
-from task4_sed.submission.package import RunScores
+from task4_sed.submission.meta import SubmissionMeta
+from task4_sed.submission.tables import RunScores
 
 PAGE = (8.27, 11.69)  # A4 in inches
 LEFT, RIGHT = 0.09, 0.91
@@ -86,7 +87,7 @@ def _listed(value: object) -> str:
 def _author(author: Author) -> str:
     name = f"{author.firstname} {author.lastname}"
     place = author.affiliation
-    where = [] if place is None else [part for part in (place.department, place.institute, place.location) if part]
+    where = [part for part in (place.department, place.institute, place.location) if part]
     contact = [author.email] if author.corresponding and author.email else []
     details = "; ".join([", ".join(where), *contact] if where else contact)
     return f"{name} ({details})" if details else name
