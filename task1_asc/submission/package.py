@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, Any
 from common.run.errors import UserError
 from common.run.files import existing_file
 from common.run.settings import SubmissionConfig
-from common.run.submission.package import (
-    Packed,
-    build_submission,
-    described,
-    labels_of,
-    passing_meta,
-    report_of,
-)
+from common.run.submission.package import Packed, build_submission, described, labels_of, passing_meta, report_of
 from common.run.verbs import Run
 from task1_asc.config import Config
 from task1_asc.data.classes import SAMPLE_RATE, SPLITS

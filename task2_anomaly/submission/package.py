@@ -9,29 +9,13 @@ from common.run.errors import UserError
 from common.run.files import read_json
 from common.run.settings import SubmissionConfig
 from common.run.submission.meta import ExternalDataset
-from common.run.submission.package import (
-    Packed,
-    build_submission,
-    check_name,
-    described,
-    labels_of,
-    passing_meta,
-    report_of,
-)
+from common.run.submission.package import Packed, build_submission, described, labels_of, passing_meta, report_of
 from common.run.verbs import Run
 from task2_anomaly.config import Config
 from task2_anomaly.evaluation.report import results_of
 from task2_anomaly.evaluation.stages import ENSEMBLE
 from task2_anomaly.inference.scores import decision_file, score_file, scored_machines
-from task2_anomaly.submission.editions import (
-    EVALUATION,
-    Edition,
-    Expected,
-    edition_of,
-    expected_files,
-    expected_of,
-    names_of,
-)
+from task2_anomaly.submission.editions import EVALUATION, Edition, Expected, edition_of, expected_files, expected_names
 from task2_anomaly.submission.meta import SubmissionMeta, make_meta, meta_yaml
 from task2_anomaly.submission.rules import SYSTEMS, TASK, check_meta, label_problem
 from task2_anomaly.submission.tables import passing_table
@@ -72,7 +56,6 @@ def package_first_shot(
 def _package(
     out: Path, systems: Sequence[System], report: Path | None, edition: Edition, expected: Expected | None
 ) -> Path:
-    check_name(out)
     if not 1 <= len(systems) <= SYSTEMS:
         raise UserError(f"{out}: {len(systems)} systems to package, expected 1 to {SYSTEMS}")
     return build_submission(out, _packed(systems, edition, expected), report, f"{TASK}/")
@@ -91,8 +74,8 @@ def _packed(systems: Sequence[System], edition: Edition, expected: Expected | No
 def _passing_tables(folder: Path, edition: Edition, expected: Expected | None) -> list[Path]:
     """The score (and decision) files of a system."""
     found = []
-    for machine, files in expected_of(edition, expected, scored_machines(folder)).items():
-        names, scores = names_of(machine, files), folder / score_file(machine)
+    for machine, names in expected_names(edition, expected, scored_machines(folder)).items():
+        scores = folder / score_file(machine)
         values = passing_table(scores, "score", machine, names)
         found.append(scores)
         if edition == "first-shot":

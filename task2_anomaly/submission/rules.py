@@ -1,12 +1,14 @@
 """The challenge's rules of a meta file: each field that it reads, with the line it stands on."""
 
 import math
+import re
+import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields
 from functools import partial
 
 from common.run.errors import did_you_mean
-from common.run.marked_yaml import MarkedYaml, dotted, read_marked
+from common.run.marked_yaml import MISSING, Key, MarkedYaml, dotted, read_marked
 from common.run.submission import rules as submission
 from common.run.submission.rules import Rule, is_count, is_mapping, is_number, is_words, or_null
 from common.run.submission.violations import Violation, in_order
@@ -61,6 +63,19 @@ def _is_near(given: float, value: float) -> bool:
     return abs(value - given) <= 10**-DECIMALS
 
 
+def _check_label_author(meta: MarkedYaml, at: Key | None, label: str) -> None:
+    """Warn where the label doesn't begin with the name of the corresponding author (at `at`)."""
+    name, first = meta.get(*at, "lastname") if at else MISSING, label.split("_")[0]
+    if at and isinstance(name, str) and _letters(name) != _letters(first):
+        wrong = f"the corresponding author is {name!r}, but the label begins with {first!r}"
+        meta.report((*at, "lastname"), "meta-label-author", wrong, "warning")
+
+
+def _letters(text: str) -> str:
+    """Without accents, case, blanks and hyphens, as labels are written."""
+    return re.sub(r"[^a-z0-9]", "", unicodedata.normalize("NFKD", text).casefold())
+
+
 def _check_results(meta: MarkedYaml, edition: Edition, types: Collection[str] | None, results: Results) -> None:
     """Results of every machine type. types: those of the edition (None: any)."""
     found = meta.get(*RESULTS)
@@ -92,7 +107,7 @@ def check_meta(
     if meta.root is None:
         return meta.found
     submission.check_rules(meta, (*submission.naming_rules(label), *RULES))
-    submission.check_label_author(meta, submission.check_corresponding(meta, FORM), label)
+    _check_label_author(meta, submission.check_corresponding(meta, FORM), label)
     key = ("system", "complexity", "total_parameters")
     parameters = meta.get(*key)
     if counted is not None and is_count(parameters) and parameters != counted:

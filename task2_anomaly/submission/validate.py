@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ from common.run.verbs import Run
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine, parse_machine
 from task2_anomaly.inference.scores import SCORE_NAME, decision_file, score_file
-from task2_anomaly.submission.editions import Edition, Expected, edition_of, expected_files, expected_of, names_of
+from task2_anomaly.submission.editions import Edition, Expected, Names, edition_of, expected_files, expected_names
 from task2_anomaly.submission.rules import SYSTEMS, TASK, Results, check_meta, label_problem
 from task2_anomaly.submission.tables import What, check_table
 
 TABLE = re.compile(r"(?:anomaly_score|decision_result)_.*\.csv")
 SHORT_ID = re.compile(r"(?P<start>.*_(?:id|section)_)(?P<id>[0-9])(?P<end>(?:_test)?\.csv)")
+COMPARED = 50  # systems that are compared with each other
 
 
 @dataclass
@@ -91,7 +92,7 @@ def _check_system(folder: Path, check: _Check) -> dict[Machine, dict[str, float]
     if wrong := label_problem(label):
         check.report(shown, "label", wrong)
     there = [parse_machine(m["machine"]) for path in entries(folder) if (m := SCORE_NAME.fullmatch(path.name))]
-    expected = expected_of(check.edition, check.expected, there)
+    expected = expected_names(check.edition, check.expected, there)
     meta = folder / f"{label}.meta.yaml"
     tables = {score_file(machine) for machine in expected}
     if check.edition == "first-shot":
@@ -123,10 +124,9 @@ def _check_stray(entry: Path, shown: str, label: str, check: _Check) -> None:
         check.warn(f"{shown}/{name}", "stray", "unexpected")
 
 
-def _check_tables(folder: Path, shown: str, expected: Expected, check: _Check) -> dict[Machine, dict[str, float]]:
+def _check_tables(folder: Path, shown: str, expected: Names, check: _Check) -> dict[Machine, dict[str, float]]:
     scored = {}
-    for machine, files in expected.items():
-        names = names_of(machine, files)
+    for machine, names in expected.items():
         scores = _read_table(folder / score_file(machine), shown, "score", machine, names, check)
         if scores is not None:
             scored[machine] = scores
@@ -156,7 +156,7 @@ def _compare_systems(top: Path, scored: Mapping[str, Mapping[Machine, Mapping[st
         for label, path in metas.items()
         if path.is_file()
     }
-    for label, other in ((b, a) for a, b in combinations(scored, 2)):
+    for other, label in combinations(islice(scored, COMPARED), 2):
         if scored[label] and scored[label] == scored[other]:
             check.warn(f"{TASK}/{label}", "system-identical", f"the same scores as {other}")
         elif isinstance(results.get(label), dict) and results[label] == results.get(other):

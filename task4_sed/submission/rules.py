@@ -31,6 +31,14 @@ def _is_own(text: str) -> bool:
     return "baseline" not in text.lower()
 
 
+def _is_own_code(address: str) -> bool:
+    return BASELINE_CODE not in address.lower()
+
+
+def _is_share(value: float) -> bool:
+    return 0 <= value <= 1
+
+
 def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -44,41 +52,23 @@ def _are_known(value: Any) -> bool:
     return value is None or {name.lower() for name in ([value] if isinstance(value, str) else value)} <= known
 
 
+USUAL = ", ".join(KNOWN_FEATURES)
 NAMES = ("label", "name", "abbreviation")
 CODE, FEATURES, RATE = "system.source_code", "system.description.acoustic_features", "input_sampling_rate"
 METRICS = ("results.devtest.desed.PSDS1", "results.devtest.maestro.mPAUC")
 RULES = (
-    Rule(
-        "submission.label",
-        lambda value: value != BASELINE_LABEL,
-        "{value} is the baseline's label, expected your own",
-        "meta-label",
-    ),
+    Rule("submission.label", BASELINE_LABEL.__ne__, "{value} is the baseline's label, expected your own", "meta-label"),
     *(Rule(f"submission.{key}", _is_own, f"{{key}} {{value!r}} {ORGANISERS}", "meta-baseline") for key in NAMES),
     *submission.author_rules(FORM),
     Rule(f"system.description.{RATE}", is_number, "a number (Hz)"),
     Rule(FEATURES, is_words, "null, text or a list of texts"),
-    Rule(
-        FEATURES,
-        _are_known,
-        f"unusual feature in {{value!r}}; usual: {', '.join(KNOWN_FEATURES)}",
-        "meta-features",
-        "warning",
-    ),
+    Rule(FEATURES, _are_known, f"unusual feature in {{value!r}}; usual: {USUAL}", "meta-features", "warning"),
     Rule("system.complexity.total_parameters", _is_integer, "an integer"),
     Rule(CODE, or_null(is_text), "an address, or !!null if closed"),
-    Rule(
-        CODE,
-        or_null(lambda value: BASELINE_CODE not in value.lower()),
-        "{value} is the baseline's code, expected yours or !!null",
-        "meta-source",
-    ),
+    Rule(CODE, or_null(_is_own_code), "{value} is the baseline's code, expected yours or !!null", "meta-source"),
     *submission.SOURCE_RULES[1:],
     *(Rule(key, _is_float, "a number with a decimal point, e.g. 0.49 or 1.0e-3") for key in METRICS),
-    *(
-        Rule(key, lambda value: 0 <= value <= 1, "{key} is {value:g}, expected 0 to 1", "meta-range", "warning")
-        for key in METRICS
-    ),
+    *(Rule(key, _is_share, "{key} is {value:g}, expected 0 to 1", "meta-range", "warning") for key in METRICS),
 )
 
 

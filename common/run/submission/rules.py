@@ -6,7 +6,6 @@ reports are checked by functions.
 
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -94,6 +93,11 @@ def is_email(value: Any) -> bool:
     return EMAIL.fullmatch(value) is not None
 
 
+def is_address(value: Any) -> bool:
+    """Text with a scheme, as https://..."""
+    return "://" in value
+
+
 def is_words(value: Any) -> bool:
     """Null, text or a list of texts."""
     return value is None or is_text(value) or (isinstance(value, list) and bool(value) and all(map(is_text, value)))
@@ -162,13 +166,7 @@ def dataset_rules(form: MetaForm) -> list[Rule]:
 
 SOURCE_RULES = (
     Rule("system.source_code", or_null(is_text), "a URL, or null"),
-    Rule(
-        "system.source_code",
-        or_null(lambda value: "://" in value),
-        "{value!r} is no address (https://...)",
-        "meta-source",
-        "warning",
-    ),
+    Rule("system.source_code", or_null(is_address), "{value!r} is no address (https://...)", "meta-source", "warning"),
 )
 
 
@@ -189,19 +187,6 @@ def check_corresponding(meta: MarkedYaml, form: MetaForm) -> Key | None:
         wrong = f"{len(marked)} authors have `corresponding: true`, expected {expected}"
         meta.report(key, "meta-corresponding", wrong)
     return marked[0] if len(marked) == 1 else None
-
-
-def check_label_author(meta: MarkedYaml, at: Key | None, label: str) -> None:
-    """Warn where the label doesn't begin with the name of the corresponding author (at `at`)."""
-    name, first = meta.get(*at, "lastname") if at else MISSING, label.split("_")[0]
-    if at and isinstance(name, str) and _letters(name) != _letters(first):
-        wrong = f"the corresponding author is {name!r}, but the label begins with {first!r}"
-        meta.report((*at, "lastname"), "meta-label-author", wrong, "warning")
-
-
-def _letters(text: str) -> str:
-    """Without accents, case, blanks and hyphens, as labels are written."""
-    return re.sub(r"[^a-z0-9]", "", unicodedata.normalize("NFKD", text).casefold())
 
 
 # --------------------------------------------------------------------------------------------- labels, folders, files

@@ -4,7 +4,7 @@ Every step takes time in proportion to the size of the file, also where its widt
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -154,18 +154,12 @@ def check_names(
     kind: what the names of the rules begin with; `wrong(name)`: rule and message of a name that is not expected.
     """
     there, known = set(names), None if expected is None else frozenset(expected)
-    if len(there) < len(names) or known is None or not there <= known:
-        for line, name, first in _with_first(rows.lines.tolist(), names):
-            if first != line:
-                table.report(line, f"{kind}-twice", f"{name} already stands in line {first}")
-            elif (known is None or name not in known) and (problem := wrong(name)):
-                table.report(line, *problem)
+    first: dict[str, int] = {}
+    whole = known is not None and len(there) == len(names) and there <= known
+    for line, name in () if whole else zip(rows.lines.tolist(), names, strict=True):
+        if first.setdefault(name, line) != line:
+            table.report(line, f"{kind}-twice", f"{name} already stands in line {first[name]}")
+        elif (known is None or name not in known) and (problem := wrong(name)):
+            table.report(line, *problem)
     if missing := [name for name in expected or () if name not in there]:
         table.report(None, f"{kind}-missing", f"no row for {some(missing)}")
-
-
-def _with_first(lines: Sequence[int], names: Sequence[str]) -> Iterator[tuple[int, str, int]]:
-    """(line, name, the first line with that name)."""
-    seen: dict[str, int] = {}
-    for line, name in zip(lines, names, strict=True):
-        yield line, name, seen.setdefault(name, line)
