@@ -139,7 +139,7 @@ def package(runs: list[Run], out: Path | None = None, report: Path | None = None
         out: the archive (default: <runs>/submission.zip)
         report: technical report (PDF) to include instead of a generated one
     """
-    from task4_sed.evaluation.stages import package_runs
+    from task4_sed.submission.package import package_runs
 
     return package_runs(runs, out, report)
 
@@ -151,7 +151,7 @@ def validate(run: Run, files: list[Path], evaluation_set: Path | None = None) ->
         files: archives (.zip, .tar, .tar.gz) or unpacked folders
         evaluation_set: durations table of the evaluation set (eval24_durations.tsv): names and lengths are checked too
     """
-    from task4_sed.evaluation.stages import validate_archives
+    from task4_sed.submission.validate import validate_archives
 
     return validate_archives(run, files, evaluation_set)
 

@@ -6,7 +6,7 @@ from typing import Literal
 from common.run.config import in_range
 from common.run.energy import EnergyConfig
 from common.run.errors import UserError, did_you_mean
-from common.run.settings import AuthorConfig, TrainerConfig
+from common.run.settings import SubmissionConfig, TrainerConfig
 from task4_sed.data.layout import SETS
 from task4_sed.model.crnn import ModelConfig
 
@@ -110,17 +110,6 @@ class PostprocessConfig:
     csebbs: str = "tune:organisers"  # default, filter=...,abs=...,rel=..., tune[:organisers|:winner]
     tune_on: list[str] = field(default_factory=lambda: ["synth_val"])
     network: Literal["student", "teacher"] = "student"
-
-
-@dataclass
-class SubmissionConfig:
-    """What the challenge wants to know; `label` is <Author>_<Institute>_task4_<n>."""
-
-    label: str
-    name: str
-    abbreviation: str
-    authors: list[AuthorConfig]
-    source_code: str | None = None
 
 
 @dataclass

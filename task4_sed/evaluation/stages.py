@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +12,14 @@ from common.run.errors import UserError
 from common.run.files import existing_file
 from common.run.results.store import read_results, record
 from common.run.results.tables import print_table
-from common.run.submission.archive import has_errors, listing, verdict
 from common.run.verbs import Run
 from task4_sed.config import Config
-from task4_sed.data.annotations import read_durations
-from task4_sed.data.classes import CLASSES, CLIP_SECONDS, DESED_CLASSES, SAMPLE_RATE
-from task4_sed.data.layout import SETS
-from task4_sed.data.prepare import made_of
-from task4_sed.data.sets import classes_of, first_existing, root_of
+from task4_sed.data.classes import CLASSES, CLIP_SECONDS, SAMPLE_RATE
+from task4_sed.data.sets import classes_of
 from task4_sed.evaluation.evaluate import parse_csebbs
-from task4_sed.evaluation.report import CSEBBS_FILE, FLOORS, mean_of, stored_scores
-from task4_sed.inference.postprocess.csebbs import CsebbsParameters, combine_with_second_means, csebbs
-from task4_sed.inference.scores import clip_name, write_logits
-from task4_sed.submission.meta import Affiliation, Author, Complexity, Description, DevtestResults, SubmissionMeta
-from task4_sed.submission.package import RunScores
-from task4_sed.submission.package import package as write_package
-from task4_sed.submission.validate import validate as find_violations
-
-RUNS_OF_A_SUBMISSION = 3
+from task4_sed.evaluation.report import CSEBBS_FILE, FLOORS, stored_scores
+from task4_sed.inference.postprocess.csebbs import CsebbsParameters
+from task4_sed.inference.scores import write_logits
 
 # Metrics per class that fit on a screen.
 CLASS_COLUMNS = {
@@ -149,100 +139,6 @@ def show_metrics(result: Mapping[str, Any]) -> None:
 
 def _number(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.3f}"
-
-
-def package_runs(runs: list[Run], out: Path | None, report: Path | None) -> Mapping[str, Any]:
-    """Build and validate the archive of one system from its independent runs."""
-    run, config = runs[0], runs[0].config
-    out = out or run.folder.parent / "submission.zip"
-    if config.submission_set is None:
-        print(f"recipe {run.recipe} has no submission_set: nothing to submit")
-        return {}
-    if config.submission is None:
-        raise UserError("the recipe says nothing about `submission` (label, name, abbreviation, authors)")
-    if len(runs) < RUNS_OF_A_SUBMISSION:
-        raise UserError(f"the challenge wants {RUNS_OF_A_SUBMISSION} independent trainings: --runs 1 2 3")
-    scored = [submission_scores(run) for run in runs]
-    energy = {
-        f"emissions_{phase}_run{run.number}.csv": run.folder / "codecarbon" / f"emissions_{phase}.csv"
-        for run in runs
-        for phase in ("training", "test")
-        if config.energy.enabled
-    }
-    root = root_of(config.data)
-    classes, toy = classes_of(root), made_of(root) == "toy"
-    write_package(out, meta_of(runs), scored, energy, report, classes=classes, toy=toy)
-    return validate_archives(run, [out], first_existing(root, SETS[config.submission_set].durations))
-
-
-def submission_scores(run: Run) -> RunScores:
-    """Scores of the evaluation set as they are, and post-processed: boxes for DESED, 1-s means for MAESTRO."""
-    scores = stored_scores(run.folder / "scores" / f"{run.config.submission_set}.h5")
-    tuned = run.folder / CSEBBS_FILE
-    setting = run.config.postprocess.csebbs
-    parameters = parse_csebbs(
-        str(existing_file(tuned, "tuned cSEBBs (`evaluate` makes them)")) if setting.startswith("tune") else setting
-    )
-    boxed = DESED_CLASSES if scores.classes == CLASSES else scores.classes
-    return RunScores(combine_with_second_means(csebbs(scores, parameters, boxed), scores), scores)
-
-
-def meta_of(runs: list[Run]) -> SubmissionMeta:
-    """The meta data of a system, from its recipe and results."""
-    config: Config = runs[0].config
-    about = config.submission
-    assert about is not None
-    count = network_counts(runs[0])
-    trained = [read_results(run.folder)["train"]["values"] for run in runs]
-    authors = [
-        Author(a.lastname, a.firstname, a.email, a.corresponding, Affiliation(a.institute) if a.institute else None)
-        for a in about.authors
-    ]
-    return SubmissionMeta(
-        label=about.label,
-        name=about.name,
-        abbreviation=about.abbreviation,
-        authors=authors,
-        complexity=Complexity(
-            total_parameters=count["parameters"],
-            macs=count["macs"],
-            energy_training=float(np.mean([t["kwh"] for t in trained])),
-            energy_test=mean_of(runs, "devtest/kwh_test"),
-        ),
-        results=DevtestResults(mean_of(runs, "devtest/psds1_csebbs"), mean_of(runs, "devtest/mpauc")),
-        description=Description(
-            input_sampling_rate=float(SAMPLE_RATE),
-            input="mono",
-            data_augmentation="mixup",
-            machine_learning_method="CRNN",
-            machine_learning_semi_supervised="mean teacher",
-            post_processing="cSEBBs",
-        ),
-        source_code=about.source_code,
-    )
-
-
-def validate_archives(run: Run, files: list[Path], evaluation_set: Path | None = None) -> Mapping[str, Any]:
-    """List every violation of every archive; UserError at the end where there was an error."""
-    if not files:
-        raise UserError("validate: name at least one archive")
-    durations = read_durations(evaluation_set) if evaluation_set else None
-    names = [clip_name(clip) for clip in durations] if durations else None
-    root = run.config.data.root
-    classes = classes_of(Path(root)) if root else CLASSES
-    found: dict[str, Any] = {}
-    broken = []
-    for path in files:
-        violations = find_violations(path, names, durations, classes)
-        for line in listing(violations):
-            print(line)
-        print(f"{path}: {verdict(violations)}")
-        found[str(path)] = [asdict(v) for v in violations]
-        if has_errors(violations):
-            broken.append(path)
-    if broken:
-        raise UserError(f"{broken[0]}: not a valid submission")
-    return {"archives": found}
 
 
 def network_counts(run: Run) -> dict[str, int]:

@@ -2,13 +2,13 @@
 
 import os
 import shutil
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from common.run.config import load_config
+from common.tests.submission_case import unpack
 from task4_sed.config import Config
 from task4_sed.submission.package import package
 from task4_sed.tests.submission_case import META, RUNS
@@ -74,10 +74,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory, energy: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def pristine(tmp_path_factory: pytest.TempPathFactory, archive: Path) -> Path:
-    folder = tmp_path_factory.mktemp("pristine")
-    with zipfile.ZipFile(archive) as zipped:
-        zipped.extractall(folder)
-    return folder
+    return unpack(archive, tmp_path_factory.mktemp("pristine"))
 
 
 @pytest.fixture
