@@ -127,47 +127,6 @@ def frame_distillation(logits: Tensor, labels: Tensor, teacher_logits: Tensor, w
     return weight * soft + (1.0 - weight) * F.binary_cross_entropy_with_logits(logits, labels)
 
 
-def _kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """KL(teacher || student) at a temperature, (batch,): mean over the CLASSES, no temperature^2 factor."""
-    student, teacher = (logits.div(temperature).log_softmax(dim=-1) for logits in (student_logits, teacher_logits))
-    return F.kl_div(student, teacher, reduction="none", log_target=True).mean(dim=-1)
-
-
-@full_precision
-def scene_distillation(
-    student_logits: Tensor,
-    labels: Tensor,
-    teacher_logits: Tensor,
-    long_teacher_logits: Tensor | None = None,
-    lam: Tensor | None = None,
-    perm: Tensor | None = None,
-    temperature: float = 1.0,
-    weight: float = 50.0,
-    long_weight: float = 3.0,
-) -> Tensor:
-    """Cross entropy + distillation from a teacher of 1-s and one of 10-s clips; Schmid et al. 2022 (scenes).
-
-    Logits (batch, classes), labels (batch,). With mixup (lam, perm: (batch,)) the 1-s teacher has seen the mixed
-    input; the 10-s teacher has not, its divergence is mixed here, like that from the labels.
-    """
-
-    def mixed(of_own: Tensor, of_partner: Tensor | None) -> Tensor:
-        if lam is None or of_partner is None:
-            return of_own.mean()
-        return (lam * of_own + (1.0 - lam) * of_partner).mean()
-
-    def entropy(targets: Tensor) -> Tensor:
-        return F.cross_entropy(student_logits, targets, reduction="none")
-
-    loss = mixed(entropy(labels), None if perm is None else entropy(labels[perm]))
-    loss = loss + weight * _kl(student_logits, teacher_logits, temperature).mean()
-    if long_teacher_logits is None:
-        return loss
-    own = _kl(student_logits, long_teacher_logits, temperature)
-    partner = None if perm is None else _kl(student_logits, long_teacher_logits[perm], temperature)
-    return loss + long_weight * mixed(own, partner)
-
-
 @full_precision
 def outlier_bce(normal: Tensor, outlier: Tensor) -> Tensor:
     """Binary cross entropy with logits of anomaly scores: target 0 for `normal`, 1 for `outlier`, any shapes."""

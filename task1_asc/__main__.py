@@ -17,10 +17,11 @@ def prepare(run: Run, verify: bool = False) -> Mapping[str, Any]:
         verify: read every packed shard again and compare its SHA-256
     """
     from common.run.files import write_json
+    from common.run.processes import usable_cores
     from task1_asc.data.prepare import prepare as check_and_pack
 
     _write_toy(run)
-    summary = check_and_pack(run.config, workers=_cores(), verify=verify)
+    summary = check_and_pack(run.config, workers=usable_cores(), verify=verify)
     write_json(run.folder.parent / "coverage.json", summary)
     return summary
 
@@ -230,12 +231,6 @@ def _write_toy(run: Run) -> None:
 
     with progress("toy data", 0, "files") as advance:
         write_toy(root, size=run.config.data.toy, progress=advance.to)
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 TASK = Task(

@@ -1,6 +1,5 @@
-"""Worker processes: one thread each, and gone when their parent is gone."""
+"""Cores that may be used; worker processes: one thread each, and gone when their parent is gone."""
 
-import math
 import multiprocessing
 import os
 import signal
@@ -16,17 +15,38 @@ from typing import Any, TypeVar
 from common.run.errors import UserError
 
 Item = TypeVar("Item", bound=tuple[Any, ...])
-QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of processor time in a period
+DIED = (
+    "a worker process died (out of memory?); the same command goes on, perhaps with fewer --jobs; "
+    "nothing that was finished is lost"
+)
+
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: its affinity, and no more than a container's quota of processor time."""
+    """Cores that this process may keep busy, at least 1: its affinity, and the quota of its container, rounded up."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = QUOTA.read_text().split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, math.ceil(int(quota) / int(period))))
+    return max(1, min([cores, *_quotas()]))
+
+
+def _quotas() -> Iterator[int]:
+    """Those of the process's control groups and of all above them: version 2 (cpu.max), version 1 (cpu.cfs_quota_us).
+
+    In a container the own group is often shown under a path of the host's; the topmost one that is visible counts.
+    """
+    lines = OWN_GROUPS.read_text().splitlines() if OWN_GROUPS.is_file() else []
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = CONTROL_GROUPS / "cpu" if controllers else CONTROL_GROUPS
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+        groups = Path(path.strip("/"))
+        for group in (groups, *groups.parents):
+            if all((top / group / name).is_file() for name in names):
+                quota, period = " ".join((top / group / name).read_text() for name in names).split()
+                if quota not in ("max", "-1"):
+                    yield -(-int(quota) // int(period))
 
 
 def usable_gpus() -> int:
@@ -38,14 +58,25 @@ def usable_gpus() -> int:
     return torch.cuda.device_count()
 
 
+def worker_pool(workers: int, gpus: int = 0) -> ProcessPoolExecutor:
+    """`workers` processes that ignore Ctrl-C (it is the parent's to handle) and end when their parent was killed.
+
+    Spawned, not forked: the caller may have torch's threads running, whose locks a fork would copy. With `gpus`,
+    each worker sees one of so many, in turn.
+    """
+    context = multiprocessing.get_context("spawn")
+    number = context.Value("i", 0)
+    return ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(number, gpus))
+
+
 def each(
-    work: Callable[..., Any], items: Sequence[Item], jobs: int, gpus: int = 0
+    work: Callable[..., Any], items: Sequence[Item], jobs: int, gpus: int = 0, died: str = DIED
 ) -> Iterator[tuple[Item, Any, str | None]]:
     """Do `work(*item)` for every item: (item, result, UserError's message or None) as they end.
 
     `jobs` of them are done at once, each in a worker process of one thread; a single job is done in this process.
     With `gpus`, each worker sees one of so many. An interruption ends the work at once, whatever it is doing.
-    Raises UserError where a worker process died.
+    Raises UserError (`died`) where a worker process died.
     """
     if jobs <= 1 or len(items) <= 1:
         for item in items:
@@ -57,10 +88,7 @@ def each(
         for future in as_completed(futures):
             yield futures[future], *future.result()
     except BrokenProcessPool:
-        raise UserError(
-            "a worker process died (out of memory?); the same command goes on, perhaps with fewer --jobs; "
-            "nothing that was finished is lost"
-        ) from None
+        raise UserError(died) from None
     except BaseException:
         end_workers()
         raise
@@ -73,17 +101,6 @@ def _attempt(work: Callable[..., Any], item: tuple[Any, ...]) -> tuple[Any, str 
         return work(*item), None
     except UserError as error:
         return None, str(error)
-
-
-def worker_pool(workers: int, gpus: int = 0) -> ProcessPoolExecutor:
-    """`workers` processes that ignore Ctrl-C (it is the parent's to handle) and end when their parent was killed.
-
-    Spawned, not forked: the caller may have torch's threads running, whose locks a fork would copy. With `gpus`,
-    each worker sees one of so many, in turn.
-    """
-    context = multiprocessing.get_context("spawn")
-    number = context.Value("i", 0)
-    return ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(number, gpus))
 
 
 def end_workers() -> None:

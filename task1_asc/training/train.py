@@ -8,14 +8,15 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from common.audio.coverage import made_of, root_of
+from common.audio.loading import turn_of
 from common.run.results.store import record
 from common.run.training import BEST, LAST, claim, finished, fit, is_first_process
 from common.run.verbs import Run
 from task1_asc.config import Config
 from task1_asc.data.batches import Batch, eval_loader, train_loader
 from task1_asc.data.impulses import load_impulses
-from task1_asc.data.prepare import made_of
-from task1_asc.data.sets import Clips, load_clips, root_of
+from task1_asc.data.sets import Clips, load_clips
 from task1_asc.data.teachers import averaged, teacher_files
 from task1_asc.deployment import quantize
 from task1_asc.deployment.stages import counts_of
@@ -48,16 +49,11 @@ class SceneData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Every clip of the split once an epoch."""
-        trainer = self.trainer
-        if trainer is None:
-            return train_loader(self.training, self.config, self.seed)
-        rank, ranks = trainer.global_rank, trainer.world_size
-        return train_loader(self.training, self.config, self.seed, lambda: trainer.current_epoch, rank, ranks)
+        return train_loader(self.training, self.config, self.seed, *turn_of(self.trainer))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation clips in order."""
-        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return eval_loader(self.validation, self.config, rank, ranks)
+        return eval_loader(self.validation, self.config, *turn_of(self.trainer)[1:])
 
 
 def build(

@@ -8,8 +8,10 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from common.run.callbacks import mix_seed
+from common.audio.loading import Requests, training_loader
+from common.audio.packs import Pack
 from common.run.errors import UserError
+from common.run.seeds import mix_seed
 from task2_anomaly.data.features import Features, Frames
 
 Indices = npt.NDArray[np.int64]
@@ -22,7 +24,7 @@ class Batch(NamedTuple):
     proxy: torch.Tensor
 
 
-class Pool:
+class Clips:
     """Clips of several machines, by one number each."""
 
     def __init__(self, parts: Sequence[Features], rows: Sequence[Indices] | None = None) -> None:
@@ -34,9 +36,9 @@ class Pool:
     def __len__(self) -> int:
         return len(self.row)
 
-    def subset(self, chosen: Indices) -> "Pool":
+    def subset(self, chosen: Indices) -> "Clips":
         """Only these clips."""
-        return Pool(self.parts, [self.row[chosen][self.part[chosen] == number] for number in range(len(self.parts))])
+        return Clips(self.parts, [self.row[chosen][self.part[chosen] == number] for number in range(len(self.parts))])
 
     def snippets(self, clips: Indices, seeds: Indices, length: int) -> Frames:
         """(len(clips), mel, length), each from a first frame that its seed decides; every position can be drawn."""
@@ -62,15 +64,15 @@ class Draw(NamedTuple):
 
 
 class SnippetDataset(Dataset[Batch]):
-    """Whole batches out of the two pools. The sampler's items are `Draw`s."""
+    """Whole batches out of normals and proxies. The sampler's items are `Draw`s."""
 
-    def __init__(self, normals: Pool, proxies: Pool | None, length: int) -> None:
+    def __init__(self, normals: Clips, proxies: Clips | None, length: int) -> None:
         self.normals, self.proxies, self.length = normals, proxies, length
 
     def __len__(self) -> int:
         return len(self.normals)
 
-    def __getitem__(self, draw: Draw) -> Batch:
+    def __getitems__(self, draw: Draw) -> Batch:
         count = len(draw.normals)
         normal = self.normals.snippets(draw.normals, draw.seeds[:count], self.length)
         proxy = normal[:0]
@@ -109,20 +111,43 @@ class EpochSampler(Sampler[Draw]):
         return np.concatenate([random.permutation(self.proxies) for _ in range(rounds)])[:count]
 
 
-def choose(pool: Pool, count: int | None, seed: int) -> Pool:
-    """`count` clips of a pool, drawn once for a run; all of them where count is None.
+def choose(clips: Clips, count: int | None, seed: int) -> Clips:
+    """`count` of the clips, drawn once for a run; all of them where count is None.
 
-    Raises UserError where the pool has fewer.
+    Raises UserError where there are fewer.
     """
     if count is None:
-        return pool
-    if count > len(pool):
-        raise UserError(f"data.proxy_clips: {count}, but the proxy set has only {len(pool)} clips")
-    return pool.subset(np.sort(np.random.default_rng(mix_seed(seed, 1)).permutation(len(pool))[:count]))
+        return clips
+    if count > len(clips):
+        raise UserError(f"data.proxy_clips: {count}, but the proxy set has only {len(clips)} clips")
+    return clips.subset(np.sort(np.random.default_rng(mix_seed(seed, 1)).permutation(len(clips))[:count]))
 
 
-def loader(normals: Pool, proxies: Pool | None, length: int, sampler: EpochSampler) -> DataLoader[Any]:
+def loader(normals: Clips, proxies: Clips | None, length: int, sampler: EpochSampler) -> DataLoader[Any]:
     """Batches as the sampler draws them; reading mapped arrays needs no further process."""
-    return DataLoader(
-        SnippetDataset(normals, proxies, length), sampler=sampler, batch_size=None, pin_memory=torch.cuda.is_available()
-    )
+    return training_loader(SnippetDataset(normals, proxies, length), sampler, workers=0)
+
+
+class PieceDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Whole batches (waveform (batch, samples), label (batch,)): random pieces of packed clips."""
+
+    def __init__(self, packs: Sequence[Pack], rows: Sequence[Indices], labels: Indices) -> None:
+        """`rows`: of each pack, those of its clips that are used; `labels` of all of them (clips,)."""
+        self.packs, self.labels = list(packs), labels
+        self.pack = np.repeat(np.arange(len(rows)), [len(of) for of in rows])
+        self.row = np.concatenate(rows)
+        self.samples = min(int(np.asarray(pack.lengths).min()) for pack in packs)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitems__(self, requests: Requests) -> tuple[torch.Tensor, torch.Tensor]:
+        """A piece of every requested clip, of the shortest clip's length."""
+        position, seeds = requests.T
+        waveform = np.empty((len(position), self.samples), np.float32)
+        for number in np.unique(self.pack[position]):
+            here = np.flatnonzero(self.pack[position] == number)
+            pack, rows = self.packs[number], self.row[position[here]]
+            starts = seeds[here] % (np.asarray(pack.lengths)[rows] - self.samples + 1)
+            waveform[here] = pack.read_many(rows, starts, self.samples)
+        return torch.from_numpy(waveform), torch.from_numpy(self.labels[position])

@@ -4,14 +4,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.audio.coverage import root_of
 from common.run.errors import UserError, did_you_mean
 from common.run.files import existing_file, existing_folder, write_json, write_rows
+from common.run.processes import usable_cores
 from common.run.results.store import read_results, record
 from common.run.results.tables import print_table
 from common.run.verbs import Run
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine
-from task2_anomaly.data.layout import TEST_PARTS, Part, machines_of, pack_of, packed, parse_clip, root_of
+from task2_anomaly.data.layout import TEST_PARTS, Part, parse_clip
+from task2_anomaly.data.sets import machines_of, pack_of, packed
 from task2_anomaly.evaluation import firstshot
 from task2_anomaly.evaluation.evaluate import evaluate, intervals, summary, write_result
 from task2_anomaly.inference import ensemble as combining
@@ -74,9 +77,7 @@ def gpus() -> int:
 
 def default_jobs(gpus: int) -> int:
     """Trainings at once: one per core, or four per GPU."""
-    import os
-
-    return 4 * gpus if gpus else len(os.sched_getaffinity(0))
+    return 4 * gpus if gpus else usable_cores()
 
 
 # ---------------------------------------------------------------------------------------------------------- prediction

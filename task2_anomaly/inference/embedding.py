@@ -14,17 +14,17 @@ from torch import Tensor
 from torchaudio.functional import resample
 
 from common.audio import reading
-from common.audio.packs import Pack, open_pack
+from common.audio.packs import open_pack
 from common.encoders import Encoder, create
 from common.run.checkpoints import checkpoint_of, fill, network_state, read_checkpoint
 from common.run.errors import UserError
-from common.run.files import write_then_rename
 from common.run.progress import progress
 from common.run.verbs import Run
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import SAMPLE_RATE, Machine
-from task2_anomaly.data.layout import TEST_PARTS, TRAIN_PARTS, Part, pack_of, parse_clip, training_pack
-from task2_anomaly.data.split import held_out_rows, training_rows
+from task2_anomaly.data.embeddings import embeddings_of
+from task2_anomaly.data.layout import TEST_PARTS, TRAIN_PARTS, parse_clip
+from task2_anomaly.data.sets import held_out_rows, pack_of, training_pack, training_rows
 from task2_anomaly.inference.predict import Verdict, store
 from task2_anomaly.inference.thresholds import threshold
 from task2_anomaly.model import backends
@@ -57,34 +57,14 @@ class Embedder:
             made_of.append(recorded)
         elif encoder.checkpoint:
             made_of.append(encoder.checkpoint["sha256"])
-        self.run, self.pooling, self.encoder = run, of.pooling, encoder.to(self.device).freeze()
-        self.folder = run.folder / "embeddings" / hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]
+        self.pooling, self.encoder = of.pooling, encoder.to(self.device).freeze()
+        self.key = hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]
 
     @torch.inference_mode()
     def vectors(self, waveform: np.ndarray) -> np.ndarray:
         """Waveforms (batch, samples) at 16 kHz -> (batch, dim), float64."""
         found = pooled(self.encoder, torch.from_numpy(waveform).to(self.device), self.pooling)
         return found.double().cpu().numpy()
-
-    def of_pack(self, part: Part, machine: Machine) -> np.ndarray:
-        """(clips, dim) of a pack, computed when they are not there or the pack is newer."""
-        pack, path = pack_of(self.run.config.data, part, machine), self.folder / f"{part}_{machine}.npy"
-        if not path.is_file() or path.stat().st_mtime_ns < (pack / "pack.json").stat().st_mtime_ns:
-            found = self._embed(open_pack(pack))
-            with write_then_rename(path) as partial, partial.open("wb") as file:
-                np.save(file, found)
-        return np.asarray(np.load(path))
-
-    def _embed(self, pack: Pack) -> np.ndarray:
-        """Clips of one length together."""
-        lengths, batch = np.asarray(pack.lengths), self.run.config.data.eval_batch
-        rows, found = [], []
-        for length in np.unique(lengths):
-            alike = np.flatnonzero(lengths == length)
-            for chosen in np.split(alike, range(batch, len(alike), batch)):
-                rows.append(chosen)
-                found.append(self.vectors(pack.read_many(chosen, 0, int(length))))
-        return np.concatenate(found)[np.argsort(np.concatenate(rows))]
 
 
 class Normal(NamedTuple):
@@ -100,7 +80,7 @@ def learn_normal(run: Run, embedder: Embedder, machine: Machine) -> Normal:
     config: Config = run.config
     pack = training_pack(config.data, machine)
     part = next(part for part in TRAIN_PARTS if pack == pack_of(config.data, part, machine))
-    names, vectors = list(open_pack(pack).names), embedder.of_pack(part, machine)
+    names, vectors = list(open_pack(pack).names), embeddings_of(run, embedder, part, machine)
     target = np.array([parse_clip(name).domain == "target" for name in names])
     rows, held = (of(len(names), config.scoring.held_out) for of in (training_rows, held_out_rows))
     distance = backends.fit(config.embedding, vectors[rows], target[rows], run.seed)
@@ -118,7 +98,7 @@ def predict_sets(run: Run, machines: Sequence[Machine]) -> dict[str, int]:
                 pack = pack_of(run.config.data, part, machine)
                 if not (pack / "pack.json").is_file():
                     continue
-                found = normal.distance(embedder.of_pack(part, machine)).tolist()
+                found = normal.distance(embeddings_of(run, embedder, part, machine)).tolist()
                 scores = dict(zip(open_pack(pack).names, found, strict=True))
                 store(run, part, machine, scores, normal.held_out, normal.limit)
                 counts[part] = counts.get(part, 0) + len(scores)

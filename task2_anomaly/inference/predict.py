@@ -17,14 +17,15 @@ from common.run.verbs import Run
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import SAMPLE_RATE, Machine
 from task2_anomaly.data.features import Features, features_of, spectrogram
-from task2_anomaly.data.layout import TEST_PARTS, Part, of_machine, pack_of, parse_clip, training_pack
-from task2_anomaly.data.split import held_out_rows, training_rows
+from task2_anomaly.data.front_end import front_end
+from task2_anomaly.data.layout import TEST_PARTS, Part, parse_clip
+from task2_anomaly.data.sets import held_out_rows, of_machine, pack_of, training_pack, training_rows
 from task2_anomaly.inference.ensemble import NORMAL
 from task2_anomaly.inference.scores import decision_file, read_scores, score_file, write_decisions, write_scores
 from task2_anomaly.inference.thresholds import decide, threshold
 from task2_anomaly.inference.windows import window_scores
 from task2_anomaly.model.autoencoder import Autoencoder, FirstShotAutoencoder
-from task2_anomaly.model.networks import build_network, front_end, window_frames
+from task2_anomaly.model.networks import build_network, window_frames
 
 AGGREGATE: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda x: x.mean(dim=1),

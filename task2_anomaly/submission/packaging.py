@@ -13,7 +13,7 @@ from common.run.submission.archive import has_errors, listing, verdict
 from common.run.verbs import Run
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine
-from task2_anomaly.data.layout import machines_of, pack_of, packed
+from task2_anomaly.data.sets import machines_of, pack_of, packed
 from task2_anomaly.evaluation.report import results_of
 from task2_anomaly.evaluation.stages import ENSEMBLE
 from task2_anomaly.submission.editions import Edition
@@ -66,7 +66,8 @@ def parameters(run: Run) -> int:
         from task2_anomaly.inference.embedding import new_encoder
 
         return members(run) * sum(p.numel() for p in new_encoder(config, run.seed).parameters())
-    from task2_anomaly.model.networks import build_network, front_end
+    from task2_anomaly.data.front_end import front_end
+    from task2_anomaly.model.networks import build_network
 
     network = build_network(config.model, front_end(config.front_end).num_mels)
     return members(run) * len(expected_files(config)) * sum(p.numel() for p in network.parameters())

@@ -17,12 +17,11 @@ from common.audio.packs import open_pack
 from common.audio.reading import write_wav
 from common.run.errors import UserError
 from task2_anomaly.config import Config
-from task2_anomaly.data.batches import Draw, EpochSampler, Pool, SnippetDataset, choose, loader
+from task2_anomaly.data.batches import Clips, Draw, EpochSampler, SnippetDataset, choose, loader
 from task2_anomaly.data.classes import SAMPLE_RATE, Machine
 from task2_anomaly.data.features import Features, features_of
-from task2_anomaly.data.layout import training_pack
-from task2_anomaly.data.split import held_out_rows, training_rows
-from task2_anomaly.model.networks import front_end
+from task2_anomaly.data.front_end import front_end
+from task2_anomaly.data.sets import held_out_rows, training_pack, training_rows
 
 Configure = Callable[..., Config]
 MEL = 3
@@ -34,7 +33,8 @@ def features(*sizes: int, start: float = 0.0) -> Features:
     frames = np.zeros((total, MEL), np.float32)
     frames[:, 0] = start + np.arange(total)
     frames[:, 1] = -frames[:, 0]
-    return Features([f"{n}.wav" for n in range(len(sizes))], frames, np.concatenate(([0], np.cumsum(sizes))))
+    of = np.array(sizes, np.int64)
+    return Features([f"{n}.wav" for n in range(len(sizes))], frames, np.cumsum(of) - of, of)
 
 
 # -------------------------------------------------------------------------------------------------------- spectrograms
@@ -81,7 +81,7 @@ def test_clips_of_many_lengths_stay_in_order(tiny: Configure, tmp_path: Path) ->
 def test_features_are_kept_until_the_pack_or_the_front_end_changes(tiny: Configure, tmp_path: Path) -> None:
     pack, config = packed_sounds(tmp_path, a=0.5), tiny().front_end
     first = features_of(pack, config).clip(0)
-    array = next((tmp_path / "packed" / "features").rglob("some.npy"))
+    array = next((tmp_path / "packed" / "features").rglob("some-*.npy"))
     before = array.stat().st_mtime_ns
     features_of(pack, config)
     assert array.stat().st_mtime_ns == before
@@ -90,9 +90,9 @@ def test_features_are_kept_until_the_pack_or_the_front_end_changes(tiny: Configu
     write_wav(tmp_path / "a.wav", np.zeros(8000), 16000)
     os.utime(tmp_path / "a.wav", ns=(before + 10**9, before + 10**9))
     write_pack(pack, [("a.wav", tmp_path / "a.wav")], 16000, workers=1)
-    later = array.stat().st_mtime_ns + 10**9
-    os.utime(pack / "pack.json", ns=(later, later))
     assert not np.allclose(features_of(pack, config).clip(0), first)
+    assert [path.name for path in array.parent.glob("*.npy")] != [array.name]
+    assert not array.exists()
 
 
 def test_features_of_what_is_not_packed_or_too_short(tiny: Configure, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_cut_equals_a_plain_loop(sizes: list[int], length: int, seed: int) -> No
 
 
 def test_every_position_is_drawn_and_none_beyond() -> None:
-    pool = Pool([features(9)])
+    pool = Clips([features(9)])
     first = {int(pool.snippets(np.array([0]), np.array([seed]), 6)[0, 0, 0]) for seed in range(200)}
     assert first == {0, 1, 2, 3}
     exact = pool.snippets(np.array([0]), np.array([77]), 9)  # a clip as long as a snippet
@@ -135,7 +135,7 @@ def test_every_position_is_drawn_and_none_beyond() -> None:
 
 
 def test_a_pool_finds_the_clips_of_its_parts() -> None:
-    pool = Pool(
+    pool = Clips(
         [features(4, 4), features(4, start=100), features(4, 4, start=200)],
         [np.array([1]), np.array([0]), np.array([1, 0])],
     )
@@ -145,17 +145,19 @@ def test_a_pool_finds_the_clips_of_its_parts() -> None:
     assert list(found[:, 0, 0]) == [200, 4, 204, 100, 200]
     some = pool.subset(np.array([0, 3]))
     assert list(some.snippets(np.array([0, 1]), np.zeros(2, np.int64), 4)[:, 0, 0]) == [4, 200]
-    assert len(Pool([])) == 0
+    assert len(Clips([])) == 0
 
 
 def test_batches_of_normals_and_proxies() -> None:
-    dataset = SnippetDataset(Pool([features(6, 6)]), Pool([features(6, start=100)]), 4)
-    batch = dataset[Draw(np.array([1, 0]), np.array([0, 0, 0]), np.array([0, 1, 2, 0, 5]))]
+    dataset = SnippetDataset(Clips([features(6, 6)]), Clips([features(6, start=100)]), 4)
+    batch = dataset.__getitems__(Draw(np.array([1, 0]), np.array([0, 0, 0]), np.array([0, 1, 2, 0, 5])))
     assert batch.normal.shape == (2, MEL, 4)
     assert batch.normal[:, 0, 0].tolist() == [6, 1]
     assert batch.proxy[:, 0, 0].tolist() == [102, 100, 102]  # seeds 2, 0 and 5 of three positions
     assert batch.normal.dtype == torch.float32
-    alone = SnippetDataset(Pool([features(6, 6)]), None, 4)[Draw(np.array([0]), np.array([], int), np.array([0]))]
+    alone = SnippetDataset(Clips([features(6, 6)]), None, 4).__getitems__(
+        Draw(np.array([0]), np.array([], int), np.array([0]))
+    )
     assert (len(alone.normal), len(alone.proxy)) == (1, 0)
 
 
@@ -199,10 +201,10 @@ def test_without_proxies() -> None:
 
 
 def test_an_amount_of_proxies_is_drawn_once() -> None:
-    pool = Pool([features(*[4] * 6), features(*[4] * 5, start=100)])
+    pool = Clips([features(*[4] * 6), features(*[4] * 5, start=100)])
     some = choose(pool, 5, seed=1)
 
-    def first(pool: Pool) -> list[float]:
+    def first(pool: Clips) -> list[float]:
         return pool.snippets(np.arange(len(pool)), np.zeros(len(pool), np.int64), 4)[:, 0, 0].tolist()
 
     assert len(set(first(some))) == 5
@@ -214,14 +216,14 @@ def test_an_amount_of_proxies_is_drawn_once() -> None:
 
 
 def test_the_loader_gives_what_the_sampler_draws() -> None:
-    normals, proxies = Pool([features(*[6] * 10)]), Pool([features(*[6] * 7, start=100)])
+    normals, proxies = Clips([features(*[6] * 10)]), Clips([features(*[6] * 7, start=100)])
     state = SimpleNamespace(epoch=0)
     sampler = EpochSampler(10, 7, 4, 5, lambda: state.epoch)
     batches = list(loader(normals, proxies, 4, sampler))
     assert [len(batch.normal) for batch in batches] == [4, 4, 2]
     dataset = SnippetDataset(normals, proxies, 4)
     for batch, draw in zip(batches, epoch(), strict=True):
-        assert all(torch.equal(ours, theirs) for ours, theirs in zip(batch, dataset[draw], strict=True))
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(batch, dataset.__getitems__(draw), strict=True))
     state.epoch = 1
     assert not torch.equal(next(iter(loader(normals, proxies, 4, sampler))).normal, batches[0].normal)
 

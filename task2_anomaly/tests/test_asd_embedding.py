@@ -1,7 +1,6 @@
 """The second system: back ends, embeddings that are kept, fine-tuning, and the first-shot editions through it."""
 
 import csv
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,9 +18,9 @@ from common.run.verbs import Run
 from task2_anomaly.__main__ import TASK
 from task2_anomaly.config import Config, EmbeddingConfig
 from task2_anomaly.data.classes import Machine
-from task2_anomaly.data.layout import machines_of, pack_of, training_pack
+from task2_anomaly.data.embeddings import embeddings_of
 from task2_anomaly.data.prepare import prepare
-from task2_anomaly.data.split import held_out_rows
+from task2_anomaly.data.sets import held_out_rows, machines_of, pack_of, training_pack
 from task2_anomaly.data.toy.firstshot import write_first_shot_toy
 from task2_anomaly.evaluation import firstshot, stages
 from task2_anomaly.inference.embedding import Embedder, learn_normal, new_encoder, pooled
@@ -139,18 +138,20 @@ def test_embeddings_are_kept_until_the_pack_or_the_encoder_changes(
     opened: Open, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = opened()
-    first = Embedder(run).of_pack("dev_train", FAN)
+    first = embeddings_of(run, Embedder(run), "dev_train", FAN)
     assert first.shape[0] == len(open_pack(training_pack(run.config.data, FAN)))
     again = Embedder(run)
     monkeypatch.setattr(again, "vectors", lambda waveform: pytest.fail("computed again"))
-    np.testing.assert_array_equal(again.of_pack("dev_train", FAN), first)
+    np.testing.assert_array_equal(embeddings_of(run, again, "dev_train", FAN), first)
     for other in ("seed=5", "embedding.pooling=mean"):
-        changed = Embedder(opened(other)).of_pack("dev_train", FAN)
+        changed = embeddings_of(opened(other), Embedder(opened(other)), "dev_train", FAN)
         assert changed.shape != first.shape or not np.allclose(changed, first)
-    kept = next(run.folder.glob(f"embeddings/*/dev_train_{FAN}.npy"))
-    os.utime(kept, (0, 0))  # older than the pack
+    record = training_pack(run.config.data, FAN) / "pack.json"
+    content = record.read_text()
+    record.write_text(content + "\n")  # another pack
     with pytest.raises(pytest.fail.Exception, match="computed again"):
-        again.of_pack("dev_train", FAN)
+        embeddings_of(run, again, "dev_train", FAN)
+    record.write_text(content)
 
 
 def test_clips_of_different_lengths_keep_their_places(opened: Open, root: Path, tmp_path: Path) -> None:
@@ -162,7 +163,7 @@ def test_clips_of_different_lengths_keep_their_places(opened: Open, root: Path, 
         soundfile.write(tmp_path / path.name, sound[: len(sound) - 2000 * (number % 3)], rate)
     write_pack(pack_of(run.config.data, "dev_test", FAN), [(p.name, tmp_path / p.name) for p in files], 16000)
     embedder = Embedder(run)
-    found = embedder.of_pack("dev_test", FAN)
+    found = embeddings_of(run, embedder, "dev_test", FAN)
     pack = open_pack(pack_of(run.config.data, "dev_test", FAN))
     for i in range(len(files)):
         np.testing.assert_allclose(found[i], embedder.vectors(pack.read(i)[None])[0], atol=1e-5)

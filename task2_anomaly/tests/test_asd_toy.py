@@ -265,7 +265,7 @@ def test_progress_counts_up_to_the_end(tmp_path: Path, write) -> None:  # type: 
 
 def test_killed_while_writing_nothing_stays_and_the_next_call_writes_all(tmp_path: Path) -> None:
     root = tmp_path / "data"
-    code = f"from task2_anomaly.data.toy import write_toy; write_toy({str(root)!r}, size='toy')"
+    code = f"from task2_anomaly.data.toy.write import write_toy; write_toy({str(root)!r}, size='toy')"
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-c", code], env=environment)
     deadline = time.monotonic() + 60

@@ -20,7 +20,7 @@ from common.run.results.store import record
 from common.run.training import claim, finished, locked
 from common.run.verbs import Run
 from task2_anomaly.data.classes import Machine
-from task2_anomaly.data.layout import of_machine
+from task2_anomaly.data.sets import of_machine
 from task2_anomaly.training.train import train_machine
 
 Item = tuple[Run, Machine]

@@ -6,16 +6,17 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
+from common.audio.loading import turn_of
 from common.run.progress import progress
 from common.run.training import claim, finished, fit
 from common.run.verbs import Run
 from task2_anomaly.config import Config
-from task2_anomaly.data.batches import Batch, EpochSampler, Pool, choose, loader
+from task2_anomaly.data.batches import Batch, Clips, EpochSampler, choose, loader
 from task2_anomaly.data.classes import Machine
 from task2_anomaly.data.features import features_of
-from task2_anomaly.data.layout import of_machine, proxy_packs, training_pack
-from task2_anomaly.data.split import training_rows
-from task2_anomaly.model.networks import build_network, front_end, window_frames
+from task2_anomaly.data.front_end import front_end
+from task2_anomaly.data.sets import of_machine, proxy_packs, training_pack, training_rows
+from task2_anomaly.model.networks import build_network, window_frames
 from task2_anomaly.training.system import AnomalySystem
 
 
@@ -26,21 +27,21 @@ class MachineData(LightningDataModule):
         super().__init__()
         self.config, self.seed = config, seed
         own = features_of(training_pack(config.data, machine), config.front_end)
-        self.normals = Pool([own], [training_rows(len(own), config.scoring.held_out)])
-        self.proxies: Pool | None = None
+        self.normals = Clips([own], [training_rows(len(own), config.scoring.held_out)])
+        self.proxies: Clips | None = None
         if config.model.kind == "classifier":
             packs = proxy_packs(config.data, machine)
-            others = Pool([features_of(pack, config.front_end) for pack in packs])
+            others = Clips([features_of(pack, config.front_end) for pack in packs])
             self.proxies = choose(others, config.data.proxy_clips, seed)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """A random snippet of every normal clip; an autoencoder takes as many windows of a clip as it has."""
-        config, trainer = self.config, self.trainer
+        config = self.config
         length = window_frames(config)
         per_clip = 1 if self.proxies else max(1, int(self.normals.parts[0].num_frames.max()) - length + 1)
         sampler = EpochSampler(
             *(len(self.normals), len(self.proxies or ()), config.data.batch, self.seed),
-            (lambda: trainer.current_epoch) if trainer else (lambda: 0),
+            turn_of(self.trainer).epoch,
             per_clip,
         )
         return loader(self.normals, self.proxies, length, sampler)

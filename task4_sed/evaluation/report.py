@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from common.audio.coverage import made_of, root_of
 from common.run.errors import UserError
 from common.run.files import existing_file
 from common.run.plots import read_metrics, save, training_curves
@@ -19,8 +20,7 @@ from task4_sed.config import Config
 from task4_sed.data.annotations import read_soft, read_strong
 from task4_sed.data.classes import MAESTRO_CLASSES, SAMPLE_RATE, median_frames, scored_classes
 from task4_sed.data.layout import SETS
-from task4_sed.data.prepare import made_of
-from task4_sed.data.sets import classes_of, first_existing, read_annotation, root_of
+from task4_sed.data.sets import classes_of, first_existing, read_annotation
 from task4_sed.evaluation.evaluate import bootstrap_psds, evaluate, threshold_free_curves
 from task4_sed.evaluation.plots import draw_events, per_class, psd_roc, segment_roc
 from task4_sed.inference.postprocess.boxes import parse_csebbs

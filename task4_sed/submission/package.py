@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from common.audio.coverage import made_of, root_of
 from common.run.errors import UserError, did_you_mean
 from common.run.files import existing_file
 from common.run.results.store import read_results
@@ -16,8 +17,7 @@ from common.run.verbs import Run
 from task4_sed.config import Config
 from task4_sed.data.classes import CLASSES, DESED_CLASSES, SAMPLE_RATE
 from task4_sed.data.layout import SETS
-from task4_sed.data.prepare import made_of
-from task4_sed.data.sets import classes_of, first_existing, root_of
+from task4_sed.data.sets import classes_of, first_existing
 from task4_sed.evaluation.complexity import network_counts
 from task4_sed.evaluation.report import mean_of
 from task4_sed.inference.postprocess.boxes import parse_csebbs

@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from common.run.processes import usable_cores
+
 ROOT = Path(__file__).resolve().parents[3]
 
 # The packages whose version can change a number.
@@ -40,7 +42,7 @@ def environment() -> dict[str, Any]:
         "code": _code_revision(ROOT),
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": _cpu_model(),
-        "cores": _usable_cores(),
+        "cores": usable_cores(),
         "ram_gib": _ram_gib(),
         "gpus": _gpus(),
     }
@@ -86,12 +88,6 @@ def _cpu_model() -> str | None:
         return platform.processor() or None
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or None
-
-
-def _usable_cores() -> int | None:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()
 
 
 def _ram_gib() -> float | None:
