@@ -1,7 +1,7 @@
 """The verbs of Task 4: `python -m task4_sed VERB --help`."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,26 +46,20 @@ def prepare(
     return summary
 
 
-def train(run: Run, restart: bool = False) -> Mapping[str, Any]:
+def train(runs: list[Run], restart: bool = False, jobs: int | None = None) -> Mapping[str, Any]:
     """Train a recipe; goes on by itself where an interrupted training stopped.
 
     Args:
         restart: begin anew, also where the folder holds a finished run or one with other settings
+        jobs: trainings side by side (default: one per GPU; on CPUs what the cores hold of trainer.threads each)
     """
-    from common.run.results.store import read_results
-    from common.run.training import is_first_process
-    from task4_sed.training.train import train as fit
+    from task4_sed.training.runs import train_runs
 
-    fit(run, restart)
-    if not is_first_process():
-        return {}
-    done: Mapping[str, Any] = read_results(run.folder)["train"]["values"]
-    print(f"{run.folder}: trained {done['epochs']} epochs, {done['steps']} steps, {done['kwh']:.6f} kWh")
-    return done
+    return _of_all(train_runs(runs, jobs, restart))
 
 
 def predict(
-    run: Run,
+    runs: list[Run],
     files: list[Path],
     checkpoint: Path | None = None,
     out: Path = Path("predictions"),
@@ -95,14 +89,14 @@ def predict(
         from task4_sed.inference.detect import detect_in_files
 
         draw = None if no_plots else partial(draw_events, threshold=threshold)
-        return detect_in_files(run, files, checkpoint, out, threshold, csebbs, draw)
-    from task4_sed.inference.predict import predict_sets
+        return _of_all([detect_in_files(run, files, checkpoint, out, threshold, csebbs, draw) for run in runs])
+    from task4_sed.inference.runs import predict_runs
 
-    return predict_sets(run, checkpoint, floors)
+    return _of_all(predict_runs(runs, checkpoint, floors))
 
 
 def evaluate(
-    run: Run,
+    runs: list[Run],
     scores: Path | None = None,
     ground_truth: Path | None = None,
     durations: Path | None = None,
@@ -125,9 +119,9 @@ def evaluate(
         no_plots: tables only
     """
     if scores is None:
-        from task4_sed.evaluation.report import evaluate_run
+        from task4_sed.evaluation.report import evaluate_runs
 
-        return evaluate_run(run, plots=not no_plots)
+        return _of_all(evaluate_runs(runs, plots=not no_plots))
     if ground_truth is None or durations is None:
         raise UserError("evaluate --scores also needs --ground-truth and --durations")
     from task4_sed.evaluation.evaluate import evaluate as evaluate_files
@@ -186,6 +180,11 @@ def benchmark(run: Run, seconds: float = 10.0) -> Mapping[str, Any]:
 
     _write_toy(run)
     return measure(run, seconds)
+
+
+def _of_all(results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """What a verb returns: the result of its single run, or those of all."""
+    return results[0] if len(results) == 1 else {"runs": list(results)}
 
 
 def _write_toy(run: Run) -> None:

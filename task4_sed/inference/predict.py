@@ -102,6 +102,8 @@ def predict_set(predictor: Predictor, config: Config, name: str, out: Path) -> i
 def predict_sets(run: Run, checkpoint: Path | None, floors: bool) -> Mapping[str, Any]:
     """Store logits of every data set that later stages read, with the energy of the test sets."""
     config: Config = run.config
+    if config.trainer.threads:
+        torch.set_num_threads(config.trainer.threads)
     path, expected = checkpoint_of(run, checkpoint)
     loaded = load_network(path, config.postprocess.network, config.model, expected, config.encoder)
     predictor = Predictor(loaded, batch=config.data.eval_batch)
