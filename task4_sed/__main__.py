@@ -13,6 +13,7 @@ from task4_sed.config import Config
 def prepare(
     run: Run,
     verify: bool = False,
+    exclusions: bool = False,
     from_recordings: Path | None = None,
     out: Path | None = None,
     clips: int = 200,
@@ -26,6 +27,7 @@ def prepare(
 
     Args:
         verify: read every packed shard again and compare its SHA-256
+        exclusions: first list the training clips that also occur in external or evaluation data, to be left out
         from_recordings: folder with meta.csv (ESC-50's columns) and audio/
         out: where the data set built from recordings goes
         clips: soundscapes in the strongly labelled training set; the other sets in proportion
@@ -36,11 +38,16 @@ def prepare(
         return _build_from_recordings(from_recordings, out, clips, seed, folds)
     if out is not None or folds is not None:
         raise UserError("--out and --folds go with --from-recordings")
+    from common.audio.coverage import root_of
     from common.run.files import write_json
     from common.run.processes import usable_cores
     from task4_sed.data.prepare import prepare as check_and_pack
 
     _write_toy(run)
+    if exclusions:
+        from task4_sed.data.exclusions import write_exclusions
+
+        write_exclusions(root_of(run.config.data))
     summary = check_and_pack(run.config, workers=usable_cores(), verify=verify)
     write_json(run.folder.parent / "coverage.json", summary)
     return summary
@@ -170,12 +177,17 @@ def complexity(run: Run) -> Mapping[str, Any]:
     return network_complexity(run)
 
 
-def benchmark(run: Run, seconds: float = 10.0) -> Mapping[str, Any]:
+def benchmark(run: Run, seconds: float = 10.0, metrics: bool = False) -> Mapping[str, Any]:
     """Clips a second: decoding, front end, a training step in memory, whole training.
 
     Args:
         seconds: how long each stage is measured
+        metrics: seconds of metrics and post-processing instead, on random scores of DESED's size
     """
+    if metrics:
+        from task4_sed.evaluation.benchmark_metrics import benchmark_metrics
+
+        return {"seconds": benchmark_metrics()}
     from task4_sed.evaluation.benchmark import benchmark as measure
 
     _write_toy(run)
@@ -192,11 +204,12 @@ def _write_toy(run: Run) -> None:
     root = run.config.data.root
     if root is None or not run.config.data.toy:
         return
+    from common.run.processes import usable_cores
     from common.run.progress import progress
     from task4_sed.data.toy.write import write_toy
 
     with progress("toy data", 0, "files") as advance:
-        write_toy(root, size=run.config.data.toy, progress=advance.to)
+        write_toy(root, size=run.config.data.toy, progress=advance.to, workers=usable_cores())
 
 
 def _build_from_recordings(
