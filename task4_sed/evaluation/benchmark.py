@@ -13,6 +13,7 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from common.audio.coverage import root_of
 from common.audio.reading import load
 from common.run.results.environment import environment
 from common.run.results.tables import print_table
@@ -21,7 +22,7 @@ from common.run.verbs import Run
 from task4_sed.data.batches import CLIP_SAMPLES, Batch
 from task4_sed.data.classes import SAMPLE_RATE
 from task4_sed.data.prepare import prepare
-from task4_sed.data.sets import first_existing, root_of
+from task4_sed.data.sets import first_existing
 from task4_sed.training.system import SedSystem
 from task4_sed.training.train import build
 

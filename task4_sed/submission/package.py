@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from common.audio.coverage import made_of, root_of
 from common.run.errors import UserError, did_you_mean
 from common.run.files import existing_file
 from common.run.results.store import read_results
@@ -17,13 +18,13 @@ from common.run.verbs import Run
 from task4_sed.config import Config
 from task4_sed.data.classes import CLASSES, DESED_CLASSES, SAMPLE_RATE
 from task4_sed.data.layout import SETS
-from task4_sed.data.prepare import made_of
-from task4_sed.data.sets import classes_of, first_existing, root_of
-from task4_sed.evaluation.evaluate import parse_csebbs
-from task4_sed.evaluation.report import CSEBBS_FILE, mean_of, stored_scores
-from task4_sed.evaluation.stages import network_counts
-from task4_sed.inference.postprocess.csebbs import combine_with_second_means, csebbs
-from task4_sed.inference.scores import TIME_DECIMALS, ClipScores, ScoreSet
+from task4_sed.data.sets import classes_of, first_existing
+from task4_sed.evaluation.complexity import network_counts
+from task4_sed.evaluation.report import mean_of
+from task4_sed.inference.postprocess.boxes import parse_csebbs
+from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, combine_with_second_means, csebbs
+from task4_sed.inference.scores import stored_scores
+from task4_sed.metrics.types import TIME_DECIMALS, ClipScores, ScoreSet
 from task4_sed.submission.meta import Complexity, Description, DevtestResults, SubmissionMeta, meta_yaml
 from task4_sed.submission.rules import check_meta, label_problem
 from task4_sed.submission.tables import RunScores

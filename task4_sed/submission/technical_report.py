@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from common.run.submission.meta import Author
 from common.run.submission.tables import number
-from task4_sed.inference.scores import ScoreSet
+from task4_sed.metrics.types import ScoreSet
 from task4_sed.submission.meta import SubmissionMeta
 from task4_sed.submission.tables import RunScores
 

@@ -17,7 +17,7 @@ from common.run.verbs import Run
 from task4_sed.data.annotations import read_durations
 from task4_sed.data.classes import CLASSES
 from task4_sed.data.sets import classes_of
-from task4_sed.inference.scores import clip_name
+from task4_sed.metrics.types import clip_name
 from task4_sed.submission.rules import LABEL_FORM, check_meta, label_problem
 from task4_sed.submission.tables import check_table
 

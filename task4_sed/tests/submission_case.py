@@ -8,7 +8,7 @@ from common.run.submission.meta import Affiliation, Author
 from common.run.submission.violations import Violation
 from common.tests.submission_case import Mutation
 from task4_sed.data.classes import CLASSES
-from task4_sed.inference.scores import ClipScores, ScoreSet
+from task4_sed.metrics.types import ClipScores, ScoreSet
 from task4_sed.submission.meta import Complexity, Description, DevtestResults, SubmissionMeta
 from task4_sed.submission.tables import RunScores
 from task4_sed.submission.validate import validate

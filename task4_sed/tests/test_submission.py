@@ -19,7 +19,8 @@ from common.run.submission.meta import Author
 from common.run.submission.tables import lines_of, parse
 from task4_sed.data.annotations import read_durations
 from task4_sed.data.classes import CLASSES, DESED_CLASSES
-from task4_sed.inference.scores import ClipScores, ScoreSet, read_scores
+from task4_sed.inference.scores import read_scores
+from task4_sed.metrics.types import ClipScores, ScoreSet
 from task4_sed.submission.meta import DevtestResults, meta_yaml
 from task4_sed.submission.package import format_scores, package
 from task4_sed.submission.rules import check_meta
