@@ -121,7 +121,11 @@ def each(
 
 
 def all_done(
-    work: Callable[..., Any], items: Sequence[Item], jobs: int, gpus: int = 0, show: Callable[[Any], object] | None = None
+    work: Callable[..., Any],
+    items: Sequence[Item],
+    jobs: int,
+    gpus: int = 0,
+    show: Callable[[Any], object] | None = None,
 ) -> list[Any]:
     """The results of `work(*item)` in the order of the items, as `each` does them; `show(result)` as they end.
 
