@@ -46,4 +46,4 @@ class SubmissionConfig:
     abbreviation: str
     authors: list[AuthorConfig]
     source_code: str | None = None
-    technical_report: str | None = None  # a PDF; null: a placeholder that the validator warns about
+    technical_report: str | None = None  # a PDF; null: one that the task makes, mostly a placeholder

@@ -8,7 +8,7 @@ import numpy as np
 
 from common.run.submission.tables import Rows, Table, check_header, lines_of, read_rows, some
 from common.run.submission.violations import Violation, in_order
-from task4_sed.inference.scores import ScoreSet
+from task4_sed.metrics.types import ScoreSet
 
 # A last frame that is not full may be missing: 64 ms, and 16 ms that 10 s leave over.
 COVERAGE_TOLERANCE = 0.1
