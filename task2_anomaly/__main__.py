@@ -156,7 +156,7 @@ def grid(
 
 def complexity(run: Run) -> Mapping[str, Any]:
     """Parameters and MACs of the recipe's network, for one snippet."""
-    from task2_anomaly.evaluation.benchmark import complexity as count
+    from task2_anomaly.evaluation.complexity import complexity as count
 
     return count(run)
 

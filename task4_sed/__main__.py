@@ -164,7 +164,7 @@ def compare(runs: list[Run]) -> Mapping[str, Any]:
 
 def complexity(run: Run) -> Mapping[str, Any]:
     """Parameters, bytes and MACs of a recipe's network for 10 s of audio."""
-    from task4_sed.evaluation.stages import network_complexity
+    from task4_sed.evaluation.complexity import network_complexity
 
     return network_complexity(run)
 

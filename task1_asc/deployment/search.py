@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from common.run.complexity import PRECISION_BYTES
 from common.run.errors import UserError, did_you_mean
 from task1_asc.config import ModelConfig
-from task1_asc.deployment.complexity import MAX_BYTES, MAX_MACS, PRECISION_BYTES
+from task1_asc.deployment.complexity import MAX_BYTES, MAX_MACS
 from task1_asc.model.networks import STEM_STRIDE, Block, CPMobile, build_model, plan
 
 BASES = tuple(range(8, 72, 8))
@@ -31,7 +32,7 @@ class Proposal:
 
 
 def closed_form(config: ModelConfig, input_shape: tuple[int, ...]) -> tuple[int, int]:
-    """Parameters and MACs of a baseline or CP-Mobile network by arithmetic, equal to `complexity.count`.
+    """Parameters and MACs of a baseline or CP-Mobile network by arithmetic, equal to `common.run.complexity.count`.
 
     input_shape: (batch, channels, mel, frames). A convolution costs its weights at every output position, a batch norm
     2 for each channel; the two scalars of each global response norm are parameters without MACs.

@@ -10,13 +10,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from common.frontends import LogMel
+from common.run.complexity import count
 from common.run.config import config_dict
 from common.run.errors import UserError
 from common.run.results.tables import print_table
 from common.run.verbs import Run
 from task1_asc.config import Config, ModelConfig
 from task1_asc.data.sets import load_clips
-from task1_asc.deployment.complexity import complexity_verb, count, load_module
+from task1_asc.deployment.complexity import complexity_verb, load_module
 from task1_asc.evaluation.stages import known_split
 from task1_asc.inference.checkpoints import checkpoint_of, load_weights, new_network, of_int8, of_split
 from task1_asc.model.front_end import example_input, front_end

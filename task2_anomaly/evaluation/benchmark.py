@@ -1,4 +1,4 @@
-"""Rates of every stage on this machine, and the size of a recipe's network."""
+"""Rates of every stage on this machine."""
 
 import os
 import tempfile
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torchinfo import summary
 
 from common.encoders.cp_resnet import CPResNet
 from common.run.benchmark import hardware, rate_of, step_rate
@@ -23,29 +22,12 @@ from task2_anomaly.data.layout import machines_of
 from task2_anomaly.data.prepare import prepare
 from task2_anomaly.inference.predict import repeated
 from task2_anomaly.inference.windows import plain_window_scores, window_scores
-from task2_anomaly.model.networks import build_network, front_end, window_frames
+from task2_anomaly.model.networks import front_end
 from task2_anomaly.training.pool import each
 from task2_anomaly.training.train import build, train_machine
 
 STEPS = 100  # of a training, about
 ROUNDS = 3  # trainings of every process, after a first one
-
-
-def complexity(run: Run) -> Mapping[str, Any]:
-    """Parameters and MACs (convolutions and linear layers, torchinfo) of the recipe's network."""
-    config: Config = run.config
-    if config.model.kind == "embedding":
-        raise UserError(f"complexity: see `python -m common.encoders` for {config.embedding.encoder}")
-    ears = front_end(config.front_end)
-    network = build_network(config.model, ears.num_mels).eval()
-    classifier = isinstance(network, CPResNet)
-    frames = window_frames(config)
-    shape = (1, 1, ears.num_mels, frames) if classifier else (1, ears.num_mels, frames)
-    found = summary(network, shape, verbose=0)
-    values = {"parameters": int(found.total_params), "macs": int(found.total_mult_adds), "frames": frames}
-    rows = [[f"{values['parameters']:,}", f"{values['macs']:,}"]]
-    print_table(f"network of recipe {run.recipe}", ["parameters", f"MACs of {frames} frames"], rows)
-    return values
 
 
 def benchmark(run: Run, seconds: float) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""The stages after training: predict, package, validate, complexity. Each reads files and writes files."""
+"""The stages after training: predict, package, validate. Each reads files and writes files."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,11 @@ from common.run.submission.archive import has_errors, listing, verdict
 from common.run.verbs import Run
 from task4_sed.config import Config
 from task4_sed.data.annotations import read_durations
-from task4_sed.data.classes import CLASSES, CLIP_SECONDS, DESED_CLASSES, SAMPLE_RATE
+from task4_sed.data.classes import CLASSES, DESED_CLASSES, SAMPLE_RATE
 from task4_sed.data.layout import SETS
 from task4_sed.data.prepare import made_of
 from task4_sed.data.sets import classes_of, first_existing, root_of
+from task4_sed.evaluation.complexity import network_counts
 from task4_sed.evaluation.evaluate import parse_csebbs
 from task4_sed.evaluation.report import CSEBBS_FILE, FLOORS, mean_of, stored_scores
 from task4_sed.inference.postprocess.csebbs import CsebbsParameters, combine_with_second_means, csebbs
@@ -243,47 +244,3 @@ def validate_archives(run: Run, files: list[Path], evaluation_set: Path | None =
     if broken:
         raise UserError(f"{broken[0]}: not a valid submission")
     return {"archives": found}
-
-
-def network_counts(run: Run) -> dict[str, int]:
-    """Parameters, bytes and MACs for 10 s of audio of a recipe's network and its encoder (torchinfo's counting)."""
-    import torch
-    from torchinfo import summary
-
-    from common.encoders.table import macs as encoder_macs
-    from task4_sed.model.crnn import CRNN
-    from task4_sed.model.encoder import Embedder, fitted
-    from task4_sed.training.system import front_end
-
-    config: Config = run.config
-    root = Path(config.data.root) if config.data.root else None
-    classes = classes_of(root) if root else CLASSES
-    embedder = Embedder(replace(config.encoder, checkpoint=None)) if config.encoder else None
-    network = CRNN(replace(fitted(config.model, embedder), num_classes=len(classes)))
-    samples = int(CLIP_SECONDS * SAMPLE_RATE)
-    inputs = [torch.zeros(1, config.model.num_mels, front_end(config.model).num_frames(samples))]
-    parameters, macs = list(network.parameters()), 0
-    if embedder is not None:
-        inputs.append(embedder(torch.zeros(1, samples)))
-        parameters += embedder.parameters()
-        projection = sum(p.numel() for p in embedder.projection.parameters() if p.dim() == 2)
-        # By shapes alone: on the CPU, fused attention goes uncounted.
-        macs = encoder_macs(embedder.encoder.to("meta")) + projection * inputs[-1].shape[-1]
-    counted = summary(network, input_data=inputs, verbose=0)
-    return {
-        "parameters": sum(p.numel() for p in parameters),
-        "bytes": sum(p.numel() * p.element_size() for p in parameters),
-        "macs": int(counted.total_mult_adds) + macs,
-    }
-
-
-def network_complexity(run: Run) -> Mapping[str, Any]:
-    """Print the counts."""
-    counts = network_counts(run)
-    rows = [
-        ["parameters", f"{counts['parameters']:,}"],
-        ["bytes (float32)", f"{counts['bytes']:,}"],
-        ["MACs for 10 s", f"{counts['macs']:,}"],
-    ]
-    print_table(f"network of recipe {run.recipe}", ["count", "value"], rows)
-    return counts
