@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from common.run.errors import UserError
+from common.run.progress import progress
 from common.run.seeds import mix_seed
 from task1_asc.config import Config
 from task1_asc.data.classes import PARTS_PER_SEGMENT
@@ -130,3 +132,20 @@ def eval_loader(clips: Clips, config: Config, rank: int = 0, ranks: int = 1) -> 
         num_workers=min(config.data.workers, 1),
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def over_clips(
+    network: Callable[[Batch], torch.Tensor], clips: Clips, config: Config, what: str
+) -> NDArray[np.float32]:
+    """Logits (clips, classes) of every clip, in the order of `clips`; progress is shown as `what`."""
+    found: NDArray[np.float32] | None = None
+    with progress(what, len(clips)) as advance:
+        for batch in eval_loader(clips, config):
+            logits = network(batch).cpu().numpy()
+            if found is None:
+                found = np.empty((len(clips), logits.shape[1]), np.float32)
+            found[batch.row.numpy()] = logits
+            advance(len(logits))
+    if found is None:
+        raise UserError(f"{what}: no clips")
+    return found

@@ -13,8 +13,7 @@ from common.run.errors import UserError
 from common.run.files import read_json, remove_partials, write_json, write_rows
 from common.run.progress import progress
 from common.run.results.tables import print_table
-from task1_asc.config import Config
-from task1_asc.data.classes import SPLITS
+from task1_asc.config import SPLITS, Config
 from task1_asc.data.layout import (
     Split,
     find_evaluation,

@@ -10,7 +10,7 @@ the baseline's network takes 0.3 ms for a clip, the front end with ONNX's own ST
 import copy
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from common.frontends import LogMel
 from common.run.errors import UserError, did_you_mean
 from common.run.files import write_then_rename
+from common.run.results.tables import print_table
 from task1_asc.deployment.latency import latency_table
-from task1_asc.model.networks import deployed
+from task1_asc.deployment.precision import deployed
 
 __all__ = ["MatrixLogMel", "export", "float_twin", "latency_table"]
 
@@ -174,6 +175,27 @@ def export(
         "tolerance": allowed,
         "same_scene": float((found.argmax(axis=1) == expected.argmax(axis=1)).mean()),
     }
+
+
+def export_files(
+    network: nn.Module,
+    front_end: LogMel,
+    calibration: Tensor,
+    stem: Path,
+    precisions: Sequence[str] = tuple(TOLERANCES),
+    front_end_inside: bool = True,
+) -> list[dict[str, Any]]:
+    """Write <stem>[_mel]_<precision>.onnx for each precision; prints a table and returns what `export` says of each."""
+    what = "" if front_end_inside else "_mel"
+    paths = {of: stem.with_name(f"{stem.name}{what}_{of}.onnx") for of in precisions}
+    written = [export(network, front_end, path, of, front_end_inside, calibration) for of, path in paths.items()]
+    rows = [
+        [Path(of["path"]).name, f"{of['bytes']:,}", f"{of['difference']:.2g}", f"{of['same_scene']:.1%}"]
+        for of in written
+    ]
+    note = f"difference: of {written[0]['clips']} clips' logits to those in PyTorch, largest, in root mean squares"
+    print_table(f"{stem.parent}", ["file", "bytes on disk", "difference", "same scene"], rows, note)
+    return written
 
 
 def float_twin(prepared: nn.Module, network: nn.Module) -> nn.Module:

@@ -20,10 +20,16 @@ from torch.fx import GraphModule
 
 from common.run.errors import UserError
 from common.run.files import existing_file, write_then_rename
+from common.run.verbs import Run
 from task1_asc.config import Config
-from task1_asc.model.networks import GlobalResponseNorm
+from task1_asc.model.cp_mobile import GlobalResponseNorm
 
 FOLDER, FILE_NAME = "int8", "network_int8.pt"
+
+
+def of_int8(run: Run) -> Run:
+    """The stage of a split's run that makes its int8 network."""
+    return replace(run, folder=run.folder / FOLDER, config=quantize_config(run.config))
 
 
 def quantize_config(config: Config) -> Config:

@@ -19,7 +19,8 @@ from task1_asc.deployment.quantize import (
     quantize_config,
     save_network,
 )
-from task1_asc.model.networks import GlobalResponseNorm, build_model
+from task1_asc.model.cp_mobile import GlobalResponseNorm
+from task1_asc.model.networks import build_model
 from task1_asc.training.system import QuantizeSystem, rate_factor
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
