@@ -37,10 +37,11 @@ def prepare(
     if out is not None or folds is not None:
         raise UserError("--out and --folds go with --from-recordings")
     from common.run.files import write_json
+    from common.run.processes import usable_cores
     from task4_sed.data.prepare import prepare as check_and_pack
 
     _write_toy(run)
-    summary = check_and_pack(run.config, workers=_cores(), verify=verify)
+    summary = check_and_pack(run.config, workers=usable_cores(), verify=verify)
     write_json(run.folder.parent / "coverage.json", summary)
     return summary
 
@@ -87,10 +88,16 @@ def predict(
         no_plots: no pictures of named files
         floors: also store what an untrained network and a constant prior give on the test sets
     """
-    from task4_sed.evaluation.stages import detect_in_files, predict_sets
-
     if files:
-        return detect_in_files(run, files, checkpoint, out, threshold, csebbs, plots=not no_plots)
+        from functools import partial
+
+        from task4_sed.evaluation.plots import draw_events
+        from task4_sed.inference.detect import detect_in_files
+
+        draw = None if no_plots else partial(draw_events, threshold=threshold)
+        return detect_in_files(run, files, checkpoint, out, threshold, csebbs, draw)
+    from task4_sed.inference.predict import predict_sets
+
     return predict_sets(run, checkpoint, floors)
 
 
@@ -124,7 +131,7 @@ def evaluate(
     if ground_truth is None or durations is None:
         raise UserError("evaluate --scores also needs --ground-truth and --durations")
     from task4_sed.evaluation.evaluate import evaluate as evaluate_files
-    from task4_sed.evaluation.stages import show_metrics
+    from task4_sed.evaluation.evaluate import show_metrics
 
     result = evaluate_files(scores, ground_truth, durations, median_filter, csebbs, threshold, allow_missing)
     show_metrics(result)
@@ -138,7 +145,7 @@ def package(runs: list[Run], out: Path | None = None, report: Path | None = None
         out: the archive (default: <runs>/submission.zip)
         report: technical report (PDF) to include instead of a generated one
     """
-    from task4_sed.evaluation.stages import package_runs
+    from task4_sed.submission.package import package_runs
 
     return package_runs(runs, out, report)
 
@@ -150,7 +157,7 @@ def validate(run: Run, files: list[Path], evaluation_set: Path | None = None) ->
         files: archives (.zip, .tar, .tar.gz) or unpacked folders
         evaluation_set: durations table of the evaluation set (eval24_durations.tsv): names and lengths are checked too
     """
-    from task4_sed.evaluation.stages import validate_archives
+    from task4_sed.submission.validate import validate_archives
 
     return validate_archives(run, files, evaluation_set)
 
@@ -216,12 +223,6 @@ def _parse_folds(words: list[str] | None) -> dict[Any, tuple[int, ...]] | None:
             raise UserError(f"--folds: {word!r}, expected e.g. train=1,2 validation=3 test=4")
         parts[part] = tuple(int(number) for number in numbers.split(",") if number)
     return parts
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 TASK = Task(

@@ -3,7 +3,7 @@
 import io
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,11 +12,23 @@ from numpy.lib import format as npy
 
 from common.run.files import sha256
 from common.run.progress import progress
+from task4_sed.config import EncoderConfig
 from task4_sed.data.classes import CLIP_SECONDS, SAMPLE_RATE
 from task4_sed.data.sets import ClipSet
-from task4_sed.model.encoder import Embedder
 
 CLIP_SAMPLES = int(CLIP_SECONDS * SAMPLE_RATE)
+
+
+class Embedder(Protocol):
+    """A frozen encoder: waveforms (batch, samples) at 16 kHz -> embeddings (batch, dim, steps)."""
+
+    config: EncoderConfig
+
+    @property
+    def key(self) -> str:
+        """Names what comes out: equal keys, equal embeddings."""
+
+    def __call__(self, waveform: torch.Tensor) -> torch.Tensor: ...
 
 
 class Stored:

@@ -19,14 +19,14 @@ def network_counts(run: Run) -> dict[str, int]:
     from common.encoders.table import macs as encoder_macs
     from common.run.complexity import count, size_of
     from task4_sed.model.crnn import CRNN
-    from task4_sed.model.encoder import Embedder, fitted
-    from task4_sed.training.system import front_end
+    from task4_sed.model.encoder import Embedder
+    from task4_sed.model.networks import fitted, front_end
 
     config: Config = run.config
     root = Path(config.data.root) if config.data.root else None
     classes = classes_of(root) if root else CLASSES
     embedder = Embedder(replace(config.encoder, checkpoint=None)) if config.encoder else None
-    network = CRNN(replace(fitted(config.model, embedder), num_classes=len(classes)))
+    network = CRNN(fitted(config.model, embedder, len(classes)))
     samples = int(CLIP_SECONDS * SAMPLE_RATE)
     shapes: list[tuple[int, ...]] = [(1, config.model.num_mels, front_end(config.model).num_frames(samples))]
     parameters, size, macs = 0, 0, 0

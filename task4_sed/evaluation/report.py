@@ -9,28 +9,31 @@ import numpy as np
 
 from common.run.errors import UserError
 from common.run.files import existing_file
+from common.run.plots import read_metrics, save, training_curves
 from common.run.results.comparison import TOY, Caveat, MetricColumn, OwnValue, compare, read_baselines
 from common.run.results.intervals import mean_spread
 from common.run.results.store import read_results, record
 from common.run.results.tables import format_value, print_table
 from common.run.verbs import Run
 from task4_sed.config import Config
-from task4_sed.data.classes import median_frames
+from task4_sed.data.annotations import read_soft, read_strong
+from task4_sed.data.classes import MAESTRO_CLASSES, SAMPLE_RATE, median_frames, scored_classes
 from task4_sed.data.layout import SETS
 from task4_sed.data.prepare import made_of
 from task4_sed.data.sets import classes_of, first_existing, read_annotation, root_of
-from task4_sed.evaluation.evaluate import bootstrap_psds, evaluate
-from task4_sed.inference.postprocess.csebbs import CsebbsParameters, write_parameters
+from task4_sed.evaluation.evaluate import bootstrap_psds, evaluate, threshold_free_curves
+from task4_sed.evaluation.plots import draw_events, per_class, psd_roc, segment_roc
+from task4_sed.inference.postprocess.boxes import parse_csebbs
+from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, CsebbsParameters, write_parameters
 from task4_sed.inference.postprocess.tuning import grid, tune_csebbs
-from task4_sed.inference.scores import ScoreSet, clip_name, from_logits, read_logits
+from task4_sed.inference.scores import FLOORS, stored_scores
 from task4_sed.metrics.truth import truth_arrays
-from task4_sed.training.validation import scored_classes
+from task4_sed.metrics.types import ClipScores, ScoreSet, clip_name
 
 CAVEATS = {"toy": TOY, "recordings": Caveat("own data", "own data set, not comparable"), "official": None}
-FLOORS = {"untrained": "untrained network", "constant": "constant prior"}
-CSEBBS_FILE = "csebbs.tsv"
 SHOWN = ("psds1", "psds2", "intersection_f1_th0.5_dtc0.5_gtc0.5", "collar_f1_th0.5_200ms_20pct", "segment_f1_th0.5_1s")
 DRAWS = 200
+ROLLS = 3  # clips of each test set that are drawn
 
 
 def caveat_of(data: str) -> str | None:
@@ -91,8 +94,6 @@ def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
     record(run.folder, "test", results)
     print_table(*_table(run, results), note=caveat_of(results["data"]))
     if plots:
-        from task4_sed.evaluation.report_plots import draw_run
-
         draw_run(run, strong, soft, filtered, csebbs, results)
     return results
 
@@ -138,11 +139,74 @@ def tune(run: Run) -> str:
     return str(run.folder / CSEBBS_FILE)
 
 
-def stored_scores(path: Path) -> ScoreSet:
-    """Probabilities of a stored set of logits."""
-    stored = read_logits(existing_file(path, "scores (`predict` makes them)"))
-    durations = None if stored.durations is None else stored.durations.tolist()
-    return from_logits(stored.names, stored.logits, stored.classes, stored.frame_seconds, durations)
+def draw_run(
+    run: Run,
+    strong: TestSet | None,
+    soft: TestSet | None,
+    filtered: Mapping[str, int] | bool,
+    csebbs: str,
+    results: Mapping[str, Any],
+) -> None:
+    """Draw everything into <run>/plots."""
+    plots, note = run.folder / "plots", caveat_of(results["data"])
+    if (run.folder / "metrics.csv").is_file():
+        curves = read_metrics(run.folder / "metrics.csv")
+        monitor = "val/objective" if "val/objective" in curves else None
+        save(training_curves(curves, monitor=monitor, title="training", note=note), plots / "training.png")
+    if strong is not None:
+        curve = threshold_free_curves(*strong.files(), median_filter=filtered, allow_missing=True)["psds1"]
+        figure = psd_roc(
+            curve["effective"], curve["area"], curve["classes"], name="PSDS1", title=strong.name, note=note
+        )
+        save(figure, plots / "psd_roc.png")
+        _draw_classes(results["sets"][strong.name], strong.name, note, plots / "classes.png")
+        _draw_rolls(run, strong, csebbs, note, plots)
+    if soft is not None:
+        roc = threshold_free_curves(*soft.files(), median_filter=filtered, allow_missing=True)["segment_roc"]
+        save(segment_roc(roc["classes"], roc["areas"], title=soft.name, note=note), plots / "maestro_roc.png")
+        _draw_rolls(run, soft, csebbs, note, plots)
+
+
+def _draw_classes(variants: Mapping[str, Any], title: str, note: str | None, path: Path) -> None:
+    median, boxes = variants["median"]["classes"], variants["csebbs"]["classes"]
+    metrics = {
+        "PSDS1 (median filter)": median["psds1_single_class"],
+        "PSDS1 (cSEBBs)": boxes["psds1_single_class"],
+        "collar F1": median["collar_f1_th0.5_200ms_20pct"],
+    }
+    save(per_class(list(median["psds1_single_class"]), metrics, title=title, note=note), path)
+
+
+def _draw_rolls(run: Run, test: TestSet, csebbs: str, note: str | None, plots: Path) -> None:
+    """Truth against scores over the spectrogram, for the clips with the most different classes."""
+    from common.audio.reading import load
+    from task4_sed.inference.detect import events_of
+    from task4_sed.inference.predict import log_mel
+    from task4_sed.model.networks import front_end
+
+    audio = first_existing(root_of(run.config.data), SETS[test.name].audio)
+    if audio is None:
+        return
+    truth = (read_soft if test.soft else read_strong)(test.truth)
+    scores = stored_scores(test.scores)
+    ranked = sorted(truth, key=lambda name: (-len({e.label for e in truth[name] if e.confidence > 0.5}), name))
+    parameters, features = parse_csebbs(csebbs), front_end(run.config.model)
+    shown = MAESTRO_CLASSES if test.soft else scored_classes(scores.classes)
+    columns = [scores.classes.index(label) for label in shown]
+    for name in [name for name in ranked if clip_name(name) in scores.clips][:ROLLS]:
+        clip = scores.clips[clip_name(name)]
+        one = ScoreSet(shown, {clip_name(name): ClipScores(clip.edges, clip.scores[:, columns])})
+        heard = load(audio / name, SAMPLE_RATE)[: round(clip.edges[-1] * SAMPLE_RATE)]
+        draw_events(
+            plots / f"roll_{test.name}_{clip_name(name)}.png",
+            log_mel(features, heard),
+            one,
+            [] if test.soft else events_of(one, parameters, 0.3),
+            threshold=0.3,
+            truth=truth[name],
+            title=f"{test.name}: {name}",
+            note=note,
+        )
 
 
 def _table(run: Run, results: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:

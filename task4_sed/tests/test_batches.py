@@ -19,12 +19,12 @@ from task4_sed.data.batches import (
     BlockSampler,
     ClipDataset,
     Request,
-    SedData,
     SequentialSampler,
     sequential_loader,
 )
 from task4_sed.data.labels import EventTable
 from task4_sed.data.sets import ClipSet, load_set
+from task4_sed.training.data import SedData
 
 Configure = Callable[..., Config]
 

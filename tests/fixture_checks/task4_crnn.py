@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from common.frontends import LogMel
-from task4_sed.model.crnn import CRNN, ModelConfig, Prediction
+from task4_sed.config import ModelConfig
+from task4_sed.model.crnn import CRNN, Prediction
 
 PROBABILITIES = {"max": 5e-4}
 SETTINGS: dict[str, dict[str, Any]] = {
