@@ -1,12 +1,42 @@
-"""Worker processes: one thread each, and gone when their parent is gone."""
+"""Cores that may be used; worker processes: one thread each, and gone when their parent is gone."""
 
 import multiprocessing
 import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import wait
+from pathlib import Path
+
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")
+
+
+def usable_cores() -> int:
+    """Cores that this process may keep busy, at least 1: its affinity, and the quota of its container, rounded up."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([cores, *_quotas()]))
+
+
+def _quotas() -> Iterator[int]:
+    """Those of the process's control groups and of all above them: version 2 (cpu.max), version 1 (cpu.cfs_quota_us).
+
+    In a container the own group is often shown under a path of the host's; the topmost one that is visible counts.
+    """
+    lines = OWN_GROUPS.read_text().splitlines() if OWN_GROUPS.is_file() else []
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = CONTROL_GROUPS / "cpu" if controllers else CONTROL_GROUPS
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+        groups = Path(path.strip("/"))
+        for group in (groups, *groups.parents):
+            if all((top / group / name).is_file() for name in names):
+                quota, period = " ".join((top / group / name).read_text() for name in names).split()
+                if quota not in ("max", "-1"):
+                    yield -(-int(quota) // int(period))
 
 
 def worker_pool(workers: int, gpus: int = 0) -> ProcessPoolExecutor:

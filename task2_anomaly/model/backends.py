@@ -4,8 +4,10 @@ A back end is fitted on the normal training clips of one machine. Where these co
 editions), a clip is scored by the nearer of the two.
 """
 
+import zipfile
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +16,38 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 
 from common.run.errors import UserError
+from common.run.files import write_then_rename
 from task2_anomaly.config import EmbeddingConfig
 
 Vectors = npt.NDArray[np.float64]
 Distance = Callable[[Vectors], Vectors]
 SMOTE_NEIGHBOURS = 2
+NORMAL_CLIPS = "normal.npz"  # in a machine's folder of a run
+
+
+class Normal(NamedTuple):
+    """Embeddings of one machine's normal training clips: those that a back end learns from, and those held out."""
+
+    vectors: Vectors  # (clips, dim)
+    target: npt.NDArray[np.bool_]  # (clips,), of the target domain
+    held_out: Vectors  # (clips, dim)
+    names: list[str]  # of the held-out clips
+
+
+def write_normal(path: Path, normal: Normal) -> None:
+    """Store them as .npz: numbers and names, no code."""
+    with write_then_rename(path) as partial, partial.open("wb") as file:
+        np.savez(file, **normal._asdict())
+
+
+def read_normal(path: Path) -> Normal:
+    """What `write_normal` has stored. Raises UserError for a damaged file."""
+    try:
+        with np.load(path) as stored:
+            vectors, target, held_out, names = (stored[name] for name in Normal._fields)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: no embeddings of normal clips ({error}); `train` makes them") from None
+    return Normal(vectors, target, held_out, names.tolist())
 
 
 def nearest(of: EmbeddingConfig, normal: Vectors, seed: int) -> Distance:
