@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 def judge(
     recording: "str | Path | np.ndarray", checkpoint: str | Path, sample_rate: int | None = None
 ) -> dict[str, Any]:
-    """{"score", "threshold", "anomalous"} of a recording, by what the training of one machine has learnt.
+    """Whether a recording of a machine is an anomaly: {"score", "threshold", "anomalous"}, as `predict FILE`.
 
-    recording: an audio file, or samples (samples,) or (channels, samples) at `sample_rate` Hz. checkpoint: the
-    machine's folder in a run, such as runs/task2_anomaly/toy/run1/machines/fan_id_00, or a checkpoint in it; `predict`
-    has stored the scores that its threshold comes from. Raises UserError, as `predict FILES` does.
+    recording: an audio file of any length, rate and number of channels, or an array (samples,) in [-1, 1] at
+    `sample_rate` Hz. checkpoint: the folder of the machine in a run (`.../run1/machines/fan_id_00`), or a checkpoint in
+    it. `predict` must have stored the scores of normal clips that the threshold comes from. Raises UserError for what
+    cannot be read.
     """
-    from task2_anomaly.inference.predict import judge_recording
+    from task2_anomaly.inference.predict import judge
 
-    verdict = judge_recording(recording, Path(checkpoint), sample_rate)
-    return {"score": verdict.score, "threshold": verdict.limit, "anomalous": verdict.anomalous}
+    return judge(recording, checkpoint, sample_rate)

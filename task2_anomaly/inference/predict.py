@@ -99,23 +99,26 @@ def predict_files(run: Run, machine: Machine, files: Sequence[Path]) -> list[Ver
     """Judge recordings of any length, rate and number of channels by what one machine's training has learnt."""
     scorer = load_scorer(run, machine)
     limit = decision_threshold(run, machine, scorer)
-    return [_judge(scorer, limit, load(path, SAMPLE_RATE), path) for path in files]
+    return [_verdict(scorer, limit, load(path, SAMPLE_RATE), path) for path in files]
 
 
-def judge_recording(recording: str | Path | np.ndarray, checkpoint: Path, sample_rate: int | None) -> Verdict:
-    """The same of one recording, a file or samples, by the machine's folder in a run; see `task2_anomaly.judge`."""
-    run, machine = run_of(checkpoint)
-    if isinstance(recording, str | Path):
-        return predict_files(run, machine, [Path(recording)])[0]
-    if sample_rate is None:
-        raise UserError("judge: samples need their rate, sample_rate=...")
-    scorer = load_scorer(run, machine)
-    mono = np.atleast_2d(np.asarray(recording, dtype=np.float32)).mean(axis=0)
-    waveform = resample(mono, sample_rate, SAMPLE_RATE)
-    return _judge(scorer, decision_threshold(run, machine, scorer), waveform, Path("samples"))
+def judge(recording: str | Path | np.ndarray, checkpoint: str | Path, sample_rate: int | None) -> dict[str, Any]:
+    """`task2_anomaly.judge`."""
+    run, machine = run_of(Path(checkpoint))
+    if not isinstance(recording, np.ndarray):
+        verdict = predict_files(run, machine, [Path(recording)])[0]
+    else:
+        if sample_rate is None:
+            raise UserError("sample_rate: an array needs it, in Hz")
+        if recording.ndim != 1 or not np.isfinite(recording).all():
+            raise UserError(f"recording: an array of shape {recording.shape}, expected (samples,) of finite numbers")
+        scorer = load_scorer(run, machine)
+        waveform = resample(recording.astype(np.float32), sample_rate, SAMPLE_RATE)
+        verdict = _verdict(scorer, decision_threshold(run, machine, scorer), waveform, Path("recording"))
+    return {"score": verdict.score, "threshold": verdict.limit, "anomalous": verdict.anomalous}
 
 
-def _judge(scorer: Scorer, limit: float, waveform: Waveform, name: Path) -> Verdict:
+def _verdict(scorer: Scorer, limit: float, waveform: Waveform, name: Path) -> Verdict:
     score = scorer.of_waveform(waveform, name)
     return Verdict(name, score, limit, score > limit)
 

@@ -11,9 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.covariance import LedoitWolf
-from sklearn.mixture import GaussianMixture
-from sklearn.neighbors import NearestNeighbors
 
 from common.run.errors import UserError
 from common.run.files import write_then_rename
@@ -52,12 +49,16 @@ def read_normal(path: Path) -> Normal:
 
 def nearest(of: EmbeddingConfig, normal: Vectors, seed: int) -> Distance:
     """Mean cosine distance to the nearest neighbours."""
+    from sklearn.neighbors import NearestNeighbors
+
     index = NearestNeighbors(n_neighbors=min(of.neighbours, len(normal)), metric="cosine").fit(normal)
     return lambda vectors: index.kneighbors(vectors)[0].mean(axis=1)
 
 
 def mixture(of: EmbeddingConfig, normal: Vectors, seed: int) -> Distance:
     """Minus the log-likelihood under a mixture of Gaussians with diagonal covariances, per dimension."""
+    from sklearn.mixture import GaussianMixture
+
     components = min(of.components, len(normal))
     model = GaussianMixture(components, covariance_type="diag", reg_covar=1e-4, random_state=seed).fit(normal)
     return lambda vectors: -model.score_samples(vectors) / vectors.shape[1]
@@ -65,6 +66,8 @@ def mixture(of: EmbeddingConfig, normal: Vectors, seed: int) -> Distance:
 
 def mahalanobis(of: EmbeddingConfig, normal: Vectors, seed: int) -> Distance:
     """Squared distance under a shrunken covariance (Ledoit & Wolf 2004), per dimension."""
+    from sklearn.covariance import LedoitWolf
+
     model = LedoitWolf().fit(normal)
     return lambda vectors: model.mahalanobis(vectors) / vectors.shape[1]
 
@@ -80,6 +83,8 @@ def smote(vectors: Vectors, count: int, seed: int) -> Vectors:
     """`count` vectors: the given ones, and random points between them and their neighbours (Chawla et al. 2002)."""
     if count <= len(vectors) or len(vectors) < 2:
         return vectors
+    from sklearn.neighbors import NearestNeighbors
+
     random = np.random.default_rng(seed)
     near = NearestNeighbors(n_neighbors=min(SMOTE_NEIGHBOURS + 1, len(vectors))).fit(vectors).kneighbors(vectors)[1]
     chosen = random.integers(0, len(vectors), count - len(vectors))
