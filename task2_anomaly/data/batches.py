@@ -8,8 +8,8 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from common.run.callbacks import mix_seed
 from common.run.errors import UserError
+from common.run.seeds import mix_seed
 from task2_anomaly.data.features import Features, Frames
 
 Indices = npt.NDArray[np.int64]
@@ -22,7 +22,7 @@ class Batch(NamedTuple):
     proxy: torch.Tensor
 
 
-class Pool:
+class Clips:
     """Clips of several machines, by one number each."""
 
     def __init__(self, parts: Sequence[Features], rows: Sequence[Indices] | None = None) -> None:
@@ -34,9 +34,9 @@ class Pool:
     def __len__(self) -> int:
         return len(self.row)
 
-    def subset(self, chosen: Indices) -> "Pool":
+    def subset(self, chosen: Indices) -> "Clips":
         """Only these clips."""
-        return Pool(self.parts, [self.row[chosen][self.part[chosen] == number] for number in range(len(self.parts))])
+        return Clips(self.parts, [self.row[chosen][self.part[chosen] == number] for number in range(len(self.parts))])
 
     def snippets(self, clips: Indices, seeds: Indices, length: int) -> Frames:
         """(len(clips), mel, length), each from a first frame that its seed decides; every position can be drawn."""
@@ -62,9 +62,9 @@ class Draw(NamedTuple):
 
 
 class SnippetDataset(Dataset[Batch]):
-    """Whole batches out of the two pools. The sampler's items are `Draw`s."""
+    """Whole batches out of normals and proxies. The sampler's items are `Draw`s."""
 
-    def __init__(self, normals: Pool, proxies: Pool | None, length: int) -> None:
+    def __init__(self, normals: Clips, proxies: Clips | None, length: int) -> None:
         self.normals, self.proxies, self.length = normals, proxies, length
 
     def __len__(self) -> int:
@@ -109,19 +109,19 @@ class EpochSampler(Sampler[Draw]):
         return np.concatenate([random.permutation(self.proxies) for _ in range(rounds)])[:count]
 
 
-def choose(pool: Pool, count: int | None, seed: int) -> Pool:
-    """`count` clips of a pool, drawn once for a run; all of them where count is None.
+def choose(clips: Clips, count: int | None, seed: int) -> Clips:
+    """`count` of the clips, drawn once for a run; all of them where count is None.
 
-    Raises UserError where the pool has fewer.
+    Raises UserError where there are fewer.
     """
     if count is None:
-        return pool
-    if count > len(pool):
-        raise UserError(f"data.proxy_clips: {count}, but the proxy set has only {len(pool)} clips")
-    return pool.subset(np.sort(np.random.default_rng(mix_seed(seed, 1)).permutation(len(pool))[:count]))
+        return clips
+    if count > len(clips):
+        raise UserError(f"data.proxy_clips: {count}, but the proxy set has only {len(clips)} clips")
+    return clips.subset(np.sort(np.random.default_rng(mix_seed(seed, 1)).permutation(len(clips))[:count]))
 
 
-def loader(normals: Pool, proxies: Pool | None, length: int, sampler: EpochSampler) -> DataLoader[Any]:
+def loader(normals: Clips, proxies: Clips | None, length: int, sampler: EpochSampler) -> DataLoader[Any]:
     """Batches as the sampler draws them; reading mapped arrays needs no further process."""
     return DataLoader(
         SnippetDataset(normals, proxies, length), sampler=sampler, batch_size=None, pin_memory=torch.cuda.is_available()

@@ -19,7 +19,7 @@ from common.frontends import LogMel
 from common.run.errors import UserError
 from common.run.files import write_then_rename
 from task2_anomaly.config import FrontEndConfig
-from task2_anomaly.model.networks import front_end
+from task2_anomaly.data.front_end import front_end
 
 CLIPS_AT_ONCE = 32
 SMALLEST_DEVIATION = 1e-6

@@ -9,8 +9,8 @@ from common.run.errors import UserError
 from common.run.files import existing_folder, remove_partials, write_json, write_rows
 from common.run.progress import progress
 from common.run.results.tables import print_table
-from task2_anomaly.config import Config
-from task2_anomaly.data.classes import SAMPLE_RATE, TYPES, Machine
+from task2_anomaly.config import SAMPLE_RATE, Config, DataConfig
+from task2_anomaly.data.classes import TYPES, Machine
 from task2_anomaly.data.layout import PARTS, SOURCES, Part, clips_of, folder_of, pack_of, packs_of, root_of, types_of
 from task2_anomaly.data.proxies import ROOM, audioset_files, scene_files
 
@@ -48,6 +48,18 @@ def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any
     return summary
 
 
+def write_toy_data(data: DataConfig) -> None:
+    """The embedded data set, where the recipe asks for it and it is not there."""
+    if data.root is None or not data.toy:
+        return
+    from task2_anomaly.data.toy.firstshot import write_first_shot_toy
+    from task2_anomaly.data.toy.write import write_toy
+
+    write = write_toy if data.edition == 2020 else write_first_shot_toy
+    with progress("toy data", 0, "files") as advance:
+        write(Path(data.root), data.toy, progress=advance.to)
+
+
 def _sources(root: Path) -> dict[tuple[Part, Machine], list[tuple[str, Path]]]:
     found: dict[tuple[Part, Machine], list[tuple[str, Path]]] = {}
     for kind in types_of(root):
@@ -65,7 +77,7 @@ def _outside(config: Config) -> dict[str, list[tuple[str, Path]]]:
     """Proxies from outside the task: {pack: files}."""
     if not config.data.audioset and not config.data.scenes:
         return {}
-    from task2_anomaly.model.networks import front_end
+    from task2_anomaly.data.front_end import front_end
 
     hop = front_end(config.front_end).setting.hop
     least = (config.data.snippet_frames + ROOM) * hop / SAMPLE_RATE

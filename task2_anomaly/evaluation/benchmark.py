@@ -1,6 +1,5 @@
 """Rates of every stage on this machine."""
 
-import os
 import tempfile
 import time
 from collections.abc import Mapping
@@ -13,18 +12,17 @@ import torch
 from common.encoders.cp_resnet import CPResNet
 from common.run.benchmark import hardware, rate_of, step_rate
 from common.run.errors import UserError
+from common.run.processes import usable_cores
 from common.run.results.tables import print_table
 from common.run.verbs import Run
-from task2_anomaly.config import Config
+from task2_anomaly.config import SAMPLE_RATE, Config
 from task2_anomaly.data.batches import Batch
-from task2_anomaly.data.classes import SAMPLE_RATE, Machine
+from task2_anomaly.data.classes import Machine
+from task2_anomaly.data.front_end import front_end
 from task2_anomaly.data.layout import machines_of
 from task2_anomaly.data.prepare import prepare
-from task2_anomaly.inference.predict import repeated
-from task2_anomaly.inference.windows import plain_window_scores, window_scores
-from task2_anomaly.model.networks import front_end
-from task2_anomaly.training.pool import each
-from task2_anomaly.training.train import build, train_machine
+from task2_anomaly.inference.windows import plain_window_scores, repeated, window_scores
+from task2_anomaly.training.train import build, each, train_machine
 
 STEPS = 100  # of a training, about
 ROUNDS = 3  # trainings of every process, after a first one
@@ -41,7 +39,7 @@ def benchmark(run: Run, seconds: float) -> Mapping[str, Any]:
     ears, clips = front_end(run.config.front_end), torch.randn(8, 10 * SAMPLE_RATE)
     with torch.inference_mode():
         front_end_rate = rate_of(lambda: ears(clips), len(clips), seconds / 4)
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     alone, together = (_trainings(run, machine, jobs, len(batches)) for jobs in (1, cores))
     figures: dict[str, float] = {
         "front end, clips of 10 s/s": front_end_rate,

@@ -9,7 +9,8 @@ from common.run.errors import UserError
 from common.run.results.tables import print_table
 from common.run.verbs import Run
 from task2_anomaly.config import Config
-from task2_anomaly.model.networks import build_network, front_end, window_frames
+from task2_anomaly.data.front_end import front_end
+from task2_anomaly.model.networks import build_network, window_frames
 
 
 def complexity(run: Run) -> Mapping[str, Any]:

@@ -1,14 +1,10 @@
-"""The networks of a recipe and their front end."""
-
-from dataclasses import replace
-from typing import Any
+"""The network of a recipe."""
 
 from torch import nn
 
 from common.encoders.cp_resnet import CPResNet, task2_config
-from common.frontends import SETTINGS, LogMel
 from common.run.errors import UserError
-from task2_anomaly.config import Config, FrontEndConfig, ModelConfig
+from task2_anomaly.config import Config, ModelConfig
 from task2_anomaly.model.autoencoder import (
     CONTEXT,
     CONV_FRAMES,
@@ -16,12 +12,6 @@ from task2_anomaly.model.autoencoder import (
     DenseAutoencoder,
     FirstShotAutoencoder,
 )
-
-
-def front_end(config: FrontEndConfig) -> LogMel:
-    """The log-mel of a recipe: a setting of common.frontends with the recipe's changes."""
-    changes: dict[str, Any] = {"num_mels": config.num_mels, "hop": config.hop}
-    return LogMel(replace(SETTINGS[config.setting], **{k: v for k, v in changes.items() if v is not None}))
 
 
 def window_frames(config: Config) -> int:
