@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 Labels = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
@@ -24,6 +23,8 @@ def auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float | None:
     anomalies, normals = int(y.sum()), int((1 - y).sum())
     if not anomalies or not normals:
         return None
+    from scipy.stats import rankdata
+
     ranks = rankdata(s)
     return float((ranks[y == 1].sum() - anomalies * (anomalies + 1) / 2) / (anomalies * normals))
 
@@ -123,6 +124,8 @@ def ranking(systems: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
     The ranking of 2020: the values are the AUC and pAUC of the six machine types, averaged over their IDs.
     """
+    from scipy.stats import rankdata
+
     table = np.array(list(systems.values()), dtype=np.float64)  # (systems, values)
     ranks = rankdata(-table, axis=0)
     return dict(zip(systems, map(float, ranks.mean(axis=1)), strict=True))

@@ -88,10 +88,16 @@ def predict(
         no_plots: no pictures of named files
         floors: also store what an untrained network and a constant prior give on the test sets
     """
-    from task4_sed.evaluation.stages import detect_in_files, predict_sets
-
     if files:
-        return detect_in_files(run, files, checkpoint, out, threshold, csebbs, plots=not no_plots)
+        from functools import partial
+
+        from task4_sed.evaluation.plots import draw_events
+        from task4_sed.inference.detect import detect_in_files
+
+        draw = None if no_plots else partial(draw_events, threshold=threshold)
+        return detect_in_files(run, files, checkpoint, out, threshold, csebbs, draw)
+    from task4_sed.inference.predict import predict_sets
+
     return predict_sets(run, checkpoint, floors)
 
 
@@ -125,7 +131,7 @@ def evaluate(
     if ground_truth is None or durations is None:
         raise UserError("evaluate --scores also needs --ground-truth and --durations")
     from task4_sed.evaluation.evaluate import evaluate as evaluate_files
-    from task4_sed.evaluation.stages import show_metrics
+    from task4_sed.evaluation.evaluate import show_metrics
 
     result = evaluate_files(scores, ground_truth, durations, median_filter, csebbs, threshold, allow_missing)
     show_metrics(result)
@@ -139,7 +145,7 @@ def package(runs: list[Run], out: Path | None = None, report: Path | None = None
         out: the archive (default: <runs>/submission.zip)
         report: technical report (PDF) to include instead of a generated one
     """
-    from task4_sed.evaluation.stages import package_runs
+    from task4_sed.submission.package import package_runs
 
     return package_runs(runs, out, report)
 
@@ -151,7 +157,7 @@ def validate(run: Run, files: list[Path], evaluation_set: Path | None = None) ->
         files: archives (.zip, .tar, .tar.gz) or unpacked folders
         evaluation_set: durations table of the evaluation set (eval24_durations.tsv): names and lengths are checked too
     """
-    from task4_sed.evaluation.stages import validate_archives
+    from task4_sed.submission.validate import validate_archives
 
     return validate_archives(run, files, evaluation_set)
 
@@ -165,7 +171,7 @@ def compare(runs: list[Run]) -> Mapping[str, Any]:
 
 def complexity(run: Run) -> Mapping[str, Any]:
     """Parameters, bytes and MACs of a recipe's network for 10 s of audio."""
-    from task4_sed.evaluation.stages import network_complexity
+    from task4_sed.evaluation.complexity import network_complexity
 
     return network_complexity(run)
 
@@ -226,5 +232,11 @@ TASK = Task(
     (prepare, train, predict, evaluate, package, validate, compare, complexity, benchmark),
 )
 
+
+def console() -> int:
+    """The command `task4_sed` of an installed package."""
+    return main(TASK)
+
+
 if __name__ == "__main__":
-    sys.exit(main(TASK))
+    sys.exit(console())

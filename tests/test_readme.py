@@ -247,7 +247,7 @@ def test_blocks_say_what_they_are() -> None:
     """So that no command hides in a block of another kind."""
     for readme in READMES:
         for language, start, lines in blocks(readme):
-            assert language in ("sh", "text", "yaml"), f"{readme}:{start}: {language!r}"
+            assert language in ("sh", "text", "yaml", "python"), f"{readme}:{start}: {language!r}"
             if language == "text":
                 assert not any(re.match(r"[$>%] ", line) for line in lines), (
                     f"{readme}:{start}: a command in a text block"

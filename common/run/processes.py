@@ -49,6 +49,15 @@ def _quotas() -> Iterator[int]:
                     yield -(-int(quota) // int(period))
 
 
+def usable_gpus() -> int:
+    """CUDA devices that this process may use."""
+    if sys.platform == "linux" and not any(Path(name).exists() for name in ("/dev/nvidiactl", "/dev/dxg")):
+        return 0  # torch takes two seconds to say so
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def worker_pool(workers: int, gpus: int = 0) -> ProcessPoolExecutor:
     """`workers` processes that ignore Ctrl-C (it is the parent's to handle) and end when their parent was killed.
 
@@ -106,7 +115,8 @@ def _start_worker(number: "multiprocessing.sharedctypes.Synchronized[int]", gpus
     with number.get_lock():
         mine, number.value = number.value, number.value + 1
     if gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(mine % gpus)
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible[mine % gpus] if len(visible) >= gpus > 1 else str(mine % gpus)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
     parent = multiprocessing.parent_process()

@@ -20,6 +20,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from common import __version__
 from common.run.config import OVERRIDE, find_recipe, load_config
 from common.run.errors import UserError, did_you_mean
 from common.run.files import remove_partials
@@ -87,6 +88,15 @@ def main(task: Task, arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{error.filename or 'file system'}: {os.strerror(error.errno)}")
 
 
+def release() -> str:
+    """Name and version of this software, with the revision of a checkout where there is one."""
+    from common.run.results.environment import environment
+
+    code = environment()["code"]
+    revision = f" ({code['revision'][:12]}{', modified' if code['dirty'] else ''})" if code else ""
+    return f"dcase-systems {__version__}{revision}"
+
+
 def _fail(message: str) -> int:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return 1
@@ -96,6 +106,9 @@ def _dispatch(task: Task, arguments: list[str]) -> int:
     verbs = {verb.__name__.rstrip("_"): verb for verb in task.verbs}
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_overview(task, verbs))
+        return 0
+    if arguments == ["--version"]:
+        print(release())
         return 0
     name, *rest = arguments
     if name not in verbs:

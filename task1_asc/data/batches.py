@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from common.audio.loading import Requests, ShuffledSampler, sequential_loader, training_loader
+from common.run.errors import UserError
+from common.run.progress import progress
 from task1_asc.config import Config
 from task1_asc.data.classes import PARTS_PER_SEGMENT
 from task1_asc.data.sets import Clips
@@ -63,3 +65,20 @@ def train_loader(
 def eval_loader(clips: Clips, config: Config, rank: int = 0, ranks: int = 1) -> DataLoader[Batch]:
     """Every clip in order, in batches of `data.eval_batch`."""
     return sequential_loader(ClipDataset(clips), len(clips), config.data.eval_batch, config.data.workers, rank, ranks)
+
+
+def over_clips(
+    network: Callable[[Batch], torch.Tensor], clips: Clips, config: Config, what: str
+) -> NDArray[np.float32]:
+    """Logits (clips, classes) of every clip, in the order of `clips`; progress is shown as `what`."""
+    found: NDArray[np.float32] | None = None
+    with progress(what, len(clips)) as advance:
+        for batch in eval_loader(clips, config):
+            logits = network(batch).cpu().numpy()
+            if found is None:
+                found = np.empty((len(clips), logits.shape[1]), np.float32)
+            found[batch.row.numpy()] = logits
+            advance(len(logits))
+    if found is None:
+        raise UserError(f"{what}: no clips")
+    return found

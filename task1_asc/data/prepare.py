@@ -12,8 +12,7 @@ from common.audio.packs import open_pack
 from common.run.errors import UserError
 from common.run.files import remove_partials, write_json
 from common.run.results.tables import print_table
-from task1_asc.config import Config
-from task1_asc.data.classes import SPLITS
+from task1_asc.config import SPLITS, Config
 from task1_asc.data.layout import (
     Split,
     find_evaluation,

@@ -13,8 +13,17 @@ from common.audio.coverage import open_packed, root_of
 from common.audio.packs import Pack
 from common.run.errors import UserError, did_you_mean
 from task1_asc.config import DataConfig
-from task1_asc.data.classes import DEVICES, PARTS_PER_SEGMENT, SCENES
-from task1_asc.data.layout import ClipName, Split, find_evaluation, read_evaluation, read_list, split_file
+from task1_asc.data.classes import DEVICES, PARTS_PER_SEGMENT, SCENES, TRAIN_DEVICES
+from task1_asc.data.layout import (
+    ClipName,
+    Split,
+    find_evaluation,
+    parse_name,
+    read_evaluation,
+    read_list,
+    read_split,
+    split_file,
+)
 from task1_asc.data.splits import draw_locations
 
 Part = Literal["train", "validation", "test", "evaluation"]
@@ -42,6 +51,17 @@ class Clips:
 def packs_of(config: DataConfig) -> Path:
     """The folder of the packed audio, one for each sample rate."""
     return coverage.packs_of(config) / str(config.sample_rate)
+
+
+def evaluation_folder(config: DataConfig) -> Path | None:
+    """The evaluation set of a recipe, where there is one."""
+    return find_evaluation(root_of(config), config.evaluation, config.edition)
+
+
+def own_devices(config: DataConfig, split: int) -> list[str]:
+    """The devices that get a network of their own: those that the split has clips of."""
+    there = {parse_name(name).device for name, _ in read_split(root_of(config), split)}
+    return [device for device in TRAIN_DEVICES if device in there]
 
 
 def load_clips(config: DataConfig, part: Part, split: int | None = None) -> Clips:
@@ -109,9 +129,9 @@ def _segments(clips: Sequence[ClipName], rows: IntArray) -> IntArray:
 
 
 def _evaluation(config: DataConfig) -> Clips:
-    root = root_of(config)
-    folder = find_evaluation(root, config.evaluation, config.edition)
+    folder = evaluation_folder(config)
     if folder is None:
+        root = root_of(config)
         raise UserError(f"no evaluation set of {config.edition} beside or in {root}; data.evaluation=DIR names one")
     listed, pack = read_evaluation(folder), open_packed(packs_of(config) / folder.name, config.sample_rate)
     known = {device: number for number, device in enumerate(DEVICES)}

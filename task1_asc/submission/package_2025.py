@@ -26,11 +26,12 @@ import torch
 from torch import Tensor
 
 from common.frontends import MelSetting
+from common.run.complexity import count
 from common.run.errors import UserError
 from common.run.submission.archive import Content, build_zip
 from task1_asc.config import ModelConfig
 from task1_asc.data.classes import CLIP_SAMPLES, SAMPLE_RATE
-from task1_asc.deployment.complexity import count, verdict
+from task1_asc.deployment.complexity import verdict
 from task1_asc.submission.inference import SceneClassifier
 from task1_asc.submission.meta_check import label_problem
 from task1_asc.submission.output_check import EVALUATION_FILES, passing_output

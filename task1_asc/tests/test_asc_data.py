@@ -20,9 +20,9 @@ from common.audio.reading import load
 from common.run.config import load_config
 from common.run.errors import UserError
 from common.run.files import read_json, read_rows
-from task1_asc.config import Config
+from task1_asc.config import SPLITS, Config
 from task1_asc.data.batches import Batch, ClipDataset, eval_loader, train_loader
-from task1_asc.data.classes import DEVICES, SCENES, SPLITS
+from task1_asc.data.classes import DEVICES, SCENES
 from task1_asc.data.layout import EVALUATION_FOLDERS, find_split, parse_name, read_list, read_split, write_list
 from task1_asc.data.prepare import prepare
 from task1_asc.data.sets import Clips, load_clips, packs_of

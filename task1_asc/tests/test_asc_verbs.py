@@ -19,12 +19,11 @@ from common.run.results.store import read_results
 from common.run.training import BEST, LAST
 from common.run.verbs import main
 from task1_asc.__main__ import TASK
-from task1_asc.config import Config
-from task1_asc.data.classes import DEVICES, SCENES, SPLITS
+from task1_asc.config import SPLITS, Config
+from task1_asc.data.classes import DEVICES, SCENES
 from task1_asc.data.layout import read_evaluation, read_split
-from task1_asc.inference.checkpoints import load_weights
 from task1_asc.inference.scores import COLUMNS, clip_file, read_outputs
-from task1_asc.model.networks import build_model
+from task1_asc.model.networks import build_model, load_weights
 
 pytestmark = pytest.mark.end_to_end
 

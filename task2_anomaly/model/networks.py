@@ -1,4 +1,4 @@
-"""The networks of a recipe."""
+"""The network of a recipe."""
 
 from torch import nn
 

@@ -17,17 +17,18 @@ from typing import Any
 import numpy as np
 
 from task4_sed.data.annotations import Event
-from task4_sed.data.classes import DESED_CLASSES, FRAME_SECONDS, FRAMES_PER_CLIP
+from task4_sed.data.classes import DESED_CLASSES, FRAME_SECONDS, FRAMES_PER_CLIP, MEDIAN_FILTER_FRAMES
 from task4_sed.evaluation.evaluate import resample
 from task4_sed.inference.postprocess.csebbs import CsebbsParameters, csebbs
-from task4_sed.inference.postprocess.filters import median_filter
 from task4_sed.inference.postprocess.tuning import grid, tune_csebbs
-from task4_sed.inference.scores import ClipScores, ScoreSet, read_scores, write_scores_folder
+from task4_sed.inference.scores import read_scores, write_scores_folder
 from task4_sed.metrics.detections import detections_of_scores
 from task4_sed.metrics.f1 import best_collar_f1
+from task4_sed.metrics.filters import median_filter
 from task4_sed.metrics.psds import PSDS1, PSDS2, psds, psds_statistics
 from task4_sed.metrics.segments import best_segment_f1, segment_auroc, segments_of_scores
 from task4_sed.metrics.truth import truth_arrays
+from task4_sed.metrics.types import ClipScores, ScoreSet
 
 
 def random_set(clips: int, seed: int = 0) -> tuple[ScoreSet, dict[str, list[Event]], dict[str, float]]:
@@ -85,7 +86,7 @@ def main() -> None:
     segments = timed("segments", lambda: segments_of_scores(scores, truth))
     timed("segment F1 at the best thresholds", lambda: best_segment_f1(segments))
     timed("segment ROC area", lambda: segment_auroc(segments))
-    timed("median filter", lambda: median_filter(scores))
+    timed("median filter", lambda: median_filter(scores, MEDIAN_FILTER_FRAMES))
     timed("cSEBBs, one setting", lambda: csebbs(scores, CsebbsParameters()))
     settings = grid("winner")
     count = len(settings.settings())

@@ -4,17 +4,37 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from common.audio.coverage import made_of, root_of
 from common.run.errors import UserError, did_you_mean
 from common.run.files import existing_file
+from common.run.results.store import read_results
 from common.run.submission.archive import Content, build_zip
-from task4_sed.data.classes import CLASSES
-from task4_sed.inference.scores import TIME_DECIMALS, ClipScores, ScoreSet
-from task4_sed.submission.meta import SubmissionMeta, meta_yaml
+from common.run.verbs import Run
+from task4_sed.config import Config
+from task4_sed.data.classes import CLASSES, DESED_CLASSES, SAMPLE_RATE
+from task4_sed.data.layout import SETS
+from task4_sed.data.sets import classes_of, first_existing
+from task4_sed.evaluation.complexity import network_counts
+from task4_sed.evaluation.report import mean_of
+from task4_sed.inference.postprocess.boxes import parse_csebbs
+from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, combine_with_second_means, csebbs
+from task4_sed.inference.scores import stored_scores
+from task4_sed.metrics.types import TIME_DECIMALS, ClipScores, ScoreSet
+from task4_sed.submission.meta import (
+    Affiliation,
+    Author,
+    Complexity,
+    Description,
+    DevtestResults,
+    SubmissionMeta,
+    meta_yaml,
+)
 from task4_sed.submission.meta_check import check_meta, label_problem
-from task4_sed.submission.validate import RUNS
+from task4_sed.submission.validate import RUNS, validate_archives
 
 # Significant digits of a score: float32 has 7.2, and more of them only make the archive larger.
 SCORE_DIGITS = 7
@@ -138,3 +158,74 @@ def package(
     else:
         files[f"{team}.technical_report.pdf"] = _report_file(Path(report))
     return build_zip(out, files)
+
+
+def package_runs(runs: list[Run], out: Path | None, report: Path | None) -> Mapping[str, Any]:
+    """Build and validate the archive of one system from its independent runs."""
+    run, config = runs[0], runs[0].config
+    out = out or run.folder.parent / "submission.zip"
+    if config.submission_set is None:
+        print(f"recipe {run.recipe} has no submission_set: nothing to submit")
+        return {}
+    if config.submission is None:
+        raise UserError("the recipe says nothing about `submission` (label, name, abbreviation, authors)")
+    if len(runs) < RUNS:
+        raise UserError(f"the challenge wants {RUNS} independent trainings: --runs 1 2 3")
+    scored = [submission_scores(run) for run in runs]
+    energy = {
+        f"emissions_{phase}_run{run.number}.csv": run.folder / "codecarbon" / f"emissions_{phase}.csv"
+        for run in runs
+        for phase in ("training", "test")
+        if config.energy.enabled
+    }
+    root = root_of(config.data)
+    classes, toy = classes_of(root), made_of(root) == "toy"
+    package(out, meta_of(runs), scored, energy, report, classes=classes, toy=toy)
+    return validate_archives(run, [out], first_existing(root, SETS[config.submission_set].durations))
+
+
+def submission_scores(run: Run) -> RunScores:
+    """Scores of the evaluation set as they are, and post-processed: boxes for DESED, 1-s means for MAESTRO."""
+    scores = stored_scores(run.folder / "scores" / f"{run.config.submission_set}.h5")
+    tuned = run.folder / CSEBBS_FILE
+    setting = run.config.postprocess.csebbs
+    parameters = parse_csebbs(
+        str(existing_file(tuned, "tuned cSEBBs (`evaluate` makes them)")) if setting.startswith("tune") else setting
+    )
+    boxed = DESED_CLASSES if scores.classes == CLASSES else scores.classes
+    return RunScores(combine_with_second_means(csebbs(scores, parameters, boxed), scores), scores)
+
+
+def meta_of(runs: list[Run]) -> SubmissionMeta:
+    """The meta data of a system, from its recipe and results."""
+    config: Config = runs[0].config
+    about = config.submission
+    assert about is not None
+    count = network_counts(runs[0])
+    trained = [read_results(run.folder)["train"]["values"] for run in runs]
+    authors = [
+        Author(a.lastname, a.firstname, a.email, a.corresponding, Affiliation(a.institute) if a.institute else None)
+        for a in about.authors
+    ]
+    return SubmissionMeta(
+        label=about.label,
+        name=about.name,
+        abbreviation=about.abbreviation,
+        authors=authors,
+        complexity=Complexity(
+            total_parameters=count["parameters"],
+            macs=count["macs"],
+            energy_training=float(np.mean([t["kwh"] for t in trained])),
+            energy_test=mean_of(runs, "devtest/kwh_test"),
+        ),
+        results=DevtestResults(mean_of(runs, "devtest/psds1_csebbs"), mean_of(runs, "devtest/mpauc")),
+        description=Description(
+            input_sampling_rate=float(SAMPLE_RATE),
+            input="mono",
+            data_augmentation="mixup",
+            machine_learning_method="CRNN",
+            machine_learning_semi_supervised="mean teacher",
+            post_processing="cSEBBs",
+        ),
+        source_code=about.source_code,
+    )

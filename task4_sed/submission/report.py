@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
-from task4_sed.inference.scores import ScoreSet
+from task4_sed.metrics.types import ScoreSet
 from task4_sed.submission.meta import Author, SubmissionMeta
 from task4_sed.submission.package import RunScores
 

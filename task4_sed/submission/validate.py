@@ -4,14 +4,17 @@ import csv
 import hashlib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from common.run.errors import UserError, did_you_mean
-from common.run.submission.archive import Limits, Violation, is_archive, open_archive
+from common.run.submission.archive import Limits, Violation, has_errors, is_archive, listing, open_archive, verdict
+from common.run.verbs import Run
+from task4_sed.data.annotations import read_durations
 from task4_sed.data.classes import CLASSES
-from task4_sed.inference.scores import clip_name
+from task4_sed.data.sets import classes_of
+from task4_sed.metrics.types import clip_name
 from task4_sed.submission.meta_check import LABEL_FORM, check_meta, label_problem
 from task4_sed.submission.score_check import check_table
 
@@ -267,3 +270,26 @@ def validate(
         if not packages and not check.found:
             check.report(".", "layout", f"no system in it, expected folders {LABEL_FORM} with scores")
     return check.found
+
+
+def validate_archives(run: Run, files: list[Path], evaluation_set: Path | None = None) -> Mapping[str, Any]:
+    """List every violation of every archive; UserError at the end where there was an error."""
+    if not files:
+        raise UserError("validate: name at least one archive")
+    durations = read_durations(evaluation_set) if evaluation_set else None
+    names = [clip_name(clip) for clip in durations] if durations else None
+    root = run.config.data.root
+    classes = classes_of(Path(root)) if root else CLASSES
+    found: dict[str, Any] = {}
+    broken = []
+    for path in files:
+        violations = validate(path, names, durations, classes)
+        for line in listing(violations):
+            print(line)
+        print(f"{path}: {verdict(violations)}")
+        found[str(path)] = [asdict(v) for v in violations]
+        if has_errors(violations):
+            broken.append(path)
+    if broken:
+        raise UserError(f"{broken[0]}: not a valid submission")
+    return {"archives": found}

@@ -7,7 +7,7 @@ import numpy as np
 
 from common.run.submission.archive import Violation
 from task4_sed.data.classes import CLASSES
-from task4_sed.inference.scores import ClipScores, ScoreSet
+from task4_sed.metrics.types import ClipScores, ScoreSet
 from task4_sed.submission.meta import Affiliation, Author, Complexity, Description, DevtestResults, SubmissionMeta
 from task4_sed.submission.package import RunScores
 from task4_sed.submission.validate import validate

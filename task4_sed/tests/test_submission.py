@@ -17,7 +17,8 @@ from common.run.errors import UserError
 from common.run.submission.archive import Limits
 from task4_sed.data.annotations import read_durations
 from task4_sed.data.classes import CLASSES, DESED_CLASSES
-from task4_sed.inference.scores import ClipScores, ScoreSet, read_scores
+from task4_sed.inference.scores import read_scores
+from task4_sed.metrics.types import ClipScores, ScoreSet
 from task4_sed.submission.meta import Author, DevtestResults, meta_yaml
 from task4_sed.submission.meta_check import check_meta
 from task4_sed.submission.package import RunScores, format_scores, package

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from task4_sed.data.classes import CLASSES
-from task4_sed.inference.scores import ClipScores, read_scores
+from task4_sed.inference.scores import read_scores
+from task4_sed.metrics.types import ClipScores
 from task4_sed.submission.package import format_scores
 from task4_sed.submission.validate import validate
 from task4_sed.tests.submission_case import LABEL, RUN1, TSV, YAML, check, remove, write

@@ -1,6 +1,5 @@
 """The networks of Task 1: a wave through front end and seeded network, at single and half precision, and by device."""
 
-import runpy
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from common.frontends import LogMel
+from common.tests.helpers import seeded_state
 from task1_asc.config import ModelConfig
 from task1_asc.data.classes import DEVICES
-from task1_asc.model.networks import MultiDevice, build_model, deployed
+from task1_asc.deployment.precision import deployed
+from task1_asc.model.devices import MultiDevice
+from task1_asc.model.networks import build_model
 
 MEL = {"mean": 2e-4, "max": 2e-2}
 FROM_WAVE = {"max": 5e-3}
@@ -21,8 +23,7 @@ TRACE = {"max": 2e-3, "rel": 1e-3}
 
 
 def seeded(folder: Path, prefix: str) -> dict[str, Tensor]:
-    state = runpy.run_path(str(folder.parent / "seeded.py"))["state_from_manifest"](folder)
-    return {name.removeprefix(prefix): torch.from_numpy(np.asarray(value)) for name, value in state.items()}
+    return {name.removeprefix(prefix): value for name, value in seeded_state(folder).items()}
 
 
 def log_mel(io: Any) -> Tensor:
@@ -60,7 +61,8 @@ def devices_of(io: Any, name: str, batch: int) -> Tensor:
 def multi_device(folder: Path, group: str, io: Any) -> list[tuple]:
     state = seeded(folder, "multi_device_model.")
     own = list(dict.fromkeys(name.split(".")[1] for name in state if name.startswith("device_models.")))
-    container: nn.Module = MultiDevice(build_model(ModelConfig(num_classes=io["logits_base"].shape[1])), own).eval()
+    base = build_model(ModelConfig(num_classes=io["logits_base"].shape[1]))
+    container: nn.Module = MultiDevice(base, own, DEVICES).eval()
     container.load_state_dict(state)
     mel = log_mel(io)
     return [
