@@ -76,6 +76,14 @@ def test_top_level_of_common() -> None:
     assert len(found - {"README.md", "__init__.py", "py.typed", "tests"}) < 12
 
 
+def test_every_part_of_the_harness_has_its_line() -> None:
+    harness = ROOT / "common" / "run"
+    said = ast.get_docstring(ast.parse((harness / "__init__.py").read_text(encoding="utf-8"))) or ""
+    named = {line.split()[0] for line in said.splitlines()[1:] if line}
+    parts = {path.stem for path in harness.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert named == parts - {"__init__"}
+
+
 def defines(tree: ast.Module) -> bool:
     """Whether a module has anything of its own beside its docstring and imports."""
     docstring_or_import = (ast.Import, ast.ImportFrom, ast.Expr)
