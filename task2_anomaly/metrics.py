@@ -18,7 +18,10 @@ SMALLEST = float(np.finfo(float).eps)
 
 
 def auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float | None:
-    """Area under the ROC: the share of (anomaly, normal) pairs in the right order, ties count a half."""
+    """Area under the ROC: the share of (anomaly, normal) pairs in the right order, ties count a half.
+
+    The AUC of all editions (Koizumi et al. 2020, evaluation metrics).
+    """
     y, s = _checked(labels, scores)
     anomalies, normals = int(y.sum()), int((1 - y).sum())
     if not anomalies or not normals:
@@ -43,7 +46,7 @@ def roc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Scores, Scores]:
 def partial_auc(labels: npt.ArrayLike, scores: npt.ArrayLike, max_fpr: float = MAX_FPR) -> float | None:
     """Area under the ROC up to `max_fpr`, standardised (McClish 1989): 0.5 is chance, 1 is perfect.
 
-    This is the official pAUC of all editions. The task paper's formula is `top_normals_auc`.
+    This is the official pAUC of all editions; the formula of the task's paper is `top_normals_auc`.
     """
     y, s = _checked(labels, scores)
     if not 0 < y.sum() < len(y):
@@ -85,9 +88,9 @@ def weighted_areas(
 
 
 def top_normals_auc(labels: npt.ArrayLike, scores: npt.ArrayLike, max_fpr: float = MAX_FPR) -> float | None:
-    """The pAUC as the task's paper writes it: anomalies against the share `max_fpr` of highest normals, ties lose.
+    """Anomalies against the share `max_fpr` of highest normals, ties lose: the pAUC as the task's paper writes it.
 
-    Chance is about max_fpr / 2. No ranking and no published table uses it.
+    Koizumi et al. 2020, evaluation metrics. Chance is about max_fpr / 2. No ranking and no published table uses it.
     """
     y, s = _checked(labels, scores)
     normals, anomalies = np.sort(s[y == 0])[::-1], np.sort(s[y == 1])

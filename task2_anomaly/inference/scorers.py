@@ -41,6 +41,7 @@ class NetworkScorer:
     def __init__(self, network: nn.Module, config: Config, machine: Machine, device: str | None = None) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network, self.config, self.machine = network.to(self.device).eval(), config, machine
+        self.ears = front_end(config.front_end)
 
     @torch.inference_mode()
     def scores(self, observation: Tensor) -> Tensor:
@@ -83,10 +84,9 @@ class NetworkScorer:
 
     def of_waveform(self, waveform: Waveform, name: object) -> float:
         """Of a recording (samples,) at 16 kHz. Raises UserError where it is too short for one frame."""
-        ears = front_end(self.config.front_end)
-        if ears.num_frames(len(waveform)) == 0:
+        if self.ears.num_frames(len(waveform)) == 0:
             raise UserError(f"{name}: too short, {len(waveform) / SAMPLE_RATE:.3f} s")
-        observation = spectrogram(ears, torch.from_numpy(waveform)[None], self.config.front_end.standardise)
+        observation = spectrogram(self.ears, torch.from_numpy(waveform)[None], self.config.front_end.standardise)
         return float(self.scores(observation)[0])
 
 

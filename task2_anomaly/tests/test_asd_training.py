@@ -115,6 +115,22 @@ def test_a_step_sees_normals_and_proxies_together(tiny: Configure, name: str, lo
     assert float(value.detach()) == pytest.approx(float(loss(logits[:3], logits[3:]).detach()), rel=1e-5)
 
 
+def test_outlier_losses_prefer_separated_scores() -> None:
+    low, high = torch.linspace(-6, -4, 10), torch.linspace(4, 6, 7)
+    for loss in (losses.outlier_bce, losses.outlier_auc, losses.neyman_pearson):
+        assert loss(low, high) < loss(high[:7], low[:7])
+    assert losses.outlier_auc(low, high) == pytest.approx(-1.0, abs=1e-3)
+    assert losses.neyman_pearson(low[:1], high).isfinite()
+
+
+def test_mixed_cross_entropy_is_of_both_labels_in_their_shares() -> None:
+    logits, label, other = torch.randn(3, 4), torch.tensor([0, 1, 2]), torch.tensor([3, 1, 0])
+    own, theirs = (torch.nn.functional.cross_entropy(logits, of) for of in (label, other))
+    for share, expected in ((1.0, own), (0.0, theirs), (0.25, 0.25 * own + 0.75 * theirs)):
+        value = losses.mixed_cross_entropy(logits, label, other, torch.full((3,), share))
+        assert value == pytest.approx(float(expected), rel=1e-5)
+
+
 @pytest.mark.parametrize("sigma", [0.125, 0.177, 0.25, 0.354, 0.5, 0.707, 1.0, 2.0, 4.0, 8.0])
 def test_the_blur_of_proxies_is_a_gaussian_filter(sigma: float) -> None:
     clips = np.random.default_rng(0).standard_normal((2, 20, 30)).astype(np.float32)

@@ -32,6 +32,7 @@ from task2_anomaly.data.features import features_of
 from task2_anomaly.data.front_end import front_end
 from task2_anomaly.data.sets import machines_of, of_machine, proxy_packs, training_pack, training_rows
 from task2_anomaly.model.networks import build_network, window_frames
+from task2_anomaly.training import embedding
 from task2_anomaly.training.system import AnomalySystem
 
 Item = tuple[Run, Machine]
@@ -42,8 +43,6 @@ def train_run(run: Run, jobs: int | None, restart: bool) -> Mapping[str, Any]:
     """Train every machine of a run, or the second system."""
     config: Config = run.config
     if config.model.kind == "embedding":
-        from task2_anomaly.training import embedding
-
         embedding.train(run, restart)
         return {"run": run.number, "finetuned": config.embedding.finetune}
     machines = machines_of(config.data)
