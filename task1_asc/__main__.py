@@ -162,9 +162,9 @@ def splits(run: Run, files: list[Path], out: Path | None = None, seed: int = 0) 
         out: where new lists go
         seed: of the draw
     """
+    from common.audio.coverage import root_of
     from common.run.files import existing_folder
     from task1_asc.data.layout import read_meta
-    from task1_asc.data.sets import root_of
     from task1_asc.data.splits import make, show_splits
 
     action, *folders = files or [Path()]

@@ -26,12 +26,13 @@ import torch
 from torch import Tensor
 
 from common.frontends import MelSetting
+from common.run.complexity import count
 from common.run.errors import UserError
 from common.run.submission.archive import Content, build_zip
 from common.run.submission.package import check_name, team_of
 from task1_asc.config import ModelConfig
 from task1_asc.data.classes import CLIP_SAMPLES, SAMPLE_RATE
-from task1_asc.deployment.complexity import count, verdict
+from task1_asc.deployment.complexity import verdict
 from task1_asc.submission.inference import SceneClassifier
 from task1_asc.submission.rules import label_problem
 from task1_asc.submission.standalone import standalone_source

@@ -1,4 +1,4 @@
-"""Parameters, bytes and MACs of a recipe's network."""
+"""The size of a recipe's network."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,11 +13,11 @@ from task4_sed.data.sets import classes_of
 
 
 def network_counts(run: Run) -> dict[str, int]:
-    """Parameters, bytes and MACs for 10 s of audio of a recipe's network and its encoder (torchinfo's counting)."""
+    """Parameters, bytes and MACs for 10 s of audio of a recipe's network and its encoder."""
     import torch
-    from torchinfo import summary
 
     from common.encoders.table import macs as encoder_macs
+    from common.run.complexity import count, size_of
     from task4_sed.model.crnn import CRNN
     from task4_sed.model.encoder import Embedder
     from task4_sed.model.networks import fitted, front_end
@@ -28,19 +28,19 @@ def network_counts(run: Run) -> dict[str, int]:
     embedder = Embedder(replace(config.encoder, checkpoint=None)) if config.encoder else None
     network = CRNN(fitted(config.model, embedder, len(classes)))
     samples = int(CLIP_SECONDS * SAMPLE_RATE)
-    inputs = [torch.zeros(1, config.model.num_mels, front_end(config.model).num_frames(samples))]
-    parameters, macs = list(network.parameters()), 0
+    shapes: list[tuple[int, ...]] = [(1, config.model.num_mels, front_end(config.model).num_frames(samples))]
+    parameters, size, macs = 0, 0, 0
     if embedder is not None:
-        inputs.append(embedder(torch.zeros(1, samples)))
-        parameters += embedder.parameters()
+        shapes.append(tuple(embedder(torch.zeros(1, samples)).shape))
+        parameters, size = size_of(embedder.parameters())
         projection = sum(p.numel() for p in embedder.projection.parameters() if p.dim() == 2)
         # By shapes alone: on the CPU, fused attention goes uncounted.
-        macs = encoder_macs(embedder.encoder.to("meta")) + projection * inputs[-1].shape[-1]
-    counted = summary(network, input_data=inputs, verbose=0)
+        macs = encoder_macs(embedder.encoder.to("meta")) + projection * shapes[-1][-1]
+    counted = count(network, shapes)
     return {
-        "parameters": sum(p.numel() for p in parameters),
-        "bytes": sum(p.numel() * p.element_size() for p in parameters),
-        "macs": int(counted.total_mult_adds) + macs,
+        "parameters": parameters + counted.parameters,
+        "bytes": size + counted.bytes,
+        "macs": macs + counted.macs,
     }
 
 

@@ -12,8 +12,8 @@ from common.run.errors import UserError
 from common.run.files import existing_file
 from common.run.plots import read_metrics, save, training_curves
 from common.run.processes import all_done, default_jobs
-from common.run.results.comparison import TOY, Caveat, MetricColumn, OwnValue, compare, read_baselines
-from common.run.results.intervals import mean_spread
+from common.run.results.comparison import TOY, Caveat, MetricColumn, read_baselines
+from common.run.results.runs import Place, beside_published, kept, own_values, section_of
 from common.run.results.store import read_results, record
 from common.run.results.tables import format_value, print_table
 from common.run.verbs import Run
@@ -244,28 +244,20 @@ def _cell(value: float | None, interval: Mapping[str, float] | None) -> str:
 
 def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
     """Own results, mean and spread over the runs, beside the published ones; table, csv, markdown and plot."""
-    for run in runs:
-        existing_file(run.folder / "results.json", "results (`train` makes them)")
-    results = [read_results(run.folder) for run in runs]
-    for run, of in zip(runs, results, strict=True):
-        if "test" not in of:
-            raise UserError(f"{run.folder / 'results.json'}: no test results; `evaluate` makes them")
-    data = results[0]["test"]["values"]["data"]
-    own = {name: _own(results, path) for name, path in OWN_METRICS.items()}
-    values = {name: value for name, value in own.items() if value is not None}
-    first = runs[0]
-    system = f"{first.recipe} (own, {len(runs)} training{'s' if len(runs) > 1 else ''})"
-    comparison = compare(
-        {system: values},
-        read_baselines(Path(__file__).parents[1] / "baselines.csv") if data != "recordings" else [],
-        [column for column in COLUMNS if column.key in values or data != "recordings"],
-        caveat=CAVEATS[data],
-        reference=BASELINE if data != "recordings" else None,
+    folders = [run.folder for run in runs]
+    tests = [section_of(folder, "test", "no test results; `evaluate` makes them") for folder in folders]
+    data = tests[0]["data"]
+    own, comparable = own_values([read_results(folder) for folder in folders], OWN_METRICS), data != "recordings"
+    return beside_published(
+        folders,
+        runs[0].recipe,
+        own,
+        [column for column in COLUMNS if column.key in own or comparable],
+        read_baselines(Path(__file__).parents[1] / "baselines.csv") if comparable else [],
         title="Task 4 of DCASE 2024",
+        caveat=CAVEATS[data],
+        reference=BASELINE if comparable else None,
     )
-    comparison.print()
-    comparison.save(first.folder.parent)
-    return {name: {"value": v.value, "low": v.low, "high": v.high, "spread": v.spread} for name, v in values.items()}
 
 
 BASELINE = "Baseline 2024"
@@ -276,42 +268,21 @@ COLUMNS = (
     MetricColumn("kwh_train", "devtest", "kWh training", higher_is_better=False, decimals=4),
     MetricColumn("kwh_test", "devtest", "kWh test", higher_is_better=False, decimals=5),
 )
-# Where results.json keeps each figure: section, keys.
-OWN_METRICS: dict[str, tuple[str, ...]] = {
-    "devtest/psds1": ("test", "sets", "devtest", "median", "psds1"),
-    "devtest/psds1_csebbs": ("test", "sets", "devtest", "csebbs", "psds1"),
-    "devtest/mpauc": ("test", "sets", "maestro_val", "median", "segment_pauroc_1s_maxfpr0.1_step"),
-    "devtest/kwh_train": ("train", "kwh"),
-    "devtest/kwh_test": ("predict", "kwh"),
+SETS_OF_TEST, INTERVALS = ("test", "values", "sets"), ("test", "values", "intervals")
+MPAUC = "segment_pauroc_1s_maxfpr0.1_step"
+# Where results.json keeps each figure.
+OWN_METRICS = {
+    "devtest/psds1": Place((*SETS_OF_TEST, "devtest", "median", "psds1"), (*INTERVALS, "psds1")),
+    "devtest/psds1_csebbs": Place((*SETS_OF_TEST, "devtest", "csebbs", "psds1"), (*INTERVALS, "psds1_csebbs")),
+    "devtest/mpauc": Place((*SETS_OF_TEST, "maestro_val", "median", MPAUC), (*INTERVALS, "mpauc")),
+    "devtest/kwh_train": Place(("train", "values", "kwh")),
+    "devtest/kwh_test": Place(("predict", "values", "kwh")),
 }
-
-
-def _own(results: Sequence[Mapping[str, Any]], path: tuple[str, ...]) -> OwnValue | None:
-    """Mean and spread over runs of one figure; a single run has its bootstrap interval."""
-    found = [_dig(of, path) for of in results]
-    if any(value is None for value in found):
-        return None
-    if len(found) > 1:
-        mean = mean_spread(found)
-        return OwnValue(mean.mean, spread=mean.spread, runs=mean.runs)
-    name = {"median": path[-1], "csebbs": "psds1_csebbs"}.get(path[3] if len(path) > 3 else "", "")
-    interval = _dig(results[0], ("test", "intervals", "mpauc" if "pauroc" in name else name))
-    if interval:
-        return OwnValue(found[0], interval["low"], interval["high"])
-    return OwnValue(found[0])
-
-
-def _dig(results: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    section, *keys = path
-    value = results.get(section, {}).get("values")
-    for key in keys:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
 
 
 def mean_of(runs: Sequence[Run], metric: str) -> float:
     """Mean over the runs of one of OWN_METRICS; UserError where a run has none."""
-    values = [_dig(read_results(run.folder), OWN_METRICS[metric]) for run in runs]
+    values = [kept(read_results(run.folder), OWN_METRICS[metric].value) for run in runs]
     for run, value in zip(runs, values, strict=True):
         if value is None:
             raise UserError(f"{run.folder / 'results.json'}: no {metric}; `evaluate` makes it")

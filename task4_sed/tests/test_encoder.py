@@ -405,7 +405,7 @@ def shrink(tiny_root: Path) -> list[str]:
 def test_the_toy_recipe_by_the_verbs(
     shrink: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("task4_sed.evaluation.benchmark.TURNS", 1)
+    monkeypatch.setattr("common.run.benchmark.TURNS", 1)
     soundfile.write(tmp_path / "one.wav", noise(2).flatten().numpy(), 16000)
     words = ["--recipe", "toy_encoder", "--run-dir", str(tmp_path / "runs"), "--json", *shrink]
 
