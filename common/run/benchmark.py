@@ -64,12 +64,10 @@ def decode_rate(pack: Any, rows: np.ndarray, size: int, samples: int, seconds: f
     return rate_of(lambda: pack.read_many(random.choice(rows, size), starts, samples), size, seconds / 4)
 
 
-def files_rate(paths: Iterable[Path], sample_rate: int, seconds: float) -> float:
-    """The same of whole files, resampled where needed: what every epoch would cost without packs."""
-    from common.audio.reading import load
-
+def files_rate(read: Callable[[Path], Any], paths: Iterable[Path], seconds: float) -> float:
+    """The same of whole files that `read` decodes (and resamples): what every epoch would cost without packs."""
     files = itertools.cycle(paths)
-    return rate_of(lambda: load(next(files), sample_rate), 1, seconds / 4)
+    return rate_of(lambda: read(next(files)), 1, seconds / 4)
 
 
 def step_rate(

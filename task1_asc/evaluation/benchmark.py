@@ -2,12 +2,14 @@
 
 import itertools
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from common.audio.coverage import root_of
+from common.audio.reading import load
 from common.run.benchmark import decode_rate, files_rate, rate_of, show_training_rates, step_rate, training_rate
 from common.run.training import quiet
 from common.run.verbs import Run
@@ -32,9 +34,12 @@ def benchmark(run: Run, seconds: float) -> Mapping[str, Any]:
     paths = [root_of(run.config.data) / name for name in np.random.default_rng(0).permutation(clips.names)]
     with torch.inference_mode():
         front_end = rate_of(lambda: system.front_end(batches[0].waveform), size, seconds / 2)
+    read = partial(load, sample_rate=run.config.data.sample_rate)
     rates = {
         "decode (pack, one process)": decode_rate(clips.pack, clips.rows, size, clips.pack.sample_rate, seconds),
-        "decode (wav files, one process)": files_rate(paths, run.config.data.sample_rate, seconds),
+        "decode (wav files, one process)": files_rate(
+            partial(load, sample_rate=run.config.data.sample_rate), paths, seconds
+        ),
         "front end": front_end,
     }
     return show_training_rates(

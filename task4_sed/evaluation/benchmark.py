@@ -2,11 +2,13 @@
 
 import itertools
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 
 from common.audio.coverage import root_of
+from common.audio.reading import load
 from common.run.benchmark import decode_rate, files_rate, rate_of, show_training_rates, step_rate, training_rate
 from common.run.training import quiet
 from common.run.verbs import Run
@@ -31,9 +33,10 @@ def benchmark(run: Run, seconds: float) -> Mapping[str, Any]:
     paths = [folder / name for name in clips.clips] if folder else []
     with torch.inference_mode():
         front_end = rate_of(lambda: system.front_end(batches[0].waveform), size, seconds / 2)
+    read = partial(load, sample_rate=SAMPLE_RATE)
     rates = {
         "decode (pack, one process)": decode_rate(clips.pack, clips.rows, size, CLIP_SAMPLES, seconds),
-        "decode (wav files, one process)": files_rate(paths, SAMPLE_RATE, seconds) if paths else float("nan"),
+        "decode (wav files, one process)": files_rate(read, paths, seconds) if paths else float("nan"),
         "front end": front_end,
     }
     if system.embedder is not None and batches[0].embeddings is None:
