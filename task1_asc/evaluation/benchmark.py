@@ -37,9 +37,7 @@ def benchmark(run: Run, seconds: float) -> Mapping[str, Any]:
     read = partial(load, sample_rate=run.config.data.sample_rate)
     rates = {
         "decode (pack, one process)": decode_rate(clips.pack, clips.rows, size, clips.pack.sample_rate, seconds),
-        "decode (wav files, one process)": files_rate(
-            partial(load, sample_rate=run.config.data.sample_rate), paths, seconds
-        ),
+        "decode (wav files, one process)": files_rate(read, paths, seconds),
         "front end": front_end,
     }
     return show_training_rates(
