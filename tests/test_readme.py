@@ -135,6 +135,12 @@ RULES = (
         (TINY, BASELINE, REAL_DATA),
     ),
     Rule(
+        r"python -m task4_sed benchmark --metrics",
+        "named",
+        "takes a minute",
+        names=("task4_sed/evaluation/benchmark_metrics.py",),
+    ),
+    Rule(
         r"python -m task4_sed benchmark.*", "run", "a fifth of a second a stage", (TINY_VERB, (r"$", " --seconds 0.2"))
     ),
     Rule(
@@ -143,6 +149,7 @@ RULES = (
         "one training",
         (TINY_VERB, (r"$", " --runs 1")),
     ),
+    Rule(r"python -m task4_sed train --runs .*", "run", "one training", (TINY_VERB, (r"--runs [\d ]+", "--runs 1"))),
     Rule(r"python -m task4_sed predict --runs .*", "run", "one training", (TINY_VERB, (r"--runs [\d ]+", "--runs 1 "))),
     Rule(
         r"python -m task4_sed validate .*",
