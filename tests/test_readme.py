@@ -136,6 +136,12 @@ RULES = (
         "a tiny data set and network in place of the toy and the real ones",
         (REAL_DATA,),
     ),
+    Rule(
+        r"python -m task4_sed benchmark --metrics",
+        "named",
+        "takes a minute",
+        names=("task4_sed/evaluation/benchmark_metrics.py",),
+    ),
     Rule(r"python -m task4_sed benchmark.*", "run", "a fifth of a second a stage", ((r"$", " --seconds 0.2"),)),
     Rule(
         r"python -m task4_sed evaluate( --runs .*)?",
@@ -143,6 +149,7 @@ RULES = (
         "one training",
         ((r"$", " --runs 1"),),
     ),
+    Rule(r"python -m task4_sed train --runs .*", "run", "one training", ((r"--runs [\d ]+", "--runs 1"),)),
     Rule(r"python -m task4_sed predict --runs .*", "run", "one training", ((r"--runs [\d ]+", "--runs 1 "),)),
     Rule(
         r"python -m task4_sed validate .*",

@@ -64,9 +64,10 @@ def default_jobs(threads: int | None, gpus: int = 0) -> int:
     """How many pieces of work, of so many threads each, are done at once: one for each GPU.
 
     Without a GPU twice as many as the cores hold: of three trainings on two cores, none stays alone on one of them at
-    the end. One where the number of threads is open (None): it takes all cores.
+    the end. One where the cores hold no two, or where the number of threads is open (None): it takes all cores.
     """
-    return gpus or (max(1, 2 * usable_cores() // threads) if threads else 1)
+    together = usable_cores() // threads if threads else 1
+    return gpus or (2 * together if together > 1 else 1)
 
 
 def keep_memory() -> None:
