@@ -125,25 +125,3 @@ def frame_distillation(logits: Tensor, labels: Tensor, teacher_logits: Tensor, w
     """
     soft = F.binary_cross_entropy_with_logits(logits, teacher_logits.sigmoid())
     return weight * soft + (1.0 - weight) * F.binary_cross_entropy_with_logits(logits, labels)
-
-
-@full_precision
-def outlier_bce(normal: Tensor, outlier: Tensor) -> Tensor:
-    """Binary cross entropy with logits of anomaly scores: target 0 for `normal`, 1 for `outlier`, any shapes."""
-    scores = torch.cat((normal.flatten(), outlier.flatten()))
-    target = torch.cat((torch.zeros_like(normal).flatten(), torch.ones_like(outlier).flatten()))
-    return F.binary_cross_entropy_with_logits(scores, target)
-
-
-@full_precision
-def outlier_auc(normal: Tensor, outlier: Tensor) -> Tensor:
-    """Minus the smoothed area under the ROC curve: mean over pairs of sigmoid(outlier - normal)."""
-    return -(outlier.flatten()[:, None] - normal.flatten()).sigmoid().mean()
-
-
-@full_precision
-def neyman_pearson(normal: Tensor, outlier: Tensor, rho: float = 0.2) -> Tensor:
-    """Smoothed false-positive minus true-positive rate at the threshold that `rho` of the normal scores pass."""
-    rank = max(1, int((1.0 - rho) * normal.numel()))
-    threshold = normal.detach().flatten().kthvalue(rank).values
-    return (normal - threshold).sigmoid().mean() - (outlier - threshold).sigmoid().mean()

@@ -17,11 +17,12 @@ def prepare(run: Run, verify: bool = False) -> Mapping[str, Any]:
         verify: read every packed shard again and compare its SHA-256
     """
     from common.run.files import write_json
+    from common.run.processes import usable_cores
     from task2_anomaly.data.prepare import prepare as check_and_pack
-    from task2_anomaly.evaluation.stages import default_jobs
+    from task2_anomaly.data.prepare import write_toy_data
 
-    _write_toy(run)
-    summary = check_and_pack(run.config, workers=default_jobs(0), verify=verify)
+    write_toy_data(run.config.data)
+    summary = check_and_pack(run.config, workers=usable_cores(), verify=verify)
     write_json(run.folder.parent / "coverage.json", summary)
     return summary
 
@@ -33,7 +34,7 @@ def train(run: Run, jobs: int | None = None, restart: bool = False) -> Mapping[s
         jobs: trainings at once (default: one per core, or four per GPU)
         restart: begin anew, also where the folder holds a finished run or one with other settings
     """
-    from task2_anomaly.evaluation.stages import train_run
+    from task2_anomaly.training.train import train_run
 
     return train_run(run, jobs, restart)
 
@@ -47,7 +48,7 @@ def predict(run: Run, files: list[Path], machine: str | None = None) -> Mapping[
         files: audio files or folders; none: the data set's test clips
         machine: whose recordings the named files are, e.g. fan_id_00
     """
-    from task2_anomaly.evaluation.stages import judge_files, predict_run
+    from task2_anomaly.inference.predict import judge_files, predict_run
 
     if files:
         return judge_files(run, files, machine)
@@ -73,12 +74,14 @@ def evaluate(
         out: the official result file to write
         no_plots: tables only
     """
-    from task2_anomaly.evaluation.stages import evaluate_run, evaluate_scores, rank_systems
-
     if scores is None:
+        from task2_anomaly.evaluation.report import evaluate_run
+
         if ground_truth is not None or out is not None:
             raise UserError("evaluate: --ground-truth and --out go with --scores")
         return evaluate_run(run, plots=not no_plots)
+    from task2_anomaly.evaluation.evaluate import evaluate_scores, rank_systems
+
     if ground_truth is None:
         raise UserError("evaluate --scores also needs --ground-truth")
     if len(scores) > 1:
@@ -96,7 +99,7 @@ def ensemble(
         out: the new folder; of runs: a run folder too, such as runs/task2_anomaly/NAME/run1
         method: zscore standardises by held-out normal training clips; rank uses the test set, which the rules forbid
     """
-    from task2_anomaly.evaluation.stages import combine_scores
+    from task2_anomaly.inference.ensemble import combine_scores
 
     return combine_scores(files, out, method, run.config.scoring.decision_quantile)
 
@@ -127,7 +130,7 @@ def validate(run: Run, files: list[Path], edition: Literal["2020", "first-shot"]
 
 def compare(runs: list[Run]) -> Mapping[str, Any]:
     """Own results beside the published ones, over the runs given."""
-    from task2_anomaly.evaluation.stages import compare_with_published
+    from task2_anomaly.evaluation.report import compare_with_published
 
     return compare_with_published(runs)
 
@@ -147,11 +150,10 @@ def grid(
         amounts: proxy clips of the study of amounts (default: the paper's)
         jobs: trainings at once (default: one per core, or four per GPU)
     """
-    from task2_anomaly.evaluation.stages import default_jobs, gpus
     from task2_anomaly.studies import grid as study
 
     cells = study.cells(studies or ["proxies"], amounts or study.AMOUNTS)
-    return study.run_grid(run, cells, seeds or study.SEEDS, jobs or default_jobs(gpus()), gpus())
+    return study.run_grid(run, cells, seeds or study.SEEDS, jobs)
 
 
 def complexity(run: Run) -> Mapping[str, Any]:
@@ -167,24 +169,11 @@ def benchmark(run: Run, seconds: float = 10.0) -> Mapping[str, Any]:
     Args:
         seconds: how long each stage is measured
     """
+    from task2_anomaly.data.prepare import write_toy_data
     from task2_anomaly.evaluation.benchmark import benchmark as measure
 
-    _write_toy(run)
+    write_toy_data(run.config.data)
     return measure(run, seconds)
-
-
-def _write_toy(run: Run) -> None:
-    """The embedded data set, where the recipe asks for it and it is not there."""
-    config: Config = run.config
-    if config.data.root is None or not config.data.toy:
-        return
-    from common.run.progress import progress
-    from task2_anomaly.data.toy.firstshot import write_first_shot_toy
-    from task2_anomaly.data.toy.write import write_toy
-
-    write = write_toy if config.data.edition == 2020 else write_first_shot_toy
-    with progress("toy data", 0, "files") as advance:
-        write(Path(config.data.root), config.data.toy, progress=advance.to)
 
 
 VERBS = (*(prepare, train, predict, evaluate, ensemble, package, validate, compare, grid, complexity, benchmark),)

@@ -7,7 +7,12 @@ from common.run.config import in_range
 from common.run.energy import EnergyConfig
 from common.run.errors import UserError
 from common.run.settings import SubmissionConfig, TrainerConfig
-from task2_anomaly.data.classes import ProxySet
+
+SAMPLE_RATE = 16000  # of the data sets, Hz; recordings of other rates are resampled to it
+# Which clips serve as proxy outliers; `data.classes.proxy_types` says of which machine types.
+ProxySet = Literal[
+    "same_mic_same_type", "same_mic_different_type", "same_mic_all_types", "different_mic", "all", "audioset", "scenes"
+]
 
 
 @dataclass

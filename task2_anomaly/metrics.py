@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 Labels = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
@@ -19,11 +18,16 @@ SMALLEST = float(np.finfo(float).eps)
 
 
 def auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float | None:
-    """Area under the ROC: the share of (anomaly, normal) pairs in the right order, ties count a half."""
+    """Area under the ROC: the share of (anomaly, normal) pairs in the right order, ties count a half.
+
+    The AUC of all editions (Koizumi et al. 2020, evaluation metrics).
+    """
     y, s = _checked(labels, scores)
     anomalies, normals = int(y.sum()), int((1 - y).sum())
     if not anomalies or not normals:
         return None
+    from scipy.stats import rankdata
+
     ranks = rankdata(s)
     return float((ranks[y == 1].sum() - anomalies * (anomalies + 1) / 2) / (anomalies * normals))
 
@@ -42,7 +46,7 @@ def roc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Scores, Scores]:
 def partial_auc(labels: npt.ArrayLike, scores: npt.ArrayLike, max_fpr: float = MAX_FPR) -> float | None:
     """Area under the ROC up to `max_fpr`, standardised (McClish 1989): 0.5 is chance, 1 is perfect.
 
-    This is the official pAUC of all editions. The task paper's formula is `top_normals_auc`.
+    This is the official pAUC of all editions; the formula of the task's paper is `top_normals_auc`.
     """
     y, s = _checked(labels, scores)
     if not 0 < y.sum() < len(y):
@@ -84,9 +88,9 @@ def weighted_areas(
 
 
 def top_normals_auc(labels: npt.ArrayLike, scores: npt.ArrayLike, max_fpr: float = MAX_FPR) -> float | None:
-    """The pAUC as the task's paper writes it: anomalies against the share `max_fpr` of highest normals, ties lose.
+    """Anomalies against the share `max_fpr` of highest normals, ties lose: the pAUC as the task's paper writes it.
 
-    Chance is about max_fpr / 2. No ranking and no published table uses it.
+    Koizumi et al. 2020, evaluation metrics. Chance is about max_fpr / 2. No ranking and no published table uses it.
     """
     y, s = _checked(labels, scores)
     normals, anomalies = np.sort(s[y == 0])[::-1], np.sort(s[y == 1])
@@ -123,6 +127,8 @@ def ranking(systems: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
     The ranking of 2020: the values are the AUC and pAUC of the six machine types, averaged over their IDs.
     """
+    from scipy.stats import rankdata
+
     table = np.array(list(systems.values()), dtype=np.float64)  # (systems, values)
     ranks = rankdata(-table, axis=0)
     return dict(zip(systems, map(float, ranks.mean(axis=1)), strict=True))

@@ -1,20 +1,17 @@
 """Machine types and IDs of DCASE 2020 Task 2, in the challenge's order; proxy sets as sets of machine types."""
 
 import re
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from common.run.errors import UserError, did_you_mean
+from task2_anomaly.config import ProxySet
 
-SAMPLE_RATE = 16000
 # Alphabetical; the ground truth opens its blocks in the order of EVALUATOR_ORDER.
 TYPES = ("fan", "pump", "slider", "ToyCar", "ToyConveyor", "valve")
 EVALUATOR_ORDER = ("fan", "pump", "slider", "valve", "ToyCar", "ToyConveyor")
 # The two recording set-ups ("microphones").
 MIMII = ("fan", "pump", "slider", "valve")
 TOY_ADMOS = ("ToyCar", "ToyConveyor")
-ProxySet = Literal[
-    "same_mic_same_type", "same_mic_different_type", "same_mic_all_types", "different_mic", "all", "audioset", "scenes"
-]
 
 
 class Machine(NamedTuple):

@@ -7,9 +7,10 @@ from common.audio.coverage import Coverage, cover, pack, packs_of, root_of
 from common.audio.coverage import verify as verify_packs
 from common.run.errors import UserError
 from common.run.files import existing_folder, remove_partials, write_json
+from common.run.progress import progress
 from common.run.results.tables import print_table
-from task2_anomaly.config import Config
-from task2_anomaly.data.classes import SAMPLE_RATE, TYPES, Machine
+from task2_anomaly.config import SAMPLE_RATE, Config, DataConfig
+from task2_anomaly.data.classes import TYPES, Machine
 from task2_anomaly.data.layout import PARTS, SOURCES, Part, clips_of, folder_of, types_of
 from task2_anomaly.data.proxies import ROOM, audioset_files, scene_files
 
@@ -44,6 +45,18 @@ def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any
     if verify:
         verify_packs(packs / name for name in sets)
     return summary
+
+
+def write_toy_data(data: DataConfig) -> None:
+    """The embedded data set, where the recipe asks for it and it is not there."""
+    if data.root is None or not data.toy:
+        return
+    from task2_anomaly.data.toy.firstshot import write_first_shot_toy
+    from task2_anomaly.data.toy.write import write_toy
+
+    write = write_toy if data.edition == 2020 else write_first_shot_toy
+    with progress("toy data", 0, "files") as advance:
+        write(Path(data.root), data.toy, progress=advance.to)
 
 
 def _sources(root: Path) -> dict[tuple[Part, Machine], list[tuple[str, Path]]]:

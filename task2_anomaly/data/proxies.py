@@ -1,6 +1,6 @@
 """Proxy outliers from outside the task: AudioSet clips by class, acoustic scenes.
 
-Sources: Primus et al. 2020. Which machines' clips serve as proxies is decided in `machines.proxy_types`.
+Sources: Primus et al. 2020. Which machines' clips serve as proxies is decided in `classes.proxy_types`.
 """
 
 from pathlib import Path

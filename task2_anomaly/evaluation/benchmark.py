@@ -16,17 +16,14 @@ from common.run.processes import usable_cores
 from common.run.results.environment import environment
 from common.run.results.tables import print_table
 from common.run.verbs import Run
-from task2_anomaly.config import Config
+from task2_anomaly.config import SAMPLE_RATE, Config
 from task2_anomaly.data.batches import Batch
-from task2_anomaly.data.classes import SAMPLE_RATE, Machine
+from task2_anomaly.data.classes import Machine
 from task2_anomaly.data.front_end import front_end
 from task2_anomaly.data.prepare import prepare
 from task2_anomaly.data.sets import machines_of
-from task2_anomaly.inference.predict import repeated
-from task2_anomaly.inference.windows import plain_window_scores, window_scores
+from task2_anomaly.inference.windows import plain_window_scores, repeated, window_scores
 from task2_anomaly.model.networks import build_network, window_frames
-from task2_anomaly.training.pool import each
-from task2_anomaly.training.train import build, train_machine
 
 STEPS = 100  # of a training, about
 ROUNDS = 3  # trainings of every process, after a first one
@@ -53,6 +50,8 @@ def benchmark(run: Run, seconds: float) -> Mapping[str, Any]:
     """Measure each stage for about `seconds`; prints a table and returns the figures."""
     if run.config.model.kind == "embedding":
         raise UserError(f"benchmark: see `python -m common.encoders benchmark {run.config.embedding.encoder}`")
+    from task2_anomaly.training.train import build
+
     prepare(run.config, workers=1)
     machine = machines_of(run.config.data)[0]
     system, data = build(run, machine)
@@ -105,6 +104,8 @@ def _steps(system: Any, batches: list[Batch], seconds: float) -> float:
 
 def _trainings(run: Run, machine: Machine, jobs: int, steps: int) -> float:
     """Steps a second of whole trainings, checkpoints included, once every process has ended its first one."""
+    from task2_anomaly.training.train import each, train_machine
+
     epochs = -(-STEPS // steps)
     trainer, energy = replace(run.config.trainer, max_epochs=epochs), replace(run.config.energy, enabled=False)
     with tempfile.TemporaryDirectory() as folder:

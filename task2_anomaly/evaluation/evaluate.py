@@ -1,4 +1,4 @@
-"""Scoring anybody's score files against the ground truth of 2020: per machine, per type, over systems."""
+"""Anybody's score files against a ground truth: per machine, per type, over systems; 2020 here, else `first_shot`."""
 
 import csv
 import io
@@ -9,10 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common.run.errors import UserError
-from common.run.files import write_text
+from common.run.files import existing_file, existing_folder, write_rows, write_text
 from common.run.results.intervals import bootstrap_interval
+from common.run.results.tables import print_table
 from task2_anomaly.data.classes import EVALUATOR_ORDER, Machine
-from task2_anomaly.inference.scores import Truth, read_scores, score_file
+from task2_anomaly.evaluation import first_shot
+from task2_anomaly.evaluation.truth import Truth, read_truth_2020, read_truth_first_shot
+from task2_anomaly.inference.scores import read_scores, score_file
 from task2_anomaly.metrics import arithmetic_mean, auc, partial_auc, ranking, weighted_areas
 
 
@@ -157,3 +160,86 @@ def summary(result: SystemResult) -> dict[str, Any]:
     types = {kind: {"auc": a, "pauc": p} for kind, (a, p) in result.averages().items()}
     problems = {str(machine): text for machine, text in result.problems.items()}
     return {"auc": auc_mean, "pauc": pauc_mean, "types": types, "machines": machines, "problems": problems}
+
+
+# -------------------------------------------------------------------------------------------------- anybody's folders
+
+
+def is_first_shot(folder: Path) -> bool:
+    """Whether a folder of scores has the names of the first-shot editions."""
+    return any(folder.glob("anomaly_score_*_section_*.csv"))
+
+
+def evaluate_scores(folder: Path, ground_truth: Path, out: Path | None, draws: int = 200) -> Mapping[str, Any]:
+    """Score anybody's folder; the edition follows from its file names."""
+    existing_folder(folder, "scores")
+    if is_first_shot(folder):
+        return _evaluate_first_shot(folder, ground_truth, out)
+    result = evaluate(folder, read_truth_2020(existing_file(ground_truth, "ground truth")))
+    found = summary(result)
+    rows = []
+    for kind in result.types():
+        for r in result.of_type(kind):
+            between = intervals(r, draws)
+            found["machines"][str(r.machine)]["intervals"] = between
+            rows.append([str(r.machine), _with(r.auc, between["auc"]), _with(r.pauc, between["pauc"])])
+        rows.append([f"{kind}, mean over IDs", *map(_plain, result.averages()[kind])])
+    rows.append(["mean over types", *map(_plain, result.overall())])
+    note = "; ".join(result.problems.values()) or "pAUC: McClish-standardised, max FPR 0.1; 95 % bootstrap over clips"
+    print_table(f"scores of {folder.name}", ["machine", "AUC", "pAUC"], rows, note=note)
+    if out is not None:
+        write_result(out, result)
+    if result.problems:
+        raise UserError(f"{next(iter(result.problems.values()))} ({len(result.problems)} machines were not scored)")
+    return found
+
+
+def _evaluate_first_shot(folder: Path, ground_truth: Path, out: Path | None) -> Mapping[str, Any]:
+    result = first_shot.evaluate(folder, read_truth_first_shot(existing_folder(ground_truth, "ground truth")))
+    if out is not None:
+        first_shot.write_result(out, result)
+    rows = [
+        [
+            f"{v.type}, section {v.section}",
+            *(f"{x:.4f}" for x in (*v.auc_domain, v.pauc)),
+            *(f"{d[2]:.3f}" for d in v.per_domain),
+        ]
+        for v in result.sections
+    ]
+    columns = ["machine type", "AUC source", "AUC target", "pAUC", "F1 source", "F1 target"]
+    note = f"official score {result.score:.4f} ± {result.interval:.4f} (95 %, jackknife over clips)"
+    print_table(f"scores of {folder.name}", columns, rows, note=note)
+    sections = [v._asdict() for v in result.sections]
+    return {"official_score": result.score, "interval": result.interval, "sections": sections}
+
+
+def _plain(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4f}"
+
+
+def _with(value: float | None, between: tuple[float, float]) -> str:
+    return "n/a" if value is None else f"{value:.4f} [{between[0]:.3f}, {between[1]:.3f}]"
+
+
+def rank_systems(folders: Sequence[Path], ground_truth: Path, out: Path | None) -> Mapping[str, Any]:
+    """Several folders against each other: the ranking of 2020, or the official summary of the first-shot editions."""
+    if all(is_first_shot(folder) for folder in folders):
+        truth = read_truth_first_shot(ground_truth)
+        results = [first_shot.evaluate(folder, truth) for folder in folders]
+        if out is not None:
+            first_shot.write_summary(out, results)
+        order = {r.system: r.score for r in sorted(results, key=lambda r: -r.score)}
+        print_table("official score", ["system", "score"], [[n, f"{v:.4f}"] for n, v in order.items()])
+        return {"official_score": order}
+    systems = [evaluate(folder, read_truth_2020(ground_truth)) for folder in folders]
+    for system in systems:
+        if system.problems:
+            raise UserError(next(iter(system.problems.values())))
+    mean_ranks = dict(sorted(ranks(systems).items(), key=lambda item: item[1]))
+    overall = {system.system: system.overall() for system in systems}
+    rows = [[name, f"{rank:.2f}", *map(_plain, overall[name])] for name, rank in mean_ranks.items()]
+    note = "mean rank: over AUC and pAUC of each machine type; AUC, pAUC: means over IDs, then types"
+    print_table("ranking of 2020", ["system", "mean rank", "AUC", "pAUC"], rows, note=note)
+    if out is not None:
+        write_rows(out, ("system", "mean_rank"), mean_ranks.items())
+    return {"mean_rank": mean_ranks}

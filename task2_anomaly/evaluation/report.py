@@ -1,10 +1,12 @@
 """Own runs: score files -> results and plots, results -> tables beside the published ones.
 
-    evaluate_run(folder: Path, truths: Mapping[part, Sequence[Truth]], toy: bool, plots=True, draws=400,
-                 quantile=0.9) -> dict
+    evaluate_run(run: Run, plots: bool) -> dict
+        its stored scores against the labels of the test sets, as far as there are any, by:
+    record_figures(folder: Path, truths: Mapping[part, Sequence[Truth]], toy: bool, plots=True, draws=400,
+                   quantile=0.9) -> dict
         scores <folder>/scores/<part>/anomaly_score_<machine>.csv of every machine that `truths` names for a part
         ("dev_test", "eval_test"), records the section "evaluate" in <folder>/results.json, prints a table per part,
-        draws into <folder>/plots/<part>. Truths with domains (first-shot editions; `firstshot.as_truths` makes them of
+        draws into <folder>/plots/<part>. Truths with domains (first-shot editions; `truth.as_truths` makes them of
         the official folders) give AUC per domain and the official score.
     results_of(folder: Path) -> {part: values}          as recorded; values["types"] is what a meta file wants
     report_runs(folders: Sequence[Path], recipe: str) -> dict
@@ -13,7 +15,7 @@
     compare_runs(folders: Sequence[Path], recipe: str, year: int = 2024) -> dict
         comparison.csv/.md/.png in <folders[0].parent>; year: first-shot edition that the data are of
 
-Whether the data are the toy's is recorded by `evaluate_run`; the others read it and mark every figure.
+Whether the data are the toy's is recorded by `record_figures`; the others read it and mark every figure.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,12 +31,15 @@ from common.run.results.comparison import TOY, Baseline, MetricColumn, OwnValue,
 from common.run.results.intervals import MeanSpread, mean_spread
 from common.run.results.store import read_results, record
 from common.run.results.tables import format_value, print_table, write_table
+from common.run.verbs import Run
+from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine
-from task2_anomaly.data.layout import Part
-from task2_anomaly.evaluation import firstshot
+from task2_anomaly.data.layout import TEST_PARTS, Part
+from task2_anomaly.data.sets import machines_of
 from task2_anomaly.evaluation.evaluate import SystemResult, align, evaluate, system_intervals
-from task2_anomaly.inference.ensemble import NORMAL
-from task2_anomaly.inference.scores import Truth, decision_file, read_flags, read_scores, score_file
+from task2_anomaly.evaluation.first_shot import RANKED, Values, confidence, official_score, section_values
+from task2_anomaly.evaluation.truth import Truth, as_section, truths_of
+from task2_anomaly.inference.scores import NORMAL, decision_file, read_flags, read_scores, score_file
 from task2_anomaly.inference.thresholds import threshold
 from task2_anomaly.metrics import harmonic_mean, precision_recall_f1
 
@@ -52,7 +57,16 @@ FIRST_SHOT_REFERENCE = "ASDKit ae"
 Figures = dict[str, float | None]
 
 
-def evaluate_run(
+def evaluate_run(run: Run, plots: bool) -> Mapping[str, Any]:
+    """Metrics of a run's stored scores on the test sets that have labels, of the machines that the recipe names."""
+    config: Config = run.config
+    chosen = set(machines_of(config.data))
+    truths = {part: [t for t in truths_of(config, part) if t.machine in chosen] for part in TEST_PARTS}
+    quantile = config.scoring.decision_quantile
+    return record_figures(run.folder, truths, toy=bool(config.data.toy), plots=plots, quantile=quantile)
+
+
+def record_figures(
     folder: Path,
     truths: Mapping[Part, Sequence[Truth]],
     toy: bool,
@@ -140,20 +154,20 @@ def _first_shot(
 ) -> tuple[Figures, dict[str, tuple[float, float]]]:
     """First-shot editions: AUC of each domain, pAUC, harmonic means, the official score and its jackknife interval."""
     scores = {r.machine: r.scores for r in result.machines}
-    values: list[firstshot.Values] = []
+    values: list[Values] = []
     found: Figures = {}
     for truth in truths:
         decided = decisions[truth.machine]
-        of, own = firstshot.as_section(truth), scores[truth.machine]
-        values.append(firstshot.section_values(of, own, np.zeros(len(own)) if decided is None else decided))
-    for metric, of_section in firstshot.RANKED.items():
+        of, own = as_section(truth), scores[truth.machine]
+        values.append(section_values(of, own, np.zeros(len(own)) if decided is None else decided))
+    for metric, of_section in RANKED.items():
         every = [of_section(v) for v in values]
         found |= {f"{metric}/{truth.machine}": x for truth, x in zip(truths, every, strict=True)}
         for kind in result.types():
             found[f"{metric}/{kind}"] = harmonic_mean([x for v, x in zip(values, every, strict=True) if v.type == kind])
         found[metric] = harmonic_mean(every)
-    score = firstshot.official_score(values)
-    half = firstshot.confidence([(firstshot.as_section(truth), scores[truth.machine]) for truth in truths])
+    score = official_score(values)
+    half = confidence([(as_section(truth), scores[truth.machine]) for truth in truths])
     return {**found, "official_score": score}, {"official_score": (score - half, score + half)}
 
 
@@ -208,7 +222,7 @@ def _heat_map(values: Mapping[str, Any]) -> tuple[list[str], list[str], np.ndarr
 
 
 def results_of(folder: Path) -> dict[str, Any]:
-    """{part: values} that `evaluate_run` recorded; UserError where there are none."""
+    """{part: values} that `record_figures` recorded; UserError where there are none."""
     return dict(_recorded(folder)["parts"])
 
 
@@ -249,6 +263,13 @@ class _Runs:
             low, high = runs[0]["intervals"].get(name, (None, None))
             return OwnValue(value.mean, low, high)
         return OwnValue(value.mean, spread=value.spread, runs=value.runs)
+
+
+def compare_with_published(runs: Sequence[Run]) -> Mapping[str, Any]:
+    """Machines and types beside the published system, and own results among the published ones."""
+    folders, recipe = [run.folder for run in runs], runs[0].recipe
+    report = report_runs(folders, recipe)
+    return {"report": report, "comparison": compare_runs(folders, recipe, runs[0].config.data.edition)}
 
 
 def report_runs(folders: Sequence[Path], recipe: str) -> dict[str, Any]:

@@ -2,22 +2,33 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from scipy.stats import rankdata
 
 from common.run.errors import UserError
+from common.run.files import write_json
 from task2_anomaly.data.classes import Machine
-from task2_anomaly.inference.scores import read_scores, score_file, scored_machines, write_scores
+from task2_anomaly.data.layout import TEST_PARTS
+from task2_anomaly.inference.scores import (
+    NORMAL,
+    decision_file,
+    read_scores,
+    score_file,
+    scored_machines,
+    write_decisions,
+    write_scores,
+)
+from task2_anomaly.inference.thresholds import decide, threshold
 
-# Sub-folder of a run's scores with those of held-out normal training clips.
-NORMAL = "normal"
+ENSEMBLE = "ensemble.json"  # in the folder of an ensemble: its members and the method
 Method = Literal["median", "mean", "rank", "zscore"]
 
 
 def _rank_average(table: np.ndarray) -> np.ndarray:
     """Ranks within each member, 0 to 1: needs the other test clips, which the challenge's rules forbid."""
+    from scipy.stats import rankdata
+
     return (rankdata(table, axis=1) / table.shape[1]).mean(axis=0)
 
 
@@ -70,3 +81,32 @@ def combine_folders(folders: Sequence[Path], out: Path, method: Method = "median
             normals = [list(read_scores(folder / NORMAL / score_file(machine)).values()) for folder in folders]
         write_scores(out / score_file(machine), combine(members, method, normals, paths))
     return machines
+
+
+def combine_scores(folders: Sequence[Path], out: Path, method: Method, quantile: float = 0.9) -> Mapping[str, Any]:
+    """An ensemble of score folders; or of runs, with decisions, which can be evaluated and packaged like a run."""
+    parts = [part for part in TEST_PARTS if folders and (folders[0] / "scores" / part).is_dir()]
+    for part in parts:
+        members, scores = [folder / "scores" / part for folder in folders], out / "scores" / part
+        machines = combine_folders(members, scores, method)
+        for machine in machines if method != "rank" else ():  # ranks of normal clips and of test clips do not compare
+            normal = _combined_normal([of / NORMAL / score_file(machine) for of in members], method)
+            write_scores(scores / NORMAL / score_file(machine), normal)
+            limit = threshold(list(normal.values()), quantile)
+            write_decisions(scores / decision_file(machine), decide(read_scores(scores / score_file(machine)), limit))
+    if not parts:
+        machines = combine_folders(folders, out, method)
+    about = {"members": [str(folder) for folder in folders], "method": method}
+    write_json(out / ENSEMBLE, about)
+    print(f"{out}: {len(machines)} machines, {method} of {len(folders)}")
+    return {"out": str(out), "machines": [str(m) for m in machines], **about}
+
+
+def _combined_normal(paths: Sequence[Path], method: Method) -> dict[str, float]:
+    """Scores of the normal training clips that all members have held out."""
+    members = [read_scores(path) for path in paths]
+    common = set.intersection(*(set(member) for member in members))
+    if not common:
+        raise UserError(f"ensemble: {paths[0]} and the other members have no held-out clip in common")
+    kept = [{name: score for name, score in member.items() if name in common} for member in members]
+    return combine(kept, method, [list(member.values()) for member in members])

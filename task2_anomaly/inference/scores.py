@@ -1,4 +1,4 @@
-"""Score files, decision files and ground truths of all editions: readers and writers.
+"""Score files and decision files of all editions: readers and writers.
 
 2020: `anomaly_score_<type>_id_<NN>.csv`, columns file name and score, no header. First-shot editions:
 `anomaly_score_<type>_section_<NN>_test.csv` and `decision_result_...`. Names are without folder.
@@ -9,27 +9,16 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from common.run.errors import UserError
 from common.run.files import existing_file, existing_folder, write_then_rename
+from common.run.verbs import Run
 from task2_anomaly.data.classes import Machine, parse_machine
-from task2_anomaly.data.layout import parse_clip
+from task2_anomaly.data.layout import Part
 
 SCORE_NAME = re.compile(r"anomaly_score_(?P<machine>[A-Za-z0-9]+_(?:id|section)_\d{2})(?:_test)?\.csv")
+NORMAL = "normal"  # sub-folder of a run's scores with those of held-out normal training clips
 _ENDING = {False: ".csv", True: "_test.csv"}  # of the files of an ID, and of a section
-TEST_NAME = re.compile(r"id_(?P<id>\d{2})_\d{8}\.wav")
-
-
-class Truth(NamedTuple):
-    """Ground truth of one machine: {file name: 0 or 1}, in the first-shot editions also {file name: domain}.
-
-    Domains are 0 (source) and 1 (target).
-    """
-
-    machine: Machine
-    labels: dict[str, int]
-    domains: dict[str, int] | None = None
 
 
 def score_file(machine: Machine) -> str:
@@ -40,6 +29,11 @@ def score_file(machine: Machine) -> str:
 def decision_file(machine: Machine) -> str:
     """The name of a machine's decisions beside its scores."""
     return f"decision_result_{machine}{_ENDING[machine.section]}"
+
+
+def scores_folder(run: Run, part: Part) -> Path:
+    """Where a run's score files of a part lie."""
+    return run.folder / "scores" / part
 
 
 def write_scores(path: Path, scores: Mapping[str, float]) -> None:
@@ -96,14 +90,15 @@ def read_pairs(path: Path) -> dict[str, str]:
 
 def _rows(path: Path, what: str, exactly: bool = True) -> list[tuple[int, list[str]]]:
     """(line, cells) of a file of two columns, or at least two; blank lines are left out."""
-    rows = _lines(path, what)
+    rows = read_lines(path, what)
     for number, row in rows:
         if len(row) < 2 or (exactly and len(row) > 2):
             raise UserError(f"{path}:{number}: {len(row)} columns, expected 2: file name, value")
     return rows
 
 
-def _lines(path: Path, what: str) -> list[tuple[int, list[str]]]:
+def read_lines(path: Path, what: str) -> list[tuple[int, list[str]]]:
+    """(line, cells) of a csv file without blank lines. Raises UserError for an empty file, and for none."""
     existing_file(path, what)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -115,42 +110,6 @@ def _lines(path: Path, what: str) -> list[tuple[int, list[str]]]:
     if not rows:
         raise UserError(f"{path}: empty, expected a row for each test file")
     return rows
-
-
-def read_ground_truth(path: Path) -> list[Truth]:
-    """The list of 2020: a line with one field opens a machine type; then evaluation name, descriptive name, label."""
-    found: dict[Machine, dict[str, int]] = {}
-    kind: str | None = None
-    for number, row in _lines(path, "ground truth"):
-        cells = [cell for cell in row if cell]
-        match = TEST_NAME.fullmatch(cells[0])
-        if len(cells) == 1 and match is None:
-            kind = cells[0]
-            continue
-        if kind is None or match is None or len(cells) != 3 or cells[2] not in ("0", "1"):
-            raise UserError(f"{path}:{number}: expected a machine type alone, or id_<NN>_<8 digits>.wav, name, 0 or 1")
-        labels = found.setdefault(Machine(kind, int(match["id"])), {})
-        if cells[0] in labels:
-            raise UserError(f"{path}:{number}: {cells[0]} of {kind} for the second time")
-        labels[cells[0]] = int(cells[2])
-    if not found:
-        raise UserError(f"{path}: empty, expected the list of the evaluation set's labels")
-    return [Truth(machine, labels) for machine, labels in found.items()]
-
-
-def truth_of_names(names: Sequence[str], machine: Machine) -> Truth:
-    """Ground truth out of the names of a development set: normal_id_..., or section_00_source_test_normal_..."""
-    labels, domains = {}, {}
-    for name in names:
-        clip = parse_clip(name)
-        if clip.label is None:
-            raise UserError(
-                f"{name}: carries no label, expected normal_id_..., anomaly_id_... or section_..._normal_..."
-            )
-        labels[name] = clip.label
-        if clip.domain is not None:
-            domains[name] = int(clip.domain == "target")
-    return Truth(machine, labels, domains or None)
 
 
 def scored_machines(folder: Path) -> list[Machine]:

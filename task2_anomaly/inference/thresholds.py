@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 from common.run.errors import UserError
 
@@ -28,6 +27,8 @@ def threshold(
     spread = float(scores.std())
     if method == "empirical" or spread <= 1e-9 * float(np.abs(scores).max()):  # (nearly) all scores equal
         return float(np.quantile(scores, quantile))
+    from scipy import stats
+
     skew = np.clip(stats.skew((scores - scores.mean()) / spread), -MAX_SKEW, MAX_SKEW)
     return float(stats.pearson3.ppf(quantile, skew, loc=scores.mean(), scale=spread))
 

@@ -16,6 +16,12 @@ from common.encoders.cp_resnet import BasicBlock, CPResNet
 from common.run.errors import UserError
 
 
+def repeated(observation: Tensor, length: int) -> Tensor:
+    """Spectrograms (batch, mel, frames) of at least `length` frames: shorter ones are repeated."""
+    times = -(-length // observation.shape[2])
+    return observation if times == 1 else observation.repeat(1, 1, times)[..., :length]
+
+
 def plain_window_scores(network: CPResNet, observation: Tensor, window: int, hop: int = 1) -> Tensor:
     """Window by window: observation (batch, mel, frames) -> logits (batch, windows)."""
     pieces = observation.unfold(2, window, hop).transpose(1, 2)  # (batch, windows, mel, window)

@@ -4,31 +4,61 @@ A back end is fitted on the normal training clips of one machine. Where these co
 editions), a clip is scored by the nearer of the two.
 """
 
+import zipfile
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.covariance import LedoitWolf
-from sklearn.mixture import GaussianMixture
-from sklearn.neighbors import NearestNeighbors
 
 from common.run.errors import UserError
+from common.run.files import write_then_rename
 from task2_anomaly.config import EmbeddingConfig
 
 Vectors = npt.NDArray[np.float64]
 Distance = Callable[[Vectors], Vectors]
 SMOTE_NEIGHBOURS = 2
+NORMAL_CLIPS = "normal.npz"  # in a machine's folder of a run
+
+
+class Normal(NamedTuple):
+    """Embeddings of one machine's normal training clips: those that a back end learns from, and those held out."""
+
+    vectors: Vectors  # (clips, dim)
+    target: npt.NDArray[np.bool_]  # (clips,), of the target domain
+    held_out: Vectors  # (clips, dim)
+    names: list[str]  # of the held-out clips
+
+
+def write_normal(path: Path, normal: Normal) -> None:
+    """Store them as .npz: numbers and names, no code."""
+    with write_then_rename(path) as partial, partial.open("wb") as file:
+        np.savez(file, **normal._asdict())
+
+
+def read_normal(path: Path) -> Normal:
+    """What `write_normal` has stored. Raises UserError for a damaged file."""
+    try:
+        with np.load(path) as stored:
+            vectors, target, held_out, names = (stored[name] for name in Normal._fields)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: no embeddings of normal clips ({error}); `train` makes them") from None
+    return Normal(vectors, target, held_out, names.tolist())
 
 
 def nearest(of: EmbeddingConfig, normal: Vectors, seed: int) -> Distance:
     """Mean cosine distance to the nearest neighbours."""
+    from sklearn.neighbors import NearestNeighbors
+
     index = NearestNeighbors(n_neighbors=min(of.neighbours, len(normal)), metric="cosine").fit(normal)
     return lambda vectors: index.kneighbors(vectors)[0].mean(axis=1)
 
 
 def mixture(of: EmbeddingConfig, normal: Vectors, seed: int) -> Distance:
     """Minus the log-likelihood under a mixture of Gaussians with diagonal covariances, per dimension."""
+    from sklearn.mixture import GaussianMixture
+
     components = min(of.components, len(normal))
     model = GaussianMixture(components, covariance_type="diag", reg_covar=1e-4, random_state=seed).fit(normal)
     return lambda vectors: -model.score_samples(vectors) / vectors.shape[1]
@@ -36,6 +66,8 @@ def mixture(of: EmbeddingConfig, normal: Vectors, seed: int) -> Distance:
 
 def mahalanobis(of: EmbeddingConfig, normal: Vectors, seed: int) -> Distance:
     """Squared distance under a shrunken covariance (Ledoit & Wolf 2004), per dimension."""
+    from sklearn.covariance import LedoitWolf
+
     model = LedoitWolf().fit(normal)
     return lambda vectors: model.mahalanobis(vectors) / vectors.shape[1]
 
@@ -51,6 +83,8 @@ def smote(vectors: Vectors, count: int, seed: int) -> Vectors:
     """`count` vectors: the given ones, and random points between them and their neighbours (Chawla et al. 2002)."""
     if count <= len(vectors) or len(vectors) < 2:
         return vectors
+    from sklearn.neighbors import NearestNeighbors
+
     random = np.random.default_rng(seed)
     near = NearestNeighbors(n_neighbors=min(SMOTE_NEIGHBOURS + 1, len(vectors))).fit(vectors).kneighbors(vectors)[1]
     chosen = random.integers(0, len(vectors), count - len(vectors))

@@ -1,4 +1,4 @@
-"""The networks of a recipe."""
+"""The network of a recipe."""
 
 from torch import nn
 
@@ -21,9 +21,10 @@ def window_frames(config: Config) -> int:
 
 
 def build_network(config: ModelConfig, num_mels: int) -> nn.Module:
-    """An untrained network. A classifier takes (batch, 1, mel, frames), gives (batch, 1) logits, and begins with 0.
+    """An untrained network: a classifier (CP-ResNet, Koutini et al. 2021) or an autoencoder.
 
-    An autoencoder takes and gives (batch, mel, frames). Raises UserError for bands that do not fit.
+    A classifier takes (batch, 1, mel, frames), gives (batch, 1) logits, and begins with 0. An autoencoder takes and
+    gives (batch, mel, frames). Raises UserError for bands that do not fit.
     """
     if config.kind == "classifier":
         return CPResNet(task2_config(config.kernels, config.base_channels), outputs=1)

@@ -20,12 +20,11 @@ from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine
 from task2_anomaly.data.sets import machines_of, proxy_packs
 from task2_anomaly.evaluation.evaluate import evaluate
-from task2_anomaly.evaluation.stages import truths_of
-from task2_anomaly.inference.predict import predict_machine, scores_folder
-from task2_anomaly.inference.scores import score_file
+from task2_anomaly.evaluation.truth import truths_of
+from task2_anomaly.inference.predict import predict_machine
+from task2_anomaly.inference.scores import score_file, scores_folder
 from task2_anomaly.metrics import arithmetic_mean
-from task2_anomaly.training.pool import each
-from task2_anomaly.training.train import compute_features, train_machine
+from task2_anomaly.training.train import compute_features, default_jobs, each, train_machine
 
 GRID = "grid"  # folder beside the recipe's runs
 SEEDS = (181096, 130394, 311491)
@@ -74,11 +73,11 @@ def run_of(run: Run, cell: Cell, seed: int) -> Run:
     return dataclasses.replace(run, number=1, folder=folder, config=config)
 
 
-def run_grid(run: Run, variations: Sequence[Cell], seeds: Sequence[int], jobs: int, gpus: int) -> Mapping[str, Any]:
+def run_grid(run: Run, variations: Sequence[Cell], seeds: Sequence[int], jobs: int | None) -> Mapping[str, Any]:
     """Train, score and evaluate every variation with every seed; prints the table and writes it beside the runs.
 
     Machines are the recipe's that have labelled development test clips. Raises UserError where there are none, and
-    where a training fails (the others go on).
+    where a training fails (the others go on). jobs: trainings at once, None: as many as `train` has.
     """
     if run.config.model.kind != "classifier":
         raise UserError(f"grid: model.kind is {run.config.model.kind}, the study is one of classifiers")
@@ -88,7 +87,7 @@ def run_grid(run: Run, variations: Sequence[Cell], seeds: Sequence[int], jobs: i
         raise UserError("grid: no machine with labelled development test clips in this data set")
     machines = [truth.machine for truth in truths]
     cells_run = [(cell, run_of(run, cell, seed)) for cell in _possible(run, variations, machines) for seed in seeds]
-    _train_and_score(run.folder.parent / GRID, [own for _, own in cells_run], machines, jobs, gpus)
+    _train_and_score(run.folder.parent / GRID, [own for _, own in cells_run], machines, jobs or default_jobs())
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for cell, own in cells_run:
         folder = scores_folder(own, "dev_test")
@@ -115,8 +114,8 @@ def _possible(run: Run, variations: Sequence[Cell], machines: Sequence[Machine])
     return kept
 
 
-def _train_and_score(out: Path, runs: Sequence[Run], machines: Sequence[Machine], jobs: int, gpus: int) -> None:
-    """One pool of processes for all networks of the grid; those with a score file are done."""
+def _train_and_score(out: Path, runs: Sequence[Run], machines: Sequence[Machine], jobs: int) -> None:
+    """The same worker processes for all networks of the grid; those with a score file are done."""
     with locked(out):
         for own in runs:
             claim(own)
@@ -125,7 +124,7 @@ def _train_and_score(out: Path, runs: Sequence[Run], machines: Sequence[Machine]
         ending = [item for item in items if not (scores_folder(item[0], "dev_test") / score_file(item[1])).is_file()]
         failed = []
         with progress("grid", len(items), "networks", done=len(items) - len(ending)) as advance:
-            for (own, machine), problem in each(train_and_score, ending, jobs, gpus):
+            for (own, machine), problem in each(train_and_score, ending, jobs):
                 advance(note=f"{own.folder.parent.name} {machine}")
                 if problem:
                     failed.append(f"{own.folder}, {machine}: {problem}")

@@ -15,7 +15,7 @@ from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine
 from task2_anomaly.data.sets import machines_of, pack_of, packed
 from task2_anomaly.evaluation.report import results_of
-from task2_anomaly.evaluation.stages import ENSEMBLE
+from task2_anomaly.inference.ensemble import ENSEMBLE
 from task2_anomaly.submission.editions import Edition
 from task2_anomaly.submission.meta import ExternalDataset, make_meta
 from task2_anomaly.submission.package import System, package_2020, package_first_shot
@@ -63,7 +63,7 @@ def parameters(run: Run) -> int:
     """Of all networks of the system together."""
     config: Config = run.config
     if config.model.kind == "embedding":
-        from task2_anomaly.inference.embedding import new_encoder
+        from task2_anomaly.model.embedder import new_encoder
 
         return members(run) * sum(p.numel() for p in new_encoder(config, run.seed).parameters())
     from task2_anomaly.data.front_end import front_end

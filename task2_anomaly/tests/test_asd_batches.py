@@ -16,9 +16,9 @@ from common.audio.packing import write_pack
 from common.audio.packs import open_pack
 from common.audio.reading import write_wav
 from common.run.errors import UserError
-from task2_anomaly.config import Config
+from task2_anomaly.config import SAMPLE_RATE, Config
 from task2_anomaly.data.batches import Clips, Draw, EpochSampler, SnippetDataset, choose, loader
-from task2_anomaly.data.classes import SAMPLE_RATE, Machine
+from task2_anomaly.data.classes import Machine
 from task2_anomaly.data.features import Features, features_of
 from task2_anomaly.data.front_end import front_end
 from task2_anomaly.data.sets import held_out_rows, training_pack, training_rows
@@ -125,25 +125,25 @@ def test_cut_equals_a_plain_loop(sizes: list[int], length: int, seed: int) -> No
 
 
 def test_every_position_is_drawn_and_none_beyond() -> None:
-    pool = Clips([features(9)])
-    first = {int(pool.snippets(np.array([0]), np.array([seed]), 6)[0, 0, 0]) for seed in range(200)}
+    whole = Clips([features(9)])
+    first = {int(whole.snippets(np.array([0]), np.array([seed]), 6)[0, 0, 0]) for seed in range(200)}
     assert first == {0, 1, 2, 3}
-    exact = pool.snippets(np.array([0]), np.array([77]), 9)  # a clip as long as a snippet
-    np.testing.assert_array_equal(exact[0], pool.parts[0].clip(0))
-    repeated = pool.snippets(np.array([0]), np.array([77]), 12)  # and a shorter one
+    exact = whole.snippets(np.array([0]), np.array([77]), 9)  # a clip as long as a snippet
+    np.testing.assert_array_equal(exact[0], whole.parts[0].clip(0))
+    repeated = whole.snippets(np.array([0]), np.array([77]), 12)  # and a shorter one
     np.testing.assert_array_equal(repeated[0, 0], [*range(9), 0, 1, 2])
 
 
-def test_a_pool_finds_the_clips_of_its_parts() -> None:
-    pool = Clips(
+def test_clips_are_found_in_their_parts() -> None:
+    whole = Clips(
         [features(4, 4), features(4, start=100), features(4, 4, start=200)],
         [np.array([1]), np.array([0]), np.array([1, 0])],
     )
-    assert len(pool) == 4
+    assert len(whole) == 4
     clips = np.array([3, 0, 2, 1, 3])
-    found = pool.snippets(clips, np.zeros(5, np.int64), 4)
+    found = whole.snippets(clips, np.zeros(5, np.int64), 4)
     assert list(found[:, 0, 0]) == [200, 4, 204, 100, 200]
-    some = pool.subset(np.array([0, 3]))
+    some = whole.subset(np.array([0, 3]))
     assert list(some.snippets(np.array([0, 1]), np.zeros(2, np.int64), 4)[:, 0, 0]) == [4, 200]
     assert len(Clips([])) == 0
 
@@ -201,18 +201,18 @@ def test_without_proxies() -> None:
 
 
 def test_an_amount_of_proxies_is_drawn_once() -> None:
-    pool = Clips([features(*[4] * 6), features(*[4] * 5, start=100)])
-    some = choose(pool, 5, seed=1)
+    whole = Clips([features(*[4] * 6), features(*[4] * 5, start=100)])
+    some = choose(whole, 5, seed=1)
 
-    def first(pool: Clips) -> list[float]:
-        return pool.snippets(np.arange(len(pool)), np.zeros(len(pool), np.int64), 4)[:, 0, 0].tolist()
+    def first(whole: Clips) -> list[float]:
+        return whole.snippets(np.arange(len(whole)), np.zeros(len(whole), np.int64), 4)[:, 0, 0].tolist()
 
     assert len(set(first(some))) == 5
-    assert first(choose(pool, 5, seed=1)) == first(some) != first(choose(pool, 5, seed=2))
-    assert choose(pool, None, seed=1) is pool
-    assert sorted(first(choose(pool, 11, seed=1))) == sorted(first(pool))
+    assert first(choose(whole, 5, seed=1)) == first(some) != first(choose(whole, 5, seed=2))
+    assert choose(whole, None, seed=1) is whole
+    assert sorted(first(choose(whole, 11, seed=1))) == sorted(first(whole))
     with pytest.raises(UserError, match=r"data\.proxy_clips: 12, but the proxy set has only 11 clips"):
-        choose(pool, 12, seed=1)
+        choose(whole, 12, seed=1)
 
 
 def test_the_loader_gives_what_the_sampler_draws() -> None:

@@ -22,10 +22,16 @@ from task2_anomaly.data.embeddings import embeddings_of
 from task2_anomaly.data.prepare import prepare
 from task2_anomaly.data.sets import held_out_rows, machines_of, pack_of, training_pack
 from task2_anomaly.data.toy.firstshot import write_first_shot_toy
-from task2_anomaly.evaluation import firstshot, stages
-from task2_anomaly.inference.embedding import Embedder, learn_normal, new_encoder, pooled
+from task2_anomaly.evaluation import first_shot
+from task2_anomaly.evaluation.report import evaluate_run
+from task2_anomaly.evaluation.truth import read_truth_first_shot
+from task2_anomaly.inference.predict import judge_files, predict_run
+from task2_anomaly.inference.scorers import EmbeddingScorer
 from task2_anomaly.model import backends
-from task2_anomaly.training.finetuning import ClipData, Finetuning
+from task2_anomaly.model.embedder import Embedder, new_encoder, pooled
+from task2_anomaly.training.embedding import ClipData, learn_normal
+from task2_anomaly.training.system import Finetuning
+from task2_anomaly.training.train import train_run
 
 FAN = Machine("fan", 0, section=True)
 Open = Callable[..., Run]
@@ -144,7 +150,8 @@ def test_embeddings_are_kept_until_the_pack_or_the_encoder_changes(
     monkeypatch.setattr(again, "vectors", lambda waveform: pytest.fail("computed again"))
     np.testing.assert_array_equal(embeddings_of(run, again, "dev_train", FAN), first)
     for other in ("seed=5", "embedding.pooling=mean"):
-        changed = embeddings_of(opened(other), Embedder(opened(other)), "dev_train", FAN)
+        own = opened(other)
+        changed = embeddings_of(own, Embedder(own), "dev_train", FAN)
         assert changed.shape != first.shape or not np.allclose(changed, first)
     record = training_pack(run.config.data, FAN) / "pack.json"
     content = record.read_text()
@@ -171,10 +178,12 @@ def test_clips_of_different_lengths_keep_their_places(opened: Open, root: Path, 
 
 def test_the_threshold_comes_from_clips_that_the_back_end_has_not_seen(opened: Open) -> None:
     run = opened("scoring.held_out=0.3")
-    normal = learn_normal(run, Embedder(run), FAN)
+    embedder = Embedder(run)
+    learn_normal(run, embedder, FAN)
+    normal = EmbeddingScorer(run, FAN, embedder).held_out()
     names = list(open_pack(training_pack(run.config.data, FAN)).names)
-    assert list(normal.held_out) == [names[i] for i in held_out_rows(len(names), 0.3)]
-    assert min(normal.held_out.values()) > 1e-6  # a clip that was fitted on is at no distance
+    assert list(normal) == [names[i] for i in held_out_rows(len(names), 0.3)]
+    assert min(normal.values()) > 1e-6  # a clip that was fitted on is at no distance
 
 
 def test_nothing_held_out_is_refused(root: Path) -> None:
@@ -187,29 +196,29 @@ def test_nothing_held_out_is_refused(root: Path) -> None:
 
 def test_first_shot_scores_have_the_challenges_names_and_can_be_evaluated(opened: Open, root: Path) -> None:
     run = opened("embedding.smote=0.5")
-    stages.train_run(run, jobs=1, restart=False)
-    stages.predict_run(run)
+    train_run(run, jobs=1, restart=False)
+    predict_run(run)
     names = {path.name for path in (run.folder / "scores" / "eval_test").glob("*.csv")}
     machines = ("HoveringDrone", "RoboticArm")
     kinds = ("anomaly_score", "decision_result")
     assert names == {f"{kind}_{machine}_section_00_test.csv" for kind in kinds for machine in machines}
-    result = firstshot.evaluate(run.folder / "scores" / "eval_test", firstshot.read_truth(root))
-    recorded = stages.evaluate_run(run, plots=False)["parts"]["eval_test"]["figures"]
+    result = first_shot.evaluate(run.folder / "scores" / "eval_test", read_truth_first_shot(root))
+    recorded = evaluate_run(run, plots=False)["parts"]["eval_test"]["figures"]
     assert result.score == pytest.approx(recorded["official_score"], abs=1e-12)
     assert 0 <= result.score <= 1
-    judged = stages.judge_files(run, sorted((root / "dev_data" / "fan" / "test").glob("*.wav"))[:2], str(FAN))
+    judged = judge_files(run, sorted((root / "dev_data" / "fan" / "test").glob("*.wav"))[:2], str(FAN))
     stored = (run.folder / "scores" / "dev_test" / f"anomaly_score_{FAN}_test.csv").read_text().splitlines()[:2]
     for entry, line in zip(judged["files"], stored, strict=True):
         assert entry["file"].endswith(line.split(",")[0])
         assert entry["score"] == pytest.approx(float(line.split(",")[1]), abs=1e-5)
     with pytest.raises(UserError, match=r"no machine 'fan_id_00' here"):
-        stages.judge_files(run, [root], "fan_id_00")
+        judge_files(run, [root], "fan_id_00")
 
 
 def test_a_run_with_other_settings_is_not_overwritten(opened: Open) -> None:
-    stages.train_run(opened(), jobs=1, restart=False)
+    train_run(opened(), jobs=1, restart=False)
     with pytest.raises(UserError, match=r"holds a run with other settings: embedding.backend: knn there, gmm now"):
-        stages.train_run(opened("embedding.backend=gmm"), jobs=1, restart=False)
+        train_run(opened("embedding.backend=gmm"), jobs=1, restart=False)
 
 
 def test_fine_tuning_tells_machines_and_attributes_apart(opened: Open) -> None:
@@ -221,8 +230,8 @@ def test_fine_tuning_tells_machines_and_attributes_apart(opened: Open) -> None:
     assert len(data.pieces.labels) == sum(map(len, data.pieces.packs)) - held
 
     with pytest.raises(UserError, match="no finished training; `train` makes one"):
-        stages.predict_run(run)
-    stages.train_run(run, jobs=1, restart=False)
+        predict_run(run)
+    train_run(run, jobs=1, restart=False)
     with (run.folder / "metrics.csv").open() as file:
         losses = [float(row["train/loss"]) for row in csv.DictReader(file)]
     assert len(losses) == 8
@@ -230,12 +239,12 @@ def test_fine_tuning_tells_machines_and_attributes_apart(opened: Open) -> None:
     untrained = new_encoder(run.config, run.seed).state_dict()
     tuned = Embedder(run).encoder.state_dict()
     assert any((tuned[name] - untrained[name]).abs().max() > 1e-3 for name in tuned)
-    stages.predict_run(run)
+    predict_run(run)
 
 
 def test_an_interrupted_fine_tuning_goes_on_to_the_same_encoder(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, stopped = (opened("embedding.finetune=true", name=name) for name in ("whole", "stopped"))
-    stages.train_run(whole, jobs=1, restart=False)
+    train_run(whole, jobs=1, restart=False)
 
     def stop(system: Finetuning) -> None:
         if system.current_epoch == 1:
@@ -244,7 +253,7 @@ def test_an_interrupted_fine_tuning_goes_on_to_the_same_encoder(opened: Open, mo
     with monkeypatch.context() as patched:
         patched.setattr(Finetuning, "on_train_epoch_start", stop)
         with pytest.raises(RuntimeError, match="power cut"):
-            stages.train_run(stopped, jobs=1, restart=False)
-    stages.train_run(stopped, jobs=1, restart=False)
+            train_run(stopped, jobs=1, restart=False)
+    train_run(stopped, jobs=1, restart=False)
     expected, found = (Embedder(run).encoder.state_dict() for run in (whole, stopped))
     assert all(torch.equal(expected[name], found[name]) for name in expected)

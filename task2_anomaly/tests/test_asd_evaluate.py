@@ -23,15 +23,13 @@ from task2_anomaly.evaluation.evaluate import (
     write_result,
 )
 from task2_anomaly.evaluation.report import BASELINES
+from task2_anomaly.evaluation.truth import Truth, read_truth_2020, truth_of_names
 from task2_anomaly.inference.scores import (
-    Truth,
     decision_file,
     read_flags,
-    read_ground_truth,
     read_scores,
     score_file,
     scored_machines,
-    truth_of_names,
     write_decisions,
     write_scores,
 )
@@ -73,7 +71,7 @@ def cells(path: Path) -> list[list[Any]]:
 
 def test_official_result_of_real_systems(shared: Path, tmp_path: Path) -> None:
     data = shared / "data" / "dcase2020_task2"
-    truths = read_ground_truth(data / "eval_data_list.csv")
+    truths = read_truth_2020(data / "eval_data_list.csv")
     expected = sorted((data / "expected").glob("result_*.csv"))
     assert expected
     for path in expected:
@@ -88,7 +86,7 @@ def test_official_result_of_real_systems(shared: Path, tmp_path: Path) -> None:
 
 def test_averages_are_the_published_ones(shared: Path) -> None:
     data = shared / "data" / "dcase2020_task2"
-    truths = read_ground_truth(data / "eval_data_list.csv")
+    truths = read_truth_2020(data / "eval_data_list.csv")
     published = {(b.system, b.metric): b.value for b in read_baselines(BASELINES) if b.set == "evaluation"}
     compared = 0
     for team in sorted((data / "teams").iterdir()):
@@ -105,7 +103,7 @@ def test_averages_are_the_published_ones(shared: Path) -> None:
 
 
 def test_evaluation_set_of_the_challenge(shared: Path) -> None:
-    truths = read_ground_truth(shared / "data" / "dcase2020_task2" / "eval_data_list.csv")
+    truths = read_truth_2020(shared / "data" / "dcase2020_task2" / "eval_data_list.csv")
     assert {truth.machine: len(truth.labels) for truth in truths} == EVALUATION
     for truth in truths:
         names = {f"id_{truth.machine.id:02d}_{number:08d}.wav" for number in range(len(truth.labels))}
@@ -238,7 +236,7 @@ def test_files_are_read_as_written(tmp_path: Path) -> None:
 def test_wrong_ground_truth(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "list.csv").write_text(content)
     with pytest.raises(UserError, match=rf"list\.csv{message}"):
-        read_ground_truth(tmp_path / "list.csv")
+        read_truth_2020(tmp_path / "list.csv")
 
 
 def test_labels_out_of_names() -> None:

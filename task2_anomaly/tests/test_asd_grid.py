@@ -65,10 +65,10 @@ def test_a_stopped_grid_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch, capsy
     real = grid.train_and_score
     monkeypatch.setattr(grid, "train_and_score", work)
     with pytest.raises(KeyboardInterrupt):
-        grid.run_grid(run, cells, seeds, jobs=1, gpus=0)
+        grid.run_grid(run, cells, seeds, jobs=1)
     first = list(done)
     done.clear()
-    found = grid.run_grid(run, cells, seeds, jobs=1, gpus=0)
+    found = grid.run_grid(run, cells, seeds, jobs=1)
     assert len(done) == 3
     assert not set(first) & set(done)
     assert len({*first, *done}) == 2 * 2 * 2
@@ -86,13 +86,13 @@ def test_a_stopped_grid_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch, capsy
 
     # A subset of what is there only makes its table; a score file that was removed is made again.
     done.clear()
-    grid.run_grid(run, cells[1:], seeds, jobs=1, gpus=0)
+    grid.run_grid(run, cells[1:], seeds, jobs=1)
     assert not done
     assert len(table(run)) == 1
     missing = grid.run_of(run, cells[1], 2).folder / "scores" / "dev_test" / "anomaly_score_ToyCar_id_01.csv"
     content = missing.read_bytes()
     missing.unlink()
-    grid.run_grid(run, cells[1:], seeds, jobs=1, gpus=0)
+    grid.run_grid(run, cells[1:], seeds, jobs=1)
     assert done == [("none", 2, Machine("ToyCar", 1))]
     assert missing.read_bytes() == content
 
@@ -116,11 +116,11 @@ def test_a_network_that_fails_is_named_and_the_others_go_on(run: Run, monkeypatc
 
     monkeypatch.setattr(grid, "train_and_score", work)
     with pytest.raises(UserError, match=r"seed1, fan_id_00: no luck \(1 of 2 networks failed\)"):
-        grid.run_grid(run, grid.cells(["proxies"])[:1], (1,), jobs=1, gpus=0)
+        grid.run_grid(run, grid.cells(["proxies"])[:1], (1,), jobs=1)
     assert len(seen) == 2
 
 
 def test_only_classifiers_have_proxies(tiny: Callable[..., Config], tmp_path: Path) -> None:
     run = Run(TASK, "tiny", 1, tmp_path / "run1", tiny("model.kind=ae_workshop"))
     with pytest.raises(UserError, match=r"grid: model.kind is ae_workshop, the study is one of classifiers"):
-        grid.run_grid(run, grid.cells(["proxies"]), (1,), jobs=1, gpus=0)
+        grid.run_grid(run, grid.cells(["proxies"]), (1,), jobs=1)

@@ -11,7 +11,7 @@ from scipy.stats import hmean
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score, roc_curve
 
 from task2_anomaly.evaluation.evaluate import evaluate
-from task2_anomaly.inference.scores import read_ground_truth
+from task2_anomaly.evaluation.truth import read_truth_2020
 from task2_anomaly.metrics import (
     SMALLEST,
     auc,
@@ -37,7 +37,7 @@ def scored(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 def test_real_score_files_against_scikit_learn(shared: Path) -> None:
     data = shared / "data" / "dcase2020_task2"
-    truths = read_ground_truth(data / "eval_data_list.csv")
+    truths = read_truth_2020(data / "eval_data_list.csv")
     teams = sorted((data / "teams").iterdir())
     count = 0
     for team in teams:

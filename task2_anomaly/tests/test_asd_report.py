@@ -12,19 +12,12 @@ from common.run.files import read_rows
 from common.run.results.comparison import read_baselines
 from task2_anomaly.data.classes import TYPES, Machine
 from task2_anomaly.data.layout import Part
-from task2_anomaly.evaluation import firstshot
+from task2_anomaly.evaluation import first_shot
 from task2_anomaly.evaluation.evaluate import MachineResult, SystemResult, evaluate
 from task2_anomaly.evaluation.plots import heat_map, proxy_bars, roc_curves, score_histograms
-from task2_anomaly.evaluation.report import BASELINES, compare_runs, evaluate_run, report_runs, results_of
-from task2_anomaly.inference.ensemble import NORMAL
-from task2_anomaly.inference.scores import (
-    Truth,
-    decision_file,
-    score_file,
-    truth_of_names,
-    write_decisions,
-    write_scores,
-)
+from task2_anomaly.evaluation.report import BASELINES, compare_runs, record_figures, report_runs, results_of
+from task2_anomaly.evaluation.truth import Truth, as_section, truth_of_names
+from task2_anomaly.inference.scores import NORMAL, decision_file, score_file, write_decisions, write_scores
 from task2_anomaly.inference.thresholds import decide
 
 PNG = b"\x89PNG"
@@ -82,7 +75,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
 
 def test_what_is_recorded(make_run: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     folder, truths = make_run(1), truths_of(BOTH)
-    found = evaluate_run(folder, truths, toy=True, draws=40)
+    found = record_figures(folder, truths, toy=True, draws=40)
     recorded = results_of(folder)
     assert recorded == json.loads(json.dumps(found["parts"]))
     direct = evaluate(folder / "scores" / "dev_test", truths["dev_test"])
@@ -109,7 +102,7 @@ def test_what_is_recorded(make_run: Callable[..., Path], capsys: pytest.CaptureF
 
 def test_without_plots_decisions_and_evaluation_labels(make_run: Callable[..., Path]) -> None:
     folder = make_run(1, decisions=False)
-    found = evaluate_run(folder, truths_of({"dev_test": DEV}) | {"eval_test": []}, toy=False, plots=False, draws=20)
+    found = record_figures(folder, truths_of({"dev_test": DEV}) | {"eval_test": []}, toy=False, plots=False, draws=20)
     assert list(found["parts"]) == ["dev_test"]
     assert found["parts"]["dev_test"]["decisions"] == {}
     assert not (folder / "plots").exists()
@@ -119,7 +112,7 @@ def test_one_class_only_is_not_available(make_run: Callable[..., Path], capsys: 
     folder = make_run(1)
     truths = truths_of({"dev_test": DEV})
     truths["dev_test"][0] = Truth(DEV[0], dict.fromkeys(truths["dev_test"][0].labels, 0))
-    found = evaluate_run(folder, truths, toy=False, draws=20)["parts"]["dev_test"]
+    found = record_figures(folder, truths, toy=False, draws=20)["parts"]["dev_test"]
     assert found["figures"]["auc/fan_id_01"] is None
     assert found["figures"]["mean"] is None
     assert found["figures"]["auc/ToyCar"] is not None
@@ -134,12 +127,12 @@ def test_one_class_only_is_not_available(make_run: Callable[..., Path], capsys: 
 def test_wrong_runs(make_run: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_run(1)
     with pytest.raises(UserError, match="no test set with labels"):
-        evaluate_run(folder, {"dev_test": []}, toy=False)
+        record_figures(folder, {"dev_test": []}, toy=False)
     (folder / "scores" / "dev_test" / score_file(DEV[0])).unlink()
     with pytest.raises(
         UserError, match=r"anomaly_score_fan_id_01.csv: scores not found \(`predict` makes score files\)"
     ):
-        evaluate_run(folder, truths_of(BOTH), toy=False)
+        record_figures(folder, truths_of(BOTH), toy=False)
     assert not (folder / "results.json").exists()
     with pytest.raises(UserError, match=r"results\.json"):
         results_of(folder)
@@ -147,9 +140,9 @@ def test_wrong_runs(make_run: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no results of the test sets; `evaluate` makes them"):
         report_runs([folder], "x")
     other = make_run(2)
-    evaluate_run(other, truths_of({"dev_test": DEV}), toy=False, plots=False, draws=5)
+    record_figures(other, truths_of({"dev_test": DEV}), toy=False, plots=False, draws=5)
     third = make_run(3)
-    evaluate_run(third, truths_of({"eval_test": EVAL}), toy=False, plots=False, draws=5)
+    record_figures(third, truths_of({"eval_test": EVAL}), toy=False, plots=False, draws=5)
     with pytest.raises(UserError, match="no test set in common"):
         compare_runs([other, third], "x")
 
@@ -160,7 +153,7 @@ def test_wrong_runs(make_run: Callable[..., Path], tmp_path: Path) -> None:
 def test_report_of_several_runs(make_run: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     folders = [make_run(number) for number in (1, 2, 3)]
     for folder in folders:
-        evaluate_run(folder, truths_of(BOTH), toy=True, plots=False, draws=10)
+        record_figures(folder, truths_of(BOTH), toy=True, plots=False, draws=10)
     capsys.readouterr()
     found = report_runs(folders, "toy")
     values = [results_of(folder)["dev_test"]["figures"]["auc/fan"] for folder in folders]
@@ -184,7 +177,7 @@ def test_report_of_several_runs(make_run: Callable[..., Path], capsys: pytest.Ca
 def test_comparison(make_run: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     folders = [make_run(number) for number in (1, 2)]
     for folder in folders:
-        evaluate_run(folder, truths_of(BOTH), toy=False, plots=False, draws=10)
+        record_figures(folder, truths_of(BOTH), toy=False, plots=False, draws=10)
     out = folders[0].parent
     found = compare_runs(folders, "variant_01")
     assert found["development/mean"]["spread"] > 0
@@ -207,9 +200,9 @@ def test_comparison(make_run: Callable[..., Path], capsys: pytest.CaptureFixture
 
 def test_first_shot_runs(make_run: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     folder, truths = make_run(1, SECTIONS), truths_of(SECTIONS)
-    found = evaluate_run(folder, truths, toy=False)["parts"]["dev_test"]
-    sections = [firstshot.as_section(truth) for truth in truths["dev_test"]]
-    official = firstshot.evaluate(folder / "scores" / "dev_test", sections)
+    found = record_figures(folder, truths, toy=False)["parts"]["dev_test"]
+    sections = [as_section(truth) for truth in truths["dev_test"]]
+    official = first_shot.evaluate(folder / "scores" / "dev_test", sections)
     assert found["figures"]["official_score"] == pytest.approx(official.score)
     low, high = found["intervals"]["official_score"]
     assert (high - low) / 2 == pytest.approx(official.interval)
@@ -222,7 +215,7 @@ def test_first_shot_runs(make_run: Callable[..., Path], capsys: pytest.CaptureFi
     assert {row["set"] for row in rows} == {"2024-development"}
     assert any(row["system"] == "ASDKit raw_beats" and row["value"] for row in rows)
     (folder / "scores" / "dev_test" / decision_file(SECTIONS["dev_test"][0])).unlink()
-    assert evaluate_run(folder, truths, toy=False, plots=False)["parts"]["dev_test"]["figures"] == found["figures"]
+    assert record_figures(folder, truths, toy=False, plots=False)["parts"]["dev_test"]["figures"] == found["figures"]
 
 
 def test_published_figures_are_consistent() -> None:

@@ -22,8 +22,7 @@ from task2_anomaly.data.toy import sounds
 from task2_anomaly.data.toy.firstshot import COUNTS, DEVELOPMENT, EVALUATION, write_first_shot_toy
 from task2_anomaly.data.toy.sounds import KINDS, RATE, SET_UPS, Fault, machine_sound, make_timbres, record
 from task2_anomaly.data.toy.write import AUDIOSET, MACHINES, SIZES, timbres, write_toy
-from task2_anomaly.evaluation.firstshot import read_truth
-from task2_anomaly.inference.scores import read_ground_truth
+from task2_anomaly.evaluation.truth import read_truth_2020, read_truth_first_shot
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -62,7 +61,7 @@ def test_layout_of_2020(written: Path) -> None:
 
 
 def test_labels_of_the_evaluation_set(written: Path) -> None:
-    truths = read_ground_truth(written / "eval_data_list.csv")
+    truths = read_truth_2020(written / "eval_data_list.csv")
     order = [kind for kind in EVALUATOR_ORDER if kind in MACHINES]
     assert [truth.machine for truth in truths] == [
         Machine(kind, n) for kind in order for n in MACHINES[kind].evaluation
@@ -227,7 +226,7 @@ def test_first_shot_layout(first_shot: Path) -> None:
 
 
 def test_first_shot_ground_truth(first_shot: Path) -> None:
-    sections = read_truth(first_shot)
+    sections = read_truth_first_shot(first_shot)
     assert [section.type for section in sections] == sorted(EVALUATION)
     for of in sections:
         assert set(of.labels) == {path.name for path in (first_shot / "eval_data" / of.type / "test").iterdir()}

@@ -19,7 +19,8 @@ import torch
 from filelock import FileLock
 from scipy.ndimage import gaussian_filter
 
-from common import losses
+from common.augment import gaussian_blur
+from common.run import processes
 from common.run.errors import UserError
 from common.run.files import read_rows, sha256
 from common.run.results.store import read_results
@@ -29,23 +30,17 @@ from task2_anomaly.config import Config
 from task2_anomaly.data.batches import Batch
 from task2_anomaly.data.classes import Machine, parse_machine
 from task2_anomaly.data.features import features_of
-from task2_anomaly.data.sets import held_out_rows, pack_of, training_pack, training_rows
-from task2_anomaly.inference.ensemble import NORMAL
-from task2_anomaly.inference.predict import (
-    load_scorer,
-    predict_files,
-    predict_machine,
-    predict_sets,
-    repeated,
-    scores_folder,
-)
-from task2_anomaly.inference.scores import read_flags, read_scores, score_file
-from task2_anomaly.inference.windows import plain_window_scores
+from task2_anomaly.data.sets import held_out_rows, of_machine, pack_of, training_pack, training_rows
+from task2_anomaly.inference.checkpoints import load_network
+from task2_anomaly.inference.predict import predict_files, predict_machine, predict_sets
+from task2_anomaly.inference.scorers import NetworkScorer, load_scorer
+from task2_anomaly.inference.scores import NORMAL, read_flags, read_scores, score_file, scores_folder
+from task2_anomaly.inference.windows import plain_window_scores, repeated
 from task2_anomaly.model.networks import build_network
-from task2_anomaly.training import pool as pool_module
-from task2_anomaly.training.pool import train_machines
-from task2_anomaly.training.system import AnomalySystem, blur
-from task2_anomaly.training.train import build, of_machine, train_machine
+from task2_anomaly.training import losses
+from task2_anomaly.training import train as training
+from task2_anomaly.training.system import AnomalySystem
+from task2_anomaly.training.train import build, train_machine, train_machines
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FAN, VALVE, CAR = Machine("fan", 0), Machine("valve", 1), Machine("ToyCar", 5)
@@ -115,16 +110,32 @@ def test_a_step_sees_normals_and_proxies_together(tiny: Configure, name: str, lo
     hook.remove()
     assert len(seen) == 1
     assert torch.equal(seen[0][:3, 0], batch.normal)  # only proxies are blurred
-    assert torch.equal(seen[0][3:, 0], blur(batch.proxy, 1.0))
+    assert torch.equal(seen[0][3:, 0], gaussian_blur(batch.proxy, 1.0))
     logits = network(seen[0])[:, 0]
     assert float(value.detach()) == pytest.approx(float(loss(logits[:3], logits[3:]).detach()), rel=1e-5)
 
 
+def test_outlier_losses_prefer_separated_scores() -> None:
+    low, high = torch.linspace(-6, -4, 10), torch.linspace(4, 6, 7)
+    for loss in (losses.outlier_bce, losses.outlier_auc, losses.neyman_pearson):
+        assert loss(low, high) < loss(high[:7], low[:7])
+    assert losses.outlier_auc(low, high) == pytest.approx(-1.0, abs=1e-3)
+    assert losses.neyman_pearson(low[:1], high).isfinite()
+
+
+def test_mixed_cross_entropy_is_of_both_labels_in_their_shares() -> None:
+    logits, label, other = torch.randn(3, 4), torch.tensor([0, 1, 2]), torch.tensor([3, 1, 0])
+    own, theirs = (torch.nn.functional.cross_entropy(logits, of) for of in (label, other))
+    for share, expected in ((1.0, own), (0.0, theirs), (0.25, 0.25 * own + 0.75 * theirs)):
+        value = losses.mixed_cross_entropy(logits, label, other, torch.full((3,), share))
+        assert value == pytest.approx(float(expected), rel=1e-5)
+
+
 @pytest.mark.parametrize("sigma", [0.125, 0.177, 0.25, 0.354, 0.5, 0.707, 1.0, 2.0, 4.0, 8.0])
-def test_blur_is_a_gaussian_filter(sigma: float) -> None:
+def test_the_blur_of_proxies_is_a_gaussian_filter(sigma: float) -> None:
     clips = np.random.default_rng(0).standard_normal((2, 20, 30)).astype(np.float32)
-    expected = [gaussian_filter(clip, sigma, mode="nearest") for clip in clips]
-    np.testing.assert_allclose(blur(torch.from_numpy(clips), sigma).numpy(), expected, atol=1e-5)
+    expected = [gaussian_filter(clip, sigma) for clip in clips]
+    np.testing.assert_allclose(gaussian_blur(torch.from_numpy(clips), sigma).numpy(), expected, atol=1e-5)
 
 
 def test_steps_on_one_batch_tell_normals_from_proxies(tiny: Configure, tmp_path: Path) -> None:
@@ -222,7 +233,7 @@ def test_restart_trains_anew(trained: Run, tmp_path: Path) -> None:
 
 def test_a_second_call_does_nothing(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (trained.folder / "results.json").read_bytes()
-    monkeypatch.setattr(pool_module, "train_machine", lambda *args: pytest.fail("trained again"))
+    monkeypatch.setattr(training, "train_machine", lambda *args: pytest.fail("trained again"))
     train_machines(trained, [FAN, VALVE, CAR], jobs=1)
     assert (trained.folder / "results.json").read_bytes() == before
 
@@ -239,7 +250,7 @@ def test_a_failing_machine_is_named_and_the_others_are_trained(
         train_machine(run, machine, restart)
 
     with monkeypatch.context() as patched:
-        patched.setattr(pool_module, "train_machine", failing)
+        patched.setattr(training, "train_machine", failing)
         with pytest.raises(UserError, match=r"^valve_id_01: pack of valve is damaged \(and 1 more machines\)$"):
             train_machines(run, [VALVE, FAN, CAR], jobs=1)
     assert done == [FAN]
@@ -265,9 +276,9 @@ def test_a_dying_process_or_ctrl_c_ends_the_pool(
     def dies(*args: Any, **keywords: Any) -> None:
         raise failure
 
-    monkeypatch.setattr(pool_module, "worker_pool", lambda workers, gpus: ThreadPoolExecutor(workers))
-    monkeypatch.setattr(pool_module, "end_workers", lambda: ended.append(True))
-    monkeypatch.setattr(pool_module, "train_machine", dies)
+    monkeypatch.setattr(processes, "worker_pool", lambda workers, gpus: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(processes, "end_workers", lambda: ended.append(True))
+    monkeypatch.setattr(training, "train_machine", dies)
     with pytest.raises(raised) as caught:
         train_machines(run_of(tmp_path / "run1", tiny()), [VALVE, FAN], jobs=2)
     if raised is UserError:
@@ -315,7 +326,7 @@ from common.run.config import load_config
 from common.run.verbs import Run, Task
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine
-from task2_anomaly.training.pool import train_machines
+from task2_anomaly.training.train import train_machines
 
 if __name__ == "__main__":
     jobs, folder, recipes, recipe, *overrides = sys.argv[1:]
@@ -376,7 +387,7 @@ def test_file_scores_are_the_means_of_all_windows(predicted: Run) -> None:
     config = predicted.config
     found = read_scores(scores_folder(predicted, "dev_test") / score_file(FAN))
     clips = features_of(pack_of(config.data, "dev_test", FAN), config.front_end)
-    network: Any = load_scorer(predicted, FAN).network
+    network: Any = load_network(predicted, FAN)
     assert list(found) == sorted(clips.names)
     with torch.inference_mode():
         for row, name in enumerate(clips.names):
@@ -411,6 +422,7 @@ def test_other_aggregates(predicted: Run, aggregate: Any) -> None:
     other = replace(predicted, config=replace(config, scoring=replace(config.scoring, aggregate=aggregate, hop=2)))
     clips = features_of(pack_of(config.data, "dev_test", FAN), config.front_end)
     scorer = load_scorer(other, FAN)
+    assert isinstance(scorer, NetworkScorer)
     network: Any = scorer.network
     with torch.inference_mode():
         windows = plain_window_scores(network, torch.from_numpy(clips.clip(0))[None], 32, hop=2)[0].numpy()

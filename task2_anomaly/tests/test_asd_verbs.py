@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
+from common.run import processes
 from common.run.verbs import Run, main
 from task2_anomaly.__main__ import TASK
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine
-from task2_anomaly.training import pool
+from task2_anomaly.training import train
 
 TINY = Path(__file__).with_name("tiny.yaml")
 SHOWN = {verb.__name__ for verb in TASK.verbs}
@@ -146,11 +147,12 @@ def test_runs_are_sent_to_other_processes_without_the_verbs(
 ) -> None:
     """In `python -m task2_anomaly` these belong to __main__, which no other process has."""
     run = Run(replace(TASK, verbs=(lambda run: None,)), "tiny", 1, tmp_path, tiny())
-    monkeypatch.setattr(pool, "worker_pool", lambda workers, gpus: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(processes, "worker_pool", lambda workers, gpus: ThreadPoolExecutor(workers))
     sent = []
     items = [(run, Machine("fan", number)) for number in (0, 2)]
-    found = list(pool.each(lambda own, machine: sent.append(pickle.loads(pickle.dumps(own))), items, jobs=2))
-    assert sorted(found) == [(item, None) for item in items]
+    found = list(train.each(lambda own, machine: sent.append(pickle.loads(pickle.dumps(own))), items, jobs=2))
+    portable = replace(run, task=replace(run.task, verbs=()))
+    assert sorted(found) == [((portable, machine), None) for _, machine in items]
     assert [(own.task.name, own.config) for own in sent] == [("task2_anomaly", run.config)] * 2
 
 

@@ -12,8 +12,8 @@ from scipy import stats
 
 from common.run.errors import UserError
 from task2_anomaly.data.classes import Machine
-from task2_anomaly.inference.ensemble import COMBINE, NORMAL, combine, combine_folders
-from task2_anomaly.inference.scores import read_scores, score_file, write_scores
+from task2_anomaly.inference.ensemble import COMBINE, combine, combine_folders
+from task2_anomaly.inference.scores import NORMAL, read_scores, score_file, write_scores
 from task2_anomaly.inference.thresholds import decide, threshold
 
 FAN, VALVE = Machine("fan", 1), Machine("valve", 5)

@@ -15,20 +15,17 @@ from sklearn.metrics import roc_auc_score
 
 from common.run.errors import UserError
 from task2_anomaly.data.classes import Machine
-from task2_anomaly.evaluation.firstshot import (
-    Section,
-    as_section,
-    as_truths,
+from task2_anomaly.evaluation.first_shot import (
     confidence,
     evaluate,
     mean_rows,
     official_score,
-    read_truth,
     section_values,
     write_result,
     write_summary,
 )
-from task2_anomaly.inference.scores import Truth, write_decisions, write_scores
+from task2_anomaly.evaluation.truth import Section, Truth, as_section, as_truths, read_truth_first_shot
+from task2_anomaly.inference.scores import write_decisions, write_scores
 
 CI = "official score ci95"  # the organisers' evaluator has a slip there
 
@@ -51,7 +48,7 @@ def raw(path: Path) -> list[list[Any]]:
 
 def test_official_results(shared: Path, tmp_path: Path) -> None:
     data = shared / "data" / "dcase2024_task2"
-    truth = read_truth(data)
+    truth = read_truth_first_shot(data)
     results = []
     for folder in sorted(path for path in (data / "teams").glob("*/*") if path.is_dir()):
         result = evaluate(folder, truth)
@@ -209,21 +206,21 @@ def test_ground_truth_in_three_folders(tmp_path: Path) -> None:
     of, name = TRUTH[0], "ground_truth_Mixer_section_00_test.csv"
     write_decisions(tmp_path / "ground_truth_data" / name, of.labels)
     with pytest.raises(UserError, match=rf"ground_truth_domain.{name}: domain file not found"):
-        read_truth(tmp_path)
+        read_truth_first_shot(tmp_path)
     write_decisions(tmp_path / "ground_truth_domain" / name, of.domains)
-    assert read_truth(tmp_path) == [of._replace(descriptive={})]
+    assert read_truth_first_shot(tmp_path) == [of._replace(descriptive={})]
     rows = "".join(f"{clip},{words},revealed\n" for words, clip in of.descriptive.items())
     (tmp_path / "ground_truth_attributes").mkdir()
     (tmp_path / "ground_truth_attributes" / name).write_text(rows)
-    assert read_truth(tmp_path) == [of]
+    assert read_truth_first_shot(tmp_path) == [of]
     write_decisions(tmp_path / "ground_truth_domain" / name, dict(list(of.domains.items())[1:]))
     with pytest.raises(UserError, match=r"section_00_0000.wav of .* stands only in one of"):
-        read_truth(tmp_path)
+        read_truth_first_shot(tmp_path)
     (tmp_path / "ground_truth_data" / name).unlink()
     with pytest.raises(UserError, match="no ground truth"):
-        read_truth(tmp_path)
+        read_truth_first_shot(tmp_path)
     with pytest.raises(UserError, match="folder of labels not found"):
-        read_truth(tmp_path / "ground_truth_data")
+        read_truth_first_shot(tmp_path / "ground_truth_data")
 
 
 def test_sections_are_machines() -> None:

@@ -1,29 +1,18 @@
-"""The LightningModule of one machine: outlier-exposed classification, or reconstruction; no file access."""
+"""The LightningModules: one machine's network (classifier or autoencoder), and the encoder's fine-tuning; no files."""
 
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from common.losses import neyman_pearson, outlier_auc, outlier_bce
+from common.augment import gaussian_blur
+from common.encoders import Encoder
 from task2_anomaly.config import Config
 from task2_anomaly.data.batches import Batch
 from task2_anomaly.model.autoencoder import Autoencoder
-
-LOSSES = {"bce": outlier_bce, "auc": outlier_auc, "neyman_pearson": neyman_pearson}
-BLUR_REACH = 4.0  # standard deviations that the Gaussian kernel is cut off at
-
-
-def blur(observation: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of spectrograms (batch, mel, frames) along both axes, edges repeated."""
-    reach = max(1, round(BLUR_REACH * sigma))
-    offsets = torch.arange(-reach, reach + 1, device=observation.device, dtype=observation.dtype)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    x = F.pad(observation[:, None], (reach, reach, reach, reach), mode="replicate")
-    return F.conv2d(F.conv2d(x, kernel[None, None, None]), kernel[None, None, :, None])[:, 0]
+from task2_anomaly.model.embedder import pooled
+from task2_anomaly.training.losses import LOSSES, SubclusterHead, mixed_cross_entropy
 
 
 class AnomalySystem(LightningModule):
@@ -49,7 +38,7 @@ class AnomalySystem(LightningModule):
     def _classify(self, batch: Batch) -> Tensor:
         """Normals and proxies go through the network together: batch norm sees both."""
         sigma = self.config.data.proxy_blur
-        proxy = blur(batch.proxy, sigma) if sigma else batch.proxy
+        proxy = gaussian_blur(batch.proxy, sigma) if sigma else batch.proxy
         logits = self.network(torch.cat((batch.normal, proxy))[:, None])[:, 0]
         count = len(batch.normal)
         return LOSSES[self.config.loss.name](logits[:count], logits[count:])
@@ -60,3 +49,40 @@ class AnomalySystem(LightningModule):
         optimizer = torch.optim.Adam(self.network.parameters(), lr=of.lr, betas=(0.9, of.beta2))
         schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, of.epoch_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+
+
+class Finetuning(LightningModule):
+    """An encoder on whole clips, told to tell their classes apart; a share of the batches is mixed."""
+
+    def __init__(self, config: Config, encoder: Encoder, classes: int) -> None:
+        super().__init__()
+        self.config, self.encoder = config, encoder
+        vectors = 2 if config.embedding.pooling == "mean_std" else 1
+        self.head = SubclusterHead(encoder.embedding_dim * vectors, classes)
+
+    def networks(self) -> list[nn.Module]:
+        """The networks that torch.compile may compile."""
+        return [self.encoder]
+
+    def on_train_start(self) -> None:
+        """The encoder comes in evaluation mode, where Lightning would leave it."""
+        self.encoder.train()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Cross entropy of the auxiliary classes; of mixed waveforms, of both in their shares."""
+        waveform, label = batch
+        mixed = torch.rand(()) < self.config.embedding.mixup_probability
+        share = torch.rand(len(waveform), device=waveform.device) if mixed else torch.ones_like(waveform[:, 0])
+        other = torch.randperm(len(waveform), device=waveform.device)
+        waveform = share[:, None] * waveform + (1 - share[:, None]) * waveform[other]
+        logits = self.head(pooled(self.encoder, waveform, self.config.embedding.pooling))
+        loss = mixed_cross_entropy(logits, label, label[other], share)
+        self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(waveform))
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        """AdamW; the head, which begins anew, learns ten times faster."""
+        of = self.config.optimizer
+        groups = self.encoder.parameter_groups(of.lr, weight_decay=1e-2)
+        head = {"params": list(self.head.parameters()), "lr": 10 * of.lr, "weight_decay": 0.0}
+        return torch.optim.AdamW([*groups, head], betas=(0.9, of.beta2))

@@ -1,23 +1,66 @@
-"""Trainings of a run: one network per machine, each in a folder of its own."""
+"""Trainings of a run: one network per machine, each in a folder of its own, several at once.
 
-from collections.abc import Sequence
+Each network is small: one process keeps neither several cores nor a GPU busy. So several processes train, one thread
+each, and on GPUs share them.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from common.audio.loading import turn_of
+from common.run import processes
+from common.run.energy import measure
+from common.run.errors import UserError
+from common.run.files import remove_partials
 from common.run.progress import progress
-from common.run.training import claim, finished, fit
+from common.run.results.store import read_results, record
+from common.run.results.tables import print_table
+from common.run.training import claim, finished, fit, locked
 from common.run.verbs import Run
 from task2_anomaly.config import Config
 from task2_anomaly.data.batches import Batch, Clips, EpochSampler, choose, loader
 from task2_anomaly.data.classes import Machine
 from task2_anomaly.data.features import features_of
 from task2_anomaly.data.front_end import front_end
-from task2_anomaly.data.sets import of_machine, proxy_packs, training_pack, training_rows
+from task2_anomaly.data.sets import machines_of, of_machine, proxy_packs, training_pack, training_rows
 from task2_anomaly.model.networks import build_network, window_frames
+from task2_anomaly.training import embedding
 from task2_anomaly.training.system import AnomalySystem
+
+Item = tuple[Run, Machine]
+Work = Callable[[Run, Machine], object]
+
+
+def train_run(run: Run, jobs: int | None, restart: bool) -> Mapping[str, Any]:
+    """Train every machine of a run, or the second system."""
+    config: Config = run.config
+    if config.model.kind == "embedding":
+        embedding.train(run, restart)
+        return {"run": run.number, "finetuned": config.embedding.finetune}
+    machines = machines_of(config.data)
+    compute_features([run], machines)
+    train_machines(run, machines, jobs or default_jobs(), restart)
+    values = read_results(run.folder)["train"]["values"]
+    rows = [[str(m), *_figures(run, m)] for m in machines]
+    print_table(f"{run.folder}: trained", ["machine", "epochs", "steps", "loss"], rows)
+    return {"run": run.number, "seed": run.seed, "machines": len(machines), "kwh": values["kwh"]}
+
+
+def _figures(run: Run, machine: Machine) -> list[str]:
+    values = read_results(of_machine(run, machine).folder)["train"]["values"]
+    return [str(values["epochs"]), str(values["steps"]), f"{values['best'].get('train/loss', float('nan')):.4f}"]
+
+
+def default_jobs() -> int:
+    """Trainings at once: one per core, or four per GPU."""
+    return 4 * torch.cuda.device_count() or processes.usable_cores()
 
 
 class MachineData(LightningDataModule):
@@ -79,3 +122,52 @@ def train_machine(run: Run, machine: Machine, restart: bool = False) -> None:
     system, data = build(own, machine)
     batch = own.config.data.batch * (2 if data.proxies else 1)
     fit(own, system, data, monitor="train/loss", mode="min", batch_size=batch, restart=restart, model="last")
+
+
+def train_machines(run: Run, machines: Sequence[Machine], jobs: int, restart: bool = False) -> None:
+    """Train every machine that is not finished, `jobs` at once; goes on where an interrupted call stopped.
+
+    A machine whose training fails does not stop the others; it is named at the end. Raises UserError then.
+    """
+    open_ones = [m for m in machines if restart or not finished(of_machine(run, m))]
+    with locked(run.folder):
+        remove_partials(run.folder, recursive=False)
+        claim(run, restart)
+        start = time.monotonic()
+        failures: dict[Machine, str] = {}
+        with (
+            measure(run.folder, "training", run.config.energy) as meter,
+            progress("train", len(machines), "machines", done=len(machines) - len(open_ones)) as advance,
+        ):
+            work = partial(_train, restart=restart)
+            for (_, machine), problem in each(work, [(run, m) for m in open_ones], jobs):
+                advance(note=str(machine))
+                if problem:
+                    failures[machine] = problem
+        if failures:
+            machine, problem = next(iter(failures.items()))
+            more = f" (and {len(failures) - 1} more machines)" if len(failures) > 1 else ""
+            raise UserError(f"{machine}: {problem}{more}")
+        if open_ones:
+            values = {"machines": [str(m) for m in machines], "jobs": jobs, "kwh": meter.kwh}
+            record(run.folder, "train", {**values, "seconds_of_last_session": round(time.monotonic() - start, 2)})
+
+
+def each(work: Work, items: Sequence[Item], jobs: int) -> Iterator[tuple[Item, str | None]]:
+    """Do `work(run, machine)` for every item, `jobs` at once: (item, what went wrong or None) as they end."""
+    sent = [(_portable(run), machine) for run, machine in items]
+    died = (
+        f"{items[0][0].folder if items else ''}: a training process died (out of memory?); train again, with fewer "
+        "--jobs; nothing that was trained is lost"
+    )
+    for item, _, problem in processes.each(work, sent, jobs, torch.cuda.device_count(), died):
+        yield item, problem
+
+
+def _portable(run: Run) -> Run:
+    """Without the verbs, which a process that was started as `python -m task2_anomaly` cannot send to another one."""
+    return replace(run, task=replace(run.task, verbs=()))
+
+
+def _train(run: Run, machine: Machine, restart: bool) -> None:
+    train_machine(run, machine, restart)

@@ -11,6 +11,7 @@ from torch import Tensor
 from common import losses, schedules
 from common.augment import Mix, fold, mixup_class_mask, mixup_soft_labels
 from task1_asc.training.system import scene_loss
+from task2_anomaly.training.losses import neyman_pearson, outlier_auc, outlier_bce
 from task4_sed.data.classes import CLASSES
 from task4_sed.training.losses import (
     Blocks,
@@ -137,9 +138,9 @@ LOSSES: dict[str, Callable[[Inputs], Tensor]] = {
     "audioset_strong_kd": lambda x: losses.frame_distillation(x["logits"], x["labels"], x["teacher_logits"]),
     "asc_2022_kd_mixup_long": lambda x: scene(x, mixed_and_long=True),
     "asc_2022_kd_t2": lambda x: scene(x, mixed_and_long=False),
-    "task2_bce": lambda x: losses.outlier_bce(*split_scores(x)),
-    "task2_auc": lambda x: losses.outlier_auc(*split_scores(x)),
-    "task2_np": lambda x: losses.neyman_pearson(*split_scores(x)),
+    "task2_bce": lambda x: outlier_bce(*split_scores(x)),
+    "task2_auc": lambda x: outlier_auc(*split_scores(x)),
+    "task2_np": lambda x: neyman_pearson(*split_scores(x)),
     "task2_mse": lambda x: losses.mse(x["prediction"], x["observation"]),
 }
 

@@ -7,7 +7,6 @@ because one threshold has to serve both; precision, recall and F1 take only the 
 import csv
 import io
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,28 +15,17 @@ import numpy as np
 
 from common.run.errors import UserError
 from common.run.files import existing_folder, write_text
-from task2_anomaly.data.classes import Machine
-from task2_anomaly.inference.scores import Truth, read_flags, read_pairs, read_scores
+from task2_anomaly.evaluation.truth import Section
+from task2_anomaly.inference.scores import read_flags, read_scores
 from task2_anomaly.metrics import arithmetic_mean, auc, harmonic_mean, partial_auc, precision_recall_f1
 
 DOMAINS = ("source", "target")
 MEANS = ("arithmetic mean", "harmonic mean", "source harmonic mean", "target harmonic mean")
-TRUTH_FILE = re.compile(r"ground_truth_(?P<type>\w+?)_section_(?P<section>\d{2})_test\.csv")
 # The order of the columns of the official summary of 2024; machine types of other editions follow alphabetically.
 SUMMARY_ORDER = (
     *("3DPrinter", "AirCompressor", "Scanner", "ToyCircuit", "HoveringDrone"),
     *("HairDryer", "ToothBrush", "RoboticArm", "BrushlessMotor"),
 )
-
-
-class Section(NamedTuple):
-    """Ground truth of one section of a machine type, by file name."""
-
-    type: str
-    section: str
-    labels: dict[str, int]
-    domains: dict[str, int]
-    descriptive: dict[str, str]  # descriptive name, without .wav -> file name
 
 
 class Values(NamedTuple):
@@ -66,40 +54,6 @@ class Result(NamedTuple):
     sections: list[Values]
     score: float
     interval: float
-
-
-def read_truth(folder: Path) -> list[Section]:
-    """Ground truth from a folder with ground_truth_data, _domain and (where names are to be mapped) _attributes."""
-    data = existing_folder(folder / "ground_truth_data", "folder of labels")
-    found = []
-    for path in sorted(data.iterdir()):
-        match = TRUTH_FILE.fullmatch(path.name)
-        if match is None:
-            continue
-        labels = read_flags(path, "label")
-        domains = read_flags(folder / "ground_truth_domain" / path.name, "domain")
-        if labels.keys() != domains.keys():
-            name = sorted(labels.keys() ^ domains.keys())[0]
-            raise UserError(f"{folder}: {name} of {path.name} stands only in one of ground_truth_data and _domain")
-        attributes = folder / "ground_truth_attributes" / path.name
-        pairs = read_pairs(attributes) if attributes.is_file() else {}
-        descriptive = {text.removesuffix(".wav"): name for name, text in pairs.items()}
-        found.append(Section(match["type"], match["section"], labels, domains, descriptive))
-    if not found:
-        raise UserError(f"{data}: no ground truth (ground_truth_<type>_section_<NN>_test.csv)")
-    return found
-
-
-def as_truths(sections: Sequence[Section]) -> list[Truth]:
-    """The same labels and domains by machine, as own score files are named."""
-    return [Truth(Machine(of.type, int(of.section), section=True), of.labels, of.domains) for of in sections]
-
-
-def as_section(truth: Truth) -> Section:
-    """The reverse of `as_truths`. Raises UserError for a truth without domains."""
-    if truth.domains is None:
-        raise UserError(f"{truth.machine}: clips without a domain, these are no first-shot names")
-    return Section(truth.machine.type, f"{truth.machine.id:02d}", truth.labels, truth.domains, {})
 
 
 def _file(folder: Path, kind: str, of: Section) -> Path:

@@ -1,0 +1,133 @@
+"""Ground truths of all editions: out of file names, of the list of 2020, of the folders of a first-shot edition."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from common.audio.coverage import root_of
+from common.run.errors import UserError
+from common.run.files import existing_folder
+from task2_anomaly.config import Config
+from task2_anomaly.data.classes import Machine
+from task2_anomaly.data.layout import Part, parse_clip
+from task2_anomaly.data.sets import pack_of, packed
+from task2_anomaly.inference.scores import read_flags, read_lines, read_pairs
+
+LIST_2020 = "eval_data_list.csv"
+TEST_NAME = re.compile(r"id_(?P<id>\d{2})_\d{8}\.wav")
+TRUTH_FILE = re.compile(r"ground_truth_(?P<type>\w+?)_section_(?P<section>\d{2})_test\.csv")
+
+
+class Truth(NamedTuple):
+    """Ground truth of one machine: {file name: 0 or 1}, in the first-shot editions also {file name: domain}.
+
+    Domains are 0 (source) and 1 (target).
+    """
+
+    machine: Machine
+    labels: dict[str, int]
+    domains: dict[str, int] | None = None
+
+
+class Section(NamedTuple):
+    """Ground truth of one section of a machine type, by file name."""
+
+    type: str
+    section: str
+    labels: dict[str, int]
+    domains: dict[str, int]
+    descriptive: dict[str, str]  # descriptive name, without .wav -> file name
+
+
+def truths_of(config: Config, part: Part) -> list[Truth]:
+    """Labels of a test part, as far as there are any: out of the names, or out of the published lists in data.root.
+
+    These are eval_data_list.csv of 2020, and the three folders ground_truth_* of the first-shot editions.
+    """
+    from common.audio.packs import open_pack
+
+    try:
+        machines = [machine for _, machine in packed(config.data, (part,))]
+    except UserError:
+        return []
+    names = {machine: list(open_pack(pack_of(config.data, part, machine)).names) for machine in machines}
+    labelled = [m for m in machines if parse_clip(names[m][0]).label is not None]
+    found = [truth_of_names(names[m], m) for m in labelled]
+    if part == "eval_test" and not found:
+        root = root_of(config.data)
+        if (root / LIST_2020).is_file():
+            found = read_truth_2020(root / LIST_2020)
+        elif (root / "ground_truth_data").is_dir():
+            found = as_truths(read_truth_first_shot(root))
+    return [truth for truth in found if truth.machine in names]
+
+
+def read_truth_2020(path: Path) -> list[Truth]:
+    """The list of 2020: a line with one field opens a machine type; then evaluation name, descriptive name, label."""
+    found: dict[Machine, dict[str, int]] = {}
+    kind: str | None = None
+    for number, row in read_lines(path, "ground truth"):
+        cells = [cell for cell in row if cell]
+        match = TEST_NAME.fullmatch(cells[0])
+        if len(cells) == 1 and match is None:
+            kind = cells[0]
+            continue
+        if kind is None or match is None or len(cells) != 3 or cells[2] not in ("0", "1"):
+            raise UserError(f"{path}:{number}: expected a machine type alone, or id_<NN>_<8 digits>.wav, name, 0 or 1")
+        labels = found.setdefault(Machine(kind, int(match["id"])), {})
+        if cells[0] in labels:
+            raise UserError(f"{path}:{number}: {cells[0]} of {kind} for the second time")
+        labels[cells[0]] = int(cells[2])
+    if not found:
+        raise UserError(f"{path}: empty, expected the list of the evaluation set's labels")
+    return [Truth(machine, labels) for machine, labels in found.items()]
+
+
+def truth_of_names(names: Sequence[str], machine: Machine) -> Truth:
+    """Ground truth out of the names of a development set: normal_id_..., or section_00_source_test_normal_..."""
+    labels, domains = {}, {}
+    for name in names:
+        clip = parse_clip(name)
+        if clip.label is None:
+            raise UserError(
+                f"{name}: carries no label, expected normal_id_..., anomaly_id_... or section_..._normal_..."
+            )
+        labels[name] = clip.label
+        if clip.domain is not None:
+            domains[name] = int(clip.domain == "target")
+    return Truth(machine, labels, domains or None)
+
+
+def read_truth_first_shot(folder: Path) -> list[Section]:
+    """Ground truth from a folder with ground_truth_data, _domain and (where names are to be mapped) _attributes."""
+    data = existing_folder(folder / "ground_truth_data", "folder of labels")
+    found = []
+    for path in sorted(data.iterdir()):
+        match = TRUTH_FILE.fullmatch(path.name)
+        if match is None:
+            continue
+        labels = read_flags(path, "label")
+        domains = read_flags(folder / "ground_truth_domain" / path.name, "domain")
+        if labels.keys() != domains.keys():
+            name = sorted(labels.keys() ^ domains.keys())[0]
+            raise UserError(f"{folder}: {name} of {path.name} stands only in one of ground_truth_data and _domain")
+        attributes = folder / "ground_truth_attributes" / path.name
+        pairs = read_pairs(attributes) if attributes.is_file() else {}
+        descriptive = {text.removesuffix(".wav"): name for name, text in pairs.items()}
+        found.append(Section(match["type"], match["section"], labels, domains, descriptive))
+    if not found:
+        raise UserError(f"{data}: no ground truth (ground_truth_<type>_section_<NN>_test.csv)")
+    return found
+
+
+def as_truths(sections: Sequence[Section]) -> list[Truth]:
+    """The same labels and domains by machine, as own score files are named."""
+    return [Truth(Machine(of.type, int(of.section), section=True), of.labels, of.domains) for of in sections]
+
+
+def as_section(truth: Truth) -> Section:
+    """The reverse of `as_truths`. Raises UserError for a truth without domains."""
+    if truth.domains is None:
+        raise UserError(f"{truth.machine}: clips without a domain, these are no first-shot names")
+    return Section(truth.machine.type, f"{truth.machine.id:02d}", truth.labels, truth.domains, {})

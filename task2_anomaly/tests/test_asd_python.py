@@ -1,0 +1,166 @@
+"""The system from Python, and how little the verbs load."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+import task2_anomaly
+from common.run.errors import UserError
+from common.run.verbs import Run, main, open_run
+from task2_anomaly.__main__ import TASK
+from task2_anomaly.config import Config
+from task2_anomaly.inference.predict import predict_run
+from task2_anomaly.training.train import train_run
+
+FOLDER = Path(__file__).resolve().parents[1]
+HEAVY = ("torch", "lightning", "torchmetrics", "torchinfo", "pandas", "scipy", "matplotlib", "sklearn")
+RECIPE = """
+extends: {tiny}
+data: {{root: {root}, machines: [fan_id_00, fan_id_01]}}
+trainer: {{max_epochs: 1}}
+"""
+# Runs each command line of standard input (JSON) in one process; prints what is loaded after each.
+PROBE = """
+import contextlib, io, json, sys
+from common.run.verbs import main
+from task2_anomaly.__main__ import TASK
+names, commands = json.load(sys.stdin)
+found = []
+for command in commands:
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            code = main(TASK, command)
+        except SystemExit as end:  # of --help
+            code = end.code
+    found.append([code, [name for name in names if name in sys.modules]])
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder: recording.wav, mine.yaml, and two machines trained and predicted where the README says."""
+    place = tmp_path_factory.mktemp("place")
+    (place / "mine.yaml").write_text(RECIPE.format(tiny=FOLDER / "tests" / "tiny.yaml", root=tiny_root))
+    clip = next((tiny_root / "dev_data" / "fan" / "test").glob("anomaly_id_00_*.wav"))
+    shutil.copy(clip, place / "recording.wav")
+    run = run_in(place)
+    train_run(run, jobs=1, restart=False)
+    predict_run(run)
+    return place
+
+
+def run_in(place: Path) -> Run:
+    return open_run(TASK, str(place / "mine.yaml"), folder=place / "runs" / "task2_anomaly" / "toy")
+
+
+@pytest.fixture
+def place(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(trained)
+    return trained
+
+
+MACHINE = "runs/task2_anomaly/toy/run1/machines/fan_id_00"
+
+
+def test_judge_is_what_predict_says(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["recording.wav", "--machine", "fan_id_00", "--recipe", "mine.yaml", "--run-dir", "runs/task2_anomaly/toy"]
+    assert main(TASK, ["predict", *words, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    found = task2_anomaly.judge("recording.wav", checkpoint=MACHINE)
+    assert found["threshold"] == said["threshold"]
+    assert found["score"] == said["files"][0]["score"]
+    assert found["anomalous"] == said["files"][0]["anomalous"] == (found["score"] > found["threshold"])
+    assert task2_anomaly.judge("recording.wav", f"{MACHINE}/checkpoints/last.ckpt") == found
+    samples, rate = soundfile.read("recording.wav")
+    assert task2_anomaly.judge(samples, MACHINE, sample_rate=rate) == found
+
+
+def test_judge_by_the_second_system(tiny: Callable[..., Config], place: Path, tmp_path: Path) -> None:
+    """By what training has stored alone."""
+    settings = ("model.kind=embedding", "embedding.encoder=beats-tiny", "data.machines=[fan_id_00]")
+    run = Run(TASK, "tiny", 1, tmp_path / "run1", tiny(*settings))
+    with pytest.raises(UserError, match="fan_id_00: no finished training; `train` makes one"):
+        predict_run(run)
+    train_run(run, jobs=1, restart=False)
+    found = task2_anomaly.judge("recording.wav", tmp_path / "run1" / "machines" / "fan_id_00")
+    predict_run(run)
+    assert found == task2_anomaly.judge("recording.wav", tmp_path / "run1" / "machines" / "fan_id_00")
+    assert found["anomalous"] == (found["score"] > found["threshold"])
+    (tmp_path / "run1" / "machines" / "fan_id_00" / "normal.npz").write_bytes(b"none")
+    with pytest.raises(UserError, match=r"normal\.npz: no embeddings of normal clips .*; `train` makes them"):
+        predict_run(run)
+
+
+@pytest.mark.parametrize(
+    ("recording", "checkpoint", "options", "message"),
+    [
+        ("nothing.wav", MACHINE, {}, "nothing.wav"),
+        ("recording.wav", "nothing", {}, "settings of the training of nothing"),
+        ("recording.wav", "recording.wav", {}, "settings of the training of recording.wav"),
+        ("recording.wav", "runs/task2_anomaly/toy/run1", {}, "not the folder of one machine"),
+        (np.zeros(100), MACHINE, {}, "sample_rate: an array needs it"),
+        (np.zeros((1, 100)), MACHINE, {"sample_rate": 8000}, r"\(1, 100\), expected \(samples,\)"),
+        (np.full(100, np.nan), MACHINE, {"sample_rate": 8000}, "finite"),
+        (np.zeros(0), MACHINE, {"sample_rate": 16000}, "recording: too short"),
+    ],
+)
+def test_judge_says_what_is_wrong(
+    place: Path, recording: Any, checkpoint: str, options: dict[str, int], message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        task2_anomaly.judge(recording, checkpoint, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_readme_example(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    examples = [block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "task2_anomaly.judge(" in block]
+    assert examples
+    for example in examples:
+        exec(compile(example, "README.md", "exec"), {})
+    assert capsys.readouterr().out.split()[0] in ("True", "False")
+
+
+def test_light_start(place: Path) -> None:
+    (place / "bad.zip").write_bytes(b"no archive")
+    mine = ["--recipe", "mine.yaml", "--run-dir", "runs/task2_anomaly/toy"]
+    light = [
+        ["--help"],
+        ["train", "--help"],
+        ["trian"],
+        ["train", "--recipe", "toi"],
+        ["train", "--recipe", "mine.yaml", "data.proxies=same_mike"],
+        ["validate", "bad.zip", *mine],
+    ]
+    heavier = [
+        ["evaluate", *mine, "--no-plots"],
+        ["compare", *mine],
+        ["predict", *mine],
+        ["predict", "recording.wav", "--machine", "fan_id_00", *mine],
+        ["complexity", *mine],
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE],
+        input=json.dumps([HEAVY, light + heavier]),
+        env={"PYTHONPATH": str(FOLDER.parent), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert [code for code, _ in found] == [0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 0], done.stderr
+    assert [loaded for _, loaded in found[: len(light)]] == [[]] * len(light)
+    evaluated, compared, *predicted = [set(loaded) for _, loaded in found[len(light) :]]
+    assert evaluated <= {"scipy"}
+    assert compared <= {"scipy", "matplotlib"}  # draws
+    assert all(loaded <= {"torch", "torchinfo", "scipy", "matplotlib"} for loaded in predicted)
