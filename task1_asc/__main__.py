@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from common.run.errors import UserError
 from common.run.verbs import Run, Task, main
-from task1_asc.config import Config
+from task1_asc.config import Config, known_split
 
 
 def prepare(run: Run, verify: bool = False) -> Mapping[str, Any]:
@@ -17,10 +17,11 @@ def prepare(run: Run, verify: bool = False) -> Mapping[str, Any]:
         verify: read every packed shard again and compare its SHA-256
     """
     from common.run.files import write_json
+    from common.run.processes import usable_cores
     from task1_asc.data.prepare import prepare as check_and_pack
 
     _write_toy(run)
-    summary = check_and_pack(run.config, workers=_cores(), verify=verify)
+    summary = check_and_pack(run.config, workers=usable_cores(), verify=verify)
     write_json(run.folder.parent / "coverage.json", summary)
     return summary
 
@@ -31,9 +32,9 @@ def train(run: Run, restart: bool = False) -> Mapping[str, Any]:
     Args:
         restart: begin anew, also where the folder holds a finished run or one with other settings
     """
-    from task1_asc.evaluation.stages import train_run
+    from task1_asc.training.train import train as train_splits
 
-    return train_run(run, restart)
+    return train_splits(run, restart)
 
 
 def predict(
@@ -54,7 +55,7 @@ def predict(
         split: whose system judges named files (default: the largest)
         precision: arithmetic of the network (default: the recipe's)
     """
-    from task1_asc.evaluation.stages import predict_files, predict_sets
+    from task1_asc.inference.predict import predict_files, predict_sets
 
     if files:
         return predict_files(run, files, out, split, precision)
@@ -80,7 +81,8 @@ def evaluate(
         allow_missing: score only the clips that are there
         no_plots: tables only
     """
-    from task1_asc.evaluation.stages import evaluate_files, evaluate_stored
+    from task1_asc.evaluation.evaluate import evaluate_files
+    from task1_asc.evaluation.report import evaluate_stored
 
     if scores is None:
         if ground_truth is not None or out is not None or allow_missing:
@@ -88,7 +90,7 @@ def evaluate(
         return evaluate_stored(run, plots=not no_plots)
     if ground_truth is None:
         raise UserError("evaluate --scores also needs --ground-truth")
-    return evaluate_files(scores, ground_truth, None if no_plots else out, allow_missing)
+    return evaluate_files(scores, ground_truth, None if no_plots else out, allow_missing=allow_missing)
 
 
 def package(runs: list[Run], out: Path | None = None, report: Path | None = None) -> Mapping[str, Any]:
@@ -117,7 +119,7 @@ def validate(run: Run, files: list[Path], edition: Literal["2024", "2025"] | Non
 
 def compare(runs: list[Run]) -> Mapping[str, Any]:
     """Own results beside the published ones: tables by scene and device, differences with intervals, plots."""
-    from task1_asc.evaluation.stages import compare_with_published
+    from task1_asc.evaluation.report import compare_with_published
 
     return compare_with_published(runs)
 
@@ -135,7 +137,7 @@ def complexity(
         input_shape: batch channels mel frames (default: those of the recipe's front end)
         precision: what the parameters are stored in (default: the recipe's; of own networks: as they are)
     """
-    from task1_asc.deployment.stages import network_complexity
+    from task1_asc.deployment.complexity import network_complexity
 
     return network_complexity(run, [str(path) for path in files], input_shape, precision)
 
@@ -160,14 +162,28 @@ def splits(run: Run, files: list[Path], out: Path | None = None, seed: int = 0) 
         out: where new lists go
         seed: of the draw
     """
-    from task1_asc.evaluation.stages import check_or_make_splits
+    from common.run.files import existing_folder
+    from task1_asc.data.layout import read_meta
+    from task1_asc.data.sets import root_of
+    from task1_asc.data.splits import make, show_splits
 
-    return check_or_make_splits(run, [str(path) for path in files], out, seed)
+    action, *folders = files or [Path()]
+    if str(action) not in ("check", "make") or len(folders) > 1:
+        raise UserError("splits: expected `splits check [DIR]` or `splits make [DIR] --out DIR`")
+    folder = existing_folder(folders[0], "data set") if folders else root_of(run.config.data)
+    meta = read_meta(folder) if (folder / "meta.csv").is_file() else None
+    if str(action) == "check":
+        return show_splits(folder, meta)
+    if out is None:
+        raise UserError("splits make: --out DIR says where the lists go")
+    lists = make(folder, out, seed)
+    print(f"{out}: {', '.join(f'{name}: {len(clips)} clips' for name, clips in lists.items())}")
+    return show_splits(out, meta)
 
 
 def teach(run: Run) -> Mapping[str, Any]:
     """Store the logits of a trained teacher for the training clips of every split, for recipes with `distill`."""
-    from task1_asc.evaluation.stages import store_logits
+    from task1_asc.inference.predict import store_logits
 
     return store_logits(run)
 
@@ -180,7 +196,7 @@ def search(run: Run, show: int = 10, max_bytes: int = 128_000, max_macs: int = 3
         max_bytes: limit of the parameters' memory at the recipe's precision
         max_macs: limit of the MACs for a clip
     """
-    from task1_asc.deployment.stages import search_networks
+    from task1_asc.deployment.search import search_networks
 
     return search_networks(run, show, max_bytes, max_macs)
 
@@ -200,9 +216,18 @@ def export(
         precision: only this one (default: float32, float16 and int8)
         without_front_end: the file takes log-mel instead of a waveform
     """
-    from task1_asc.deployment.stages import export_network
+    from task1_asc.deployment.export import TOLERANCES, export_files
+    from task1_asc.deployment.latency import latency_table
+    from task1_asc.inference.checkpoints import load_exportable
 
-    return export_network(run, split, out, precision, without_front_end)
+    split = known_split(run, split)
+    exportable = load_exportable(run, split)
+    stem = (out or run.folder / "export") / f"split{split}"
+    precisions = [precision] if precision else list(TOLERANCES)
+    written = export_files(*exportable, stem, precisions, not without_front_end)
+    if run.config.finetune.epochs:
+        print("note: the general network; those of the devices are in the inference package (`package`)")
+    return {"files": written, "latency": latency_table([of["path"] for of in written])}
 
 
 def reproduce(runs: list[Run], restart: bool = False) -> Mapping[str, Any]:
@@ -232,12 +257,6 @@ def _write_toy(run: Run) -> None:
         write_toy(root, size=run.config.data.toy, progress=advance.to)
 
 
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 TASK = Task(
     "task1_asc",
     "Task 1: data-efficient low-complexity acoustic scene classification (DCASE 2024 and 2025)",
@@ -260,5 +279,11 @@ TASK = Task(
     ),
 )
 
+
+def console() -> int:
+    """The command `task1_asc` of an installed package."""
+    return main(TASK)
+
+
 if __name__ == "__main__":
-    sys.exit(main(TASK))
+    sys.exit(console())

@@ -1,13 +1,16 @@
-"""The settings of a recipe."""
+"""The settings of a recipe, and of the parts that a run of it consists of."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from common.run.config import in_range
 from common.run.energy import EnergyConfig
 from common.run.errors import UserError
 from common.run.settings import SubmissionConfig, TrainerConfig
-from task1_asc.data.classes import SPLITS
+from common.run.verbs import Run
+
+Precision = Literal["float32", "float16", "float16_weights", "int8"]
+SPLITS = (5, 10, 25, 50, 100)  # percent of the development-train set
 
 
 @dataclass
@@ -140,7 +143,7 @@ class Config:
     finetune: FineTuneConfig = field(default_factory=FineTuneConfig)
     # The network's arithmetic at test time and what its size is counted in. float16_weights: stored in half precision,
     # computed in single precision (fast on a CPU).
-    precision: Literal["float32", "float16", "float16_weights", "int8"] = "float16"
+    precision: Precision = "float16"
     checkpoint: Literal["last", "best"] = "last"  # which epoch is the model; best: by val/macro_avg_acc
     trainer: TrainerConfig = field(default_factory=lambda: TrainerConfig(max_epochs=150))
     energy: EnergyConfig = field(default_factory=EnergyConfig)
@@ -161,3 +164,38 @@ class Config:
             raise UserError("quantize.epochs: device-specific models are not quantised, set finetune.epochs to 0")
         if self.distill.teachers and self.data.cropped:
             raise UserError("data.cropped: teachers know whole clips only, not random windows; set it to false")
+
+
+def known_split(run: Run, split: int | None) -> int:
+    """The given split of the recipe, or its largest one."""
+    splits: list[int] = run.config.data.splits
+    if split is not None and split not in splits:
+        raise UserError(f"--split: {split}, but the recipe has {', '.join(map(str, splits))}")
+    return max(splits) if split is None else split
+
+
+def of_split(run: Run, split: int) -> Run:
+    """The part of a run that belongs to one training split; it has a folder of its own."""
+    config: Config = run.config
+    return replace(
+        run, folder=run.folder / f"split{split}", config=replace(config, data=replace(config.data, splits=[split]))
+    )
+
+
+def of_device(run: Run, device: str) -> Run:
+    """The stage of a split's run that makes the network of one device (2025)."""
+    config: Config = run.config
+    of = config.finetune
+    return replace(
+        run,
+        folder=run.folder / "devices" / device,
+        config=replace(
+            config,
+            data=replace(config.data, devices=[device]),
+            augment=replace(config.augment, mixstyle_probability=of.mixstyle_probability),
+            optimizer=replace(config.optimizer, lr=of.lr, warmup_steps=of.warmup_steps),
+            trainer=replace(
+                config.trainer, max_epochs=of.epochs, check_val_every_n_epoch=min(of.check_every, of.epochs)
+            ),
+        ),
+    )

@@ -179,5 +179,11 @@ def benchmark(run: Run, seconds: float = 10.0) -> Mapping[str, Any]:
 VERBS = (*(prepare, train, predict, evaluate, ensemble, package, validate, compare, grid, complexity, benchmark),)
 TASK = Task("task2_anomaly", "anomalous sound detection, DCASE 2020 Task 2 and first-shot editions", Config, VERBS)
 
+
+def console() -> int:
+    """The command `task2_anomaly` of an installed package."""
+    return main(TASK)
+
+
 if __name__ == "__main__":
-    sys.exit(main(TASK))
+    sys.exit(console())

@@ -37,10 +37,11 @@ def prepare(
     if out is not None or folds is not None:
         raise UserError("--out and --folds go with --from-recordings")
     from common.run.files import write_json
+    from common.run.processes import usable_cores
     from task4_sed.data.prepare import prepare as check_and_pack
 
     _write_toy(run)
-    summary = check_and_pack(run.config, workers=_cores(), verify=verify)
+    summary = check_and_pack(run.config, workers=usable_cores(), verify=verify)
     write_json(run.folder.parent / "coverage.json", summary)
     return summary
 
@@ -218,12 +219,6 @@ def _parse_folds(words: list[str] | None) -> dict[Any, tuple[int, ...]] | None:
     return parts
 
 
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 TASK = Task(
     "task4_sed",
     "Task 4: sound event detection with heterogeneous labels (DCASE 2024, DESED and MAESTRO)",
@@ -231,5 +226,11 @@ TASK = Task(
     (prepare, train, predict, evaluate, package, validate, compare, complexity, benchmark),
 )
 
+
+def console() -> int:
+    """The command `task4_sed` of an installed package."""
+    return main(TASK)
+
+
 if __name__ == "__main__":
-    sys.exit(main(TASK))
+    sys.exit(console())

@@ -78,7 +78,7 @@ class LossConfig:
     """Mean teacher: weights and ramp of the consistency loss."""
 
     consistency_weight: float = in_range(2.0, 0)
-    consistency_ramp_epochs: float = in_range(50, 0)
+    consistency_ramp_epochs: float = in_range(50.0, 0)
     teacher_decay: float = in_range(0.999, 0, 1)
 
 
@@ -87,8 +87,8 @@ class OptimizerConfig:
     """Adam; the rate rises exponentially, stays, then falls along a quarter of a cosine."""
 
     lr: float = in_range(1e-3, 0)
-    warmup_epochs: float = in_range(50, 0)
-    constant_until_epoch: float = in_range(100, 0)
+    warmup_epochs: float = in_range(50.0, 0)
+    constant_until_epoch: float = in_range(100.0, 0)
     final_lr: float = in_range(1e-8, 0)
 
 

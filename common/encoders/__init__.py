@@ -8,21 +8,29 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-
-from common.encoders import checkpoints
-from common.encoders.base import Encoder, Output
 from common.run.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+
+    from common.encoders.base import Encoder, Output
 
 __all__ = ["Encoder", "Output", "create", "models", "names"]
 
+# torch is loaded by what makes an encoder: help and typing errors answer at once.
 FAMILIES = ("transformer", "beats", "mobilenet", "panns", "vggish", "cp_resnet")
 
 
+def __getattr__(name: str) -> Any:
+    if name in ("Encoder", "Output"):
+        return getattr(import_module("common.encoders.base"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 @cache
-def models() -> dict[str, Callable[..., Encoder]]:
+def models() -> "dict[str, Callable[..., Encoder]]":
     """All models: a name -> what makes one with random weights, given num_classes and options of the family."""
     found: dict[str, Callable[..., Encoder]] = {}
     for family in FAMILIES:
@@ -39,9 +47,9 @@ def create(
     name: str,
     checkpoint: str | Path | None = None,
     num_classes: int | Literal["published"] | None = "published",
-    part: checkpoints.Part = "student",
+    part: Literal["student", "teacher"] = "student",
     **options: Any,
-) -> Encoder:
+) -> "Encoder":
     """An encoder in evaluation mode, with the weights of `checkpoint` or, without one, random ones.
 
     checkpoint: a name of the catalogue in any case ("ATST-F_strong_1"; fetched at first use), a local file, or an
@@ -51,6 +59,8 @@ def create(
 
     Raises UserError for an unknown name, a checkpoint of another model, and a file that cannot be had or doesn't fit.
     """
+    from common.encoders import checkpoints
+
     if name not in models():
         raise UserError(f"unknown encoder {name!r}{did_you_mean(name, models())}")
     make = models()[name]
@@ -69,8 +79,10 @@ def create(
     return encoder.eval()
 
 
-def _classes(make: Callable[..., Encoder], state: dict[str, torch.Tensor], options: dict[str, Any]) -> int | None:
+def _classes(make: "Callable[..., Encoder]", state: "dict[str, torch.Tensor]", options: dict[str, Any]) -> int | None:
     """Classes of the head in a file; None where it has none."""
+    import torch
+
     with torch.device("meta"):
         model = make(**options)
     weight = model.canonical(state).get(model.head_weight)

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common.encoders import checkpoints, names
-from common.encoders.download import cached, fetch
+from common.encoders import names
 from common.run.errors import UserError, did_you_mean
+from common.run.verbs import release
 
 VERBS = ("table", "benchmark", "fetch")
 
@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = "models to measure (default: one of each family), or checkpoints to fetch"
     parser.add_argument("names", nargs="*", metavar="NAME", help=text)
     parser.add_argument("--seconds", type=float, default=2.0, help="time for each figure of the benchmark (default: 2)")
+    parser.add_argument("--version", action="version", version=release())
     parser.add_argument("--json", action="store_true", help="print the result as JSON in the last line")
     options = parser.parse_args(arguments)
     try:
@@ -56,6 +57,9 @@ def _run(verb: str, chosen: Sequence[str], seconds: float) -> Mapping[str, Any]:
 
 def _fetch(chosen: Sequence[str]) -> Mapping[str, Any]:
     """{checkpoint: where it lies and its SHA-256}."""
+    from common.encoders import checkpoints
+    from common.encoders.download import cached, fetch
+
     known, found = checkpoints.catalogue(), {}
     for name in chosen:
         if name not in known:
@@ -65,3 +69,7 @@ def _fetch(chosen: Sequence[str]) -> Mapping[str, Any]:
         found[name] = {"file": str(path), "sha256": fetch(entry.address, path, entry.sha256, entry.source)}
         print(f"{name}: {path}")
     return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

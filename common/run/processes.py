@@ -5,10 +5,20 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any, TypeVar
+
+from common.run.errors import UserError
+
+Item = TypeVar("Item", bound=tuple[Any, ...])
+DIED = (
+    "a worker process died (out of memory?); the same command goes on, perhaps with fewer --jobs; "
+    "nothing that was finished is lost"
+)
 
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
@@ -48,6 +58,40 @@ def worker_pool(workers: int, gpus: int = 0) -> ProcessPoolExecutor:
     context = multiprocessing.get_context("spawn")
     number = context.Value("i", 0)
     return ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(number, gpus))
+
+
+def each(
+    work: Callable[..., Any], items: Sequence[Item], jobs: int, gpus: int = 0, died: str = DIED
+) -> Iterator[tuple[Item, Any, str | None]]:
+    """Do `work(*item)` for every item: (item, result, UserError's message or None) as they end.
+
+    `jobs` of them are done at once, each in a worker process of one thread; a single job is done in this process.
+    With `gpus`, each worker sees one of so many. An interruption ends the work at once, whatever it is doing.
+    Raises UserError (`died`) where a worker process died.
+    """
+    if jobs <= 1 or len(items) <= 1:
+        for item in items:
+            yield item, *_attempt(work, item)
+        return
+    executor = worker_pool(min(jobs, len(items)), gpus)
+    try:
+        futures = {executor.submit(_attempt, work, item): item for item in items}
+        for future in as_completed(futures):
+            yield futures[future], *future.result()
+    except BrokenProcessPool:
+        raise UserError(died) from None
+    except BaseException:
+        end_workers()
+        raise
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _attempt(work: Callable[..., Any], item: tuple[Any, ...]) -> tuple[Any, str | None]:
+    try:
+        return work(*item), None
+    except UserError as error:
+        return None, str(error)
 
 
 def end_workers() -> None:

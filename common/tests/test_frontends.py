@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchaudio.compliance import kaldi
 
-from common.cqt import cqt, two_dft
-from common.frontends import SETTINGS, Jitter, LogMel, mel_bank
+from common.frontends import SETTINGS, Jitter, LogMel, cqt, mel_bank, two_dft
 from common.run.errors import UserError
 
 # Three values and the mean magnitude of the features of `clip`, from the version that passed the stored fixtures.

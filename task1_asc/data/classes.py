@@ -1,4 +1,4 @@
-"""Scenes, devices and training splits of TAU Urban Acoustic Scenes 2022 Mobile, in the challenge's order."""
+"""Scenes and devices of TAU Urban Acoustic Scenes 2022 Mobile, in the challenge's order."""
 
 SCENES = (
     "airport",
@@ -16,8 +16,6 @@ DEVICES = ("a", "b", "c", "s1", "s2", "s3", "s4", "s5", "s6")
 # s4 to s6 are only heard in the test set.
 TRAIN_DEVICES = DEVICES[:6]
 DEVICE_GROUPS = {"real": ("a", "b", "c"), "seen": ("s1", "s2", "s3"), "unseen": ("s4", "s5", "s6")}
-# Percent of the development-train set.
-SPLITS = (5, 10, 25, 50, 100)
 PARTS_PER_SEGMENT = 10
 SAMPLE_RATE = 44100
 CLIP_SAMPLES = 44100

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from common.run.errors import UserError
 from common.run.files import existing_folder
-from task1_asc.data.classes import DEVICE_GROUPS, DEVICES, PARTS_PER_SEGMENT, SCENES, SPLITS
+from common.run.results.tables import print_table
+from task1_asc.config import SPLITS
+from task1_asc.data.classes import DEVICE_GROUPS, DEVICES, PARTS_PER_SEGMENT, SCENES
 from task1_asc.data.layout import ClipName, Split, find_split, read_list, read_meta, split_candidates, write_list
 
 Recording = tuple[str, str, str, str]
@@ -219,6 +221,17 @@ def check_splits(folder: str | Path, meta: Sequence[ClipName] | None = None) -> 
         checks.append(_counted("in meta.csv", {_title(s): len(set(clips) - known) for s, clips in lists.items()}))
     missing = tuple(_title(split) for split, path in paths.items() if path is None)
     return SplitReport({_title(split): len(clips) for split, clips in lists.items()}, missing, tuple(checks))
+
+
+def show_splits(folder: Path, meta: Sequence[ClipName] | None) -> dict[str, Any]:
+    """Print what `check_splits` finds and return it; UserError where a property does not hold."""
+    report = check_splits(folder, meta)
+    print_table(f"split lists {folder}", ["property", "verdict", "numbers"], report.rows())
+    for name in report.missing:
+        print(f"not there: {name}")
+    if not report.ok:
+        raise UserError(f"{folder}: {next(c.name for c in report.checks if c.holds is False)}: does not hold")
+    return report.as_dict()
 
 
 def _title(split: Split) -> str:

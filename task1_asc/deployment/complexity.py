@@ -9,7 +9,7 @@ import copy
 import importlib
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +21,10 @@ from torch.nn.parameter import is_lazy
 
 from common.run.errors import UserError, did_you_mean
 from common.run.results.tables import print_table
+from common.run.verbs import Run
+from task1_asc.config import Config
+from task1_asc.model.front_end import mel_shape
+from task1_asc.model.networks import new_network
 
 MAX_BYTES = 128_000
 MAX_MACS = 30_000_000
@@ -268,3 +272,25 @@ def _said(error: Exception) -> str:
     """An exception of somebody's code in one line."""
     where = f" ({error.filename}:{error.lineno})" if isinstance(error, SyntaxError) else ""
     return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
+
+
+def storage(config: Config) -> str:
+    """What the parameters are stored in."""
+    return "float16" if config.precision == "float16_weights" else config.precision
+
+
+def counts_of(config: Config) -> dict[str, int]:
+    """Parameters, bytes at the recipe's precision, and MACs of a recipe's network."""
+    counted = count(new_network(config), mel_shape(config), storage(config))
+    return {"parameters": counted.parameters, "bytes": counted.bytes, "macs": counted.macs}
+
+
+def network_complexity(
+    run: Run, specs: list[str], shape: Sequence[int] | None, precision: str | None
+) -> Mapping[str, Any]:
+    """Print the counts of the recipe's network, or of `module:function`s of somebody's code."""
+    given = tuple(shape) if shape else mel_shape(run.config)
+    if not specs:
+        return complexity_verb(new_network(run.config), given, precision or storage(run.config))
+    found = {spec: complexity_verb(load_module(spec), given, precision) for spec in specs}
+    return found[specs[0]] if len(specs) == 1 else {"networks": found}

@@ -10,7 +10,7 @@ the baseline's network takes 0.3 ms for a clip, the front end with ONNX's own ST
 import copy
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from common.frontends import LogMel
 from common.run.errors import UserError, did_you_mean
 from common.run.files import write_then_rename
+from common.run.results.tables import print_table
 from task1_asc.deployment.latency import latency_table
-from task1_asc.model.networks import deployed
+from task1_asc.deployment.precision import deployed
 
 __all__ = ["MatrixLogMel", "export", "float_twin", "latency_table"]
 
@@ -121,8 +122,9 @@ def export(
     The file takes `waveform` (batch, samples) at `front_end.sample_rate`, or without the front end `mel` (batch, 1,
     mel, frames), and gives `logits` (batch, classes) in float32; any batch, clips of one length (that of the
     calibration, else one second). precision: "float32"; "float16"; "int8", weights per channel and activations from
-    the ranges that `calibration`, waveforms (clips, samples), shows: static quantisation of onnxruntime. For networks
-    that were trained with quantisation pass their `float_twin`. tolerance: instead of that of TOLERANCES.
+    the ranges that `calibration`, waveforms (clips, samples), shows: static quantisation of onnxruntime, both unsigned,
+    so that all processors answer alike. For networks that were trained with quantisation pass their `float_twin`.
+    tolerance: instead of that of TOLERANCES.
 
     Returns path, precision, front_end_inside, bytes (on disk), clips (compared), difference (largest, as a share of
     the logits' root mean square), tolerance and same_scene (share of clips). Raises UserError, and leaves `path` as it
@@ -173,6 +175,27 @@ def export(
         "tolerance": allowed,
         "same_scene": float((found.argmax(axis=1) == expected.argmax(axis=1)).mean()),
     }
+
+
+def export_files(
+    network: nn.Module,
+    front_end: LogMel,
+    calibration: Tensor,
+    stem: Path,
+    precisions: Sequence[str] = tuple(TOLERANCES),
+    front_end_inside: bool = True,
+) -> list[dict[str, Any]]:
+    """Write <stem>[_mel]_<precision>.onnx for each precision; prints a table and returns what `export` says of each."""
+    what = "" if front_end_inside else "_mel"
+    paths = {of: stem.with_name(f"{stem.name}{what}_{of}.onnx") for of in precisions}
+    written = [export(network, front_end, path, of, front_end_inside, calibration) for of, path in paths.items()]
+    rows = [
+        [Path(of["path"]).name, f"{of['bytes']:,}", f"{of['difference']:.2g}", f"{of['same_scene']:.1%}"]
+        for of in written
+    ]
+    note = f"difference: of {written[0]['clips']} clips' logits to those in PyTorch, largest, in root mean squares"
+    print_table(f"{stem.parent}", ["file", "bytes on disk", "difference", "same scene"], rows, note)
+    return written
 
 
 def float_twin(prepared: nn.Module, network: nn.Module) -> nn.Module:
@@ -228,7 +251,12 @@ def _graph(module: nn.Module, example: Tensor, given: str, found: str) -> Any:
 
 
 def _quantised(graph: Any, mel: np.ndarray) -> Any:
-    """Static quantisation with the ranges that log-mel (clips, 1, mel, frames) shows."""
+    """Static quantisation with the ranges that log-mel (clips, 1, mel, frames) shows.
+
+    Activations and weights are both unsigned: with signed weights a processor without VNNI adds two products in int16,
+    where they saturate (vpmaddubsw; 2 * 255 * 127 > 32767), also for signed activations, which onnxruntime makes
+    unsigned. For two unsigned factors it has no such kernel: they are widened to 16 bits and added in 32.
+    """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
@@ -249,7 +277,7 @@ def _quantised(graph: Any, mel: np.ndarray) -> Any:
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
+            weight_type=QuantType.QUInt8,
         )
         return onnx.load(target)
 

@@ -1,8 +1,9 @@
 """Quantisation-aware training to int8, and the converted networks; inference on the CPU.
 
-Convolution, batch norm and ReLU are fused, weights are per channel, the observers are the backend's defaults; the
-global response norm of CP-Mobile stays in float between dequantising and quantising. Graph mode of torch.ao, which
-needs no stubs in the network. Schmid et al. 2023 (CP-Mobile).
+Convolution, batch norm and ReLU are fused, weights are per channel, activations have 7 bits, on every machine: torch's
+defaults for fbgemm, where sums of two products stay in int16 on processors without VNNI. The global response
+norm of CP-Mobile stays in float between dequantising and quantising. Graph mode of torch.ao, which needs no stubs in
+the network. Schmid et al. 2023 (CP-Mobile).
 """
 
 import copy
@@ -19,10 +20,16 @@ from torch.fx import GraphModule
 
 from common.run.errors import UserError
 from common.run.files import existing_file, write_then_rename
+from common.run.verbs import Run
 from task1_asc.config import Config
-from task1_asc.model.networks import GlobalResponseNorm
+from task1_asc.model.cp_mobile import GlobalResponseNorm
 
 FOLDER, FILE_NAME = "int8", "network_int8.pt"
+
+
+def of_int8(run: Run) -> Run:
+    """The stage of a split's run that makes its int8 network."""
+    return replace(run, folder=run.folder / FOLDER, config=quantize_config(run.config))
 
 
 def quantize_config(config: Config) -> Config:
@@ -43,14 +50,13 @@ def quantize_config(config: Config) -> Config:
     return replace(config, optimizer=optimizer, trainer=trainer)
 
 
-def backend() -> str:
-    """The library of quantised operators on this machine."""
+def choose_backend() -> None:
+    """Have torch use the library of quantised operators that this machine has."""
     supported = torch.backends.quantized.supported_engines
     name = next((name for name in ("fbgemm", "qnnpack") if name in supported), None)
     if name is None:
         raise UserError(f"precision: this build of torch has no int8 operators ({', '.join(supported)})")
     torch.backends.quantized.engine = name
-    return name
 
 
 @contextmanager
@@ -68,7 +74,8 @@ def prepare_network(network: nn.Module, example: Tensor) -> nn.Module:
         from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
         from torch.ao.quantization.quantize_fx import prepare_qat_fx
 
-        settings = get_default_qat_qconfig_mapping(backend()).set_object_type(GlobalResponseNorm, None)
+        choose_backend()
+        settings = get_default_qat_qconfig_mapping("fbgemm").set_object_type(GlobalResponseNorm, None)
         in_float = PrepareCustomConfig().set_non_traceable_module_classes([GlobalResponseNorm])
         prepared: nn.Module = prepare_qat_fx(copy.deepcopy(network).train(), settings, (example,), in_float)
     return prepared

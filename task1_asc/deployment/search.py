@@ -1,15 +1,23 @@
 """Networks inside the challenge's limits: proposals over the widths, depths and strides of CP-Mobile, and pruning."""
 
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from torch import Tensor, nn
 
+from common.run.config import config_dict
 from common.run.errors import UserError, did_you_mean
-from task1_asc.config import ModelConfig
-from task1_asc.deployment.complexity import MAX_BYTES, MAX_MACS, PRECISION_BYTES
-from task1_asc.model.networks import STEM_STRIDE, Block, CPMobile, build_model, plan
+from common.run.results.tables import print_table
+from common.run.verbs import Run
+from task1_asc.config import Config, ModelConfig
+from task1_asc.deployment.complexity import MAX_BYTES, MAX_MACS, PRECISION_BYTES, storage
+from task1_asc.model.cp_mobile import STEM_STRIDE, Block, CPMobile, plan
+from task1_asc.model.front_end import mel_shape
+from task1_asc.model.networks import build_model
 
 BASES = tuple(range(8, 72, 8))
 MULTIPLIERS = (1.2, 1.5, 1.8, 2.1, 2.5)
@@ -124,6 +132,30 @@ def _strides(blocks: tuple[int, int, int]) -> Iterator[dict[str, tuple[int, int]
         for places in itertools.combinations(names, count):
             for strides in itertools.product(STRIDES, repeat=count):
                 yield dict(zip(places, strides, strict=True))
+
+
+def search_networks(run: Run, show: int, max_bytes: int, max_macs: int) -> Mapping[str, Any]:
+    """Print networks that fit the limits at the recipe's front end and precision."""
+    config: Config = run.config
+    if show < 1:
+        raise UserError(f"--show: is {show}, expected 1 or more")
+    shape = mel_shape(config)
+    found = propose(max_bytes, max_macs, storage(config), shape, config.model, show)
+    rows = [
+        [settings_of(p.config), *(f"{n:,}" for n in (p.parameters, p.bytes, p.macs)), f"{p.used:.1%}"] for p in found
+    ]
+    columns = ["settings", "parameters", "bytes", "MACs", "used of both limits"]
+    note = "Take one by its settings as overrides. What it reaches in accuracy only training can tell."
+    print_table(f"networks of at most {max_bytes:,} bytes and {max_macs:,} MACs", columns, rows, note)
+    return {"input_shape": shape, "precision": storage(config), "networks": [asdict(of) for of in found]}
+
+
+def settings_of(config: ModelConfig) -> str:
+    """What differs from the default network, as overrides of a recipe that a shell takes."""
+    plain, default = config_dict(config), config_dict(ModelConfig())
+    changed = {key: value for key, value in plain.items() if value != default[key] or key == "base_channels"}
+    text = {key: v if isinstance(v, str) else json.dumps(v, separators=(",", ":")) for key, v in changed.items()}
+    return " ".join(shlex.quote(f"model.{key}={value}") for key, value in text.items())
 
 
 def prune_width(model: nn.Module, config: ModelConfig, share: float) -> tuple[nn.Module, ModelConfig]:

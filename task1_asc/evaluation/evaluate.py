@@ -22,12 +22,14 @@ from common.run.errors import UserError, did_you_mean
 from common.run.files import existing_file, read_rows, write_json
 from common.run.results.intervals import bootstrap_interval
 from common.run.results.tables import format_value, print_table
-from task1_asc.data.classes import DEVICE_GROUPS, DEVICES, SCENES, SPLITS
+from task1_asc.config import SPLITS
+from task1_asc.data.classes import DEVICE_GROUPS, DEVICES, SCENES
 from task1_asc.data.layout import ClipName, parse_name
 from task1_asc.inference.scores import Outputs, clip_file, read_outputs, scene_index
-from task1_asc.metrics import clip_losses, clip_sums, confusion, figures, flat, rank_score, scene_metrics, tree
+from task1_asc.metrics import Parts, clip_losses, clip_sums, confusion, figures, flat, rank_score, scene_metrics, tree
 
 DRAWS = 1000
+PARTS = Parts(SCENES, DEVICES, DEVICE_GROUPS)
 DEVICE_COLUMNS = ("source_label", "device_id")  # of the development set and of the evaluation set of 2025
 SHOWN_SCENES = {"macro accuracy": "macro_accuracy", **{scene: f"classes/{scene}/accuracy" for scene in SCENES}}
 SHOWN_DEVICES = {
@@ -96,14 +98,14 @@ def evaluate_outputs(
     """
     rows, sums = _scored(outputs, truth, allow_missing)
     labels, predicted, losses = _arrays(outputs, truth, rows)
-    metrics = scene_metrics(labels, predicted, losses, truth.devices[rows])
+    metrics = scene_metrics(PARTS, labels, predicted, losses, truth.devices[rows])
     by_segment = _by_segment(sums, truth.segments[rows])
     low, high = bootstrap_interval(
-        lambda weights: figures(np.tensordot(weights, by_segment, 1)), len(by_segment), draws, seed
+        lambda weights: figures(np.tensordot(weights, by_segment, 1), len(SCENES)), len(by_segment), draws, seed
     )
     ends = [None if np.isnan(a) else (a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True)]
-    more = {"intervals": tree(ends), "confusion": confusion(labels, predicted).tolist(), "segments": len(by_segment)}
-    return metrics | more
+    counts = confusion(labels, predicted, len(SCENES)).tolist()
+    return metrics | {"intervals": tree(ends, PARTS), "confusion": counts, "segments": len(by_segment)}
 
 
 def rank_interval(
@@ -120,7 +122,7 @@ def rank_interval(
     parts = [_by_segment(sums, truth.segments[rows]) for _, sums in scored]
 
     def mean_macro(weights: np.ndarray) -> float:
-        return float(np.mean([figures(np.tensordot(weights, part, 1))[0] for part in parts]))
+        return float(np.mean([figures(np.tensordot(weights, part, 1), len(SCENES))[0] for part in parts]))
 
     return bootstrap_interval(mean_macro, len(parts[0]), draws, seed)
 
@@ -137,7 +139,7 @@ def _scored(outputs: Outputs, truth: Truth, allow_missing: bool) -> tuple[np.nda
         first = next(name for name in truth.names if name not in there)
         missing = len(truth.names) - len(rows)
         raise UserError(f"{first}: no prediction ({missing:,} of {len(truth.names):,} annotated clips have none)")
-    return rows, clip_sums(*_arrays(outputs, truth, rows), truth.devices[rows])
+    return rows, clip_sums(PARTS, *_arrays(outputs, truth, rows), truth.devices[rows])
 
 
 def _arrays(outputs: Outputs, truth: Truth, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

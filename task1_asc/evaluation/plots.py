@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from common.run.plots import COLOURS, PUBLISHED_COLOUR, TEXT_GREY, Bar, new_figure, save, style, title_and_legend
-from task1_asc.data.classes import DEVICE_GROUPS, DEVICES, MAX_BYTES, MAX_MACS, SCENES, SPLITS
+from task1_asc.config import SPLITS
+from task1_asc.data.classes import DEVICE_GROUPS, DEVICES, MAX_BYTES, MAX_MACS, SCENES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,9 +1,14 @@
 """Own runs: predictions -> results and plots, results -> tables beside the published ones.
 
+    evaluate_stored(run, plots=True) -> dict
+        `evaluate_run` against the test list of the run's data set
     evaluate_run(folder: Path, splits: Sequence[int], truth: Path, toy: bool, plots=True, draws=1000) -> dict
         scores <folder>/split<S>/predictions/test.csv against `truth` (test.csv or meta.csv), records section "test"
         in <folder>/split<S>/results.json and <folder>/results.json, prints tables, draws into <folder>/plots
     results_of(folder: Path, splits) -> {split: metrics}   as `evaluate_run` recorded them (for the meta file)
+    network_counts(run) -> {"parameters", "bytes", "macs"}   as `train` recorded them
+    compare_with_published(runs) -> dict
+        `report_runs` and `compare_runs` of them
     report_runs(folders: Sequence[Path], recipe: str, splits: Sequence[int], reference="Baseline 2024") -> dict
         the table of classes, devices and groups (mean and deviation over runs) beside the published baseline's;
         written to <folders[0].parent>/report.md and .csv
@@ -12,20 +17,27 @@
         comparison.csv/.md/.png and the plots against training data and complexity in <folders[0].parent>
 
 Whether the data are the toy's is recorded by `evaluate_run`; the others read it and mark every figure.
+
+The published figures stand in baselines.csv: accuracies in per cent, log losses in nats, MACs for one clip. `set` is
+development-test, evaluation (2024) or the evaluation set of another year; `split` is empty for figures over all splits.
+`metric` is a path of `metrics.flat` or rank_score, team_rank. An empty value is not available.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from common.run.errors import UserError
-from common.run.files import existing_file, write_rows
+from common.run.files import Row, existing_file, read_rows, write_rows
 from common.run.plots import Bar, save
-from common.run.results.comparison import TOY, MetricColumn, OwnValue, compare
+from common.run.results.comparison import TOY, Baseline, MetricColumn, OwnValue, compare
 from common.run.results.intervals import MeanSpread, mean_spread
 from common.run.results.store import read_results, record
 from common.run.results.tables import format_value, print_table, write_table
-from task1_asc.data.classes import DEVICES, SPLITS
+from common.run.verbs import Run
+from task1_asc.config import SPLITS, known_split
+from task1_asc.data.classes import DEVICES
 from task1_asc.evaluation.evaluate import (
     DRAWS,
     SHOWN_DEVICES,
@@ -35,27 +47,31 @@ from task1_asc.evaluation.evaluate import (
     read_truth,
     show,
 )
-from task1_asc.evaluation.published import (
-    BASELINE,
-    DEVELOPMENT,
-    EVALUATION,
-    Published,
-    as_baselines,
-    figures_of,
-    metric_key,
-    read_published,
-)
-from task1_asc.inference.scores import read_outputs
+from task1_asc.inference.scores import predictions_file, read_outputs
 from task1_asc.metrics import official_keys, over_seeds
 
+BASELINE = "Baseline 2024"
+DEVELOPMENT = "development-test"
+EVALUATION = "evaluation"
+PUBLISHED_COLUMNS = ("system", "set", "split", "metric", "value", "spread", "parameters", "macs", "source")
 ROWS = SHOWN_SCENES | SHOWN_DEVICES
+
+
+def evaluate_stored(run: Run, plots: bool = True) -> dict[str, Any]:
+    """Metrics of a run's predictions on the test list."""
+    from task1_asc.data.layout import split_file
+    from task1_asc.data.prepare import made_of
+    from task1_asc.data.sets import root_of
+
+    root = root_of(run.config.data)
+    return evaluate_run(run.folder, run.config.data.splits, split_file(root, "test"), made_of(root) == "toy", plots)
 
 
 def evaluate_run(
     folder: Path, splits: Sequence[int], truth: Path, toy: bool, plots: bool = True, draws: int = DRAWS
 ) -> dict[str, Any]:
     """Score the stored test predictions of every split of a run; see the module. Returns what it records."""
-    paths = {split: folder / f"split{split}" / "predictions" / "test.csv" for split in splits}
+    paths = {split: predictions_file(folder, split, "test") for split in splits}
     for path in paths.values():
         existing_file(path, "predictions (`predict` makes them)")
     annotated = read_truth(truth)
@@ -83,6 +99,26 @@ def results_of(folder: Path, splits: Sequence[int]) -> dict[int, dict[str, Any]]
             raise UserError(f"{path}: no test results; `evaluate` makes them")
         found[split] = sections["test"]["values"]
     return found
+
+
+def network_counts(run: Run) -> dict[str, int]:
+    """Parameters, bytes as deployed and MACs of a trained run's network, as `train` recorded them."""
+    path = run.folder / f"split{known_split(run, None)}"
+    recorded = read_results(path) if (path / "results.json").is_file() else {}
+    if "train" not in recorded:
+        raise UserError(f"{path}: no finished training; `train` makes one")
+    counted: dict[str, int] = recorded["train"]["values"]["network"]
+    return counted
+
+
+def compare_with_published(runs: Sequence[Run]) -> dict[str, Any]:
+    """The tables by scene, device and group, and the comparison of systems."""
+    run, folders = runs[0], [run.folder for run in runs]
+    splits = run.config.data.splits
+    report = report_runs(folders, run.recipe, splits)
+    counted = network_counts(run)
+    compared = compare_runs(folders, run.recipe, splits, counted["parameters"], counted["macs"])
+    return {"report": report, "comparison": compared}
 
 
 def report_runs(
@@ -148,6 +184,66 @@ def compare_runs(
     by_split = {split: own[f"{DEVELOPMENT}/{metric_key('macro_accuracy', split)}"] for split in splits}
     _draw_published(out, entries, system, by_split, parameters, macs, TOY.text if toy else None)
     return {key: {"value": v.value, "low": v.low, "high": v.high, "spread": v.spread} for key, v in own.items()}
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published figure; None: not available."""
+
+    system: str
+    set: str
+    split: int | None
+    metric: str
+    value: float | None
+    spread: float | None
+    parameters: int | None
+    macs: int | None
+    source: str
+
+
+def read_published(path: Path = Path(__file__).parents[1] / "baselines.csv") -> list[Published]:
+    """All figures. UserError for an empty name, an unknown split, a figure that is no number, or the same one twice."""
+    entries: list[Published] = []
+    seen: dict[tuple[object, ...], str] = {}
+    for row in read_rows(path, PUBLISHED_COLUMNS):
+        for column in ("system", "set", "metric", "source"):
+            if not row[column]:
+                raise UserError(f"{row.at}: {column} is empty")
+        split, parameters, macs = _whole(row, "split"), _whole(row, "parameters"), _whole(row, "macs")
+        if split is not None and split not in SPLITS:
+            raise UserError(f"{row.at}: split {split}, expected one of {', '.join(map(str, SPLITS))} or nothing")
+        value, spread = (row.number(column) if row[column] else None for column in ("value", "spread"))
+        key = (row["system"], row["set"], split, row["metric"])
+        if key in seen:
+            raise UserError(f"{row.at}: the same figure already stands at {seen[key]}")
+        seen[key] = row.at
+        names = row["system"], row["set"]
+        entries.append(Published(*names, split, row["metric"], value, spread, parameters, macs, row["source"]))
+    return entries
+
+
+def metric_key(metric: str, split: int | None) -> str:
+    """The name of a metric of one split in a comparison: `macro_accuracy@25`."""
+    return metric if split is None else f"{metric}@{split}"
+
+
+def as_baselines(entries: Sequence[Published]) -> list[Baseline]:
+    """The figures as `common.run.results.compare` takes them."""
+    return [Baseline(e.system, e.set, metric_key(e.metric, e.split), e.value, e.spread, e.source) for e in entries]
+
+
+def figures_of(entries: Sequence[Published], system: str, of_set: str, split: int | None) -> dict[str, Published]:
+    """{metric: figure} of a system on a set, for one split; only those with a value."""
+    chosen = (e for e in entries if (e.system, e.set, e.split) == (system, of_set, split))
+    return {entry.metric: entry for entry in chosen if entry.value is not None}
+
+
+def _whole(row: Row, column: str) -> int | None:
+    if not row[column]:
+        return None
+    if not row[column].isdecimal():
+        raise UserError(f"{row.at}: {column} is {row[column]!r}, expected a whole number")
+    return int(row[column])
 
 
 def _columns(splits: Sequence[int]) -> list[MetricColumn]:

@@ -1,74 +1,28 @@
-"""The parts of a run, one per split and stage, and the networks that were trained in them."""
+"""Checkpoint files -> networks: of the parts of a run, as deployed or for export, or of a single file."""
 
 from dataclasses import replace
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
-from common.run.checkpoints import checkpoint_of, network_state, read_checkpoint
+from common.frontends import LogMel
+from common.run.checkpoints import checkpoint_of
+from common.run.config import load_config
 from common.run.errors import UserError
+from common.run.files import existing_file
 from common.run.verbs import Run
-from task1_asc.config import Config
-from task1_asc.data.classes import TRAIN_DEVICES
-from task1_asc.data.layout import parse_name, read_split
-from task1_asc.data.sets import root_of
+from task1_asc.config import Config, Precision, of_device, of_split
+from task1_asc.data.batches import eval_loader
+from task1_asc.data.classes import DEVICES
+from task1_asc.data.sets import load_clips, own_devices
 from task1_asc.deployment import quantize
-from task1_asc.inference.predict import Predictor
+from task1_asc.deployment.export import float_twin
+from task1_asc.model.devices import MultiDevice
 from task1_asc.model.front_end import example_input, front_end
-from task1_asc.model.networks import MultiDevice, build_model
+from task1_asc.model.networks import load_weights, new_network
 
-
-def load_weights(network: nn.Module, path: Path, expected_sha256: str | None = None) -> nn.Module:
-    """Fill a network with the weights of one of this task's checkpoints. Raises UserError for any other file."""
-    state = network_state(read_checkpoint(path, expected_sha256), "network", path)
-    try:
-        network.load_state_dict(state)  # observers of quantisation take shapes of their own
-    except RuntimeError as error:
-        raise UserError(f"{path}: no checkpoint of this recipe's network ({str(error).splitlines()[0]})") from None
-    return network
-
-
-def of_split(run: Run, split: int) -> Run:
-    """The part of a run that belongs to one training split; it has a folder of its own."""
-    config: Config = run.config
-    return replace(
-        run, folder=run.folder / f"split{split}", config=replace(config, data=replace(config.data, splits=[split]))
-    )
-
-
-def of_device(run: Run, device: str) -> Run:
-    """The stage of a split's run that makes the network of one device (2025)."""
-    config: Config = run.config
-    of = config.finetune
-    return replace(
-        run,
-        folder=run.folder / "devices" / device,
-        config=replace(
-            config,
-            data=replace(config.data, devices=[device]),
-            augment=replace(config.augment, mixstyle_probability=of.mixstyle_probability),
-            optimizer=replace(config.optimizer, lr=of.lr, warmup_steps=of.warmup_steps),
-            trainer=replace(
-                config.trainer, max_epochs=of.epochs, check_val_every_n_epoch=min(of.check_every, of.epochs)
-            ),
-        ),
-    )
-
-
-def own_devices(config: Config, split: int) -> list[str]:
-    """The devices that get a network of their own: those that the split has clips of."""
-    there = {parse_name(name).device for name, _ in read_split(root_of(config.data), split)}
-    return [device for device in TRAIN_DEVICES if device in there]
-
-
-def of_int8(run: Run) -> Run:
-    """The stage of a split's run that makes its int8 network."""
-    return replace(run, folder=run.folder / quantize.FOLDER, config=quantize.quantize_config(run.config))
-
-
-def new_network(config: Config) -> nn.Module:
-    """The network without pre-trained weights, to be filled with those of a checkpoint."""
-    return build_model(replace(config.model, checkpoint=None))
+CALIBRATION_CLIPS = 256
+RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 def load_network(run: Run, split: int) -> tuple[nn.Module, bool]:
@@ -81,20 +35,48 @@ def load_network(run: Run, split: int) -> tuple[nn.Module, bool]:
     config: Config = part.config
     network = load_weights(new_network(config), *checkpoint_of(part.folder))
     if config.precision == "int8":
-        path = of_int8(part).folder / quantize.FILE_NAME
+        path = quantize.of_int8(part).folder / quantize.FILE_NAME
         return quantize.load_network(path, network, example_input(config)), False
     if not config.finetune.epochs:
         return network, False
-    devices = own_devices(config, split)
-    container = MultiDevice(network, devices)
+    devices = own_devices(config.data, split)
+    container = MultiDevice(network, devices, DEVICES)
     for device in devices:
         load_weights(container.device_models[device], *checkpoint_of(of_device(part, device).folder))
     return container, True
 
 
-def predictor_of(run: Run, split: int, precision: str | None = None) -> tuple[Predictor, bool]:
-    """The predictor of a trained split in the recipe's precision, or another one."""
-    config: Config = run.config if precision is None else replace(run.config, precision=precision)
-    network, by_device = load_network(replace(run, config=config), split)
-    ears = front_end(config.front_end, config.data.sample_rate)
-    return Predictor(network, ears, config.precision), by_device
+def load_file(path: Path, precision: Precision | None = None) -> tuple[nn.Module, Config]:
+    """The network of one file, before its precision, and the recipe that `train` stored beside it.
+
+    path: a checkpoint of a training, or its int8 network (`int8/network_int8.pt`). Raises UserError for any other file,
+    for one without its recipe, and for int8 where the file is a float network and the other way round.
+    """
+    existing_file(path, "checkpoint")
+    folder = next((of for of in path.resolve().parents[:2] if (of / "config.yaml").is_file()), None)
+    if folder is None:
+        raise UserError(f"{path}: no config.yaml of its training beside it or in the folder above")
+    config = load_config(Config, RECIPES, str(folder / "config.yaml"))
+    config = config if precision is None else replace(config, precision=precision)
+    is_int8 = path.name == quantize.FILE_NAME
+    if is_int8 != (config.precision == "int8"):
+        expected = f"{quantize.FOLDER}/{quantize.FILE_NAME} of its split" if not is_int8 else "a checkpoint"
+        raise UserError(f"{path}: precision is {config.precision}, expected {expected}, or another precision")
+    network = new_network(config)
+    if is_int8:
+        return quantize.load_network(path, network, example_input(config)), config
+    return load_weights(network, path), config
+
+
+def load_exportable(run: Run, split: int) -> tuple[nn.Module, LogMel, Tensor]:
+    """A trained split's float network, also where it is deployed as int8; its front end; clips for calibration."""
+    config: Config = run.config
+    part = of_split(run, split)
+    network = load_weights(new_network(config), *checkpoint_of(part.folder))
+    if config.quantize.epochs:
+        prepared = quantize.prepare_network(network, example_input(config))
+        network = float_twin(load_weights(prepared, *checkpoint_of(quantize.of_int8(part).folder)), network)
+    whole = replace(config, data=replace(config.data, cropped=False, eval_batch=CALIBRATION_CLIPS, workers=0))
+    clips = load_clips(whole.data, "train", split)
+    waveform = next(iter(eval_loader(clips, whole))).waveform
+    return network, front_end(config.front_end, config.data.sample_rate), waveform

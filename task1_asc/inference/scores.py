@@ -40,6 +40,11 @@ def clip_file(name: str) -> str:
     return name.rpartition("/")[2]
 
 
+def predictions_file(run: Path, split: int, part: str) -> Path:
+    """Where a run's folder has the predictions of a split's system on a part: test, evaluation."""
+    return run / f"split{split}" / "predictions" / f"{part}.csv"
+
+
 def write_outputs(path: str | Path, names: Sequence[str], probabilities: np.ndarray) -> None:
     """Write an output file, whole or not at all; the label of a clip is its likeliest scene.
 

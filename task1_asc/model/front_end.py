@@ -27,3 +27,8 @@ def example_input(config: Config) -> Tensor:
     ears = front_end(config.front_end, config.data.sample_rate)
     frames = ears.num_frames(config.data.sample_rate)
     return torch.zeros(1, config.model.in_channels, ears.num_mels, frames)
+
+
+def mel_shape(config: Config) -> tuple[int, ...]:
+    """What a recipe's network takes for one clip: (1, channels, mel, frames)."""
+    return tuple(example_input(config).shape)

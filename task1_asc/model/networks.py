@@ -1,174 +1,22 @@
-"""The networks of Task 1: the baseline of 2024 and 2025, CP-Mobile of 2023, the teachers, the container for devices.
+"""A recipe's network: made anew, or filled with the weights of a checkpoint."""
 
-Sources: Schmid et al., "Data-efficient low-complexity acoustic scene classification in the DCASE 2024 challenge"
-(arXiv 2405.10018), and the technical report of Schmid et al. for DCASE 2023 Task 1 (CP-Mobile). Parameter names are
-those of the published code.
-"""
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
-import copy
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from torch import nn
 
-import torch
-from torch import Tensor, nn
-from torchvision.models._utils import _make_divisible
-from torchvision.ops.misc import Conv2dNormActivation
-
+from common.run.checkpoints import network_state, read_checkpoint
 from common.run.errors import UserError, did_you_mean
-from task1_asc.config import ModelConfig
-from task1_asc.data.classes import DEVICES, TRAIN_DEVICES
-
-if TYPE_CHECKING:
-    from common.encoders.base import Encoder
-
-GRN_EPSILON = 1e-6
-STEM_STRIDE = 4  # of both axes, in two convolutions
-
-
-class BlockPlan(NamedTuple):
-    """One inverted bottleneck: channels in, inside and out; stride (frequency, time)."""
-
-    stage: str
-    name: str
-    inputs: int
-    expanded: int
-    outputs: int
-    stride: tuple[int, int]
-
-
-def plan(config: ModelConfig) -> list[BlockPlan]:
-    """The blocks of a baseline or CP-Mobile network. The stem gives the first one's inputs from a quarter of them.
-
-    Raises UserError (`model.<key>: ...`) for a stage without blocks, channels below 1, or a block that is not there.
-    """
-    for key in ("base_channels", "channels_multiplier", "expansion_rate"):
-        if getattr(config, key) <= 0:
-            raise UserError(f"model.{key}: is {getattr(config, key):g}, expected more than 0")
-    if min(config.blocks) < 1:
-        raise UserError(f"model.blocks: {list(config.blocks)}, expected 1 or more in each of the three stages")
-    names = [f"b{number}" for number in range(1, sum(config.blocks) + 1)]
-    for key in ("strides", "expanded"):
-        for name in getattr(config, key):
-            if name not in names:
-                raise UserError(f"model.{key}: no block {name!r}{did_you_mean(name, names)}")
-    base = inputs = _make_divisible(config.base_channels, 8)
-    blocks: list[BlockPlan] = []
-    for stage, count in enumerate(config.blocks):
-        outputs = _make_divisible(base * config.channels_multiplier**stage, 8)
-        for _ in range(count):
-            name = names[len(blocks)]
-            expanded = config.expanded.get(name) or _make_divisible(inputs * config.expansion_rate, 8)
-            stride = config.strides.get(name, (1, 1))
-            blocks.append(BlockPlan(f"s{stage + 1}", name, inputs, expanded, outputs, stride))
-            inputs = outputs
-    return blocks
-
-
-class GlobalResponseNorm(nn.Module):
-    """x + gamma * x * (norm of a channel / mean norm of the channels) + beta; gamma and beta are scalars, first 0."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gamma = nn.Parameter(torch.zeros(1))
-        self.beta = nn.Parameter(torch.zeros(1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, channels, mel, frames) -> the same shape."""
-        norm = torch.linalg.vector_norm(x, dim=(2, 3), keepdim=True)
-        share = norm / (norm.mean(dim=1, keepdim=True) + GRN_EPSILON)
-        return self.gamma * (x * share) + self.beta + x
-
-
-class Block(nn.Module):
-    """1x1 expansion, 3x3 depthwise, 1x1 projection, plus the input where the channels stay; [GRN]; ReLU."""
-
-    def __init__(self, of: BlockPlan, response_norm: bool) -> None:
-        super().__init__()
-        self.block = nn.Sequential(
-            Conv2dNormActivation(of.inputs, of.expanded, 1),
-            Conv2dNormActivation(of.expanded, of.expanded, 3, of.stride, groups=of.expanded),
-            Conv2dNormActivation(of.expanded, of.outputs, 1, activation_layer=None),
-        )
-        self.shortcut: nn.Module | None = None
-        if of.inputs == of.outputs:
-            self.shortcut = nn.Identity() if of.stride == (1, 1) else nn.AvgPool2d(3, of.stride, padding=1)
-        self.response_norm = GlobalResponseNorm() if response_norm else nn.Identity()
-        self.activation = nn.ReLU(inplace=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.block(x)
-        if self.shortcut is not None:
-            y = y + self.shortcut(x)
-        return self.activation(self.response_norm(y))
-
-
-class CPMobile(nn.Module):
-    """The baseline, and with `response_norm` CP-Mobile: log-mel (batch, in_channels, mel, frames) of any size ->
-    logits (batch, classes)."""
-
-    def __init__(self, config: ModelConfig, response_norm: bool) -> None:
-        super().__init__()
-        blocks = plan(config)
-        base = blocks[0].inputs
-        self.in_c = nn.Sequential(
-            Conv2dNormActivation(config.in_channels, base // STEM_STRIDE, 3, 2),
-            Conv2dNormActivation(base // STEM_STRIDE, base, 3, 2),
-        )
-        stages = nn.Sequential()
-        for of in blocks:
-            if not hasattr(stages, of.stage):
-                stages.add_module(of.stage, nn.Sequential())
-            stages.get_submodule(of.stage).add_module(of.name, Block(of, response_norm))
-        self.stages = stages
-        self.feed_forward = nn.Sequential(
-            nn.Conv2d(blocks[-1].outputs, config.num_classes, 1, bias=False), nn.BatchNorm2d(config.num_classes)
-        )
-        for module in self.modules():  # batch norms begin as the identity by themselves
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.feed_forward(self.stages(self.in_c(x))).mean(dim=(2, 3))
-
-
-class MelTeacher(nn.Module):
-    """An encoder of `common.encoders` with a head for the scenes: (batch, 1, mel, frames) -> logits (batch, classes).
-
-    The log-mel is that of the encoder's own front end. In training rows and columns of patches are left out.
-    """
-
-    def __init__(self, encoder: "Encoder") -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits = self.encoder.from_mel(x[:, 0]).logits
-        assert logits is not None  # made with a head
-        return logits
-
-
-def _cp_resnet(config: ModelConfig) -> nn.Module:
-    from common.encoders.cp_resnet import CPResNet, scene_config
-
-    return CPResNet(scene_config(channels=config.base_channels), config.num_classes)
-
-
-def _passt(config: ModelConfig) -> nn.Module:
-    from common import encoders
-    from common.encoders.transformer import Patchout
-
-    frequency, time = config.patchout
-    encoder = encoders.create(
-        config.encoder, config.checkpoint, config.num_classes, patchout=Patchout(time=time, frequency=frequency)
-    )
-    return MelTeacher(encoder)
-
+from task1_asc.config import Config, ModelConfig
+from task1_asc.model.cp_mobile import CPMobile
+from task1_asc.model.teachers import cp_resnet, passt
 
 ARCHITECTURES: dict[str, Callable[[ModelConfig], nn.Module]] = {
     "baseline": lambda config: CPMobile(config, response_norm=False),
     "cp_mobile": lambda config: CPMobile(config, response_norm=True),
-    "cp_resnet": _cp_resnet,
-    "passt": _passt,
+    "cp_resnet": cp_resnet,
+    "passt": passt,
 }
 
 
@@ -185,64 +33,16 @@ def build_model(config: ModelConfig) -> nn.Module:
     return ARCHITECTURES[config.architecture](config).train()
 
 
-class MultiDevice(nn.Module):
-    """The container of 2025: a general network, and a copy of it for each device that has its own."""
-
-    def __init__(self, base: nn.Module, devices: Sequence[str] = TRAIN_DEVICES) -> None:
-        super().__init__()
-        for device in devices:
-            if device not in DEVICES:
-                raise UserError(f"unknown device {device!r}{did_you_mean(device, DEVICES)}")
-        self.base_model = base
-        self.device_models = nn.ModuleDict({device: copy.deepcopy(base) for device in devices})
-
-    def for_device(self, device: str | None) -> nn.Module:
-        """The network that scores clips of `device`: its own, else the general one."""
-        if device is not None and device in self.device_models:
-            return self.device_models[device]
-        return self.base_model
-
-    def forward(self, x: Tensor, device: Tensor | None = None) -> Tensor:
-        """(batch, in_channels, mel, frames) -> logits (batch, classes), one pass for each device in the batch.
-
-        device: (batch,) indices into DEVICES; any other number, or None for all: the general network. Best on the
-        CPU: the sizes of the groups are then known without waiting for a GPU.
-        """
-        if device is None or len(x) == 0:
-            return self.base_model(x)
-        own = [device == DEVICES.index(name) for name in self.device_models]
-        general = ~torch.stack(own).any(dim=0) if own else torch.ones_like(device, dtype=torch.bool)
-        found, rows = [], []
-        for network, member in zip((*self.device_models.values(), self.base_model), (*own, general), strict=True):
-            chosen = member.nonzero()[:, 0].to(x.device)
-            if len(chosen):
-                rows.append(chosen)
-                found.append(network(x[chosen]))
-        return torch.cat(found)[torch.cat(rows).argsort()]
+def new_network(config: Config) -> nn.Module:
+    """The network without pre-trained weights, to be filled with those of a checkpoint."""
+    return build_model(replace(config.model, checkpoint=None))
 
 
-class HalfPrecision(nn.Module):
-    """A copy of a network in evaluation mode whose weights, buffers and arithmetic are float16; logits are float32."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = copy.deepcopy(network).half()
-        self.eval()
-
-    def forward(self, x: Tensor, device: Tensor | None = None) -> Tensor:
-        logits: Tensor = self.network(x.half()) if device is None else self.network(x.half(), device)
-        return logits.float()
-
-
-def deployed(model: nn.Module, precision: str) -> nn.Module:
-    """A copy of `model` for test and prediction, in evaluation mode; `model` stays as it is.
-
-    precision: "float32"; "float16": `HalfPrecision`; "float16_weights": weights rounded to half precision, computed in
-    single precision. Raises UserError for another one (int8 needs calibration or quantisation-aware training).
-    """
-    if precision == "float16":
-        return HalfPrecision(model)
-    if precision not in ("float32", "float16_weights"):
-        raise UserError(f"precision: {precision!r} is no plain copy, expected float32, float16 or float16_weights")
-    network = copy.deepcopy(model).eval()
-    return network.half().float() if precision == "float16_weights" else network
+def load_weights(network: nn.Module, path: Path, expected_sha256: str | None = None) -> nn.Module:
+    """Fill a network with the weights of one of this task's checkpoints. Raises UserError for any other file."""
+    state = network_state(read_checkpoint(path, expected_sha256), "network", path)
+    try:
+        network.load_state_dict(state)  # observers of quantisation take shapes of their own
+    except RuntimeError as error:
+        raise UserError(f"{path}: no checkpoint of this recipe's network ({str(error).splitlines()[0]})") from None
+    return network

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from common.frontends import LogMel, MelSetting
 from task1_asc.config import ModelConfig
 from task1_asc.data.classes import DEVICES, SCENES
-from task1_asc.model.networks import CPMobile, MultiDevice
+from task1_asc.model.cp_mobile import CPMobile
+from task1_asc.model.devices import MultiDevice
 
 BATCH = 256  # recordings in memory at a time
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE  # wav formats
@@ -29,7 +30,7 @@ class SceneClassifier(nn.Module):
         super().__init__()
         self.front_end = LogMel(mel)
         base = CPMobile(config, response_norm=config.architecture == "cp_mobile")
-        self.networks = MultiDevice(base, devices)
+        self.networks = MultiDevice(base, devices, DEVICES)
 
     @property
     def dtype(self) -> torch.dtype:

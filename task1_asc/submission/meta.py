@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 
 from common.run.settings import SubmissionConfig
-from task1_asc.data.classes import DEVICES, SCENES, SPLITS
+from task1_asc.config import SPLITS
+from task1_asc.data.classes import DEVICES, SCENES
 
 Words = str | list[str] | None
 

@@ -4,11 +4,13 @@ import math
 import re
 from collections.abc import Mapping
 
-from common.run.marked_yaml import MISSING, Key, MarkedYaml, dotted, read_marked
+from common.run.marked_yaml import MISSING, MarkedYaml, read_marked
 from common.run.submission import rules as submission
 from common.run.submission.archive import Violation
 from common.run.submission.rules import check_names, is_count, is_number, is_text, is_words
-from task1_asc.data.classes import DEVICES, MAX_BYTES, MAX_MACS, SCENES, SPLITS
+from common.run.yaml_lines import Key, dotted
+from task1_asc.config import SPLITS
+from task1_asc.data.classes import DEVICES, MAX_BYTES, MAX_MACS, SCENES
 
 TASK = "task1"
 LABEL_FORM = submission.label_form(TASK)

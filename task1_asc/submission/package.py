@@ -7,7 +7,7 @@ from pathlib import Path
 from common.run.errors import UserError
 from common.run.submission.archive import Content, build_zip
 from common.run.submission.rules import placeholder_report, report_file
-from task1_asc.data.classes import SPLITS
+from task1_asc.config import SPLITS
 from task1_asc.submission.meta import SubmissionMeta, meta_yaml
 from task1_asc.submission.meta_check import check_meta, label_problem
 from task1_asc.submission.output_check import EVALUATION_FILES, passing_output

@@ -10,13 +10,12 @@ from common.run.files import existing_file
 from common.run.settings import SubmissionConfig
 from common.run.submission.archive import has_errors, listing, verdict
 from common.run.verbs import Run
-from task1_asc.config import Config
-from task1_asc.data.classes import SAMPLE_RATE, SPLITS
+from task1_asc.config import SPLITS, Config, known_split
+from task1_asc.data.classes import DEVICES, SAMPLE_RATE
 from task1_asc.data.layout import read_evaluation, read_split
-from task1_asc.data.sets import root_of
-from task1_asc.evaluation.report import results_of
-from task1_asc.evaluation.stages import PREDICTIONS, evaluation_folder, known_split, network_counts
-from task1_asc.inference.scores import clip_file
+from task1_asc.data.sets import evaluation_folder, root_of
+from task1_asc.evaluation.report import network_counts, results_of
+from task1_asc.inference.scores import clip_file, predictions_file
 from task1_asc.submission.meta import SubmissionMeta, make_meta
 from task1_asc.submission.output_check import EVALUATION_FILES
 from task1_asc.submission.package import System2024, package_2024
@@ -54,15 +53,15 @@ def package_runs(runs: list[Run], out: Path | None, report: Path | None) -> Mapp
 
 def output_of(run: Run, split: int) -> Path:
     """Predictions of a split's system on the evaluation set; UserError where there are none."""
-    path = run.folder / f"split{split}" / PREDICTIONS / "evaluation.csv"
+    path = predictions_file(run.folder, split, "evaluation")
     return existing_file(path, "predictions of the evaluation set (`predict` makes them)")
 
 
 def inference_of(run: Run, label: str) -> "Package2025":
     """One run's networks, in the recipe's precision, for the inference package."""
     from task1_asc.inference.checkpoints import load_network
+    from task1_asc.model.devices import MultiDevice
     from task1_asc.model.front_end import front_end
-    from task1_asc.model.networks import MultiDevice
     from task1_asc.submission.package_2025 import Package2025
 
     config: Config = run.config
@@ -70,15 +69,16 @@ def inference_of(run: Run, label: str) -> "Package2025":
         raise UserError("precision: an inference package carries float networks only, not int8")
     split = known_split(run, None)
     network, _ = load_network(run, split)
-    container = network if isinstance(network, MultiDevice) else MultiDevice(network, ())  # the form of the package
+    if not isinstance(network, MultiDevice):  # the form of the package
+        network = MultiDevice(network, (), DEVICES)
     half = config.precision.startswith("float16")
     metrics = results_of(run.folder, [split])[split]
     return Package2025(
         label,
         front_end(config.front_end, SAMPLE_RATE).setting,
         config.model,
-        (container.half() if half else container).state_dict(),
-        tuple(container.device_models),
+        (network.half() if half else network).state_dict(),
+        tuple(network.device_models),
         read_split(root_of(config.data), "test"),
         output_of(run, split),
         {name: metrics[name] for name in ("macro_accuracy", "accuracy", "log_loss", "classes", "devices", "groups")},
@@ -130,7 +130,7 @@ def expected_files(config: Config) -> int | Collection[str]:
     """Names of the evaluation files as outputs have them, of the recipe's data set; else the challenge's number."""
     if config.data.root is None or not Path(config.data.root).is_dir():
         return EVALUATION_FILES
-    folder = evaluation_folder(config)
+    folder = evaluation_folder(config.data)
     return EVALUATION_FILES if folder is None else [clip_file(name) for name in read_evaluation(folder).names]
 
 

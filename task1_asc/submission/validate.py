@@ -10,7 +10,7 @@ from typing import Literal
 from common.run.files import existing_file
 from common.run.submission.archive import Limits, Violation, open_archive
 from common.run.submission.rules import check_reports, entries
-from task1_asc.data.classes import SPLITS
+from task1_asc.config import SPLITS
 from task1_asc.submission.meta_check import LABEL_FORM, USUAL_INDEX, check_meta, label_problem
 from task1_asc.submission.output_check import EVALUATION_FILES, check_output
 from task1_asc.submission.validate_2025 import check_inference_package

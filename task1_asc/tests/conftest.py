@@ -51,3 +51,25 @@ def linked_root(tiny_root: Path, tmp_path: Path) -> Path:
         else:
             target.write_bytes(source.read_bytes())
     return root
+
+
+@pytest.fixture
+def untrained(tmp_path: Path) -> Path:
+    """runs/task1_asc/toy/run1/split100 as a training leaves it, but with a network's first weights; below tmp_path."""
+    import torch
+
+    from common.run.config import config_dict, dump
+    from common.run.files import sha256
+    from common.run.results.store import record
+    from task1_asc.model.networks import new_network
+
+    config = load_config(Config, TASK / "recipes", str(TINY), ["data.splits=[100]"])
+    torch.manual_seed(5)
+    folder = tmp_path / "runs" / "task1_asc" / "toy" / "run1" / "split100"
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    state = {f"network.{name}": value for name, value in new_network(config).state_dict().items()}
+    torch.save({"state_dict": state}, checkpoint)
+    (folder / "config.yaml").write_text(dump(config_dict(config)), encoding="utf-8")
+    record(folder, "checkpoint", {"file": "checkpoints/last.ckpt", "sha256": sha256(checkpoint)})
+    return folder

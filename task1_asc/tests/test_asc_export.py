@@ -121,6 +121,21 @@ def test_types_inside_the_files(exported: dict[str, Any]) -> None:
     assert models["int8"].graph.input[0].name == "waveform"
 
 
+def test_no_unsigned_activation_meets_a_signed_weight(exported: dict[str, Any]) -> None:
+    """Processors without VNNI add two such products in int16, where they saturate."""
+    import onnx
+
+    graph = onnx.load(exported["int8"]["path"]).graph
+    initial = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    made_by = {name: node for node in graph.node for name in node.output}
+    convolutions = [node for node in graph.node if node.op_type == "Conv" and not node.name.startswith("ears/")]
+    assert len(convolutions) == 12
+    for node in convolutions:
+        activation, weight = (made_by[name].input for name in node.input[:2])  # tensor, scale, zero point
+        assert initial[activation[2]].dtype == initial[weight[0]].dtype == initial[weight[2]].dtype == np.uint8
+        assert initial[weight[2]].shape == (len(initial[weight[0]]),)  # per channel
+
+
 def test_latency_table(exported: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     rows = latency_table([exported["int8"]["path"], exported["float16"]["path"]], runs=5)
     assert [row["input"] for row in rows] == [["waveform", 1, 11025], ["mel", 1, 1, 32, 51]]

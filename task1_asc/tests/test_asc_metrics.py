@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from task1_asc.data.classes import DEVICE_GROUPS, DEVICES, SCENES, SPLITS
+from task1_asc.config import SPLITS
+from task1_asc.data.classes import DEVICE_GROUPS, DEVICES, SCENES
 from task1_asc.metrics import (
-    PARTS,
     SMALLEST_PROBABILITY,
+    Parts,
     clip_losses,
     clip_sums,
     confusion,
@@ -25,6 +26,7 @@ from task1_asc.metrics import (
     tree,
 )
 
+PARTS = Parts(SCENES, DEVICES, DEVICE_GROUPS)
 # Six clips: three of airport (two right), two of bus (one right), one tram (right); devices a, a, s1, b, s6, unknown.
 LABELS = np.array([0, 0, 0, 1, 1, 9])
 PREDICTED = np.array([0, 0, 1, 1, 2, 9])
@@ -34,7 +36,7 @@ OF_DEVICES = np.array([0, 0, 3, 1, 8, -1])
 
 @pytest.fixture
 def metrics() -> dict:
-    return scene_metrics(LABELS, PREDICTED, LOSSES, OF_DEVICES)
+    return scene_metrics(PARTS, LABELS, PREDICTED, LOSSES, OF_DEVICES)
 
 
 def test_figures_counted_by_hand(metrics: dict) -> None:
@@ -53,19 +55,19 @@ def test_figures_counted_by_hand(metrics: dict) -> None:
 
 def test_groups_pool_their_clips(metrics: dict) -> None:
     assert metrics["groups"]["real"] == {"accuracy": 1.0, "log_loss": pytest.approx(0.7 / 3), "clips": 3}
-    two_of_a = scene_metrics(np.array([0, 0, 0]), np.array([0, 0, 1]), None, np.array([0, 0, 1]))
+    two_of_a = scene_metrics(PARTS, np.array([0, 0, 0]), np.array([0, 0, 1]), None, np.array([0, 0, 1]))
     assert two_of_a["groups"]["real"]["accuracy"] == pytest.approx(2 / 3)  # the mean of a and b would be 1/2
 
 
 def test_what_is_not_there_is_none(metrics: dict) -> None:
     assert metrics["classes"]["park"] == {"accuracy": None, "log_loss": None, "clips": 0}
     assert metrics["devices"]["c"] == {"accuracy": None, "log_loss": None, "clips": 0}
-    without = scene_metrics(LABELS, PREDICTED)
+    without = scene_metrics(PARTS, LABELS, PREDICTED)
     assert without["log_loss"] is None
     assert without["classes"]["airport"]["log_loss"] is None
     assert all(of["clips"] == 0 for of in (without["devices"] | without["groups"]).values())
     json.dumps(without, allow_nan=False)
-    empty = scene_metrics(np.array([], int), np.array([], int), np.array([]), np.array([], int))
+    empty = scene_metrics(PARTS, np.array([], int), np.array([], int), np.array([]), np.array([], int))
     assert empty["macro_accuracy"] is empty["accuracy"] is empty["log_loss"] is None
 
 
@@ -101,7 +103,7 @@ def test_rank_score_is_the_mean_of_all_five_splits() -> None:
 
 
 def test_over_seeds(metrics: dict) -> None:
-    other = scene_metrics(LABELS, LABELS, LOSSES, OF_DEVICES)
+    other = scene_metrics(PARTS, LABELS, LABELS, LOSSES, OF_DEVICES)
     joined = over_seeds([metrics, other])
     assert joined["accuracy"].mean == pytest.approx(5 / 6)
     assert joined["accuracy"].spread == pytest.approx((1 - 4 / 6) / math.sqrt(2))
@@ -111,14 +113,14 @@ def test_over_seeds(metrics: dict) -> None:
 
 
 def test_confusion_counts_true_scenes_in_rows() -> None:
-    counts = confusion(LABELS, PREDICTED)
+    counts = confusion(LABELS, PREDICTED, len(SCENES))
     assert counts.sum() == 6
     assert (counts[0, 0], counts[0, 1], counts[1, 2], counts[9, 9]) == (2, 1, 1, 1)
 
 
 def test_tree_and_flat_name_every_part() -> None:
-    numbers = list(range(1 + 2 * len(PARTS)))
-    paths = flat(tree(numbers))
+    numbers = list(range(1 + 2 * len(PARTS.names())))
+    paths = flat(tree(numbers, PARTS))
     assert sorted(paths.values()) == numbers
     assert paths["groups/unseen/log_loss"] == numbers[-1]
 
@@ -130,10 +132,10 @@ clip = st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(-1, 8), st.in
 @settings(max_examples=30, deadline=None)
 def test_weights_are_repeated_clips(clips: list) -> None:
     labels, predicted, devices, weights, losses = (np.array(column) for column in zip(*clips, strict=True))
-    sums = np.tensordot(weights, clip_sums(labels, predicted, losses, devices), 1)
+    sums = np.tensordot(weights, clip_sums(PARTS, labels, predicted, losses, devices), 1)
     again = [np.repeat(of, weights) for of in (labels, predicted, losses, devices)]
-    expected = flat(scene_metrics(*again))
-    found = flat(tree(figures(sums).tolist()))
+    expected = flat(scene_metrics(PARTS, *again))
+    found = flat(tree(figures(sums, len(SCENES)).tolist(), PARTS))
     for path, value in found.items():
         assert (None if math.isnan(value) else value) == pytest.approx(expected[path]), path
 
@@ -146,4 +148,4 @@ def test_macro_accuracy_by_brute_force(clips: list) -> None:
         of_scene.setdefault(label, []).append(label == predicted)
     expected = sum(sum(right) / len(right) for right in of_scene.values()) / len(of_scene)
     labels, predictions = (np.array(column) for column in list(zip(*clips, strict=True))[:2])
-    assert scene_metrics(labels, predictions)["macro_accuracy"] == pytest.approx(expected)
+    assert scene_metrics(PARTS, labels, predictions)["macro_accuracy"] == pytest.approx(expected)

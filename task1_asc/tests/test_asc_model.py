@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from common.run.errors import UserError
 from task1_asc.config import ModelConfig
 from task1_asc.data.classes import DEVICES
-from task1_asc.model.networks import GlobalResponseNorm, MultiDevice, build_model, deployed, plan
+from task1_asc.deployment.precision import deployed
+from task1_asc.model.cp_mobile import GlobalResponseNorm, plan
+from task1_asc.model.devices import MultiDevice
+from task1_asc.model.networks import build_model
 
 SMALL = ModelConfig(base_channels=8, blocks=(1, 1, 1), strides={"b1": (2, 2)})
 
@@ -144,7 +147,7 @@ def test_global_response_norm_by_hand() -> None:
 @torch.no_grad()
 def test_container_scores_each_clip_with_its_own_network() -> None:
     torch.manual_seed(1)
-    container = MultiDevice(build_model(SMALL), ["b", "s1"]).eval()
+    container = MultiDevice(build_model(SMALL), ["b", "s1"], DEVICES).eval()
     for network in container.device_models.values():
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -161,7 +164,7 @@ def test_container_scores_each_clip_with_its_own_network() -> None:
 
 
 def test_container_gives_gradients_to_the_networks_of_the_batch() -> None:
-    container = MultiDevice(build_model(SMALL), ["a", "b"])
+    container = MultiDevice(build_model(SMALL), ["a", "b"], DEVICES)
     container(torch.randn(4, 1, 32, 20), torch.tensor([0, 0, 5, 0])).sum().backward()
     a, b = container.device_models["a"], container.device_models["b"]
     assert all(p.grad is not None for p in a.parameters())
@@ -197,4 +200,4 @@ def test_wrong_settings(change: dict, message: str) -> None:
 
 def test_unknown_device() -> None:
     with pytest.raises(UserError, match="unknown device 'S1'"):
-        MultiDevice(build_model(SMALL), ["S1"])
+        MultiDevice(build_model(SMALL), ["S1"], DEVICES)

@@ -19,7 +19,8 @@ from task1_asc.deployment.quantize import (
     quantize_config,
     save_network,
 )
-from task1_asc.model.networks import GlobalResponseNorm, build_model
+from task1_asc.model.cp_mobile import GlobalResponseNorm
+from task1_asc.model.networks import build_model
 from task1_asc.training.system import QuantizeSystem, rate_factor
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
@@ -56,9 +57,14 @@ def observed(network: nn.Module) -> nn.Module:
     return prepared
 
 
-def test_int8_network_agrees_with_the_float_one() -> None:
+@pytest.mark.parametrize("backend", ["fbgemm", "qnnpack"])
+def test_int8_network_agrees_with_the_float_one(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if backend not in torch.backends.quantized.supported_engines:
+        pytest.skip(f"no {backend} on this machine")
     network = trained_form()
-    converted = convert_network(observed(network))
+    prepared = observed(network)
+    monkeypatch.setattr(torch.backends.quantized, "engine", backend)
+    converted = convert_network(prepared)
     x = clips(64, seed=2)
     with torch.inference_mode():
         expected, found = network(x), converted(x)

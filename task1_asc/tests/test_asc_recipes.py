@@ -7,10 +7,9 @@ import pytest
 from common.run.config import load_config
 from common.run.verbs import main
 from task1_asc.__main__ import TASK
-from task1_asc.config import Config
-from task1_asc.data.classes import SPLITS
+from task1_asc.config import SPLITS, Config
 from task1_asc.data.layout import read_split
-from task1_asc.deployment.stages import counts_of
+from task1_asc.deployment.complexity import counts_of
 from task1_asc.inference.scores import read_outputs
 
 FEW = ("trainer.max_epochs=1", "trainer.accelerator=cpu", "energy.enabled=false", "data.workers=0", "data.splits=[5]")

@@ -12,7 +12,8 @@ import pytest
 from common.run.errors import UserError
 from common.run.files import read_rows
 from common.run.results.intervals import bootstrap_interval
-from task1_asc.data.classes import DEVICE_GROUPS, DEVICES, SCENES, SPLITS
+from task1_asc.config import SPLITS
+from task1_asc.data.classes import DEVICE_GROUPS, DEVICES, SCENES
 from task1_asc.evaluation.evaluate import evaluate_files, evaluate_outputs, rank_interval, read_truth
 from task1_asc.evaluation.plots import (
     Point,
@@ -21,8 +22,18 @@ from task1_asc.evaluation.plots import (
     confusion_matrix,
     spread_apart,
 )
-from task1_asc.evaluation.published import BASELINE, DEVELOPMENT, EVALUATION, Published, figures_of, read_published
-from task1_asc.evaluation.report import compare_runs, evaluate_run, report_runs, results_of
+from task1_asc.evaluation.report import (
+    BASELINE,
+    DEVELOPMENT,
+    EVALUATION,
+    Published,
+    compare_runs,
+    evaluate_run,
+    figures_of,
+    read_published,
+    report_runs,
+    results_of,
+)
 from task1_asc.inference.scores import Outputs, read_outputs, write_outputs
 from task1_asc.metrics import rank_score
 

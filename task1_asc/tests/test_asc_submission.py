@@ -14,9 +14,10 @@ import yaml
 from common.run.errors import UserError
 from common.run.settings import AuthorConfig, SubmissionConfig
 from common.run.submission.archive import Violation, has_errors, listing
-from task1_asc.data.classes import SCENES, SPLITS
+from task1_asc.config import SPLITS
+from task1_asc.data.classes import DEVICE_GROUPS, DEVICES, SCENES
 from task1_asc.inference.scores import write_outputs
-from task1_asc.metrics import scene_metrics
+from task1_asc.metrics import Parts, scene_metrics
 from task1_asc.submission.meta import make_meta, results_block
 from task1_asc.submission.meta_check import label_problem
 from task1_asc.submission.package import System2024, package_2024
@@ -48,7 +49,8 @@ def metrics(seed: int) -> dict:
     rng = np.random.default_rng(seed)
     labels = np.arange(300) % 10
     predicted = np.where(rng.random(300) < 0.6, labels, rng.integers(0, 10, 300))
-    return scene_metrics(labels, predicted, rng.random(300), np.arange(300) // 10 % 9)
+    parts = Parts(SCENES, DEVICES, DEVICE_GROUPS)
+    return scene_metrics(parts, labels, predicted, rng.random(300), np.arange(300) // 10 % 9)
 
 
 def system_of(folder: Path, about: SubmissionConfig = ABOUT) -> System2024:

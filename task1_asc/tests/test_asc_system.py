@@ -19,17 +19,16 @@ from common.run.errors import UserError
 from common.run.training import LAST
 from common.run.verbs import Run
 from task1_asc.__main__ import TASK
-from task1_asc.config import AugmentConfig, Config, FrontEndConfig, OptimizerConfig
+from task1_asc.config import AugmentConfig, Config, FrontEndConfig, OptimizerConfig, of_split
 from task1_asc.data.batches import Batch
-from task1_asc.inference.checkpoints import of_split
 from task1_asc.model.front_end import front_end
 from task1_asc.model.networks import build_model
+from task1_asc.training.losses import scene_loss
 from task1_asc.training.system import (
     SceneSystem,
     check_masks,
     gather_in_order,
     rate_factor,
-    scene_loss,
     steps_of,
     validation_metrics,
 )

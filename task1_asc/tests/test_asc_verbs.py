@@ -13,18 +13,19 @@ import soundfile
 import torch
 import yaml
 
+import task1_asc
 from common.run.config import load_config
+from common.run.errors import UserError
 from common.run.files import read_json, read_rows, sha256
 from common.run.results.store import read_results
 from common.run.training import BEST, LAST
 from common.run.verbs import main
 from task1_asc.__main__ import TASK
-from task1_asc.config import Config
-from task1_asc.data.classes import DEVICES, SCENES, SPLITS
+from task1_asc.config import SPLITS, Config
+from task1_asc.data.classes import DEVICES, SCENES
 from task1_asc.data.layout import read_evaluation, read_split
-from task1_asc.inference.checkpoints import load_weights
 from task1_asc.inference.scores import COLUMNS, clip_file, read_outputs
-from task1_asc.model.networks import build_model
+from task1_asc.model.networks import build_model, load_weights
 
 pytestmark = pytest.mark.end_to_end
 
@@ -350,9 +351,22 @@ def test_student_is_an_int8_network(taught: House) -> None:
     assert set(accuracy) == {"float32", "int8"}
     assert all(0 <= value <= 1 for value in accuracy.values())
     assert taught.results["student"]["precision"] == "int8"
+    scored = taught.call("evaluate", "--no-plots", recipe="student")["files"]["split50"]
+    assert scored["macro_accuracy"] == pytest.approx(accuracy["int8"])  # what was predicted is that network's
     before = sha256(stage / "network_int8.pt")
     taught.call("train", recipe="student")
     assert sha256(stage / "network_int8.pt") == before
+
+
+def test_int8_network_from_python(taught: House) -> None:
+    folder = taught.run("student") / "split50"
+    recording = taught.root / next(iter(read_split(taught.root, 50)))[0]
+    found = taught.call("predict", str(recording), recipe="student")["files"][str(recording)]
+    assert task1_asc.classify(recording, folder / "int8" / "network_int8.pt") == found
+    assert task1_asc.classify(recording, folder / LAST, precision="float32")["scene"] in SCENES
+    for path, precision in ((folder / LAST, None), (folder / "int8" / "network_int8.pt", "float32")):
+        with pytest.raises(UserError, match=r"precision is (int8, expected int8/|float32, expected a checkpoint)"):
+            task1_asc.classify(recording, path, precision=precision)
 
 
 def test_logits_of_a_larger_split_do_not_teach_a_smaller_one(taught: House, capsys: pytest.CaptureFixture[str]) -> None:

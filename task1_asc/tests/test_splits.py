@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.run.errors import UserError
-from task1_asc.data.classes import DEVICES, PARTS_PER_SEGMENT, SCENES, SPLITS, TRAIN_DEVICES
+from task1_asc.config import SPLITS
+from task1_asc.data.classes import DEVICES, PARTS_PER_SEGMENT, SCENES, TRAIN_DEVICES
 from task1_asc.data.layout import ClipName, find_split, read_list, write_list
 from task1_asc.data.splits import (
     SplitReport,

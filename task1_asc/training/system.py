@@ -1,4 +1,4 @@
-"""Training of a scene classifier: front end, augmentation, losses, optimiser; no file access.
+"""Training of a scene classifier: front end, augmentation, optimiser, schedule; no file access.
 
 The baseline of DCASE 2024 Task 1 (Schmid et al. 2024); knowledge distillation and the schedule by epochs are those of
 the CP-JKU systems of 2022 and 2023 (Schmid et al.).
@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
@@ -21,19 +20,21 @@ from common.augment import (
     draw_roll,
     draw_spec_mask,
     freq_mixstyle,
-    mix_pair,
     mixup,
     roll,
     spec_mask,
 )
-from common.losses import full_precision
 from common.run.errors import UserError
 from common.schedules import half_cosine, ramp_up_down
 from task1_asc.config import AugmentConfig, Config, OptimizerConfig
 from task1_asc.data.batches import Batch
+from task1_asc.data.classes import DEVICE_GROUPS, DEVICES, SCENES
 from task1_asc.data.impulses import record_on_devices
-from task1_asc.metrics import clip_losses, official_keys, scene_metrics, top_scene
+from task1_asc.metrics import Parts, clip_losses, official_keys, scene_metrics, top_scene
 from task1_asc.model.front_end import front_end
+from task1_asc.training.losses import scene_loss
+
+PARTS = Parts(SCENES, DEVICES, DEVICE_GROUPS)
 
 
 def check_masks(config: AugmentConfig, mels: int, frames: int) -> None:
@@ -41,33 +42,6 @@ def check_masks(config: AugmentConfig, mels: int, frames: int) -> None:
     for name, size in (("frequency_mask", mels), ("time_mask", frames)):
         if (widest := getattr(config, name)) > size:
             raise UserError(f"augment.{name}: {widest} is more than the front end has ({size})")
-
-
-@full_precision
-def scene_loss(
-    logits: Tensor,
-    labels: Tensor,
-    teacher: Tensor | None = None,
-    mix: Mix | None = None,
-    label_weight: float = 1.0,
-    temperature: float = 1.0,
-) -> Tensor:
-    """Cross entropy of logits (batch, classes) and labels (batch,), or that and the divergence from a teacher's logits.
-
-    label_weight x CE + (1 - label_weight) x temperature^2 x KL(teacher || student), the KL as mean over clips AND
-    classes, as published (a tenth of the true one). With mixup both terms are mixed. Schmid et al. 2023.
-    """
-
-    def of(partner: Tensor | slice) -> Tensor:
-        loss = F.cross_entropy(logits, labels[partner], reduction="none")
-        if teacher is None:
-            return loss
-        student, target = ((x / temperature).log_softmax(dim=-1) for x in (logits, teacher[partner]))
-        divergence = F.kl_div(student, target, reduction="none", log_target=True).mean(dim=-1)
-        return label_weight * loss + (1.0 - label_weight) * temperature**2 * divergence
-
-    own = of(slice(None))
-    return (own if mix is None else mix_pair(own, of(mix.perm), mix.lam)).mean()
 
 
 def rate_factor(config: OptimizerConfig, steps: int, epochs: int) -> Callable[[int], float]:
@@ -222,7 +196,7 @@ class QuantizeSystem(SceneSystem):
 def validation_metrics(logits: np.ndarray, labels: np.ndarray, devices: np.ndarray) -> dict[str, float | None]:
     """Official keys (`val/macro_avg_acc`, `val/loss.s1`, ...) without the counts of clips; logits (clips, classes)."""
     probabilities = torch.from_numpy(logits).double().softmax(dim=-1).numpy()
-    metrics = scene_metrics(labels, top_scene(logits), clip_losses(probabilities, labels), devices)
+    metrics = scene_metrics(PARTS, labels, top_scene(logits), clip_losses(probabilities, labels), devices)
     return {
         name: v for name, v in official_keys(metrics, "val").items() if not name.startswith(("val/cnt", "val/count"))
     }

@@ -1,5 +1,6 @@
 """A recipe's data and network, put together for the Trainer: one training per split, and the stages that follow it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,31 +9,24 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from common.run.results.store import record
+from common.audio.coverage import made_of, root_of
+from common.audio.loading import turn_of
+from common.run.checkpoints import checkpoint_of
+from common.run.results.store import read_results, record
+from common.run.results.tables import print_table
 from common.run.training import BEST, LAST, claim, finished, fit, is_first_process
 from common.run.verbs import Run
-from task1_asc.config import Config
-from task1_asc.data.batches import Batch, eval_loader, train_loader
+from task1_asc.config import Config, of_device, of_split
+from task1_asc.data.batches import Batch, eval_loader, over_clips, train_loader
 from task1_asc.data.impulses import load_impulses
-from task1_asc.data.prepare import made_of
-from task1_asc.data.sets import Clips, load_clips, root_of
+from task1_asc.data.sets import Clips, load_clips, own_devices
 from task1_asc.data.teachers import averaged, teacher_files
 from task1_asc.deployment import quantize
-from task1_asc.deployment.stages import counts_of
-from task1_asc.inference.checkpoints import (
-    checkpoint_of,
-    load_weights,
-    new_network,
-    of_device,
-    of_int8,
-    of_split,
-    own_devices,
-)
-from task1_asc.inference.predict import Predictor
+from task1_asc.deployment.complexity import counts_of
 from task1_asc.metrics import scene_metrics, top_scene
 from task1_asc.model.front_end import example_input, front_end
-from task1_asc.model.networks import build_model
-from task1_asc.training.system import QuantizeSystem, SceneSystem, steps_of
+from task1_asc.model.networks import build_model, load_weights, new_network
+from task1_asc.training.system import PARTS, QuantizeSystem, SceneSystem, steps_of
 
 MONITOR = "val/macro_avg_acc"
 
@@ -48,16 +42,11 @@ class SceneData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Every clip of the split once an epoch."""
-        trainer = self.trainer
-        if trainer is None:
-            return train_loader(self.training, self.config, self.seed)
-        rank, ranks = trainer.global_rank, trainer.world_size
-        return train_loader(self.training, self.config, self.seed, lambda: trainer.current_epoch, rank, ranks)
+        return train_loader(self.training, self.config, self.seed, *turn_of(self.trainer))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation clips in order."""
-        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return eval_loader(self.validation, self.config, rank, ranks)
+        return eval_loader(self.validation, self.config, *turn_of(self.trainer)[1:])
 
 
 def build(
@@ -102,18 +91,35 @@ def _impulses(config: Config) -> Tensor | None:
     return load_impulses(config.augment.impulse_responses, config.data.sample_rate)
 
 
-def train(run: Run, restart: bool = False) -> None:
-    """Train every split of a run and its further stages, each from where it was interrupted."""
+def train(run: Run, restart: bool = False) -> Mapping[str, Any]:
+    """Train every split of a run and its further stages, each from where it was interrupted; prints what it took.
+
+    Returns what was recorded of each split; an empty mapping in all processes but the first.
+    """
     for split in run.config.data.splits:
         part = of_split(run, split)
         _fit(part, split, restart)
         if is_first_process():
             print(f"{part.folder}: trained", flush=True)
         if run.config.finetune.epochs:
-            for device in own_devices(part.config, split):
+            for device in own_devices(part.config.data, split):
                 _fit(of_device(part, device), split, restart, _trained(part))
         if run.config.quantize.epochs:
             _quantize(part, split, restart)
+    return _summary(run) if is_first_process() else {}
+
+
+def _summary(run: Run) -> Mapping[str, Any]:
+    done = {}
+    for split in run.config.data.splits:
+        values = read_results(run.folder / f"split{split}")["train"]["values"]
+        done[str(split)] = {key: values[key] for key in ("clips", "epochs", "steps", "kwh", "best")}
+    rows = [
+        [f"{split} %", *(f"{of[key]:,}" for key in ("clips", "epochs", "steps")), f"{of['kwh']:.6f}"]
+        for split, of in done.items()
+    ]
+    print_table(f"{run.folder}: trained", ["split", "clips", "epochs", "steps", "kWh"], rows)
+    return {"run": run.number, "seed": run.seed, "splits": done}
 
 
 def _trained(run: Run) -> nn.Module:
@@ -137,7 +143,7 @@ def _fit(run: Run, split: int, restart: bool, network: nn.Module | None = None, 
 
 def _quantize(run: Run, split: int, restart: bool) -> None:
     """Quantisation-aware training, conversion, and the accuracy of both networks on the test list."""
-    stage, example = of_int8(run), example_input(run.config)
+    stage, example = quantize.of_int8(run), example_input(run.config)
     path = stage.folder / quantize.FILE_NAME
     done = finished(stage) and path.is_file() and not restart
     _fit(stage, split, restart, quantize.prepare_network(_trained(run), example), quantized=True)
@@ -146,11 +152,19 @@ def _quantize(run: Run, split: int, restart: bool) -> None:
     prepared = quantize.prepare_network(new_network(run.config), example)
     converted = quantize.convert_network(load_weights(prepared, *checkpoint_of(stage.folder)))
     quantize.save_network(converted, path)
-    clips = load_clips(run.config.data, "test")
-    accuracies = {}
-    for name, network in (("float32", _trained(run)), ("int8", converted)):
-        ears = front_end(run.config.front_end, run.config.data.sample_rate)
-        logits = Predictor(network, ears, name).clips(clips, run.config, f"{name} split {split}")
-        accuracies[name] = scene_metrics(clips.labels, top_scene(logits))["macro_accuracy"]
+    networks = {"float32": _trained(run), "int8": converted}
+    accuracies = {
+        name: _test_accuracy(network, run.config, f"{name} split {split}") for name, network in networks.items()
+    }
     values = {"file": quantize.FILE_NAME, "bytes_on_disk": path.stat().st_size, "macro_accuracy": accuracies}
     record(stage.folder, "quantize", values)
+
+
+@torch.inference_mode()
+def _test_accuracy(network: nn.Module, config: Config, what: str) -> float:
+    """Macro accuracy of a network on the test list, on the CPU, where int8 operators are."""
+    ears, network = front_end(config.front_end, config.data.sample_rate).eval(), network.cpu().eval()
+    clips = load_clips(config.data, "test")
+    logits = over_clips(lambda batch: network(ears(batch.waveform)[:, None]).float(), clips, config, what)
+    accuracy: float = scene_metrics(PARTS, clips.labels, top_scene(logits))["macro_accuracy"]
+    return accuracy

@@ -7,10 +7,11 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from common.run.errors import did_you_mean
-from common.run.marked_yaml import MISSING, Key, MarkedYaml, dotted, read_marked
+from common.run.marked_yaml import MISSING, MarkedYaml, read_marked
 from common.run.submission import rules as submission
 from common.run.submission.archive import Violation
 from common.run.submission.rules import check_names, is_count, is_number, is_text, is_words
+from common.run.yaml_lines import Key, dotted
 from task2_anomaly.submission.editions import Edition
 from task2_anomaly.submission.meta import DECIMALS, RESULT_KEYS, percent
 

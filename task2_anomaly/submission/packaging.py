@@ -13,7 +13,7 @@ from common.run.submission.archive import has_errors, listing, verdict
 from common.run.verbs import Run
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine
-from task2_anomaly.data.layout import machines_of, pack_of, packed
+from task2_anomaly.data.sets import machines_of, pack_of, packed
 from task2_anomaly.evaluation.report import results_of
 from task2_anomaly.inference.ensemble import ENSEMBLE
 from task2_anomaly.submission.editions import Edition

@@ -29,8 +29,7 @@ from task2_anomaly.config import Config
 from task2_anomaly.data.batches import Batch
 from task2_anomaly.data.classes import Machine, parse_machine
 from task2_anomaly.data.features import features_of
-from task2_anomaly.data.layout import of_machine, pack_of, training_pack
-from task2_anomaly.data.split import held_out_rows, training_rows
+from task2_anomaly.data.sets import held_out_rows, of_machine, pack_of, training_pack, training_rows
 from task2_anomaly.inference.checkpoints import load_network
 from task2_anomaly.inference.predict import predict_files, predict_machine, predict_sets
 from task2_anomaly.inference.scorers import NetworkScorer, load_scorer

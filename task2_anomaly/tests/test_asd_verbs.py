@@ -180,7 +180,7 @@ def test_a_first_shot_edition(
     monkeypatch.chdir(tmp_path)
     place = Place(tmp_path, capsys, FIRST_SHOT)
     runs, root = tmp_path / "runs" / "task2_anomaly" / "mine", tmp_path / "data" / "task2_anomaly" / "toy_firstshot"
-    assert "data set (data.root) not found" in place.refused("train")
+    assert "data set not found" in place.refused("train")
     place.call("prepare")
     assert place.call("train", "--jobs", 1)["machines"] == 4
     scores = {}

@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
+from common.audio.loading import turn_of
 from common.run.energy import measure
 from common.run.errors import UserError
 from common.run.files import remove_partials
@@ -30,8 +31,7 @@ from task2_anomaly.data.batches import Batch, Clips, EpochSampler, choose, loade
 from task2_anomaly.data.classes import Machine
 from task2_anomaly.data.features import features_of
 from task2_anomaly.data.front_end import front_end
-from task2_anomaly.data.layout import machines_of, of_machine, proxy_packs, training_pack
-from task2_anomaly.data.split import training_rows
+from task2_anomaly.data.sets import machines_of, of_machine, proxy_packs, training_pack, training_rows
 from task2_anomaly.model.networks import build_network, window_frames
 from task2_anomaly.training import embedding
 from task2_anomaly.training.system import AnomalySystem
@@ -81,12 +81,12 @@ class MachineData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """A random snippet of every normal clip; an autoencoder takes as many windows of a clip as it has."""
-        config, trainer = self.config, self.trainer
+        config = self.config
         length = window_frames(config)
         per_clip = 1 if self.proxies else max(1, int(self.normals.parts[0].num_frames.max()) - length + 1)
         sampler = EpochSampler(
             *(len(self.normals), len(self.proxies or ()), config.data.batch, self.seed),
-            (lambda: trainer.current_epoch) if trainer else (lambda: 0),
+            turn_of(self.trainer).epoch,
             per_clip,
         )
         return loader(self.normals, self.proxies, length, sampler)

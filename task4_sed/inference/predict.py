@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 from common.audio import reading
+from common.audio.coverage import root_of
 from common.run.errors import UserError
 from common.run.progress import progress
 from task4_sed.config import Config
-from task4_sed.data.batches import CLIP_SAMPLES, sequential_loader
+from task4_sed.data.batches import CLIP_SAMPLES, eval_loader
 from task4_sed.data.classes import FRAME_SECONDS, FRAMES_PER_CLIP, SAMPLE_RATE
 from task4_sed.data.labels import frames_of
 from task4_sed.data.layout import SETS, Part
-from task4_sed.data.sets import classes_of, load_set, root_of
+from task4_sed.data.sets import classes_of, load_set
 from task4_sed.inference.checkpoints import Loaded
 from task4_sed.inference.scores import write_logits
 from task4_sed.model.encoder import Embedder, check_weights
@@ -82,7 +83,7 @@ def predict_set(predictor: Predictor, config: Config, name: str, out: Path) -> i
         raise UserError(f"the checkpoint's classes ({', '.join(predictor.classes[:3])}, ...) are not those of {name}")
     parts = []
     with progress(f"predict {name}", len(clips.clips)) as advance:
-        for batch in sequential_loader(clips, config):
+        for batch in eval_loader(clips, config):
             parts.append(predictor.logits(batch.waveform).float().cpu().numpy())
             advance(len(batch.clip))
     durations = np.minimum(clips.pack.lengths[clips.rows], CLIP_SAMPLES) / SAMPLE_RATE

@@ -5,10 +5,9 @@ import re
 import reprlib
 from dataclasses import replace
 
-import yaml
-
-from common.run.marked_yaml import UNREADABLE, Key, MarkedYaml, dotted, read_marked
+from common.run.marked_yaml import MarkedYaml, read_marked
 from common.run.submission.archive import Violation
+from common.run.yaml_lines import Key, NotYamlError, dotted, read_yaml
 
 LABEL_FORM = "<Author>_<Institute>_task4_<n>"
 BASELINE_LABEL = "Cornell_CMU_task4_1"
@@ -69,8 +68,8 @@ def _check_cut(text: str, meta: MarkedYaml) -> None:
     for number, line in enumerate(text.split("\n"), 1):
         cut = line.split("#", 1)[0]
         try:
-            whole, short = yaml.safe_load(line.strip(" -")), yaml.safe_load(cut.strip(" -"))
-        except UNREADABLE:
+            (whole, _), (short, _) = read_yaml(line.strip(" -")), read_yaml(cut.strip(" -"))
+        except NotYamlError:
             continue
         if whole != short:
             message = f"the challenge's script cuts this line at '#', to {cut.strip()!r}"

@@ -184,7 +184,7 @@ def test_a_crash_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_killed_and_started_again_gives_the_same_set(tiny: Path, tmp_path: Path) -> None:
-    call = f"from task4_sed.data.toy import write_toy; write_toy({str(tmp_path / 'toy')!r}, seed=3, size='tiny')"
+    call = f"from task4_sed.data.toy.write import write_toy; write_toy({str(tmp_path / 'toy')!r}, seed=3, size='tiny')"
     process = subprocess.Popen([sys.executable, "-c", call], cwd=REPOSITORY)
     deadline = time.monotonic() + 60
     while not list(tmp_path.rglob("*.wav")) and process.poll() is None and time.monotonic() < deadline:

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import torch
 
+from common.audio.coverage import made_of, root_of
 from common.run.training import finished, fit
 from common.run.verbs import Run
 from task4_sed.config import Config
-from task4_sed.data.batches import SedData
-from task4_sed.data.prepare import made_of
-from task4_sed.data.sets import classes_of, root_of
+from task4_sed.data.sets import classes_of
 from task4_sed.model.encoder import Embedder, fitted
+from task4_sed.training.data import SedData
 from task4_sed.training.system import SedSystem
 from task4_sed.training.validation import validators
 

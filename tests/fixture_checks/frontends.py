@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from common.cqt import centre_frequencies, cqt, two_dft
-from common.frontends import SETTINGS, Jitter, LogMel, MelSetting, mel_bank
+from common.frontends import SETTINGS, Jitter, LogMel, MelSetting, centre_frequencies, cqt, mel_bank, two_dft
 
 NORMALISED = {"mean": 2e-5, "max": 2e-3}
 TOLERANCES = {

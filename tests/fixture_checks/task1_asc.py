@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from common.frontends import LogMel
 from task1_asc.config import ModelConfig
 from task1_asc.data.classes import DEVICES
-from task1_asc.model.networks import MultiDevice, build_model, deployed
+from task1_asc.deployment.precision import deployed
+from task1_asc.model.devices import MultiDevice
+from task1_asc.model.networks import build_model
 
 MEL = {"mean": 2e-4, "max": 2e-2}
 FROM_WAVE = {"max": 5e-3}
@@ -60,7 +62,8 @@ def devices_of(io: Any, name: str, batch: int) -> Tensor:
 def multi_device(folder: Path, group: str, io: Any) -> list[tuple]:
     state = seeded(folder, "multi_device_model.")
     own = list(dict.fromkeys(name.split(".")[1] for name in state if name.startswith("device_models.")))
-    container: nn.Module = MultiDevice(build_model(ModelConfig(num_classes=io["logits_base"].shape[1])), own).eval()
+    base = build_model(ModelConfig(num_classes=io["logits_base"].shape[1]))
+    container: nn.Module = MultiDevice(base, own, DEVICES).eval()
     container.load_state_dict(state)
     mel = log_mel(io)
     return [

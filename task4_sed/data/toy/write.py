@@ -1,17 +1,16 @@
 """Writes the toy data set: every set of the official layout, whole or not at all."""
 
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from common.audio.reading import write_wav
 from common.run.errors import UserError
-from common.run.files import is_complete, write_folder_then_rename, write_json, write_rows
-from common.toy import Signal, key
+from common.run.files import write_rows
+from common.toy import Progress, Signal, Size, check_size, counter, key, write_once
 from task4_sed.data.annotations import Event, write_durations, write_soft, write_strong, write_weak
 from task4_sed.data.classes import CLIP_SECONDS, DESED_CLASSES, SAMPLE_RATE
 from task4_sed.data.layout import EXCLUSION_LISTS, SETS
@@ -19,10 +18,6 @@ from task4_sed.data.toy.clips import Bank, cut, deck, desed_clip, maestro_record
 from task4_sed.data.toy.sounds import SCENES
 
 SCENE_NAMES = tuple(SCENES)
-Size = Literal["toy", "tiny"]
-Progress = Callable[[int, int], None]
-
-MARKER = "toy.json"
 FORMAT = 2  # to be raised when the same seed gives other files than before
 
 
@@ -101,30 +96,22 @@ def write_toy(
     is already this data set; raises UserError where something else is in its place. `progress(done, total)` counts
     audio files.
     """
-    root = Path(root)
-    if size not in SIZES:
-        raise UserError(f"size {size!r} of the toy data set is unknown; known: {', '.join(SIZES)}")
-    if seed < 0:
-        raise UserError(f"seed {seed} of the toy data set is negative; expected 0 or more")
+    check_size(size, seed, SIZES)
     hop = SIZES[size].hop if hop is None else float(hop)
     if not 0.1 <= hop <= CLIP_SECONDS:
         raise UserError(f"hop {hop:g} s of the MAESTRO windows is outside 0.1 to {CLIP_SECONDS:g} s")
     identity = {"format": FORMAT, "seed": seed, "size": size, "hop": hop}
-    if is_complete(root, MARKER, identity):
-        return
-    with write_folder_then_rename(root) as partial:
-        _Writer(partial, seed, SIZES[size], hop, progress).write()
-        write_json(partial / MARKER, identity)
+    write_once(root, identity, lambda folder: _Writer(folder, seed, SIZES[size], hop, progress).write())
 
 
 class _Writer:
     def __init__(self, root: Path, seed: int, sizes: Sizes, hop: float, progress: Progress | None) -> None:
-        self.root, self.seed, self.sizes, self.hop, self.progress = root, seed, sizes, hop, progress
+        self.root, self.seed, self.sizes, self.hop = root, seed, sizes, hop
         self.banks = {part: Bank(seed, part, count) for part, count in sizes.variants.items()}
         # The lengths of the recordings are drawn first: they say how many windows there will be.
         self.recordings = {name: self._recordings(name) for name in sizes.recordings}
         cut_windows = sum(len(windows(s, hop)) for of_set in self.recordings.values() for s in of_set.values())
-        self.done, self.total = 0, sum(sizes.clips.values()) + cut_windows
+        self.count = counter(sum(sizes.clips.values()) + cut_windows, progress)
 
     def write(self) -> None:
         names = {name: self._names(name) for name in self.sizes.clips}
@@ -202,9 +189,7 @@ class _Writer:
 
     def _write_clip(self, folder: str, name: str, sound: Signal) -> None:
         write_wav(self.root / folder / name, sound, SAMPLE_RATE)
-        self.done += 1
-        if self.progress is not None:
-            self.progress(self.done, self.total)
+        self.count()
 
     # -------------------------------------------------------------------------------------------- MAESTRO
 
