@@ -20,6 +20,7 @@ from filelock import FileLock
 from scipy.ndimage import gaussian_filter
 
 from common.augment import gaussian_blur
+from common.run import processes
 from common.run.errors import UserError
 from common.run.files import read_rows, sha256
 from common.run.results.store import read_results
@@ -275,8 +276,8 @@ def test_a_dying_process_or_ctrl_c_ends_the_pool(
     def dies(*args: Any, **keywords: Any) -> None:
         raise failure
 
-    monkeypatch.setattr(training, "worker_pool", lambda workers, gpus: ThreadPoolExecutor(workers))
-    monkeypatch.setattr(training, "end_workers", lambda: ended.append(True))
+    monkeypatch.setattr(processes, "worker_pool", lambda workers, gpus: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(processes, "end_workers", lambda: ended.append(True))
     monkeypatch.setattr(training, "train_machine", dies)
     with pytest.raises(raised) as caught:
         train_machines(run_of(tmp_path / "run1", tiny()), [VALVE, FAN], jobs=2)

@@ -6,8 +6,6 @@ each, and on GPUs share them.
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,10 +15,10 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from common.audio.loading import turn_of
+from common.run import processes
 from common.run.energy import measure
 from common.run.errors import UserError
 from common.run.files import remove_partials
-from common.run.processes import end_workers, usable_cores, worker_pool
 from common.run.progress import progress
 from common.run.results.store import read_results, record
 from common.run.results.tables import print_table
@@ -38,6 +36,7 @@ from task2_anomaly.training.system import AnomalySystem
 
 Item = tuple[Run, Machine]
 Work = Callable[[Run, Machine], object]
+DIED = "a training process died (out of memory?); train again, with fewer --jobs; nothing that was trained is lost"
 
 
 def train_run(run: Run, jobs: int | None, restart: bool) -> Mapping[str, Any]:
@@ -62,7 +61,7 @@ def _figures(run: Run, machine: Machine) -> list[str]:
 
 def default_jobs() -> int:
     """Trainings at once: one per core, or four per GPU."""
-    return 4 * torch.cuda.device_count() or usable_cores()
+    return 4 * torch.cuda.device_count() or processes.usable_cores()
 
 
 class MachineData(LightningDataModule):
@@ -157,38 +156,16 @@ def train_machines(run: Run, machines: Sequence[Machine], jobs: int, restart: bo
 
 def each(work: Work, items: Sequence[Item], jobs: int) -> Iterator[tuple[Item, str | None]]:
     """Do `work(run, machine)` for every item, `jobs` at once: (item, what went wrong or None) as they end."""
-    if jobs <= 1 or len(items) <= 1:
-        for item in items:
-            yield item, _problem(work, item)
-        return
-    executor = worker_pool(min(jobs, len(items)), torch.cuda.device_count())
-    try:
-        futures = {executor.submit(_problem, work, (_portable(run), m)): (run, m) for run, m in items}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    except BrokenProcessPool:
-        raise UserError(
-            f"{items[0][0].folder}: a training process died (out of memory?); train again, with fewer --jobs; "
-            "nothing that was trained is lost"
-        ) from None
-    except BaseException:
-        end_workers()  # a training can be killed at any time
-        raise
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+    died = f"{items[0][0].folder}: {DIED}" if items else DIED
+    given = {(run.folder, machine): (run, machine) for run, machine in items}
+    sent = [(_portable(run), machine) for run, machine in items]
+    for (run, machine), _, problem in processes.each(work, sent, jobs, torch.cuda.device_count(), died):
+        yield given[run.folder, machine], problem
 
 
 def _portable(run: Run) -> Run:
     """Without the verbs, which a process that was started as `python -m task2_anomaly` cannot send to another one."""
     return replace(run, task=replace(run.task, verbs=()))
-
-
-def _problem(work: Work, item: Item) -> str | None:
-    try:
-        work(*item)
-    except UserError as error:
-        return str(error)
-    return None
 
 
 def _train(run: Run, machine: Machine, restart: bool) -> None:
