@@ -36,6 +36,7 @@ from task2_anomaly.training.system import AnomalySystem
 
 Item = tuple[Run, Machine]
 Work = Callable[[Run, Machine], object]
+DIED = "a training process died (out of memory?); train again, with fewer --jobs; nothing that was trained is lost"
 
 
 def train_run(run: Run, jobs: int | None, restart: bool) -> Mapping[str, Any]:
@@ -155,13 +156,11 @@ def train_machines(run: Run, machines: Sequence[Machine], jobs: int, restart: bo
 
 def each(work: Work, items: Sequence[Item], jobs: int) -> Iterator[tuple[Item, str | None]]:
     """Do `work(run, machine)` for every item, `jobs` at once: (item, what went wrong or None) as they end."""
+    died = f"{items[0][0].folder}: {DIED}" if items else DIED
+    given = {(run.folder, machine): (run, machine) for run, machine in items}
     sent = [(_portable(run), machine) for run, machine in items]
-    died = (
-        f"{items[0][0].folder if items else ''}: a training process died (out of memory?); train again, with fewer "
-        "--jobs; nothing that was trained is lost"
-    )
-    for item, _, problem in processes.each(work, sent, jobs, torch.cuda.device_count(), died):
-        yield item, problem
+    for (run, machine), _, problem in processes.each(work, sent, jobs, torch.cuda.device_count(), died):
+        yield given[run.folder, machine], problem
 
 
 def _portable(run: Run) -> Run:
