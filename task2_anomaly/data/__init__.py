@@ -1,1 +1,1 @@
-"""From disk to batches: classes, layout, proxies, prepare, sets, front_end, features, batches; toy (embedded)."""
+"""From disk to batches: classes, layout, proxies, prepare, sets, front_end, features, embeddings, batches; toy."""

@@ -1,4 +1,4 @@
-"""Runs side by side: the numbers of runs one after another; failures are named, what would change numbers is refused."""
+"""Runs side by side: the numbers of runs one after another; failures are named, other numbers are refused."""
 
 from pathlib import Path
 from typing import Any
