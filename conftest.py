@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from common.tests.helpers import linked_copy
+
 ROOT = Path(__file__).resolve().parent
 
 # Small tensors on many threads are slow, the more so where several test processes share the cores.
@@ -18,3 +20,9 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no shared test data at {folder} (set DCASE_SHARED)")
     return folder
+
+
+@pytest.fixture
+def linked_root(tiny_root: Path, tmp_path: Path) -> Path:
+    """An own copy of a task's tiny data set without packs; audio is linked, so change a file only by replacing it."""
+    return linked_copy(tiny_root, tmp_path / "data")

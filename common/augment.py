@@ -71,7 +71,7 @@ def mix_pair(first: Tensor, second: Tensor, lam: Tensor) -> Tensor:
 
 
 def mixup(x: Tensor, mix: Mix) -> Tensor:
-    """Mixup of features, embeddings, soft or pseudo labels (batch, ...); Zhang et al. 2018."""
+    """Mixup of features, embeddings, soft or pseudo labels (batch, ...); Zhang et al. 2018, equation 1."""
     return mix_pair(x, x[mix.perm], mix.lam)
 
 
@@ -273,7 +273,7 @@ def time_mask(x: Tensor, span: Span, ratio: float = 1.0) -> Tensor:
     return x.masked_fill((position >= first) & (position < last), 0.0)
 
 
-# --- masks of SpecAugment (Park et al. 2019)
+# --- masks of SpecAugment (Park et al. 2019, section 2)
 
 
 class MaskDraw(NamedTuple):

@@ -63,7 +63,8 @@ def _cosines(a: Tensor, b: Tensor, eps: float = 1e-12) -> Tensor:
 def nt_xent(imitation: Tensor, recording: Tensor, labels: Tensor, temperature: float = 0.07) -> Tensor:
     """Contrastive loss of pairs (batch, dim), (batch, dim), labels (batch,), imitation -> recording only.
 
-    Recordings of the same class other than the own one are no negatives. Greif et al. 2024 (NT-Xent, adapted).
+    -mean_i ln(exp(cos(a_i, b_i) / t) / sum_j exp(cos(a_i, b_j) / t)); recordings j of the same class other than the own
+    one are no negatives. Chen et al. 2020 (SimCLR), equation 1, adapted by Greif et al. 2024.
     """
     logits = _cosines(imitation, recording, eps=1e-6) / temperature
     others = ~torch.eye(len(labels), dtype=torch.bool, device=logits.device)
@@ -73,7 +74,10 @@ def nt_xent(imitation: Tensor, recording: Tensor, labels: Tensor, temperature: f
 
 @full_precision
 def pair_bce(imitation: Tensor, recording: Tensor, matching: Tensor) -> Tensor:
-    """Binary cross entropy of (1 + cosine) / 2 of pairs (batch, dim); `matching` (batch,) is 1 for true pairs."""
+    """Binary cross entropy of (1 + cosine) / 2 of pairs (batch, dim); `matching` (batch,) is 1 for true pairs.
+
+    Greif et al. 2024.
+    """
     similarity = F.cosine_similarity(imitation, recording, eps=1e-6)
     return bce(((1.0 + similarity) / 2.0).clamp(0.0, 1.0), matching)
 
@@ -110,7 +114,10 @@ def correspondence_distillation(
 
 @full_precision
 def tagging_distillation(probabilities: Tensor, teacher: Tensor, lam: Tensor, perm: Tensor) -> Tensor:
-    """Distillation of clip labels under mixup: probabilities and teacher (batch, classes), lam and perm (batch,)."""
+    """Distillation of clip labels under mixup: probabilities and teacher (batch, classes), lam and perm (batch,).
+
+    Per clip, lam x BCE against its teacher + (1 - lam) x BCE against its partner's. Schmid et al. 2023.
+    """
     own = F.binary_cross_entropy(probabilities, teacher, reduction="none")
     partner = F.binary_cross_entropy(probabilities, teacher[perm], reduction="none")
     weight = lam[:, None]

@@ -29,7 +29,7 @@ def ramp_up_down(epoch: float, warmup: float, start: float, length: float, last:
 
 
 def half_cosine(step: float, warmup: float, total: float) -> float:
-    """Linear warm-up over `warmup` steps, then half a cosine from 1 to 0 at `total`, then 0."""
+    """Linear warm-up over `warmup` steps, half a cosine from 1 to 0 at `total`, then 0; Loshchilov & Hutter 2017."""
     if step < warmup:
         return step / warmup
     if step >= total:

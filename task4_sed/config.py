@@ -6,14 +6,28 @@ from typing import Literal
 from common.run.config import in_range
 from common.run.energy import EnergyConfig
 from common.run.errors import UserError, did_you_mean
-from common.run.settings import AuthorConfig, TrainerConfig
-from task4_sed.data.layout import SETS
-from task4_sed.model.crnn import ModelConfig
+from common.run.settings import SubmissionConfig, TrainerConfig
+
+# Names of the data sets, in the order of the official layout (data/layout.py).
+SET_NAMES = (
+    "synth_train",
+    "synth_val",
+    "weak",
+    "unlabeled",
+    "strong",
+    "external_strong_train",
+    "external_strong_val",
+    "devtest",
+    "maestro_train",
+    "maestro_val",
+    "eval_public",
+    "eval24",
+)
 
 
 @dataclass
 class Block:
-    """One part of every batch: `batch` clips drawn from the union of `sets` (names of layout.SETS); 0 leaves it out."""
+    """One part of every batch: `batch` clips drawn from the union of `sets` (of SET_NAMES); 0 leaves it out."""
 
     sets: list[str] = field(default_factory=list)
     batch: int = in_range(0, 0)
@@ -46,6 +60,56 @@ class DataConfig:
     exclude_overlapping: bool = True  # leave out clips that the exclusion lists name
     workers: int = in_range(2, 0)  # loader processes
     eval_batch: int = in_range(16, 1)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The defaults are the organisers' baseline on 128 mel bands and embeddings of 768 dimensions."""
+
+    num_mels: int = 128
+    fft: int = 2048  # samples of the front end's window and FFT
+    channels: tuple[int, ...] = (16, 32, 64, 128, 128, 128, 128)
+    pooling: tuple[tuple[int, int], ...] = ((2, 2), (2, 2), (1, 2), (1, 2), (1, 2), (1, 2), (1, 2))  # (time, frequency)
+    activation: Literal["glu", "cg"] = "glu"
+    dropout: float = 0.2
+    # Running statistics are nearly those of the last batch, as published; 0.01 is what was probably meant.
+    batchnorm_momentum: float = 0.99
+    rnn_hidden: int = 192
+    rnn_layers: int = 2
+    num_classes: int = 27  # those of DESED and MAESTRO
+    embedding_dim: int | None = 768  # None: no embeddings, the GRU follows the CNN
+    embedding_pooling: Literal["aap", "int"] = "aap"  # adaptive average, or nearest embedding frame
+    fusion_dim: int = 128
+    dropstep: float = 0.3  # largest share of frames that is masked in each stream before the fusion; 0: off
+    dropstep_frames: int = 16
+
+    def __post_init__(self) -> None:
+        if len(self.pooling) != len(self.channels):
+            raise UserError(f"model.pooling: {len(self.pooling)} steps, expected {len(self.channels)} as in channels")
+        if self.freq_bands < 1:
+            raise UserError(f"model.pooling: {self.num_mels} mel bands are pooled to none, use fewer steps of 2")
+        for name in ("dropout", "dropstep", "batchnorm_momentum"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise UserError(f"model.{name}: {getattr(self, name):g} is outside 0 to 1")
+
+    @property
+    def freq_bands(self) -> int:
+        """Bands that are left after the CNN."""
+        bands = self.num_mels
+        for _, step in self.pooling:
+            bands //= step
+        return bands
+
+    @property
+    def cnn_dim(self) -> int:
+        """Features per frame after the CNN."""
+        return self.channels[-1] * self.freq_bands
+
+    def num_frames(self, feature_frames: int) -> int:
+        """Output frames for that many frames of log-mel: 156 for 626."""
+        for step, _ in self.pooling:
+            feature_frames //= step
+        return feature_frames
 
 
 @dataclass
@@ -113,17 +177,6 @@ class PostprocessConfig:
 
 
 @dataclass
-class SubmissionConfig:
-    """What the challenge wants to know; `label` is <Author>_<Institute>_task4_<n>."""
-
-    label: str
-    name: str
-    abbreviation: str
-    authors: list[AuthorConfig]
-    source_code: str | None = None
-
-
-@dataclass
 class Config:
     """A Task 4 recipe."""
 
@@ -149,5 +202,5 @@ class Config:
         named |= {"test_sets": self.test_sets, "submission_set": [self.submission_set] if self.submission_set else []}
         for key, names in named.items():
             for name in names:
-                if name not in SETS:
-                    raise UserError(f"{key}: unknown data set {name!r}{did_you_mean(name, SETS)}")
+                if name not in SET_NAMES:
+                    raise UserError(f"{key}: unknown data set {name!r}{did_you_mean(name, SET_NAMES)}")

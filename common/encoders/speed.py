@@ -6,8 +6,8 @@ squeeze-and-excitation. Both go from the waveform to all outputs.
 """
 
 import copy
-import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import timm
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from common.encoders import Encoder, create
 from common.encoders.beats import Attention
 from common.encoders.mobilenet import SqueezeExcitation
+from common.run.benchmark import times_in_turns
 from common.run.results.environment import environment
 from common.run.results.tables import print_table
 
@@ -72,18 +73,9 @@ def best_times(encoders: Sequence[Encoder], batch: int, seconds: float) -> list[
     """Shortest time of one forward pass of each, in seconds; they take turns, for at least `seconds` each."""
     device = next(encoders[0].parameters()).device
     waveform = torch.randn(batch, SECONDS * encoders[0].sample_rate, device=device) * 0.1
-    times: list[list[float]] = [[] for _ in encoders]
+    works = [partial(encoder, waveform) for encoder in encoders]
     with torch.inference_mode():
-        for encoder in encoders:
-            encoder(waveform[:1])  # not counted
-        while len(times[0]) < TURNS or min(map(sum, times)) < seconds:
-            for encoder, taken in zip(encoders, times, strict=True):
-                start = time.perf_counter()
-                encoder(waveform)
-                if device.type == "cuda":
-                    torch.cuda.synchronize()
-                taken.append(time.perf_counter() - start)
-    return [min(taken) for taken in times]
+        return [min(taken) for taken in times_in_turns(works, seconds, TURNS)]
 
 
 def benchmark(names: Sequence[str] = (), seconds: float = 2.0) -> Mapping[str, Any]:

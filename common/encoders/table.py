@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from common.encoders import Encoder, models
 from common.encoders.checkpoints import catalogue
+from common.run.complexity import matrix_macs, size_of
 from common.run.results.tables import print_table
 
 SECONDS = 10
@@ -22,9 +22,7 @@ def macs(encoder: Encoder) -> int:
         *(1, encoder.front_end.num_mels, encoder.front_end.num_frames(samples)),
         device=next(encoder.parameters()).device,
     )
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        encoder.from_mel(mel, encoder.num_frames(samples))
-    return counter.get_total_flops() // 2
+    return matrix_macs(lambda: encoder.from_mel(mel, encoder.num_frames(samples)))
 
 
 def describe(name: str) -> dict[str, Any]:
@@ -32,7 +30,7 @@ def describe(name: str) -> dict[str, Any]:
     with torch.device("meta"):
         encoder = models()[name]().eval()
     return {
-        "parameters": sum(parameter.numel() for parameter in encoder.parameters()),
+        "parameters": size_of(encoder.parameters())[0],
         "macs": macs(encoder),
         "embedding_dim": encoder.embedding_dim,
         "clip_dim": encoder.clip_dim,

@@ -1,1 +1,21 @@
-"""From verbs to runs: the command line, recipes, training, energy."""
+"""The harness: from verbs to runs, from runs to tables. What is the same for every system, and knows none.
+
+verbs        typed functions -> a command line; what every verb knows of its run
+config       recipes in YAML and overrides -> dataclasses, with errors that name file, line and key
+marked_yaml  YAML with the line of every key
+settings     parts of a recipe that all tasks have
+errors       what a user did wrong, in one line
+files        files that appear whole or not at all; rows of tables
+progress     the one progress line
+processes    cores that may be used, worker processes
+seeds        seeds out of numbers
+training     `fit` with the Lightning Trainer: resumes, measures energy, keeps the best and the last checkpoint
+callbacks    of every training
+checkpoints  found, verified, filled into networks
+energy       kWh
+results      results.json, intervals, tables, own figures beside published ones
+plots        all in one style
+benchmark    rates, in turns; a training step in memory and whole training
+complexity   parameters, bytes, multiply-accumulates
+submission   archives of the challenges, and their rules
+"""

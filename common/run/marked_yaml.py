@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from common.run.errors import did_you_mean
-from common.run.submission.archive import Violation
+from common.run.submission.violations import Violation
 from common.run.yaml_lines import Key, NotYamlError, dotted, read_yaml
 
 MISSING = object()

@@ -38,6 +38,10 @@ class Task:
     verbs: Sequence[Verb]
     default_recipe: str = "toy"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For a worker process: without the verbs, functions of a `__main__` that it does not have."""
+        return {**self.__dict__, "verbs": ()}
+
     @property
     def recipes(self) -> Path:
         """Folder with the task's recipes."""

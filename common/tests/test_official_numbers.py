@@ -2,7 +2,6 @@
 
 import importlib
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from common.encoders.transformer import SpectrogramTransformer
+from common.tests.transformer_case import published, spell
 
 # names, mel mean and std, mel [0, 0], [F / 2, 250], [F - 1, T - 1], strong mean and std, strong [class, frame]
 OFFICIAL: dict[str, tuple[str, str, int, list[float], list[float]]] = {
@@ -49,30 +49,6 @@ OFFICIAL: dict[str, tuple[str, str, int, list[float], list[float]]] = {
         [0.062243, 4.263110, 0.15999, 4.45670, -1.67565],
     ),
 }
-
-
-def published(encoder: SpectrogramTransformer) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The encoder's and the heads' part of the state, as the files call them."""
-    body, heads = {}, {}
-    for name, value in encoder.state_dict().items():
-        if name.startswith(encoder.head_names):
-            heads[name] = value
-        elif encoder.config.mask_token:
-            value = value.flatten(1) if name == "patch_embed.proj.weight" else value
-            name = name.replace("patch_embed.proj", "patch_embed.patch_embed").replace("norm.", "norm_frame.")
-            body[name.replace(".norm_frame.", ".norm.")] = value
-        else:
-            body[name] = value
-    return body, heads
-
-
-def spell(prefix: str, before_heads: str | None = "", **more: Tensor) -> Callable[..., dict[str, Tensor]]:
-    def spelled(body: dict[str, Tensor], heads: dict[str, Tensor]) -> dict[str, Tensor]:
-        state = {f"{prefix}{name}": value for name, value in body.items()}
-        state |= {f"{before_heads}{name}": value for name, value in heads.items() if before_heads is not None}
-        return state | {name.replace("__", "."): value for name, value in more.items()}
-
-    return spelled
 
 
 def hashed(count: int, index: int) -> np.ndarray:

@@ -7,27 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import Block
-from torch import Tensor, nn
+from torch import nn
 
 from common.encoders import transformer
-from common.encoders.transformer import MODELS, Draws, PaSST, Patchout, SpectrogramTransformer, draw_patchout
+from common.encoders.transformer import MODELS, Draws, PaSST, Patchout, draw_patchout
 from common.run.errors import UserError
-
-FAMILIES = ["passt", "fpasst", "atst-f", "m2d", "asit"]
-FRAME_FAMILIES = FAMILIES[1:]
-
-
-def make(family: str, seed: int = 0, **options: Any) -> SpectrogramTransformer:
-    torch.manual_seed(seed)
-    encoder = MODELS[f"{family}-tiny"](**options)
-    assert isinstance(encoder, SpectrogramTransformer)
-    return encoder.eval()
-
-
-def noise(encoder: SpectrogramTransformer, seconds: float, batch: int = 1, seed: int = 1) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return 0.1 * torch.randn(batch, round(seconds * encoder.sample_rate), generator=generator)
-
+from common.tests.transformer_case import FAMILIES, FRAME_FAMILIES, make, noise
 
 # Sizes, as published
 

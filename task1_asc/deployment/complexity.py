@@ -1,24 +1,16 @@
-"""Parameters, bytes and multiply-accumulates of any network, as the challenge counts them, and its limits.
+"""The challenge's limits for parameters, bytes and multiply-accumulates (DCASE 2024 Task 1, rules), of any network."""
 
-The ruler is NeSsi, which is torchinfo's summary (DCASE 2024 Task 1, rules): a layer whose class name contains "Conv"
-costs its weights and biases at every position of its output; every other layer's count once, wherever it is applied;
-everything that is no layer (additions, attention products, FFT, means) costs nothing.
-"""
-
-import copy
 import importlib
 import inspect
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+from torch import nn
 
+from common.run.complexity import Complexity, count
 from common.run.errors import UserError, did_you_mean
 from common.run.results.tables import print_table
 from common.run.verbs import Run
@@ -28,19 +20,6 @@ from task1_asc.model.networks import new_network
 
 MAX_BYTES = 128_000
 MAX_MACS = 30_000_000
-BYTES = {
-    torch.float32: 4,
-    torch.int32: 4,
-    torch.float16: 2,
-    torch.bfloat16: 2,
-    torch.int8: 1,
-    torch.uint8: 1,
-    torch.qint8: 1,
-    torch.quint8: 1,
-}
-# What a recipe's `precision` stores a parameter in.
-PRECISION_BYTES = {"float32": 4, "float16": 2, "float16_weights": 2, "bfloat16": 2, "int8": 1}
-QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.qat", "torch.ao.nn.intrinsic")
 NOTES = (
     "Counted on the network as it is: fusing batch norms into convolutions changes the count, because a convolution's "
     "bias is counted at every position and a batch norm once (the baseline fused: 59,794 parameters, 30,216,768 MACs, "
@@ -49,131 +28,6 @@ NOTES = (
     "however many steps it runs over; the honest count has convolutions and all matrix products at every position.",
     "Quantised modules hide their weights from the count: count the float network with --precision int8.",
 )
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A row of the table; `output` is the shape of that call. A layer's parameters count where it is first called."""
-
-    name: str
-    kind: str
-    output: tuple[int, ...]
-    parameters: int
-    macs: int
-
-
-@dataclass(frozen=True)
-class Complexity:
-    """The counts of one pass; `bytes` of the parameters, without buffers, at the deployed precision."""
-
-    parameters: int
-    macs: int
-    bytes: int
-    layers: list[Layer]
-    honest_macs: int
-
-
-def count(model: nn.Module, input_shape: tuple[int, ...], precision: str | None = None) -> Complexity:
-    """Count `model` for one input of `input_shape` (batch, ...), as the challenge does for a batch of 1.
-
-    precision: what the parameters are stored in, a key of PRECISION_BYTES; None: each tensor in its own type. Pruned
-    weights (torch.nn.utils.prune) count with the elements that are left. The forward pass runs on a float32 copy on
-    the CPU; `model` is not changed. Raises UserError where it fails at that shape, for quantised modules and for
-    parameter types that the challenge does not know.
-    """
-    if precision is not None and precision not in PRECISION_BYTES:
-        raise UserError(f"precision: unknown {precision!r}{did_you_mean(precision, PRECISION_BYTES)}")
-    for name, module in model.named_modules():
-        if type(module).__module__.startswith(QUANTISED) and not type(module).__name__.endswith("Functional"):
-            raise UserError(f"{name or 'the network'}: a quantised {type(module).__name__}; count the float network")
-    network = float_copy(model)
-    try:
-        if any(is_lazy(parameter) for parameter in network.parameters()):
-            network(torch.zeros(input_shape))  # lazy layers take their size from their first input
-            model = network
-        summary = _summary(network, input_shape)
-        honest = honest_macs(network, input_shape)
-    except Exception as error:  # whatever the network's code raises
-        cause = error.__cause__ or error
-        what = " ".join(str(cause).split()) or type(cause).__name__
-        raise UserError(f"the network fails at input shape {list(input_shape)}: {what}") from None
-    size = sum(_left(model, name, p) * _element_bytes(name, p, precision) for name, p in model.named_parameters())
-    return Complexity(summary.total_params, summary.total_mult_adds, size, _layers(network, summary), honest)
-
-
-def float_copy(model: nn.Module) -> nn.Module:
-    """An independent float32 copy on the CPU, in evaluation mode."""
-    # A pruned weight is a result of its mask, which cannot be copied; a forward pass makes it anew.
-    results = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
-    return copy.deepcopy(model, {id(value): value.detach() for value in results}).float().cpu().eval()
-
-
-def _left(model: nn.Module, name: str, parameter: Tensor) -> int:
-    """Elements of a parameter that pruning has left."""
-    if name.endswith("_orig"):
-        owner, _, own = name.removesuffix("_orig").rpartition(".")
-        mask = getattr(model.get_submodule(owner), f"{own}_mask", None)
-        if mask is not None:
-            return int(mask.sum())
-    return parameter.numel()
-
-
-def _element_bytes(name: str, parameter: Tensor, precision: str | None) -> int:
-    if precision is not None:
-        return PRECISION_BYTES[precision]
-    if parameter.dtype not in BYTES:
-        known = ", ".join(str(dtype).removeprefix("torch.") for dtype in BYTES)
-        raise UserError(f"{name}: parameters of type {str(parameter.dtype).removeprefix('torch.')}, expected {known}")
-    return BYTES[parameter.dtype]
-
-
-def _summary(network: nn.Module, input_shape: tuple[int, ...]) -> Any:
-    from torchinfo import summary
-
-    return summary(network, input_size=input_shape, verbose=0, device="cpu", mode="eval")
-
-
-def _layers(network: nn.Module, summary: Any) -> list[Layer]:
-    """Every call of a layer that has parameters or MACs, and what parameters belong to no layer: sums to the totals."""
-    names = {id(module): name for name, module in network.named_modules()}
-    layers = []
-    for info in summary.summary_list:
-        own = info.num_params if info.is_leaf_layer else info.leftover_params()
-        parameters = 0 if info.is_recursive else max(own, 0)
-        macs = info.macs if info.is_leaf_layer else 0
-        if parameters or macs:
-            name = names.get(info.layer_id) or "(network)"
-            layers.append(Layer(name, info.class_name, tuple(info.output_size), parameters, macs))
-    return layers
-
-
-@contextmanager
-def _plain_operations() -> Iterator[None]:
-    """Fused attention and recurrent kernels come apart into the matrix products that are counted."""
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    fast_path, onednn = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled
-    torch.backends.mha.set_fastpath_enabled(False)
-    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
-        torch.backends.mkldnn.enabled = onednn
-
-
-@torch.no_grad()
-def honest_macs(network: nn.Module, input_shape: tuple[int, ...]) -> int:
-    """Multiply-accumulates of all convolutions and matrix products at every position, functional ones included.
-
-    Element-wise work, batch norms and FFTs are not in it.
-    """
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with _plain_operations(), FlopCounterMode(display=False) as counter:
-        network(torch.zeros(input_shape))
-    return int(counter.get_total_flops()) // 2
 
 
 def verdict(complexity: Complexity, max_bytes: int = MAX_BYTES, max_macs: int = MAX_MACS) -> list[str]:

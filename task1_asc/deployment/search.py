@@ -9,12 +9,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from common.run.complexity import PRECISION_BYTES
 from common.run.config import config_dict
 from common.run.errors import UserError, did_you_mean
 from common.run.results.tables import print_table
 from common.run.verbs import Run
 from task1_asc.config import Config, ModelConfig
-from task1_asc.deployment.complexity import MAX_BYTES, MAX_MACS, PRECISION_BYTES, storage
+from task1_asc.deployment.complexity import MAX_BYTES, MAX_MACS, storage
 from task1_asc.model.cp_mobile import STEM_STRIDE, Block, CPMobile, plan
 from task1_asc.model.front_end import mel_shape
 from task1_asc.model.networks import build_model
@@ -39,7 +40,7 @@ class Proposal:
 
 
 def closed_form(config: ModelConfig, input_shape: tuple[int, ...]) -> tuple[int, int]:
-    """Parameters and MACs of a baseline or CP-Mobile network by arithmetic, equal to `complexity.count`.
+    """Parameters and MACs of a baseline or CP-Mobile network by arithmetic, equal to `common.run.complexity.count`.
 
     input_shape: (batch, channels, mel, frames). A convolution costs its weights at every output position, a batch norm
     2 for each channel; the two scalars of each global response norm are parameters without MACs.

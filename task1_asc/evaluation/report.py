@@ -29,10 +29,11 @@ from pathlib import Path
 from typing import Any
 
 from common.run.errors import UserError
-from common.run.files import Row, existing_file, read_rows, write_rows
+from common.run.files import Row, existing_file, write_rows
 from common.run.plots import Bar, save
-from common.run.results.comparison import TOY, Baseline, MetricColumn, OwnValue, compare
-from common.run.results.intervals import MeanSpread, mean_spread
+from common.run.results.comparison import TOY, Baseline, MetricColumn, OwnValue, bar, read_figures
+from common.run.results.intervals import MeanSpread
+from common.run.results.runs import Place, beside_published, own_system, own_values, scaled, section_of, trainings
 from common.run.results.store import read_results, record
 from common.run.results.tables import format_value, print_table, write_table
 from common.run.verbs import Run
@@ -53,15 +54,14 @@ from task1_asc.metrics import official_keys, over_seeds
 BASELINE = "Baseline 2024"
 DEVELOPMENT = "development-test"
 EVALUATION = "evaluation"
-PUBLISHED_COLUMNS = ("system", "set", "split", "metric", "value", "spread", "parameters", "macs", "source")
+NO_TEST = "no test results; `evaluate` makes them"
 ROWS = SHOWN_SCENES | SHOWN_DEVICES
 
 
 def evaluate_stored(run: Run, plots: bool = True) -> dict[str, Any]:
     """Metrics of a run's predictions on the test list."""
+    from common.audio.coverage import made_of, root_of
     from task1_asc.data.layout import split_file
-    from task1_asc.data.prepare import made_of
-    from task1_asc.data.sets import root_of
 
     root = root_of(run.config.data)
     return evaluate_run(run.folder, run.config.data.splits, split_file(root, "test"), made_of(root) == "toy", plots)
@@ -91,14 +91,7 @@ def evaluate_run(
 
 def results_of(folder: Path, splits: Sequence[int]) -> dict[int, dict[str, Any]]:
     """{split: metrics} that `evaluate_run` recorded; UserError where there are none."""
-    found = {}
-    for split in splits:
-        path = existing_file(folder / f"split{split}" / "results.json", "results (`train` makes them)")
-        sections = read_results(path.parent)
-        if "test" not in sections:
-            raise UserError(f"{path}: no test results; `evaluate` makes them")
-        found[split] = sections["test"]["values"]
-    return found
+    return {split: section_of(folder / f"split{split}", "test", NO_TEST) for split in splits}
 
 
 def network_counts(run: Run) -> dict[str, int]:
@@ -141,7 +134,7 @@ def report_runs(
         rows.append([label, *(text for pair in pairs for text in pair)])
     losses = [_loss_text(own[split].get("log_loss")) for split in splits]
     rows.append(["log loss", *(text for loss in losses for text in (loss, "n/a"))])
-    title = f"Task 1, recipe {recipe}, {len(folders)} training{'s' if len(folders) > 1 else ''}: development test"
+    title = f"Task 1, recipe {recipe}, {trainings(len(folders))}: development test"
     title += f" ({TOY.text})" if toy else ""
     note = f"±: standard deviation over trainings. Published: {reference}, mean over trainings; n/a: not available."
     print_table(title, ["accuracy (%)", *map("\n".join, heads)], rows, note)
@@ -164,26 +157,28 @@ def compare_runs(
     parameters, macs: of the own network, for the picture of accuracy against complexity (None: not in it). Returns
     {"<set>/<metric>@<split>": {"value", "low", "high", "spread"}} in per cent.
     """
+    keys = {split: f"{DEVELOPMENT}/{metric_key('macro_accuracy', split)}" for split in splits}
+    places = {key: Place((s, "macro_accuracy"), (s, "intervals", "macro_accuracy")) for s, key in keys.items()}
     runs = [results_of(folder, splits) for folder in folders]
-    own = {f"{DEVELOPMENT}/{metric_key('macro_accuracy', s)}": _own([of[s] for of in runs]) for s in splits}
+    toy, entries = _is_toy(runs), read_published()
+    results: list[dict[Any, Any]] = [dict(of) for of in runs]
     if set(splits) >= set(SPLITS):
-        own[f"{DEVELOPMENT}/rank_score"] = _own_rank(folders)
-    entries = read_published()
-    system = f"{recipe} (own, {len(folders)} training{'s' if len(folders) > 1 else ''})"
-    toy, out = _is_toy(runs), folders[0].parent
-    comparison = compare(
-        {system: own},
-        as_baselines(entries),
+        places[f"{DEVELOPMENT}/rank_score"] = Place(("all", "rank_score"), ("all", "rank_interval"))
+        results = [of | {"all": section_of(folder, "test", NO_TEST)} for of, folder in zip(runs, folders, strict=True)]
+    own = own_values(results, places, scale=100)
+    found = beside_published(
+        folders,
+        recipe,
+        own,
         _columns(splits),
+        as_baselines(entries),
+        title="Task 1 of DCASE 2024, macro accuracy (%)",
         caveat=TOY if toy else None,
         reference=reference,
-        title="Task 1 of DCASE 2024, macro accuracy (%)",
     )
-    comparison.print()
-    comparison.save(out)
-    by_split = {split: own[f"{DEVELOPMENT}/{metric_key('macro_accuracy', split)}"] for split in splits}
-    _draw_published(out, entries, system, by_split, parameters, macs, TOY.text if toy else None)
-    return {key: {"value": v.value, "low": v.low, "high": v.high, "spread": v.spread} for key, v in own.items()}
+    system, by_split = own_system(recipe, len(folders)), {split: own[key] for split, key in keys.items()}
+    _draw_published(folders[0].parent, entries, system, by_split, parameters, macs, TOY.text if toy else None)
+    return found
 
 
 @dataclass(frozen=True)
@@ -205,20 +200,15 @@ def read_published(path: Path = Path(__file__).parents[1] / "baselines.csv") -> 
     """All figures. UserError for an empty name, an unknown split, a figure that is no number, or the same one twice."""
     entries: list[Published] = []
     seen: dict[tuple[object, ...], str] = {}
-    for row in read_rows(path, PUBLISHED_COLUMNS):
-        for column in ("system", "set", "metric", "source"):
-            if not row[column]:
-                raise UserError(f"{row.at}: {column} is empty")
+    for row, of in read_figures(path, ("split", "parameters", "macs")):
         split, parameters, macs = _whole(row, "split"), _whole(row, "parameters"), _whole(row, "macs")
         if split is not None and split not in SPLITS:
             raise UserError(f"{row.at}: split {split}, expected one of {', '.join(map(str, SPLITS))} or nothing")
-        value, spread = (row.number(column) if row[column] else None for column in ("value", "spread"))
-        key = (row["system"], row["set"], split, row["metric"])
+        key = (of.system, of.set, split, of.metric)
         if key in seen:
             raise UserError(f"{row.at}: the same figure already stands at {seen[key]}")
         seen[key] = row.at
-        names = row["system"], row["set"]
-        entries.append(Published(*names, split, row["metric"], value, spread, parameters, macs, row["source"]))
+        entries.append(Published(*key, of.value, of.spread, parameters, macs, of.source))
     return entries
 
 
@@ -266,30 +256,10 @@ def _is_toy(runs: Sequence[Mapping[int, Mapping[str, Any]]]) -> bool:
     return any(of["toy"] for run in runs for of in run.values())
 
 
-def _own(results: Sequence[Mapping[str, Any]]) -> OwnValue:
-    """Macro accuracy in per cent: mean and spread over runs, of a single run with its bootstrap interval."""
-    if len(results) == 1:
-        low, high = (100 * end for end in results[0]["intervals"]["macro_accuracy"])
-        return OwnValue(100 * results[0]["macro_accuracy"], low, high)
-    return _percent(mean_spread([of["macro_accuracy"] for of in results]))
-
-
-def _own_rank(folders: Sequence[Path]) -> OwnValue:
-    stored = [read_results(folder)["test"]["values"] for folder in folders]
-    if len(stored) == 1:
-        low, high = (100 * end for end in stored[0]["rank_interval"])
-        return OwnValue(100 * stored[0]["rank_score"], low, high)
-    return _percent(mean_spread([of["rank_score"] for of in stored]))
-
-
-def _percent(mean: MeanSpread) -> OwnValue:
-    return OwnValue(100 * mean.mean, spread=None if mean.spread is None else 100 * mean.spread, runs=mean.runs)
-
-
 def _own_text(value: MeanSpread | None) -> str:
     if value is None:
         return "n/a"
-    of = _percent(value)
+    of = scaled(value)
     return format_value(of.value, spread=of.spread, decimals=2)
 
 
@@ -349,7 +319,7 @@ def _draw_published(
         if entry.set == DEVELOPMENT and entry.split in own:
             assert entry.split is not None
             lines.setdefault(entry.system, {})[entry.split] = (entry.value, None, None)
-    figure = against_training_data({system: {s: _bar(v) for s, v in own.items()}}, lines, note=note)
+    figure = against_training_data({system: {s: bar(v) for s, v in own.items()}}, lines, note=note)
     save(figure, out / "training_data.png")
     largest = max(own)
     points = [
@@ -360,9 +330,3 @@ def _draw_published(
     if parameters or macs:
         points.append(Point(system, parameters, macs, own[largest].value, DEVELOPMENT, own=True))
     save(against_complexity(points, note=note), out / "complexity.png")
-
-
-def _bar(value: OwnValue) -> Bar:
-    if value.spread is not None:
-        return value.value, value.value - value.spread, value.value + value.spread
-    return value.value, value.low, value.high

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from common.run.complexity import Complexity, count
 from common.run.errors import UserError
 from task1_asc.config import ModelConfig
-from task1_asc.deployment.complexity import Complexity, complexity_verb, count, load_module, verdict
+from task1_asc.deployment.complexity import complexity_verb, load_module, verdict
 from task1_asc.model.networks import build_model
 
 CP_MOBILE_STRIDES = {"b2": (2, 2), "b4": (2, 1)}

@@ -1,7 +1,6 @@
 """The system from Python, and how little the verbs load."""
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import task1_asc
 from common.audio.reading import write_wav
 from common.run.errors import UserError
 from common.run.verbs import main
+from common.tests.helpers import run_examples
 from task1_asc.__main__ import TASK
 from task1_asc.data.classes import SCENES
 from task1_asc.inference.scores import write_outputs
@@ -92,11 +92,7 @@ def test_classify_says_what_is_wrong(place: Path, untrained: Path) -> None:
 
 
 def test_readme_example(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = (FOLDER / "README.md").read_text(encoding="utf-8")
-    examples = [block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "task1_asc.classify(" in block]
-    assert examples
-    for example in examples:
-        exec(compile(example, "README.md", "exec"), {})
+    run_examples(FOLDER / "README.md", "task1_asc.classify(")
     assert capsys.readouterr().out.split()[0] in SCENES
 
 

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from common.run.complexity import count
 from common.run.errors import UserError
 from task1_asc.config import ModelConfig
-from task1_asc.deployment.complexity import count, verdict
+from task1_asc.deployment.complexity import verdict
 from task1_asc.deployment.search import closed_form, propose, prune_width
 from task1_asc.model.networks import build_model
 

@@ -1,6 +1,5 @@
 """The embedded data set: official layout, every scene and device, the same bytes for the same seed."""
 
-import hashlib
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import soundfile
 from common.audio.coverage import cover
 from common.run.errors import UserError
 from common.run.files import write_json
+from common.tests.helpers import fingerprint
 from common.toy import key
 from task1_asc.data.classes import DEVICE_GROUPS, DEVICES, PARTS_PER_SEGMENT, SAMPLE_RATE, SCENES, TRAIN_DEVICES
 from task1_asc.data.layout import (
@@ -25,11 +25,6 @@ from task1_asc.data.splits import check_splits
 from task1_asc.data.toy.sounds import SCENES as SOUNDS
 from task1_asc.data.toy.sounds import SOURCES, Bank, make_device, record_moment
 from task1_asc.data.toy.write import SIZES, segments_of_test, segments_of_training, write_toy
-
-
-def fingerprint(root: Path) -> dict[str, str]:
-    files = sorted(path for path in root.rglob("*") if path.is_file())
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @pytest.fixture(scope="module")

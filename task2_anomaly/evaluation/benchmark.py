@@ -1,19 +1,18 @@
-"""Rates of every stage on this machine, and the size of a recipe's network."""
+"""Rates of every stage on this machine."""
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torchinfo import summary
 
 from common.encoders.cp_resnet import CPResNet
+from common.run.benchmark import hardware, rate_of, step_rate
 from common.run.errors import UserError
 from common.run.processes import usable_cores
-from common.run.results.environment import environment
 from common.run.results.tables import print_table
 from common.run.verbs import Run
 from task2_anomaly.config import SAMPLE_RATE, Config
@@ -23,89 +22,42 @@ from task2_anomaly.data.front_end import front_end
 from task2_anomaly.data.prepare import prepare
 from task2_anomaly.data.sets import machines_of
 from task2_anomaly.inference.windows import plain_window_scores, repeated, window_scores
-from task2_anomaly.model.networks import build_network, window_frames
+from task2_anomaly.training.train import build, each, train_machine
 
 STEPS = 100  # of a training, about
 ROUNDS = 3  # trainings of every process, after a first one
-
-
-def complexity(run: Run) -> Mapping[str, Any]:
-    """Parameters and MACs (convolutions and linear layers, torchinfo) of the recipe's network."""
-    config: Config = run.config
-    if config.model.kind == "embedding":
-        raise UserError(f"complexity: see `python -m common.encoders` for {config.embedding.encoder}")
-    ears = front_end(config.front_end)
-    network = build_network(config.model, ears.num_mels).eval()
-    classifier = isinstance(network, CPResNet)
-    frames = window_frames(config)
-    shape = (1, 1, ears.num_mels, frames) if classifier else (1, ears.num_mels, frames)
-    found = summary(network, shape, verbose=0)
-    values = {"parameters": int(found.total_params), "macs": int(found.total_mult_adds), "frames": frames}
-    rows = [[f"{values['parameters']:,}", f"{values['macs']:,}"]]
-    print_table(f"network of recipe {run.recipe}", ["parameters", f"MACs of {frames} frames"], rows)
-    return values
 
 
 def benchmark(run: Run, seconds: float) -> Mapping[str, Any]:
     """Measure each stage for about `seconds`; prints a table and returns the figures."""
     if run.config.model.kind == "embedding":
         raise UserError(f"benchmark: see `python -m common.encoders benchmark {run.config.embedding.encoder}`")
-    from task2_anomaly.training.train import build
-
     prepare(run.config, workers=1)
     machine = machines_of(run.config.data)[0]
     system, data = build(run, machine)
     batches = list(data.train_dataloader())
+    ears, clips = front_end(run.config.front_end), torch.randn(8, 10 * SAMPLE_RATE)
+    with torch.inference_mode():
+        front_end_rate = rate_of(lambda: ears(clips), len(clips), seconds / 4)
     cores = usable_cores()
     alone, together = (_trainings(run, machine, jobs, len(batches)) for jobs in (1, cores))
     figures: dict[str, float] = {
-        "front end, clips of 10 s/s": _front_end(run.config, seconds),
-        "step in memory, steps/s": _steps(system, batches, seconds),
+        "front end, clips of 10 s/s": front_end_rate,
+        "step in memory, steps/s": step_rate(system, batches, 1, seconds),
         "trainings one by one, steps/s": alone,
         f"{cores} trainings at once, steps/s": together,
         "gain of several at once": together / alone,
     }
     if isinstance(system.network, CPResNet):
-        figures |= _windows(run.config, system.network, batches[0], seconds)
+        figures |= _windows(run.config, system.network.cpu(), batches[0], seconds)
     rows = [[name, f"{value:,.2f}" if value > 0.001 else f"{value:.0e}"] for name, value in figures.items()]
-    threads = f"{environment().get('cpu')}, {torch.get_num_threads()} threads, each of several trainings has one"
-    print_table(f"throughput of recipe {run.recipe}", ["stage", "figure"], rows, note=threads)
+    note = f"{hardware()}, each of several trainings has one"
+    print_table(f"throughput of recipe {run.recipe}", ["stage", "figure"], rows, note=note)
     return figures
-
-
-def _rate(work: Callable[[], Any], count: float, seconds: float) -> float:
-    work()
-    calls, start = 0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
-        work()
-        calls += 1
-    return calls * count / (time.perf_counter() - start)
-
-
-def _front_end(config: Config, seconds: float) -> float:
-    ears, clips = front_end(config.front_end), torch.randn(8, 10 * SAMPLE_RATE)
-    with torch.inference_mode():
-        return _rate(lambda: ears(clips), len(clips), seconds / 4)
-
-
-def _steps(system: Any, batches: list[Batch], seconds: float) -> float:
-    optimizer = torch.optim.Adam(system.network.parameters(), lr=1e-6)
-    system.log = lambda *args, **named: None  # there is no Trainer here
-    numbers = iter(range(10**9))
-
-    def step() -> None:
-        loss = system.training_step(batches[next(numbers) % len(batches)], 0)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    return _rate(step, 1, seconds)
 
 
 def _trainings(run: Run, machine: Machine, jobs: int, steps: int) -> float:
     """Steps a second of whole trainings, checkpoints included, once every process has ended its first one."""
-    from task2_anomaly.training.train import each, train_machine
-
     epochs = -(-STEPS // steps)
     trainer, energy = replace(run.config.trainer, max_epochs=epochs), replace(run.config.energy, enabled=False)
     with tempfile.TemporaryDirectory() as folder:
@@ -132,8 +84,8 @@ def _windows(config: Config, network: CPResNet, batch: Batch, seconds: float) ->
     network.eval()
     length = config.data.snippet_frames
     clip = repeated(batch.normal[:1], max(front_end(config.front_end).num_frames(10 * SAMPLE_RATE), length))
-    plain = _rate(lambda: plain_window_scores(network, clip, length), 1, seconds / 2)
-    shared = _rate(lambda: window_scores(network, clip, length), 1, seconds / 2)
+    plain = rate_of(lambda: plain_window_scores(network, clip, length), 1, seconds / 2)
+    shared = rate_of(lambda: window_scores(network, clip, length), 1, seconds / 2)
     apart = (plain_window_scores(network, clip, length) - window_scores(network, clip, length)).abs().max()
     return {
         "scoring window by window, clips/s": plain,

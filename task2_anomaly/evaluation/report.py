@@ -19,7 +19,6 @@ Whether the data are the toy's is recorded by `record_figures`; the others read 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,10 @@ import numpy as np
 
 from common.run.errors import UserError
 from common.run.files import write_rows
-from common.run.results.comparison import TOY, Baseline, MetricColumn, OwnValue, compare, read_baselines
+from common.run.results.comparison import TOY, Baseline, MetricColumn, read_baselines
 from common.run.results.intervals import MeanSpread, mean_spread
-from common.run.results.store import read_results, record
+from common.run.results.runs import Place, beside_published, own_values, section_of, trainings
+from common.run.results.store import record
 from common.run.results.tables import format_value, print_table, write_table
 from common.run.verbs import Run
 from task2_anomaly.config import Config
@@ -227,10 +227,7 @@ def results_of(folder: Path) -> dict[str, Any]:
 
 
 def _recorded(folder: Path) -> Mapping[str, Any]:
-    sections = read_results(folder)
-    if SECTION not in sections:
-        raise UserError(f"{folder / 'results.json'}: no results of the test sets; `evaluate` makes them")
-    return sections[SECTION]["values"]
+    return section_of(folder, SECTION, "no results of the test sets; `evaluate` makes them")
 
 
 class _Runs:
@@ -246,23 +243,13 @@ class _Runs:
             raise UserError(f"{self.out}: the runs have no test set in common")
         self.first_shot = all(of["first_shot"] for runs in self.parts.values() for of in runs)
         self.caveat = TOY if any(of["toy"] for of in recorded) else None
-        self.trainings = f"{len(folders)} training{'s' if len(folders) > 1 else ''}"
+        self.trainings = trainings(len(folders))
 
     def spreads(self, part: str) -> dict[str, MeanSpread]:
         """Mean and deviation over runs of every figure that all of them have."""
         names = self.parts[part][0]["figures"]
         columns = {name: [run["figures"].get(name) for run in self.parts[part]] for name in names}
         return {name: mean_spread([x for x in of if x is not None]) for name, of in columns.items() if None not in of}
-
-    def own(self, part: str, name: str) -> OwnValue | None:
-        """A figure with its spread over runs, of a single run with its interval; None where it is not defined."""
-        value, runs = self.spreads(part).get(name), self.parts[part]
-        if value is None:
-            return None
-        if len(runs) == 1:
-            low, high = runs[0]["intervals"].get(name, (None, None))
-            return OwnValue(value.mean, low, high)
-        return OwnValue(value.mean, spread=value.spread, runs=value.runs)
 
 
 def compare_with_published(runs: Sequence[Run]) -> Mapping[str, Any]:
@@ -325,27 +312,23 @@ def compare_runs(
     """
     runs = _Runs(folders)
     prefix = f"{year}-" if runs.first_shot else ""
-    columns, own = [], {}
+    columns, places = [], {}
     for part, name, title in _compared(runs):
-        column = MetricColumn(name, f"{prefix}{SETS[part]}", title, decimals=4)
-        columns.append(column)
-        if (value := runs.own(part, name)) is not None:
-            own[column.key] = value
-    system = f"{recipe} (own, {runs.trainings})"
-    comparison = compare(
-        {system: own},
-        read_baselines(BASELINES),
+        columns.append(MetricColumn(name, f"{prefix}{SETS[part]}", title, decimals=4))
+        places[columns[-1].key] = Place((part, "figures", name), (part, "intervals", name))
+    results = [{part: of[number] for part, of in runs.parts.items()} for number in range(len(folders))]
+    return beside_published(
+        folders,
+        recipe,
+        own_values(results, places),
         columns,
+        read_baselines(BASELINES),
+        title=f"Task 2 of DCASE {year if runs.first_shot else 2020}",
         caveat=runs.caveat,
         reference=reference or (FIRST_SHOT_REFERENCE if runs.first_shot else REFERENCES[0]),
-        title=f"Task 2 of DCASE {year if runs.first_shot else 2020}",
+        # Types are too many for terminal and picture.
+        shown=sum("/" not in column.metric for column in columns),
     )
-    main = tuple(
-        column for column in columns if "/" not in column.metric
-    )  # types are too many for terminal and picture
-    comparison.save(runs.out, pictured=len(main))
-    replace(comparison, columns=main).print()
-    return {key: {"value": v.value, "low": v.low, "high": v.high, "spread": v.spread} for key, v in own.items()}
 
 
 def _compared(runs: _Runs) -> list[tuple[str, str, str]]:

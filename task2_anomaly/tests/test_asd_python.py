@@ -1,7 +1,6 @@
 """The system from Python, and how little the verbs load."""
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import soundfile
 import task2_anomaly
 from common.run.errors import UserError
 from common.run.verbs import Run, main, open_run
+from common.tests.helpers import run_examples
 from task2_anomaly.__main__ import TASK
 from task2_anomaly.config import Config
 from task2_anomaly.inference.predict import predict_run
@@ -123,11 +123,7 @@ def test_judge_says_what_is_wrong(
 
 
 def test_readme_example(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = (FOLDER / "README.md").read_text(encoding="utf-8")
-    examples = [block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "task2_anomaly.judge(" in block]
-    assert examples
-    for example in examples:
-        exec(compile(example, "README.md", "exec"), {})
+    run_examples(FOLDER / "README.md", "task2_anomaly.judge(")
     assert capsys.readouterr().out.split()[0] in ("True", "False")
 
 

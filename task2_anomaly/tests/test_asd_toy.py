@@ -1,6 +1,5 @@
 """The embedded data sets: official layouts, real faults, two set-ups, the same bytes for the same seed."""
 
-import hashlib
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ import soundfile
 
 from common.run.errors import UserError
 from common.run.files import write_json
+from common.tests.helpers import fingerprint
 from common.toy import key
 from task2_anomaly.data.classes import EVALUATOR_ORDER, TYPES, Machine
 from task2_anomaly.data.layout import clips_of, folder_of, parse_clip, types_of
@@ -25,11 +25,6 @@ from task2_anomaly.data.toy.write import AUDIOSET, MACHINES, SIZES, timbres, wri
 from task2_anomaly.evaluation.truth import read_truth_2020, read_truth_first_shot
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-def fingerprint(root: Path) -> dict[str, str]:
-    files = sorted(path for path in root.rglob("*") if path.is_file())
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from common.run import processes
 from common.run.energy import measure
 from common.run.errors import UserError
 from common.run.files import remove_partials
+from common.run.processes import usable_cores
 from common.run.progress import progress
 from common.run.results.store import read_results, record
 from common.run.results.tables import print_table
@@ -36,7 +37,6 @@ from task2_anomaly.training.system import AnomalySystem
 
 Item = tuple[Run, Machine]
 Work = Callable[[Run, Machine], object]
-DIED = "a training process died (out of memory?); train again, with fewer --jobs; nothing that was trained is lost"
 
 
 def train_run(run: Run, jobs: int | None, restart: bool) -> Mapping[str, Any]:
@@ -61,7 +61,7 @@ def _figures(run: Run, machine: Machine) -> list[str]:
 
 def default_jobs() -> int:
     """Trainings at once: one per core, or four per GPU."""
-    return 4 * torch.cuda.device_count() or processes.usable_cores()
+    return 4 * torch.cuda.device_count() or usable_cores()
 
 
 class MachineData(LightningDataModule):
@@ -156,11 +156,16 @@ def train_machines(run: Run, machines: Sequence[Machine], jobs: int, restart: bo
 
 def each(work: Work, items: Sequence[Item], jobs: int) -> Iterator[tuple[Item, str | None]]:
     """Do `work(run, machine)` for every item, `jobs` at once: (item, what went wrong or None) as they end."""
-    died = f"{items[0][0].folder}: {DIED}" if items else DIED
-    given = {(run.folder, machine): (run, machine) for run, machine in items}
-    sent = [(_portable(run), machine) for run, machine in items]
-    for (run, machine), _, problem in processes.each(work, sent, jobs, torch.cuda.device_count(), died):
-        yield given[run.folder, machine], problem
+    died = "a training process died (out of memory?); train again, with fewer --jobs; nothing that was trained is lost"
+    died = f"{items[0][0].folder}: {died}" if items else died
+    numbered = [(number, _portable(run), machine) for number, (run, machine) in enumerate(items)]
+    done = processes.each(partial(_numbered, work), numbered, jobs, torch.cuda.device_count(), died)
+    for (number, _, _), _, problem in done:
+        yield items[number], problem
+
+
+def _numbered(work: Work, number: int, run: Run, machine: Machine) -> None:
+    work(run, machine)
 
 
 def _portable(run: Run) -> Run:

@@ -79,6 +79,11 @@ def median_frames(classes: Sequence[str], other: int = 7) -> dict[str, int]:
     return {name: MEDIAN_FILTER_FRAMES.get(name, other) for name in classes}
 
 
+def scored_classes(classes: Sequence[str]) -> tuple[str, ...]:
+    """Classes of the strong labels that count: DESED's, or all of a data set with classes of its own."""
+    return DESED_CLASSES if tuple(classes) == CLASSES else tuple(classes)
+
+
 FRAME_SECONDS = 0.064  # one score: hop 256 x pooling 4 at 16 kHz
 FRAMES_PER_CLIP = 156
 CLIP_SECONDS = 10.0

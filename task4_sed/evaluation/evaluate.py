@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from common.run.errors import UserError
+from common.run.results.tables import print_table
 from task4_sed.data.classes import MEDIAN_FILTER_FRAMES, median_frames
-from task4_sed.evaluation.boxes import box_scores, make_boxes, number_of_boxes, parse_csebbs
 from task4_sed.evaluation.figures import (
     MAX_FPR,
     PSDS_OF_POINTS,
@@ -22,15 +22,27 @@ from task4_sed.evaluation.figures import (
     truth_of,
 )
 from task4_sed.evaluation.inputs import Inputs, describe_inputs, load
-from task4_sed.inference.postprocess.filters import median_filter as filter_scores
-from task4_sed.inference.scores import ScoreSet
+from task4_sed.inference.postprocess.boxes import box_scores, make_boxes, number_of_boxes
 from task4_sed.metrics.detections import detections_at_points, detections_of_scores
+from task4_sed.metrics.filters import median_filter as filter_scores
 from task4_sed.metrics.psds import PsdsStatistics, psds, psds_statistics
 from task4_sed.metrics.segments import Segments, mean_of_defined, roc_curve, segment_auroc
-
-__all__ = ["bootstrap_psds", "evaluate", "parse_csebbs", "resample", "threshold_free_curves"]
+from task4_sed.metrics.types import ScoreSet
 
 DEFAULT_THRESHOLD = 0.5
+
+# Metrics per class that fit on a screen.
+CLASS_COLUMNS = {
+    "psds1_single_class": "PSDS1",
+    "psds2_single_class": "PSDS2",
+    "intersection_f1_th0.5_dtc0.5_gtc0.5": "inters. F1",
+    "collar_f1_th0.5_200ms_20pct": "collar F1",
+    "segment_f1_th0.5_1s": "segment F1",
+    "segment_pauroc_1s_maxfpr0.1_step": "segment pAUC",
+    "intersection_f1_dtc0.5_gtc0.5_psds_eval": "inters. F1",
+    "collar_f1_sed_eval_200ms_20pct": "collar F1",
+    "segment_f1_sed_eval_1s": "segment F1",
+}
 
 
 def evaluate(
@@ -284,3 +296,23 @@ def bootstrap_psds(
         )
         for name, value in values.items()
     }
+
+
+def show_metrics(result: Mapping[str, Any]) -> None:
+    """Print what `evaluate --scores` found: overall values, values per class, and what was left out."""
+    overall = [
+        [name, f"{value:.6f}" if isinstance(value, float) else str(value)]
+        for name, value in result.items()
+        if isinstance(value, int | float | str) or value is None
+    ]
+    print_table("overall", ["metric", "value"], overall)
+    shown = {title: result["classes"][name] for name, title in CLASS_COLUMNS.items() if name in result["classes"]}
+    labels = sorted({label for values in shown.values() for label in values})
+    rows = [[label, *(_number(values.get(label)) for values in shown.values())] for label in labels]
+    print_table("per class", ["class", *shown], rows, note="more of them in the JSON (--json)")
+    for note in result["notes"]:
+        print(f"note: {note}")
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"

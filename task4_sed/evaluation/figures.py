@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from task4_sed.evaluation.inputs import Inputs, Points
-from task4_sed.inference.scores import ScoreSet
 from task4_sed.metrics.detections import Detections, detections_at_points, detections_of_scores
 from task4_sed.metrics.f1 import F1, best_collar_f1, collar_f1, intersection_f1
 from task4_sed.metrics.maestro import overlap_add, segments_of_recordings
@@ -21,6 +20,7 @@ from task4_sed.metrics.segments import (
     segments_of_scores,
 )
 from task4_sed.metrics.truth import Truth, truth_arrays
+from task4_sed.metrics.types import ScoreSet
 
 MAX_FPR = 0.1
 PSDS_OF_POINTS = {

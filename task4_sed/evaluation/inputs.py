@@ -9,9 +9,10 @@ from common.run.errors import UserError
 from common.run.files import existing_file, read_rows, sha256
 from task4_sed.data.annotations import Event, read_durations, read_soft, read_strong
 from task4_sed.data.classes import CLASSES, MAESTRO_SCORED_CLASSES
-from task4_sed.inference.scores import ScoreSet, clip_name, read_scores
+from task4_sed.inference.scores import read_scores
 from task4_sed.metrics.maestro import CONFIDENCE_THRESHOLD, recording_events, window_of
 from task4_sed.metrics.truth import merge_intervals
+from task4_sed.metrics.types import ScoreSet, clip_name
 
 Points = dict[float, dict[tuple[str, str], list[tuple[float, float]]]]
 

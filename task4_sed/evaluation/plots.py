@@ -4,13 +4,14 @@ Arrays in, matplotlib Figure out; write one with `common.run.plots.save`.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from common.run.plots import COLOURS, GREY, TEXT_GREY, Bar, class_bars, new_figure, style, title_and_legend
+from common.run.plots import COLOURS, GREY, TEXT_GREY, Bar, class_bars, new_figure, save, style, title_and_legend
 from task4_sed.data.annotations import Event
-from task4_sed.inference.scores import ClipScores
+from task4_sed.metrics.types import ClipScores, ScoreSet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,6 +72,23 @@ def event_roll(
             lower.text(0.5, 0.5, f"no class above {min_score:g}", transform=lower.transAxes, ha="center", va="center")
         title_and_legend(figure, title, _roll_legend(truth is not None, bool(detections)))
     return figure
+
+
+def draw_events(
+    path: Path,
+    log_mel: np.ndarray,
+    scores: ScoreSet,
+    events: Sequence[Event],
+    threshold: float,
+    truth: Sequence[Event] | None = None,
+    title: str = "",
+    note: str | None = None,
+) -> None:
+    """Write the event roll of the first clip of `scores`; truth of classes without scores is left out."""
+    clip, classes = next(iter(scores.clips.values())), scores.classes
+    known = None if truth is None else [event for event in truth if event.label in classes]
+    figure = event_roll(log_mel, clip, classes, known, events, min(threshold, 0.3), title=title, note=note)
+    save(figure, path)
 
 
 def relevant_classes(

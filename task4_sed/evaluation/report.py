@@ -7,30 +7,34 @@ from typing import Any
 
 import numpy as np
 
+from common.audio.coverage import made_of, root_of
 from common.run.errors import UserError
 from common.run.files import existing_file
-from common.run.results.comparison import TOY, Caveat, MetricColumn, OwnValue, compare, read_baselines
-from common.run.results.intervals import mean_spread
+from common.run.plots import read_metrics, save, training_curves
+from common.run.processes import all_done, default_jobs
+from common.run.results.comparison import TOY, Caveat, MetricColumn, read_baselines
+from common.run.results.runs import Place, beside_published, kept, own_values, section_of
 from common.run.results.store import read_results, record
 from common.run.results.tables import format_value, print_table
 from common.run.verbs import Run
 from task4_sed.config import Config
-from task4_sed.data.classes import median_frames
+from task4_sed.data.annotations import read_soft, read_strong
+from task4_sed.data.classes import MAESTRO_CLASSES, SAMPLE_RATE, median_frames, scored_classes
 from task4_sed.data.layout import SETS
-from task4_sed.data.prepare import made_of
-from task4_sed.data.sets import classes_of, first_existing, read_annotation, root_of
-from task4_sed.evaluation.evaluate import bootstrap_psds, evaluate
-from task4_sed.inference.postprocess.csebbs import CsebbsParameters, write_parameters
+from task4_sed.data.sets import classes_of, first_existing, read_annotation
+from task4_sed.evaluation.evaluate import bootstrap_psds, evaluate, threshold_free_curves
+from task4_sed.evaluation.plots import draw_events, per_class, psd_roc, segment_roc
+from task4_sed.inference.postprocess.boxes import parse_csebbs
+from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, CsebbsParameters, write_parameters
 from task4_sed.inference.postprocess.tuning import grid, tune_csebbs
-from task4_sed.inference.scores import ScoreSet, clip_name, from_logits, read_logits
+from task4_sed.inference.scores import FLOORS, stored_scores
 from task4_sed.metrics.truth import truth_arrays
-from task4_sed.training.validation import scored_classes
+from task4_sed.metrics.types import ClipScores, ScoreSet, clip_name
 
 CAVEATS = {"toy": TOY, "recordings": Caveat("own data", "own data set, not comparable"), "official": None}
-FLOORS = {"untrained": "untrained network", "constant": "constant prior"}
-CSEBBS_FILE = "csebbs.tsv"
 SHOWN = ("psds1", "psds2", "intersection_f1_th0.5_dtc0.5_gtc0.5", "collar_f1_th0.5_200ms_20pct", "segment_f1_th0.5_1s")
 DRAWS = 200
+ROLLS = 3  # clips of each test set that are drawn
 
 
 def caveat_of(data: str) -> str | None:
@@ -69,8 +73,16 @@ def open_test_set(run: Run, name: str) -> TestSet:
     return TestSet(name, scores, truth, durations)
 
 
+def evaluate_runs(runs: Sequence[Run], plots: bool = True) -> list[dict[str, Any]]:
+    """Score the stored test scores of every run, several at once, and print their tables."""
+    found: list[dict[str, Any]] = all_done(evaluate_run, [(run, plots) for run in runs], default_jobs(threads=1))
+    for run, results in zip(runs, found, strict=True):
+        print_table(*_table(run, results), note=caveat_of(results["data"]))
+    return found
+
+
 def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
-    """Score a run's stored test scores; writes results.json, csebbs.tsv and plots, prints the table."""
+    """Score a run's stored test scores; writes results.json, csebbs.tsv and plots."""
     config: Config = run.config
     frames = median_frames(classes_of(root_of(config.data)))
     filtered: Mapping[str, int] | bool = frames if config.postprocess.median_filter else False
@@ -89,10 +101,7 @@ def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
         boxed = bootstrap_psds(*strong.files(), draws=DRAWS, csebbs=csebbs, allow_missing=True)
         results["intervals"]["psds1_csebbs"] = boxed["psds1"]
     record(run.folder, "test", results)
-    print_table(*_table(run, results), note=caveat_of(results["data"]))
     if plots:
-        from task4_sed.evaluation.report_plots import draw_run
-
         draw_run(run, strong, soft, filtered, csebbs, results)
     return results
 
@@ -138,11 +147,74 @@ def tune(run: Run) -> str:
     return str(run.folder / CSEBBS_FILE)
 
 
-def stored_scores(path: Path) -> ScoreSet:
-    """Probabilities of a stored set of logits."""
-    stored = read_logits(existing_file(path, "scores (`predict` makes them)"))
-    durations = None if stored.durations is None else stored.durations.tolist()
-    return from_logits(stored.names, stored.logits, stored.classes, stored.frame_seconds, durations)
+def draw_run(
+    run: Run,
+    strong: TestSet | None,
+    soft: TestSet | None,
+    filtered: Mapping[str, int] | bool,
+    csebbs: str,
+    results: Mapping[str, Any],
+) -> None:
+    """Draw everything into <run>/plots."""
+    plots, note = run.folder / "plots", caveat_of(results["data"])
+    if (run.folder / "metrics.csv").is_file():
+        curves = read_metrics(run.folder / "metrics.csv")
+        monitor = "val/objective" if "val/objective" in curves else None
+        save(training_curves(curves, monitor=monitor, title="training", note=note), plots / "training.png")
+    if strong is not None:
+        curve = threshold_free_curves(*strong.files(), median_filter=filtered, allow_missing=True)["psds1"]
+        figure = psd_roc(
+            curve["effective"], curve["area"], curve["classes"], name="PSDS1", title=strong.name, note=note
+        )
+        save(figure, plots / "psd_roc.png")
+        _draw_classes(results["sets"][strong.name], strong.name, note, plots / "classes.png")
+        _draw_rolls(run, strong, csebbs, note, plots)
+    if soft is not None:
+        roc = threshold_free_curves(*soft.files(), median_filter=filtered, allow_missing=True)["segment_roc"]
+        save(segment_roc(roc["classes"], roc["areas"], title=soft.name, note=note), plots / "maestro_roc.png")
+        _draw_rolls(run, soft, csebbs, note, plots)
+
+
+def _draw_classes(variants: Mapping[str, Any], title: str, note: str | None, path: Path) -> None:
+    median, boxes = variants["median"]["classes"], variants["csebbs"]["classes"]
+    metrics = {
+        "PSDS1 (median filter)": median["psds1_single_class"],
+        "PSDS1 (cSEBBs)": boxes["psds1_single_class"],
+        "collar F1": median["collar_f1_th0.5_200ms_20pct"],
+    }
+    save(per_class(list(median["psds1_single_class"]), metrics, title=title, note=note), path)
+
+
+def _draw_rolls(run: Run, test: TestSet, csebbs: str, note: str | None, plots: Path) -> None:
+    """Truth against scores over the spectrogram, for the clips with the most different classes."""
+    from common.audio.reading import load
+    from task4_sed.inference.detect import events_of
+    from task4_sed.inference.predict import log_mel
+    from task4_sed.model.networks import front_end
+
+    audio = first_existing(root_of(run.config.data), SETS[test.name].audio)
+    if audio is None:
+        return
+    truth = (read_soft if test.soft else read_strong)(test.truth)
+    scores = stored_scores(test.scores)
+    ranked = sorted(truth, key=lambda name: (-len({e.label for e in truth[name] if e.confidence > 0.5}), name))
+    parameters, features = parse_csebbs(csebbs), front_end(run.config.model)
+    shown = MAESTRO_CLASSES if test.soft else scored_classes(scores.classes)
+    columns = [scores.classes.index(label) for label in shown]
+    for name in [name for name in ranked if clip_name(name) in scores.clips][:ROLLS]:
+        clip = scores.clips[clip_name(name)]
+        one = ScoreSet(shown, {clip_name(name): ClipScores(clip.edges, clip.scores[:, columns])})
+        heard = load(audio / name, SAMPLE_RATE)[: round(clip.edges[-1] * SAMPLE_RATE)]
+        draw_events(
+            plots / f"roll_{test.name}_{clip_name(name)}.png",
+            log_mel(features, heard),
+            one,
+            [] if test.soft else events_of(one, parameters, 0.3),
+            threshold=0.3,
+            truth=truth[name],
+            title=f"{test.name}: {name}",
+            note=note,
+        )
 
 
 def _table(run: Run, results: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:
@@ -172,28 +244,20 @@ def _cell(value: float | None, interval: Mapping[str, float] | None) -> str:
 
 def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
     """Own results, mean and spread over the runs, beside the published ones; table, csv, markdown and plot."""
-    for run in runs:
-        existing_file(run.folder / "results.json", "results (`train` makes them)")
-    results = [read_results(run.folder) for run in runs]
-    for run, of in zip(runs, results, strict=True):
-        if "test" not in of:
-            raise UserError(f"{run.folder / 'results.json'}: no test results; `evaluate` makes them")
-    data = results[0]["test"]["values"]["data"]
-    own = {name: _own(results, path) for name, path in OWN_METRICS.items()}
-    values = {name: value for name, value in own.items() if value is not None}
-    first = runs[0]
-    system = f"{first.recipe} (own, {len(runs)} training{'s' if len(runs) > 1 else ''})"
-    comparison = compare(
-        {system: values},
-        read_baselines(Path(__file__).parents[1] / "baselines.csv") if data != "recordings" else [],
-        [column for column in COLUMNS if column.key in values or data != "recordings"],
-        caveat=CAVEATS[data],
-        reference=BASELINE if data != "recordings" else None,
+    folders = [run.folder for run in runs]
+    tests = [section_of(folder, "test", "no test results; `evaluate` makes them") for folder in folders]
+    data = tests[0]["data"]
+    own, comparable = own_values([read_results(folder) for folder in folders], OWN_METRICS), data != "recordings"
+    return beside_published(
+        folders,
+        runs[0].recipe,
+        own,
+        [column for column in COLUMNS if column.key in own or comparable],
+        read_baselines(Path(__file__).parents[1] / "baselines.csv") if comparable else [],
         title="Task 4 of DCASE 2024",
+        caveat=CAVEATS[data],
+        reference=BASELINE if comparable else None,
     )
-    comparison.print()
-    comparison.save(first.folder.parent)
-    return {name: {"value": v.value, "low": v.low, "high": v.high, "spread": v.spread} for name, v in values.items()}
 
 
 BASELINE = "Baseline 2024"
@@ -204,42 +268,21 @@ COLUMNS = (
     MetricColumn("kwh_train", "devtest", "kWh training", higher_is_better=False, decimals=4),
     MetricColumn("kwh_test", "devtest", "kWh test", higher_is_better=False, decimals=5),
 )
-# Where results.json keeps each figure: section, keys.
-OWN_METRICS: dict[str, tuple[str, ...]] = {
-    "devtest/psds1": ("test", "sets", "devtest", "median", "psds1"),
-    "devtest/psds1_csebbs": ("test", "sets", "devtest", "csebbs", "psds1"),
-    "devtest/mpauc": ("test", "sets", "maestro_val", "median", "segment_pauroc_1s_maxfpr0.1_step"),
-    "devtest/kwh_train": ("train", "kwh"),
-    "devtest/kwh_test": ("predict", "kwh"),
+SETS_OF_TEST, INTERVALS = ("test", "values", "sets"), ("test", "values", "intervals")
+MPAUC = "segment_pauroc_1s_maxfpr0.1_step"
+# Where results.json keeps each figure.
+OWN_METRICS = {
+    "devtest/psds1": Place((*SETS_OF_TEST, "devtest", "median", "psds1"), (*INTERVALS, "psds1")),
+    "devtest/psds1_csebbs": Place((*SETS_OF_TEST, "devtest", "csebbs", "psds1"), (*INTERVALS, "psds1_csebbs")),
+    "devtest/mpauc": Place((*SETS_OF_TEST, "maestro_val", "median", MPAUC), (*INTERVALS, "mpauc")),
+    "devtest/kwh_train": Place(("train", "values", "kwh")),
+    "devtest/kwh_test": Place(("predict", "values", "kwh")),
 }
-
-
-def _own(results: Sequence[Mapping[str, Any]], path: tuple[str, ...]) -> OwnValue | None:
-    """Mean and spread over runs of one figure; a single run has its bootstrap interval."""
-    found = [_dig(of, path) for of in results]
-    if any(value is None for value in found):
-        return None
-    if len(found) > 1:
-        mean = mean_spread(found)
-        return OwnValue(mean.mean, spread=mean.spread, runs=mean.runs)
-    name = {"median": path[-1], "csebbs": "psds1_csebbs"}.get(path[3] if len(path) > 3 else "", "")
-    interval = _dig(results[0], ("test", "intervals", "mpauc" if "pauroc" in name else name))
-    if interval:
-        return OwnValue(found[0], interval["low"], interval["high"])
-    return OwnValue(found[0])
-
-
-def _dig(results: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    section, *keys = path
-    value = results.get(section, {}).get("values")
-    for key in keys:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
 
 
 def mean_of(runs: Sequence[Run], metric: str) -> float:
     """Mean over the runs of one of OWN_METRICS; UserError where a run has none."""
-    values = [_dig(read_results(run.folder), OWN_METRICS[metric]) for run in runs]
+    values = [kept(read_results(run.folder), OWN_METRICS[metric].value) for run in runs]
     for run, value in zip(runs, values, strict=True):
         if value is None:
             raise UserError(f"{run.folder / 'results.json'}: no {metric}; `evaluate` makes it")

@@ -9,11 +9,25 @@ import torch
 
 from common.run.checkpoints import fill, read_checkpoint
 from common.run.errors import UserError
-from task4_sed.config import EncoderConfig
+from common.run.files import existing_file
+from common.run.results.store import read_results
+from common.run.verbs import Run
+from task4_sed.config import EncoderConfig, ModelConfig
 from task4_sed.data.classes import CLASSES
-from task4_sed.model.crnn import CRNN, ModelConfig
+from task4_sed.model.crnn import CRNN
 
 Which = Literal["student", "teacher"]
+
+
+def checkpoint_of(run: Run, checkpoint: Path | None) -> tuple[Path, str | None]:
+    """The given checkpoint, or the run's best one with the SHA-256 that training recorded."""
+    if checkpoint is not None:
+        return existing_file(checkpoint, "checkpoint"), None
+    recorded = read_results(run.folder) if (run.folder / "results.json").is_file() else {}
+    if "checkpoint" not in recorded:
+        raise UserError(f"{run.folder}: no finished training; `train` makes one, --checkpoint FILE takes another")
+    values = recorded["checkpoint"]["values"]
+    return run.folder / values["file"], values["sha256"]
 
 
 @dataclass(frozen=True)

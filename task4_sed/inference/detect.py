@@ -1,32 +1,100 @@
-"""Events in any audio: a table, JSON, an Audacity label track and a picture for every file."""
+"""Events in any audio: a table, JSON, an Audacity label track and a picture for every file; or as plain Python."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from common.audio import reading
 from common.run.errors import UserError
 from common.run.files import remove_partials, write_json, write_rows, write_text
 from common.run.progress import progress
+from common.run.results.tables import print_table
+from common.run.verbs import Run
+from task4_sed.config import Config
 from task4_sed.data.annotations import Event
 from task4_sed.data.classes import FRAME_SECONDS, SAMPLE_RATE
-from task4_sed.inference.postprocess.csebbs import CsebbsParameters, csebbs
-from task4_sed.inference.predict import Predictor, audio_files, predict_file
-from task4_sed.inference.scores import ClipScores, ScoreSet, from_logits, write_scores_folder
+from task4_sed.inference.checkpoints import checkpoint_of, load_network
+from task4_sed.inference.postprocess.boxes import parse_csebbs
+from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, CsebbsParameters, csebbs
+from task4_sed.inference.predict import Predictor, audio_files, log_mel, predict_file
+from task4_sed.inference.scores import from_logits, write_scores_folder
+from task4_sed.metrics.types import ClipScores, ScoreSet
+
+Parameters = CsebbsParameters | Mapping[str, CsebbsParameters]
+Draw = Callable[..., None]
+
+
+def detect_in_files(
+    run: Run,
+    files: list[Path],
+    checkpoint: Path | None,
+    out: Path,
+    threshold: float,
+    setting: str | None,
+    draw: Draw | None,
+) -> Mapping[str, Any]:
+    """Events in named files, by the run's network and its tuned boxes."""
+    path, expected = checkpoint_of(run, checkpoint)
+    config: Config = run.config
+    loaded = load_network(path, config.postprocess.network, config.model, expected, config.encoder)
+    tuned = run.folder / CSEBBS_FILE
+    parameters = parameters_for(
+        loaded.classes, setting or (str(tuned) if tuned.is_file() and checkpoint is None else "default")
+    )
+    found = detect(Predictor(loaded), files, out, parameters, threshold, draw)
+    rows = [
+        [name, f"{e['onset']:.2f}", f"{e['offset']:.2f}", e["event_label"], f"{e['confidence']:.2f}"]
+        for name, events in found.items()
+        for e in events
+    ]
+    print_table("events", ["file", "onset (s)", "offset (s)", "event", "confidence"], rows, note=f"all files: {out}")
+    return {"out": str(out), "files": found}
+
+
+def detect_in(
+    audio: str | Path | np.ndarray,
+    checkpoint: str | Path,
+    sample_rate: int | None,
+    threshold: float,
+    csebbs: str | None,
+) -> list[dict[str, Any]]:
+    """What `task4_sed.detect` gives."""
+    loaded = load_network(checkpoint, "student")
+    tuned = Path(checkpoint).parents[1] / CSEBBS_FILE
+    parameters = parameters_for(loaded.classes, csebbs or (str(tuned) if tuned.is_file() else "default"))
+    predictor = Predictor(loaded)
+    if isinstance(audio, np.ndarray):
+        if sample_rate is None or audio.ndim != 1:
+            raise UserError(f"audio: an array of shape {audio.shape}, expected (samples,) and its sample_rate=")
+        waveform = reading.resample(np.asarray(audio, np.float32), sample_rate, SAMPLE_RATE)
+        logits = predictor.recording(waveform)
+    else:
+        waveform, logits = predict_file(predictor, Path(audio))
+    return listed(events_of(scores_of(logits, waveform, loaded.classes), parameters, threshold))
+
+
+def parameters_for(classes: Sequence[str], setting: str) -> Parameters:
+    """The boxes' parameters; a table that was tuned for the scored classes only has the default for the others."""
+    parameters = parse_csebbs(setting)
+    if isinstance(parameters, Mapping):
+        return {name: parameters.get(name, CsebbsParameters()) for name in classes}
+    return parameters
 
 
 def detect(
     predictor: Predictor,
     files: list[Path],
     out: Path,
-    parameters: CsebbsParameters | Mapping[str, CsebbsParameters],
+    parameters: Parameters,
     threshold: float = 0.5,
-    plots: bool = True,
+    draw: Draw | None = None,
 ) -> dict[str, Any]:
     """Write the events (confidence >= threshold) of every file to `out`; returns {name: events}.
 
-    The frame scores go to `out/scores`, in the form that `evaluate --scores` reads.
+    `draw(path, log_mel, scores, events, title=...)` makes the picture of a file, `out/<name>.png`. The frame scores go
+    to `out/scores`, in the form that `evaluate --scores` reads.
     """
     if not 0 <= threshold <= 1:
         raise UserError(f"--threshold is {threshold:g}, expected 0 to 1")
@@ -37,17 +105,22 @@ def detect(
     with progress("detect", len(named), "files") as advance:
         for name, path in named:
             waveform, logits = predict_file(predictor, path)
-            seconds = len(waveform) / SAMPLE_RATE
-            scores = from_logits(["clip"], logits[None], predictor.classes, FRAME_SECONDS, durations=[seconds])
+            scores = scores_of(logits, waveform, predictor.classes)
             events = events_of(scores, parameters, threshold)
-            write_events(out / name, events, path, seconds)
+            write_events(out / name, events, path, len(waveform) / SAMPLE_RATE)
             clips[name] = scores.clips["clip"]
-            if plots:
-                draw(predictor, out / f"{name}.png", waveform, scores, events, threshold, title=path.name)
+            if draw is not None:
+                heard = waveform[: round(clips[name].edges[-1] * SAMPLE_RATE)]
+                draw(out / f"{name}.png", log_mel(predictor.front_end, heard), scores, events, title=path.name)
             found[name] = listed(events)
             advance(note=path.name)
     write_scores_folder(out / "scores", ScoreSet(predictor.classes, clips))
     return found
+
+
+def scores_of(logits: np.ndarray, waveform: np.ndarray, classes: Sequence[str]) -> ScoreSet:
+    """Scores of the single clip "clip" from the logits (frames, classes) of its waveform (samples,) at 16 kHz."""
+    return from_logits(["clip"], logits[None], classes, FRAME_SECONDS, durations=[len(waveform) / SAMPLE_RATE])
 
 
 def listed(events: Sequence[Event]) -> list[dict[str, Any]]:
@@ -55,9 +128,7 @@ def listed(events: Sequence[Event]) -> list[dict[str, Any]]:
     return [{"onset": e.onset, "offset": e.offset, "event_label": e.label, "confidence": e.confidence} for e in events]
 
 
-def events_of(
-    scores: ScoreSet, parameters: CsebbsParameters | Mapping[str, CsebbsParameters], threshold: float
-) -> list[Event]:
+def events_of(scores: ScoreSet, parameters: Parameters, threshold: float) -> list[Event]:
     """Boxes of one clip with at least the given confidence, by onset."""
     events = []
     for label, boxes in csebbs(scores, parameters).items():
@@ -77,25 +148,3 @@ def write_events(stem: Path, events: Sequence[Event], source: Path, seconds: flo
     write_json(Path(f"{stem}.json"), about)
     labels = (f"{e.onset:.6f}\t{e.offset:.6f}\t{e.label} {e.confidence:.2f}\n" for e in events)
     write_text(Path(f"{stem}.txt"), "".join(labels))
-
-
-def draw(
-    predictor: Predictor, path: Path, waveform: np.ndarray, scores: ScoreSet, events: Sequence[Event],
-    threshold: float, truth: Sequence[Event] | None = None, title: str = "", note: str | None = None,
-) -> None:  # fmt: skip
-    """The event roll of one clip."""
-    import torch
-
-    from common.run.plots import save
-    from task4_sed.evaluation.plots import event_roll
-
-    clip = next(iter(scores.clips.values()))
-    heard = waveform[: max(round(clip.edges[-1] * SAMPLE_RATE), predictor.front_end.setting.fft)]
-    padded = np.pad(heard, (0, max(predictor.front_end.setting.fft - len(heard), 0)))
-    with torch.inference_mode():
-        log_mel = predictor.front_end(torch.from_numpy(padded)[None].to(predictor.device))[0].cpu().numpy()
-    known = None if truth is None else [e for e in truth if e.label in scores.classes]
-    figure = event_roll(
-        log_mel, clip, list(scores.classes), known, list(events), min_score=min(threshold, 0.3), title=title, note=note
-    )
-    save(figure, path)

@@ -1,8 +1,11 @@
 """A trained network over data sets and over any audio: probabilities per class and frame of 64 ms."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,18 +13,23 @@ from torch import Tensor
 
 from common.audio import reading
 from common.audio.coverage import root_of
+from common.frontends import LogMel
+from common.run.energy import measure
 from common.run.errors import UserError
 from common.run.progress import progress
+from common.run.results.store import record
+from common.run.verbs import Run
 from task4_sed.config import Config
 from task4_sed.data.batches import CLIP_SAMPLES, eval_loader
 from task4_sed.data.classes import FRAME_SECONDS, FRAMES_PER_CLIP, SAMPLE_RATE
 from task4_sed.data.labels import frames_of
 from task4_sed.data.layout import SETS, Part
 from task4_sed.data.sets import classes_of, load_set
-from task4_sed.inference.checkpoints import Loaded
-from task4_sed.inference.scores import write_logits
+from task4_sed.inference.checkpoints import Loaded, checkpoint_of, load_network
+from task4_sed.inference.scores import FLOORS, stored_scores, write_logits
+from task4_sed.model.crnn import CRNN
 from task4_sed.model.encoder import Embedder, check_weights
-from task4_sed.training.system import front_end
+from task4_sed.model.networks import front_end
 
 # Long recordings: windows of 156 frames that overlap by half, so that no event is seen only at a window's edge.
 WINDOW_HOP_FRAMES = FRAMES_PER_CLIP // 2
@@ -91,6 +99,48 @@ def predict_set(predictor: Predictor, config: Config, name: str, out: Path) -> i
     return len(clips.clips)
 
 
+def predict_sets(run: Run, checkpoint: Path | None, floors: bool) -> Mapping[str, Any]:
+    """Store logits of every data set that later stages read, with the energy of the test sets."""
+    config: Config = run.config
+    if config.trainer.threads:
+        torch.set_num_threads(config.trainer.threads)
+    path, expected = checkpoint_of(run, checkpoint)
+    loaded = load_network(path, config.postprocess.network, config.model, expected, config.encoder)
+    predictor = Predictor(loaded, batch=config.data.eval_batch)
+    out = run.folder / "scores"
+    clips, start = {}, time.monotonic()
+    (run.folder / "codecarbon" / "emissions_test.csv").unlink(missing_ok=True)
+    with measure(run.folder, "test", config.energy) as meter:
+        for name in config.test_sets:
+            clips[name] = predict_set(predictor, config, name, out)
+    seconds = time.monotonic() - start
+    submission = [config.submission_set] if config.submission_set else []
+    for name in [*config.postprocess.tune_on, *submission]:
+        clips[name] = predict_set(predictor, config, name, out)
+    if floors:
+        predict_floors(run, out, loaded.classes)
+    result = {"checkpoint": str(path), "clips": clips, "kwh": meter.kwh, "seconds": round(seconds, 2)}
+    record(run.folder, "predict", result)
+    return result
+
+
+def predict_floors(run: Run, out: Path, classes: Sequence[str]) -> None:
+    """What a metric gives for nothing: an untrained network of the same form, and the same score everywhere."""
+    path, _ = checkpoint_of(run, None)
+    loaded = load_network(path, run.config.postprocess.network, encoder=run.config.encoder)
+    torch.manual_seed(run.seed)
+    untrained = CRNN(loaded.network.config)
+    predictor = Predictor(replace(loaded, network=untrained.eval()), batch=run.config.data.eval_batch)
+    for name in run.config.test_sets:
+        predict_set(predictor, run.config, name, out / "untrained")
+        stored = stored_scores(out / f"{name}.h5")
+        shapes = [clip.scores.shape for clip in stored.clips.values()]
+        ends = [float(clip.edges[-1]) for clip in stored.clips.values()]
+        constant = np.zeros((len(shapes), max(frames for frames, _ in shapes), len(classes)), np.float32)
+        write_logits(out / "constant" / f"{name}.h5", list(stored.clips), constant, classes, durations=ends)
+    assert {"untrained", "constant"} == set(FLOORS)
+
+
 def audio_files(paths: list[Path]) -> Iterator[tuple[str, Path]]:
     """(name, file) of every audio file that is named or lies below a named folder; names are unique, without suffix."""
     seen: dict[str, Path] = {}
@@ -106,3 +156,12 @@ def predict_file(predictor: Predictor, path: Path) -> tuple[np.ndarray, np.ndarr
     """Waveform (samples,) at 16 kHz and logits (frames, classes) of an audio file of any length, rate and channels."""
     waveform = reading.load(path, SAMPLE_RATE)
     return waveform, predictor.recording(waveform)
+
+
+@torch.inference_mode()
+def log_mel(front_end: LogMel, waveform: np.ndarray) -> np.ndarray:
+    """What the network sees of a waveform (samples,), for pictures: (mel, frames)."""
+    padded = np.pad(waveform, (0, max(front_end.setting.fft - len(waveform), 0)))
+    device = next(front_end.buffers()).device
+    seen: np.ndarray = front_end(torch.from_numpy(padded)[None].to(device))[0].cpu().numpy()
+    return seen

@@ -1,4 +1,4 @@
-"""Scores of clips: piecewise constant in time, one column per class; their files.
+"""Files of scores: readers and writers.
 
 Three forms on disk: a folder with one <clip>.tsv per clip (onset, offset, one column per class), a single .tsv that
 also has a filename column, and an HDF5 file with the logits of one frame grid. Clips are always matched by name.
@@ -17,31 +17,12 @@ import numpy as np
 from common.run.errors import UserError, did_you_mean
 from common.run.files import Row, existing_file, read_rows, write_then_rename
 from task4_sed.data.classes import CLASSES, FRAME_SECONDS
+from task4_sed.metrics.types import TIME_DECIMALS, ClipScores, ScoreSet, clip_name
 
-# Times are compared after rounding to microseconds, everywhere in the metrics.
-TIME_DECIMALS = 6
+# Folders beside a run's scores, and what a metric gives for nothing: their scores.
+FLOORS = {"untrained": "untrained network", "constant": "constant prior"}
 # Significant digits of scores in text files: more than float32 holds.
 _SCORE_FORMAT = "%.9g"
-
-
-@dataclass(frozen=True)
-class ClipScores:
-    """Scores of one clip.
-
-    edges: (frames + 1,) float64, seconds, strictly increasing; row i of the scores holds on [edges[i], edges[i + 1]).
-    scores: (frames, classes) float64.
-    """
-
-    edges: np.ndarray
-    scores: np.ndarray
-
-
-@dataclass(frozen=True)
-class ScoreSet:
-    """Scores of many clips: {clip name without ".wav": ClipScores}, columns in the order of `classes`."""
-
-    classes: tuple[str, ...]
-    clips: dict[str, ClipScores]
 
 
 @dataclass(frozen=True)
@@ -57,12 +38,6 @@ class StoredLogits:
     classes: tuple[str, ...]
     frame_seconds: float
     durations: np.ndarray | None = None
-
-
-def clip_name(name: str) -> str:
-    """The name that matches scores, truth and durations: without folder, ".tsv" and ".wav"."""
-    name = name.replace("\\", "/").rsplit("/", 1)[-1]
-    return name.removesuffix(".tsv").removesuffix(".wav")
 
 
 def read_scores(path: str | Path) -> ScoreSet:
@@ -366,3 +341,8 @@ def from_logits(
         own[-1] = min(own[-1], duration)
         clips[stem] = ClipScores(own, scores[:frames])
     return ScoreSet(tuple(classes), clips)
+
+
+def stored_scores(path: Path) -> ScoreSet:
+    """Probabilities that `predict` stored for a set."""
+    return read_scores(existing_file(path, "scores (`predict` makes them)"))

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from task4_sed.inference.scores import ScoreSet
 from task4_sed.metrics.truth import CLIP_STRIDE, to_microseconds
+from task4_sed.metrics.types import ScoreSet
 
 # Rows x frames that are worked on at a time: keeps the temporaries in the cache and short clips out of long padding.
 _BLOCK = 1 << 20

@@ -2,14 +2,17 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
 from common.run.errors import UserError
-from task4_sed.data.annotations import Event
-from task4_sed.inference.scores import ClipScores, ScoreSet
 from task4_sed.metrics.segments import Segments, segment_targets
 from task4_sed.metrics.truth import Truth, merge_intervals
+from task4_sed.metrics.types import ClipScores, Event, ScoreSet
+
+AnyEvent = TypeVar("AnyEvent", bound=Event)
 
 CONFIDENCE_THRESHOLD = 0.5
 _WINDOW = re.compile(r"(?P<recording>.+)-(?P<start>\d{6})-(?P<end>\d{6})")
@@ -31,23 +34,23 @@ def window_of(name: str) -> tuple[str, int, float]:
     return match["recording"], start // 100, (end - start) / 100
 
 
-def recording_events(soft: Mapping[str, Sequence[Event]], classes: Sequence[str]) -> dict[str, list[Event]]:
+def recording_events(soft: Mapping[str, Sequence[AnyEvent]], classes: Sequence[str]) -> dict[str, list[AnyEvent]]:
     """Events of whole recordings: windows' soft labels of `classes` with a confidence above 0.5, shifted and merged."""
-    intervals: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    found: dict[str, dict[str, list[AnyEvent]]] = {}
     for name, events in soft.items():
         recording, start, _ = window_of(name)
-        of_recording = intervals.setdefault(recording, {})
+        of_recording = found.setdefault(recording, {})
         for event in events:
             if event.confidence > CONFIDENCE_THRESHOLD and event.label in classes:
-                shifted = (round(event.onset + start, 6), round(event.offset + start, 6))
-                of_recording.setdefault(event.label, []).append(shifted)
+                times = {"onset": round(event.onset + start, 6), "offset": round(event.offset + start, 6)}
+                of_recording.setdefault(event.label, []).append(replace(event, **times, confidence=1.0))
     return {
         recording: [
-            Event(onset, offset, label)
-            for label, listed in by_label.items()
-            for onset, offset in merge_intervals(listed)
+            replace(listed[0], onset=onset, offset=offset)
+            for listed in by_label.values()
+            for onset, offset in merge_intervals((event.onset, event.offset) for event in listed)
         ]
-        for recording, by_label in intervals.items()
+        for recording, by_label in found.items()
     }
 
 

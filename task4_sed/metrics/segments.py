@@ -6,10 +6,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from task4_sed.inference.scores import ScoreSet
 from task4_sed.metrics.detections import Detections
 from task4_sed.metrics.f1 import F1, f1_of_counts, f1_values
 from task4_sed.metrics.truth import CLIP_STRIDE, MICROSECONDS, Truth, to_microseconds
+from task4_sed.metrics.types import ScoreSet
 
 Integration = Literal["step", "linear"]
 INTEGRATIONS: tuple[Integration, ...] = get_args(Integration)

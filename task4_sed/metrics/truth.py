@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from task4_sed.data.annotations import Event
+from task4_sed.metrics.types import Event
 
 MICROSECONDS = 1_000_000
 # A moment of a clip as one sortable integer: clip index times this, plus microseconds (clips up to 12 days).

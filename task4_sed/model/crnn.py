@@ -5,7 +5,6 @@ Parameter names are those of the published checkpoints (organisers' baseline: Ze
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
@@ -13,61 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.augment import draw_spec_mask, spec_mask
-from common.run.errors import UserError
-from task4_sed.data.classes import CLASSES
+from task4_sed.config import ModelConfig
 
 BATCHNORM_EPSILON = 1e-3
 ATTENTION_RANGE = (1e-7, 1.0)
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """The defaults are the organisers' baseline on 128 mel bands and embeddings of 768 dimensions."""
-
-    num_mels: int = 128
-    fft: int = 2048  # samples of the front end's window and FFT
-    channels: tuple[int, ...] = (16, 32, 64, 128, 128, 128, 128)
-    pooling: tuple[tuple[int, int], ...] = ((2, 2), (2, 2), (1, 2), (1, 2), (1, 2), (1, 2), (1, 2))  # (time, frequency)
-    activation: Literal["glu", "cg"] = "glu"
-    dropout: float = 0.2
-    # Running statistics are nearly those of the last batch, as published; 0.01 is what was probably meant.
-    batchnorm_momentum: float = 0.99
-    rnn_hidden: int = 192
-    rnn_layers: int = 2
-    num_classes: int = len(CLASSES)
-    embedding_dim: int | None = 768  # None: no embeddings, the GRU follows the CNN
-    embedding_pooling: Literal["aap", "int"] = "aap"  # adaptive average, or nearest embedding frame
-    fusion_dim: int = 128
-    dropstep: float = 0.3  # largest share of frames that is masked in each stream before the fusion; 0: off
-    dropstep_frames: int = 16
-
-    def __post_init__(self) -> None:
-        if len(self.pooling) != len(self.channels):
-            raise UserError(f"model.pooling: {len(self.pooling)} steps, expected {len(self.channels)} as in channels")
-        if self.freq_bands < 1:
-            raise UserError(f"model.pooling: {self.num_mels} mel bands are pooled to none, use fewer steps of 2")
-        for name in ("dropout", "dropstep", "batchnorm_momentum"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise UserError(f"model.{name}: {getattr(self, name):g} is outside 0 to 1")
-
-    @property
-    def freq_bands(self) -> int:
-        """Bands that are left after the CNN."""
-        bands = self.num_mels
-        for _, step in self.pooling:
-            bands //= step
-        return bands
-
-    @property
-    def cnn_dim(self) -> int:
-        """Features per frame after the CNN."""
-        return self.channels[-1] * self.freq_bands
-
-    def num_frames(self, feature_frames: int) -> int:
-        """Output frames for that many frames of log-mel: 156 for 626."""
-        for step, _ in self.pooling:
-            feature_frames //= step
-        return feature_frames
 
 
 class Prediction(NamedTuple):

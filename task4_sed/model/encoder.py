@@ -1,18 +1,18 @@
 """A frozen pre-trained encoder beside the CNN: its sequence enters the CRNN as embeddings."""
 
 import hashlib
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from common.frontends import SETTINGS
 from common.run.errors import UserError
 from task4_sed.config import EncoderConfig
-from task4_sed.data.classes import SAMPLE_RATE
-from task4_sed.model.crnn import ModelConfig
 
+SAMPLE_RATE = SETTINGS["task4_crnn"].sample_rate
 # The winner of 2024 took 527 outputs of a linear layer that was left at its random initial weights.
 PROJECTED_DIM = 527
 
@@ -94,18 +94,3 @@ def check_weights(embedder: Embedder, expected: str | None, path: str) -> None:
             f"{path}: trained beside another encoder than {config.name} with {config.checkpoint or 'random weights'}: "
             f"its fingerprint is {embedder.fingerprint[:12]}, expected {expected[:12]}"
         )
-
-
-def fitted(model: ModelConfig, embedder: Embedder | None) -> ModelConfig:
-    """The model for the embeddings that it gets; UserError where the recipe says something else."""
-    if embedder is None:
-        if model.embedding_dim is not None:
-            raise UserError(
-                f"model.embedding_dim: is {model.embedding_dim}, but the recipe names no encoder; set it to null"
-            )
-        return model
-    if model.embedding_dim not in (None, embedder.dim):
-        raise UserError(
-            f"model.embedding_dim: is {model.embedding_dim}, but encoder {embedder.config.name} gives {embedder.dim}"
-        )
-    return replace(model, embedding_dim=embedder.dim)

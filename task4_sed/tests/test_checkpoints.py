@@ -10,9 +10,10 @@ import torch
 
 from common.run.errors import UserError
 from common.run.files import sha256
+from task4_sed.config import ModelConfig
 from task4_sed.data.classes import CLASSES
 from task4_sed.inference.checkpoints import Which, load_network
-from task4_sed.model.crnn import CRNN, ModelConfig
+from task4_sed.model.crnn import CRNN
 
 SMALL = ModelConfig(
     num_mels=16, channels=(2, 3), pooling=((2, 4), (2, 4)), rnn_hidden=3, rnn_layers=1, embedding_dim=None

@@ -23,14 +23,15 @@ from common.run.errors import UserError
 from common.run.training import BEST, LAST
 from common.run.verbs import Run, main
 from task4_sed.__main__ import TASK
-from task4_sed.config import Config, EncoderConfig
+from task4_sed.config import Config, EncoderConfig, ModelConfig
 from task4_sed.data.batches import CLIP_SAMPLES, Batch, ClipDataset
 from task4_sed.data.embeddings import store
 from task4_sed.data.sets import ClipSet, load_set
 from task4_sed.inference.checkpoints import load_network
 from task4_sed.inference.predict import Predictor, predict_file
-from task4_sed.model.crnn import ModelConfig, Prediction
-from task4_sed.model.encoder import Embedder, fitted
+from task4_sed.model.crnn import Prediction
+from task4_sed.model.encoder import Embedder
+from task4_sed.model.networks import fitted
 from task4_sed.tests.conftest import TINY
 from task4_sed.training.system import Inputs
 from task4_sed.training.train import build, train
@@ -127,9 +128,9 @@ def test_encoders_that_do_not_fit(config: EncoderConfig, message: str) -> None:
 
 def test_the_model_takes_its_dimension_from_the_encoder(tiny: Configure) -> None:
     embedder = Embedder(EncoderConfig("beats-tiny"))
-    assert fitted(ModelConfig(embedding_dim=None), embedder).embedding_dim == 48
-    assert fitted(ModelConfig(embedding_dim=48), embedder).embedding_dim == 48
-    assert fitted(ModelConfig(embedding_dim=None), None).embedding_dim is None
+    assert fitted(ModelConfig(embedding_dim=None), embedder, 27).embedding_dim == 48
+    assert fitted(ModelConfig(embedding_dim=48), embedder, 27).embedding_dim == 48
+    assert fitted(ModelConfig(embedding_dim=None), None, 27).embedding_dim is None
     with pytest.raises(UserError, match=r"model.embedding_dim: is 768, but encoder beats-tiny gives 48"):
         build(tiny("model.embedding_dim=768"), 42)
     with pytest.raises(UserError, match=r"model.embedding_dim: is 768, but the recipe names no encoder"):
@@ -404,7 +405,7 @@ def shrink(tiny_root: Path) -> list[str]:
 def test_the_toy_recipe_by_the_verbs(
     shrink: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("task4_sed.evaluation.benchmark.TURNS", 1)
+    monkeypatch.setattr("common.run.benchmark.TURNS", 1)
     soundfile.write(tmp_path / "one.wav", noise(2).flatten().numpy(), 16000)
     words = ["--recipe", "toy_encoder", "--run-dir", str(tmp_path / "runs"), "--json", *shrink]
 

@@ -17,11 +17,13 @@ from common.run.results.store import read_results
 from common.run.training import BEST
 from common.run.verbs import main
 from task4_sed.__main__ import TASK
+from task4_sed.config import ModelConfig
 from task4_sed.data.annotations import read_durations, read_strong
 from task4_sed.data.classes import CLASSES, DESED_CLASSES
 from task4_sed.data.layout import SETS
-from task4_sed.inference.scores import clip_name, read_logits, read_scores
-from task4_sed.model.crnn import CRNN, ModelConfig
+from task4_sed.inference.scores import read_logits, read_scores
+from task4_sed.metrics.types import clip_name
+from task4_sed.model.crnn import CRNN
 
 pytestmark = pytest.mark.end_to_end
 

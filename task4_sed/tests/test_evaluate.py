@@ -11,7 +11,8 @@ import pytest
 
 from common.run.errors import UserError
 from task4_sed.evaluation.evaluate import bootstrap_psds, evaluate, threshold_free_curves
-from task4_sed.inference.scores import ClipScores, ScoreSet, write_logits, write_scores_folder
+from task4_sed.inference.scores import write_logits, write_scores_folder
+from task4_sed.metrics.types import ClipScores, ScoreSet
 
 CLIPS = ("w", "x", "y", "z")
 

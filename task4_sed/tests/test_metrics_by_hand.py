@@ -5,7 +5,6 @@ import pytest
 
 from common.run.errors import UserError
 from task4_sed.data.annotations import Event
-from task4_sed.inference.scores import ClipScores, ScoreSet
 from task4_sed.metrics.detections import (
     detections_above_thresholds,
     detections_at_points,
@@ -24,6 +23,7 @@ from task4_sed.metrics.segments import (
     segments_of_scores,
 )
 from task4_sed.metrics.truth import truth_arrays
+from task4_sed.metrics.types import ClipScores, ScoreSet
 
 
 def seconds(*scores: float) -> ScoreSet:

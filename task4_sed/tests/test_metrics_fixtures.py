@@ -12,9 +12,10 @@ from task4_sed.data.annotations import read_durations, read_soft
 from task4_sed.data.classes import MAESTRO_SCORED_CLASSES
 from task4_sed.evaluation.evaluate import evaluate
 from task4_sed.evaluation.figures import Figures, add_segment_figures
-from task4_sed.inference.scores import ScoreSet, clip_name, read_scores
+from task4_sed.inference.scores import read_scores
 from task4_sed.metrics.maestro import overlap_add, recording_events, segments_of_recordings
 from task4_sed.metrics.truth import truth_arrays
+from task4_sed.metrics.types import ScoreSet, clip_name
 
 OVERALL = ("all", "mean", "macro_average")
 Rows = dict[tuple[str, str], float]

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from sed_scores_eval.base_modules.scores import create_score_dataframe
 
 from task4_sed.data.annotations import Event
-from task4_sed.inference.scores import ClipScores, ScoreSet
 from task4_sed.metrics.detections import detections_of_scores
 from task4_sed.metrics.f1 import best_collar_f1, collar_f1, intersection_f1
 from task4_sed.metrics.psds import PSDS1, PSDS2, PsdsParameters, psds, psds_statistics
 from task4_sed.metrics.segments import best_segment_f1, segment_auroc, segment_f1, segments_of_scores
 from task4_sed.metrics.truth import Truth, truth_arrays
+from task4_sed.metrics.types import ClipScores, ScoreSet
 
 few = settings(deadline=None, max_examples=40, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from common.run.errors import UserError
-from task4_sed.model.crnn import CRNN, ModelConfig, Prediction
+from task4_sed.config import ModelConfig
+from task4_sed.model.crnn import CRNN, Prediction
 
 SMALL = ModelConfig(
     num_mels=16,

@@ -14,7 +14,7 @@ from matplotlib.text import Text
 from common.run.plots import save
 from task4_sed.data.annotations import Event
 from task4_sed.evaluation import plots
-from task4_sed.inference.scores import ClipScores
+from task4_sed.metrics.types import ClipScores
 
 CLASSES = ("Cat", "Dog", "Electric_shaver_toothbrush", "Speech")
 

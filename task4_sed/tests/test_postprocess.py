@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from common.run.errors import UserError
 from task4_sed.data.annotations import Event
-from task4_sed.evaluation.evaluate import parse_csebbs
+from task4_sed.inference.postprocess.boxes import parse_csebbs
 from task4_sed.inference.postprocess.csebbs import (
     Boxes,
     CsebbsParameters,
@@ -22,12 +22,13 @@ from task4_sed.inference.postprocess.csebbs import (
     write_boxes,
     write_parameters,
 )
-from task4_sed.inference.postprocess.filters import median_filter
 from task4_sed.inference.postprocess.tuning import CsebbsGrid, fold_of_clips, grid, tune_csebbs
-from task4_sed.inference.scores import ClipScores, ScoreSet, read_scores
+from task4_sed.inference.scores import read_scores
+from task4_sed.metrics.filters import median_filter
 from task4_sed.metrics.maestro import overlap_add
 from task4_sed.metrics.psds import PSDS1, psds, psds_statistics
 from task4_sed.metrics.truth import truth_arrays
+from task4_sed.metrics.types import ClipScores, ScoreSet
 
 
 def one_clip(scores: np.ndarray, frame_seconds: float) -> ScoreSet:

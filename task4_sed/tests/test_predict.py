@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,13 @@ import torch
 from common.audio.reading import load
 from common.run.errors import UserError
 from common.run.files import read_rows
-from task4_sed.config import Config
+from task4_sed.config import Config, ModelConfig
 from task4_sed.data.annotations import Event, read_soft
 from task4_sed.data.batches import CLIP_SAMPLES
 from task4_sed.data.classes import CLASSES
 from task4_sed.data.layout import SETS
 from task4_sed.data.sets import load_set
+from task4_sed.evaluation.plots import draw_events
 from task4_sed.inference.checkpoints import Loaded
 from task4_sed.inference.detect import detect, events_of
 from task4_sed.inference.postprocess.csebbs import CsebbsParameters
@@ -29,8 +31,9 @@ from task4_sed.inference.predict import (
     predict_file,
     predict_set,
 )
-from task4_sed.inference.scores import ClipScores, ScoreSet, read_logits, read_scores
-from task4_sed.model.crnn import CRNN, ModelConfig
+from task4_sed.inference.scores import read_logits, read_scores
+from task4_sed.metrics.types import ClipScores, ScoreSet
+from task4_sed.model.crnn import CRNN
 
 Configure = Callable[..., Config]
 SMALL = ModelConfig(
@@ -220,8 +223,8 @@ def test_events_of_a_clip_are_boxes_above_the_threshold() -> None:
 def test_what_is_written_for_a_file(predictor: Predictor, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "short.wav", noise(1_600), 16_000)
     soundfile.write(tmp_path / "long.wav", noise(25 * 8_000), 8_000)
-    out = tmp_path / "out"
-    found = detect(predictor, [tmp_path / "short.wav", tmp_path / "long.wav"], out, CsebbsParameters(), threshold=0.3)
+    out, draw = tmp_path / "out", partial(draw_events, threshold=0.3)
+    found = detect(predictor, [tmp_path / "short.wav", tmp_path / "long.wav"], out, CsebbsParameters(), 0.3, draw)
     assert set(found) == {"short", "long"}
     assert {path.name for path in out.iterdir()} == {
         "scores",
@@ -255,7 +258,7 @@ def test_what_is_written_for_a_file(predictor: Predictor, tmp_path: Path) -> Non
 def test_a_second_detection_replaces_the_first(predictor: Predictor, tmp_path: Path) -> None:
     for name in ("a", "b"):
         soundfile.write(tmp_path / f"{name}.wav", noise(16_000), 16_000)
-        detect(predictor, [tmp_path / f"{name}.wav"], tmp_path / "out", CsebbsParameters(), plots=False)
+        detect(predictor, [tmp_path / f"{name}.wav"], tmp_path / "out", CsebbsParameters())
     assert [path.name for path in (tmp_path / "out" / "scores").iterdir()] == ["b.tsv"]
 
 

@@ -8,16 +8,8 @@ import pytest
 
 from common.run.errors import UserError
 from task4_sed.data.classes import CLASSES
-from task4_sed.inference.scores import (
-    ClipScores,
-    ScoreSet,
-    clip_name,
-    from_logits,
-    read_logits,
-    read_scores,
-    write_logits,
-    write_scores_folder,
-)
+from task4_sed.inference.scores import from_logits, read_logits, read_scores, write_logits, write_scores_folder
+from task4_sed.metrics.types import ClipScores, ScoreSet, clip_name
 
 GOOD = "onset\toffset\tCat\tDog\n0.0\t0.5\t0.1\t0.2\n0.5\t1.0\t0.3\t-inf\n"
 

@@ -1,6 +1,5 @@
 """The toy data set: official layout, valid labels that agree with the audio, the same bytes for the same seed."""
 
-import hashlib
 import itertools
 import os
 import re
@@ -15,6 +14,7 @@ import pytest
 import soundfile
 
 from common.run.errors import UserError
+from common.tests.helpers import fingerprint
 from task4_sed.data.annotations import Event, read_durations, read_names, read_soft, read_strong, read_weak
 from task4_sed.data.classes import CLASSES, DESED_CLASSES, MAESTRO_CLASSES, MAESTRO_SCORED_CLASSES, SAMPLE_RATE
 from task4_sed.data.layout import EXCLUSION_LISTS, SETS
@@ -31,11 +31,6 @@ NAMES = {
     "maestro_val": re.compile(r"[a-z]+_[a-z]+_\d\d-\d{6}-\d{6}\.wav"),
 }
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-def fingerprint(root: Path) -> dict[str, str]:
-    files = sorted(path for path in root.rglob("*") if path.is_file())
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @pytest.fixture(scope="module")

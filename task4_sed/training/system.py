@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,20 +25,14 @@ from common.augment import (
     roll,
     scaled_shift,
 )
-from common.frontends import SETTINGS, LogMel
 from common.schedules import ramp_hold_quarter_cosine
 from task4_sed.config import Config
 from task4_sed.data.batches import Batch
-from task4_sed.model.crnn import CRNN, ModelConfig
+from task4_sed.model.crnn import CRNN
 from task4_sed.model.encoder import Embedder, check_weights
+from task4_sed.model.networks import front_end
 from task4_sed.training.losses import Blocks, Targets, baseline_loss, weak_from_strong
 from task4_sed.training.validation import Validator, objective
-
-
-def front_end(config: ModelConfig) -> LogMel:
-    """The log-mel of the CNN branch, with the recipe's window and number of bands."""
-    setting = replace(SETTINGS["task4_crnn"], num_mels=config.num_mels, window=config.fft, fft=config.fft)
-    return LogMel(setting)
 
 
 class Inputs(NamedTuple):

@@ -10,7 +10,8 @@ from common.run.training import finished, fit
 from common.run.verbs import Run
 from task4_sed.config import Config
 from task4_sed.data.sets import classes_of
-from task4_sed.model.encoder import Embedder, fitted
+from task4_sed.model.encoder import Embedder
+from task4_sed.model.networks import fitted
 from task4_sed.training.data import SedData
 from task4_sed.training.system import SedSystem
 from task4_sed.training.validation import validators
@@ -20,7 +21,7 @@ def build(config: Config, seed: int) -> tuple[SedSystem, SedData]:
     """System and data of a recipe; the initial weights depend on the seed alone."""
     classes = classes_of(root_of(config.data))
     embedder = Embedder(config.encoder) if config.encoder else None
-    config = replace(config, model=replace(fitted(config.model, embedder), num_classes=len(classes)))
+    config = replace(config, model=fitted(config.model, embedder, len(classes)))
     data = SedData(config, seed, embedder if config.encoder and config.encoder.cache else None)
     torch.manual_seed(seed)
     steps = math.ceil(len(data.train_dataloader()) / config.trainer.accumulate_grad_batches)

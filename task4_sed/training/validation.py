@@ -7,22 +7,21 @@ import numpy as np
 from task4_sed.config import ValidationConfig
 from task4_sed.data.annotations import Event
 from task4_sed.data.classes import (
-    CLASSES,
     CLIP_SECONDS,
-    DESED_CLASSES,
     FRAME_SECONDS,
     MAESTRO_SCORED_CLASSES,
     median_frames,
+    scored_classes,
 )
 from task4_sed.data.sets import ClipSet
-from task4_sed.inference.postprocess.filters import median_filter
-from task4_sed.inference.scores import ClipScores, ScoreSet, clip_name
 from task4_sed.metrics.detections import detections_above_thresholds, detections_of_scores
 from task4_sed.metrics.f1 import intersection_f1, weak_f1
+from task4_sed.metrics.filters import median_filter
 from task4_sed.metrics.maestro import overlap_add, recording_events, segments_of_recordings
 from task4_sed.metrics.psds import PSDS1, psds, psds_statistics
 from task4_sed.metrics.segments import best_segment_f1, mean_of_defined, segment_auroc
 from task4_sed.metrics.truth import Truth, truth_arrays
+from task4_sed.metrics.types import ClipScores, ScoreSet, clip_name
 
 # strong (clips, classes, frames) and weak (clips, classes) probabilities of a set's clips, in their order
 Validator = Callable[[np.ndarray, np.ndarray], dict[str, float]]
@@ -44,11 +43,6 @@ def validators(sets: Sequence[ClipSet], config: ValidationConfig, classes: Seque
 def objective(metrics: Mapping[str, float], config: ValidationConfig) -> float:
     """Sum of the metrics that the recipe names, over all sets that have them; NaN counts as 0."""
     return sum(np.nan_to_num(value) for name, value in metrics.items() if name.split("/")[-1] in config.objective)
-
-
-def scored_classes(classes: Sequence[str]) -> tuple[str, ...]:
-    """Classes of the strong labels that count: DESED's, or all of a data set with classes of its own."""
-    return DESED_CLASSES if tuple(classes) == CLASSES else tuple(classes)
 
 
 def score_set(names: Sequence[str], strong: np.ndarray, classes: Sequence[str]) -> ScoreSet:

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import runpy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from common.encoders import cp_resnet, mobilenet, panns, vggish
 from common.encoders.base import Encoder
+from common.tests.helpers import seeded_state
 
 MODELS = {**mobilenet.MODELS, **panns.MODELS, **vggish.MODELS, **cp_resnet.MODELS}
 MEL = {"max": 2e-3, "mean": 2e-5}
@@ -37,10 +37,9 @@ VGGISH_SECONDS, MOBILENET_SECONDS = 15.4, 10.0
 @functools.cache
 def seeded(folder: Path) -> dict[str, Tensor]:
     """The state of the published file; tables that the folder only describes are there without values."""
-    state = runpy.run_path(str(folder.parent / "seeded.py"))["state_from_manifest"](folder)
     derived = json.loads((folder / "manifest.json").read_text()).get("derived", {})
     tables = {name: torch.empty(entry["shape"], device="meta") for name, entry in derived.items()}
-    return {name: torch.from_numpy(np.asarray(value)) for name, value in state.items()} | tables
+    return seeded_state(folder) | tables
 
 
 @functools.cache

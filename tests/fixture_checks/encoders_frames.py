@@ -1,7 +1,6 @@
 """The frame-wise encoders: wave -> mel -> patches -> blocks -> sequence -> 250 frames -> logits, stage by stage."""
 
 import importlib
-import importlib.util
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from common.encoders.base import FrameEncoder, resample_frames
+from common.tests.helpers import seeded_state
 
 FRAMES = 250  # whatever the length of the clip, as the published weights were trained
 CLASS_STEP = 40  # strong_a_classes
@@ -42,15 +42,6 @@ def tolerances(folder: str) -> dict[str, dict[str, float]]:
     """A mean error above a fifth of the largest allowed one is not a matter of rounding."""
     found = {stage: {"max": bound, "mean": bound / 5} for stage, bound in zip(STAGES, BOUNDS[folder], strict=True)}
     return found | {"mel": {"max": BOUNDS[folder][0], "mean": 1e-5}}
-
-
-def seeded_state(folder: Path) -> dict[str, Tensor]:
-    spec = importlib.util.spec_from_file_location("seeded", folder.parent / "seeded.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return {name: torch.from_numpy(np.asarray(value)) for name, value in module.state_from_manifest(folder).items()}
 
 
 @lru_cache(maxsize=1)  # the groups of a folder follow each other, and the models are large

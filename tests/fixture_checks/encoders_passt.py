@@ -1,6 +1,5 @@
 """PaSST: stages from the wave to the logits, patchout with given indices, HEAR embeddings."""
 
-import importlib.util
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from common.encoders.hear import scene_embeddings, timestamp_embeddings
 from common.encoders.transformer import MODELS, Draws, PaSST
+from common.tests.helpers import seeded_state
 
 MEL = {"max": 1e-3, "mean": 1e-5}
 PATCH = {"max": 1e-4, "mean": 2e-5}
@@ -24,15 +24,9 @@ TIMESTAMP_STEP = 5
 
 @lru_cache(maxsize=1)
 def build(folder: Path) -> PaSST:
-    spec = importlib.util.spec_from_file_location("seeded", folder.parent / "seeded.py")
-    assert spec is not None
-    assert spec.loader is not None
-    seeded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(seeded)
-    state = {name: torch.from_numpy(np.asarray(value)) for name, value in seeded.state_from_manifest(folder).items()}
     encoder = MODELS["passt"]()
     assert isinstance(encoder, PaSST)
-    encoder.load_state_dict(encoder.canonical(state))
+    encoder.load_state_dict(encoder.canonical(seeded_state(folder)))
     return encoder.eval()
 
 

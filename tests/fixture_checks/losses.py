@@ -10,7 +10,7 @@ from torch import Tensor
 
 from common import losses, schedules
 from common.augment import Mix, fold, mixup_class_mask, mixup_soft_labels
-from task1_asc.training.system import scene_loss
+from task1_asc.training.losses import scene_loss
 from task2_anomaly.training.losses import neyman_pearson, outlier_auc, outlier_bce
 from task4_sed.data.classes import CLASSES
 from task4_sed.training.losses import (

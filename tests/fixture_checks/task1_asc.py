@@ -1,6 +1,5 @@
 """The networks of Task 1: a wave through front end and seeded network, at single and half precision, and by device."""
 
-import runpy
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from common.frontends import LogMel
+from common.tests.helpers import seeded_state
 from task1_asc.config import ModelConfig
 from task1_asc.data.classes import DEVICES
 from task1_asc.deployment.precision import deployed
@@ -23,8 +23,7 @@ TRACE = {"max": 2e-3, "rel": 1e-3}
 
 
 def seeded(folder: Path, prefix: str) -> dict[str, Tensor]:
-    state = runpy.run_path(str(folder.parent / "seeded.py"))["state_from_manifest"](folder)
-    return {name.removeprefix(prefix): torch.from_numpy(np.asarray(value)) for name, value in state.items()}
+    return {name.removeprefix(prefix): value for name, value in seeded_state(folder).items()}
 
 
 def log_mel(io: Any) -> Tensor:

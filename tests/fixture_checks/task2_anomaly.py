@@ -1,6 +1,5 @@
 """The autoencoders of Task 2: a wave through front end and seeded network to codes, reconstructions and scores."""
 
-import runpy
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from common.frontends import LogMel
+from common.tests.helpers import seeded_state
 from task2_anomaly.model.autoencoder import Autoencoder, ConvAutoencoder, DenseAutoencoder
 
 MEL = {"max": 2e-3, "mean": 2e-5}
@@ -20,8 +20,7 @@ def relative(expected: np.ndarray) -> dict[str, float]:
 
 
 def filled(folder: Path, network: Autoencoder) -> Autoencoder:
-    state = runpy.run_path(str(folder.parent / "seeded.py"))["state_from_manifest"](folder)
-    network.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in state.items()})
+    network.load_state_dict(seeded_state(folder))
     return network.eval()
 
 

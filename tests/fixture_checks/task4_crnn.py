@@ -1,6 +1,5 @@
 """The `task4_crnn_*` fixtures: a wave and frame embeddings through the seeded CRNN of Task 4."""
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,9 @@ import torch
 from torch import Tensor
 
 from common.frontends import LogMel
-from task4_sed.model.crnn import CRNN, ModelConfig, Prediction
+from common.tests.helpers import seeded, seeded_state
+from task4_sed.config import ModelConfig
+from task4_sed.model.crnn import CRNN, Prediction
 
 PROBABILITIES = {"max": 5e-4}
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -20,22 +21,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def seeded(golden: Path) -> Any:
-    spec = importlib.util.spec_from_file_location("seeded", golden / "seeded.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def inputs(folder: Path) -> tuple[dict[str, Tensor], Tensor]:
     """The state dict and the embeddings (batch, dim, frames) of a folder."""
-    maker = seeded(folder.parent)
-    state = {name: torch.from_numpy(np.asarray(value)) for name, value in maker.state_from_manifest(folder).items()}
+    state = seeded_state(folder)
     manifest = json.loads((folder / "manifest.json").read_text())
     entry = manifest["inputs"]["input/embeddings"]
-    embeddings = torch.from_numpy(maker.seeded_array("input/embeddings", entry, manifest["seed"]))
+    embeddings = torch.from_numpy(seeded(folder.parent)["seeded_array"]("input/embeddings", entry, manifest["seed"]))
     if folder.name != "task4_crnn_baseline":  # the other two hold (batch, frames, dim)
         embeddings = embeddings.transpose(1, 2)
     if "as_model.head_linear_layer.weight" in state:  # a layer of the encoder's side

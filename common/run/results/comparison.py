@@ -1,13 +1,13 @@
 """Own results beside published ones: one table, ranked, with differences to a reference system."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
 from common.run.errors import UserError, did_you_mean
-from common.run.files import read_rows, write_rows
+from common.run.files import Row, read_rows, write_rows
 from common.run.results.tables import format_value, print_table, write_table
 
 NORMAL_95 = 1.959964  # a spread becomes a 95 % interval of +- this many standard deviations
@@ -136,10 +136,7 @@ class Comparison:
         figure = plots.comparison_bars(
             [row.system for row in self.rows],
             [row.kind == "own" for row in self.rows],
-            {
-                column.title: [_bar(row.cells.get(column.key)) for row in self.rows]
-                for column in self.columns[:pictured]
-            },
+            {column.title: [bar(row.cells.get(column.key)) for row in self.rows] for column in self.columns[:pictured]},
             title=self.title,
             note=self.caveat.text if self.caveat else None,
         )
@@ -183,15 +180,13 @@ CSV_COLUMNS = (
 )
 
 
-def read_baselines(path: str | Path) -> list[Baseline]:
-    """Published figures from a .csv with columns system, set, metric, value, spread, source.
+def read_figures(path: str | Path, more: Sequence[str] = ()) -> Iterator[tuple[Row, Baseline]]:
+    """Rows and figures of a .csv with the columns system, set, metric, value, spread, source and `more`.
 
     An empty value means that the figure is not available. Raises UserError for a missing name or source, a figure
-    that is no number, a negative spread or one without value, or the same figure twice.
+    that is no number, a negative spread or one without value.
     """
-    baselines: list[Baseline] = []
-    seen: dict[tuple[str, str, str], str] = {}
-    for row in read_rows(path, ("system", "set", "metric", "value", "spread", "source")):
+    for row in read_rows(path, ("system", "set", "metric", "value", "spread", "source", *more)):
         for column in ("system", "set", "metric", "source"):
             if not row[column].strip():
                 raise UserError(f"{row.at}: {column} is empty")
@@ -199,11 +194,19 @@ def read_baselines(path: str | Path) -> list[Baseline]:
         spread = row.number("spread") if row["spread"] else None
         if spread is not None and (value is None or spread < 0):
             raise UserError(f"{row.at}: spread is {row['spread']!r}, expected 0 or more beside a value")
-        key = (row["system"], row["set"], row["metric"])
+        yield row, Baseline(row["system"], row["set"], row["metric"], value, spread, row["source"])
+
+
+def read_baselines(path: str | Path) -> list[Baseline]:
+    """Published figures, see `read_figures`. Raises UserError also for the same figure twice."""
+    seen: dict[tuple[str, str, str], str] = {}
+    baselines = []
+    for row, figure in read_figures(path):
+        key = (figure.system, figure.set, figure.metric)
         if key in seen:
             raise UserError(f"{row.at}: {key[2]} of {key[0]} on {key[1]} already stands at {seen[key]}")
         seen[key] = row.at
-        baselines.append(Baseline(*key, value, spread, row["source"]))
+        baselines.append(figure)
     return baselines
 
 
@@ -327,7 +330,7 @@ def _difference_text(difference: Difference | None, decimals: int) -> str:
     return format_value(difference.value, difference.low, difference.high, decimals=decimals, signed=True)
 
 
-def _bar(cell: Cell | None) -> tuple[float | None, float | None, float | None]:
+def bar(cell: Cell | OwnValue | None) -> tuple[float | None, float | None, float | None]:
     """Value and the ends of its error bar: the interval, else one standard deviation to each side."""
     if cell is None or cell.value is None:
         return None, None, None

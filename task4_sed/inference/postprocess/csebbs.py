@@ -12,10 +12,11 @@ import numpy as np
 
 from common.run.errors import UserError, did_you_mean
 from common.run.files import read_rows, write_rows
-from task4_sed.inference.scores import TIME_DECIMALS, ClipScores, ScoreSet, clip_name
 from task4_sed.metrics.detections import Detections, detections_of_intervals
 from task4_sed.metrics.maestro import second_means
+from task4_sed.metrics.types import TIME_DECIMALS, ClipScores, ScoreSet, clip_name
 
+CSEBBS_FILE = "csebbs.tsv"  # of a run: its tuned parameters
 # Break points closer than this are one; frames that reach into a segment by less are not part of it.
 _CLOSE = 1e-7
 # The filter output is compared after rounding: on plateaus of equal scores only rounding noise would differ.

@@ -8,16 +8,10 @@ import numpy as np
 
 from common.run.errors import UserError, did_you_mean
 from common.run.progress import progress
-from task4_sed.inference.postprocess.csebbs import (
-    Boxes,
-    CsebbsParameters,
-    change_segments,
-    merge_segments,
-    score_grids,
-)
-from task4_sed.inference.scores import ScoreSet
+from task4_sed.inference.postprocess.csebbs import Boxes, CsebbsParameters, change_segments, merge_segments, score_grids
 from task4_sed.metrics.psds import PSDS1, psds, psds_statistics
 from task4_sed.metrics.truth import Truth
+from task4_sed.metrics.types import ScoreSet
 
 FOLDS = 5
 # A setting must be better by more than rounding errors to replace an earlier one.

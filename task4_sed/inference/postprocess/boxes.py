@@ -8,8 +8,8 @@ import numpy as np
 from common.run.errors import UserError, did_you_mean
 from task4_sed.inference.postprocess.csebbs import Boxes, CsebbsParameters, boxes_to_scores, csebbs, read_parameters
 from task4_sed.inference.postprocess.tuning import describe, grid, tune_csebbs
-from task4_sed.inference.scores import ScoreSet
 from task4_sed.metrics.truth import Truth
+from task4_sed.metrics.types import ScoreSet
 
 _KEYS = {"filter": "filter_seconds", "abs": "merge_abs", "rel": "merge_rel"}
 

@@ -5,11 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from common.run.errors import UserError, did_you_mean
-from task4_sed.data.classes import MEDIAN_FILTER_FRAMES
-from task4_sed.inference.scores import ClipScores, ScoreSet
+from task4_sed.metrics.types import ClipScores, ScoreSet
 
 
-def median_filter(scores: ScoreSet, frames: Mapping[str, int] = MEDIAN_FILTER_FRAMES) -> ScoreSet:
+def median_filter(scores: ScoreSet, frames: Mapping[str, int]) -> ScoreSet:
     """Scores after a median filter of `frames[class]` frames, reflected at the borders of the clip.
 
     Raises UserError for a class of the scores that has no length, or a length below 1.

@@ -1,0 +1,91 @@
+"""What the tests of several folders need: data sets, fixtures on disk, examples of READMEs."""
+
+import hashlib
+import os
+import re
+import runpy
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from common.run.config import load_config
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def tiny_fixtures(task: str, places: Callable[[Path], Sequence[str]] = lambda root: []) -> tuple[Any, Any]:
+    """The fixtures `tiny_root` and `tiny` of a task, for its conftest; places: overrides that name more data sets."""
+
+    def configured(root: Path, *overrides: str) -> Any:
+        config, folder = import_module(f"{task}.config").Config, ROOT / task
+        given = [f"data.root={root}", *places(root), *overrides]
+        return load_config(config, folder / "recipes", str(folder / "tests" / "tiny.yaml"), given)
+
+    @pytest.fixture(scope="session")
+    def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """The tiny data set with its packs, in the official layout; read only."""
+        root = tmp_path_factory.mktemp("tiny") / "data"
+        import_module(f"{task}.data.toy.write").write_toy(root, size="tiny")
+        import_module(f"{task}.data.prepare").prepare(configured(root), workers=1)
+        return root
+
+    @pytest.fixture(scope="session")
+    def tiny(tiny_root: Path) -> Callable[..., Any]:
+        """The tiny recipe on that data set, with overrides: tiny("trainer.max_epochs=3")."""
+        return lambda *overrides: configured(tiny_root, *overrides)
+
+    return tiny_root, tiny
+
+
+def fingerprint(root: Path) -> dict[str, str]:
+    """{path below `root`: SHA-256} of every file."""
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def linked_copy(root: Path, target: Path) -> Path:
+    """A copy of a data set without its packs; audio is linked, so change a file only by replacing it."""
+    for source in root.rglob("*"):
+        place = target / source.relative_to(root)
+        if "packed" in source.relative_to(root).parts:
+            continue
+        if source.is_dir():
+            place.mkdir(parents=True, exist_ok=True)
+            continue
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if source.suffix == ".wav":
+            os.link(source, place)
+        else:
+            place.write_bytes(source.read_bytes())
+    return target
+
+
+@cache
+def seeded(golden: Path) -> dict[str, Any]:
+    """What seeded.py of the golden fixtures defines."""
+    return runpy.run_path(str(golden / "seeded.py"))
+
+
+def seeded_state(folder: Path) -> "dict[str, Tensor]":
+    """The state dict that the manifest of a golden fixture describes."""
+    import numpy as np
+    import torch
+
+    state = seeded(folder.parent)["state_from_manifest"](folder)
+    return {name: torch.from_numpy(np.asarray(value)) for name, value in state.items()}
+
+
+def run_examples(readme: Path, call: str) -> None:
+    """Execute every Python block of a README that has `call`; there is one or more."""
+    blocks = re.findall(r"```python\n(.*?)```", readme.read_text(encoding="utf-8"), re.S)
+    examples = [block for block in blocks if call in block]
+    assert examples
+    for example in examples:
+        exec(compile(example, readme.name, "exec"), {})
