@@ -150,7 +150,8 @@ def test_embeddings_are_kept_until_the_pack_or_the_encoder_changes(
     monkeypatch.setattr(again, "vectors", lambda waveform: pytest.fail("computed again"))
     np.testing.assert_array_equal(embeddings_of(run, again, "dev_train", FAN), first)
     for other in ("seed=5", "embedding.pooling=mean"):
-        changed = embeddings_of(opened(other), Embedder(opened(other)), "dev_train", FAN)
+        own = opened(other)
+        changed = embeddings_of(own, Embedder(own), "dev_train", FAN)
         assert changed.shape != first.shape or not np.allclose(changed, first)
     record = training_pack(run.config.data, FAN) / "pack.json"
     content = record.read_text()
