@@ -105,6 +105,13 @@ def package(runs: list[Run], out: Path | None = None, report: Path | None = None
     return package_runs(runs, out, report)
 
 
+def compare(runs: list[Run]) -> Mapping[str, Any]:
+    """Own results beside the published ones: tables by scene and device, differences with intervals, plots."""
+    from task1_asc.evaluation.report import compare_with_published
+
+    return compare_with_published(runs)
+
+
 def validate(run: Run, files: list[Path], edition: Literal["2024", "2025"] | None = None) -> Mapping[str, Any]:
     """Check anybody's submission: every broken rule with file and line.
 
@@ -115,13 +122,6 @@ def validate(run: Run, files: list[Path], edition: Literal["2024", "2025"] | Non
     from task1_asc.submission.validate import validate_archives
 
     return validate_archives(run, files, None if edition is None else int(edition))
-
-
-def compare(runs: list[Run]) -> Mapping[str, Any]:
-    """Own results beside the published ones: tables by scene and device, differences with intervals, plots."""
-    from task1_asc.evaluation.report import compare_with_published
-
-    return compare_with_published(runs)
 
 
 def complexity(

@@ -136,15 +136,15 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    # The network's arithmetic at test time and what its size is counted in. float16_weights: stored in half precision,
+    # computed in single precision (fast on a CPU).
+    precision: Precision = "float16"
+    checkpoint: Literal["last", "best"] = "last"  # which epoch is the model; best: by val/macro_avg_acc
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
     finetune: FineTuneConfig = field(default_factory=FineTuneConfig)
-    # The network's arithmetic at test time and what its size is counted in. float16_weights: stored in half precision,
-    # computed in single precision (fast on a CPU).
-    precision: Precision = "float16"
-    checkpoint: Literal["last", "best"] = "last"  # which epoch is the model; best: by val/macro_avg_acc
     trainer: TrainerConfig = field(default_factory=lambda: TrainerConfig(max_epochs=150))
     energy: EnergyConfig = field(default_factory=EnergyConfig)
     submission: SubmissionConfig | None = None

@@ -8,8 +8,7 @@ if TYPE_CHECKING:
 
 
 def detect(
-    audio: "str | Path | np.ndarray",
-    *,
+    recording: "str | Path | np.ndarray",
     checkpoint: str | Path,
     sample_rate: int | None = None,
     threshold: float = 0.5,
@@ -17,11 +16,11 @@ def detect(
 ) -> list[dict[str, Any]]:
     """Sound events in a recording of any length: {"onset", "offset", "event_label", "confidence"}, times in seconds.
 
-    audio: a file of any rate and number of channels, or an array (samples,) with its `sample_rate` in Hz. threshold:
-    least confidence, 0 to 1. csebbs: parameters of the bounding boxes as in `predict --csebbs`; None: those tuned for
+    recording: a file of any rate and number of channels, or an array (samples,) with its `sample_rate` in Hz.
+    threshold: least confidence, 0 to 1. csebbs: parameters of the bounding boxes as in `predict --csebbs`; None: those tuned for
     the run that the checkpoint lies in, else the default.
     Raises UserError for a file that is not audio, and a checkpoint that is none.
     """
     from task4_sed.inference.detect import detect_in
 
-    return detect_in(audio, checkpoint, sample_rate, threshold, csebbs)
+    return detect_in(recording, checkpoint, sample_rate, threshold, csebbs)

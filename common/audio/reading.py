@@ -91,6 +91,20 @@ def load(path: str | Path, sample_rate: int, resampling: Resampling = "hann") ->
     return resample(waveform, file_rate, sample_rate, resampling)
 
 
+def waveform_of(recording: str | Path | np.ndarray, sample_rate: int | None, to_rate: int) -> Waveform:
+    """A file, or an array `(samples,)` at `sample_rate` Hz, as mono float32 `(samples,)` at `to_rate` Hz.
+
+    Raises UserError for a file as `read` does, and for an array of another shape, without rate or not finite.
+    """
+    if not isinstance(recording, np.ndarray):
+        return load(recording, to_rate)
+    if sample_rate is None:
+        raise UserError("sample_rate: an array needs it, in Hz")
+    if recording.ndim != 1 or not np.isfinite(recording).all():
+        raise UserError(f"recording: an array of shape {recording.shape}, expected (samples,) of finite numbers")
+    return resample(recording.astype(np.float32), sample_rate, to_rate)
+
+
 def resample(waveform: Waveform, from_rate: int, to_rate: int, resampling: Resampling = "hann") -> Waveform:
     """`(samples,)` at `from_rate` Hz -> `(ceil(samples * to_rate / from_rate),)` at `to_rate` Hz.
 

@@ -118,16 +118,13 @@ def predict_files(
     return {"files": found}
 
 
-def predict_file(predictor: Predictor, path: Path, config: Config) -> dict[str, Any]:
-    """`predict_recording` of an audio file of any rate and channels."""
-    waveform = reading.load(path, config.data.sample_rate)
+def predict_file(
+    predictor: Predictor, recording: str | Path | np.ndarray, config: Config, sample_rate: int | None = None
+) -> dict[str, Any]:
+    """{"seconds", "scene": the likeliest, "probabilities": {scene: share}} of a file or an array of any length."""
+    waveform = reading.waveform_of(recording, sample_rate, config.data.sample_rate)
     if len(waveform) == 0:
-        raise UserError(f"{path}: no audio in it")
-    return predict_recording(predictor, waveform, config)
-
-
-def predict_recording(predictor: Predictor, waveform: np.ndarray, config: Config) -> dict[str, Any]:
-    """{"seconds", "scene": the likeliest, "probabilities": {scene: share}} of a waveform (samples,) of any length."""
+        raise UserError(f"{'recording' if isinstance(recording, np.ndarray) else recording}: no audio in it")
     shares = predictor.recording(waveform, config.data.sample_rate, config.data.eval_batch)
     probabilities = dict(zip(SCENES, map(float, shares), strict=True))
     return {
@@ -144,14 +141,7 @@ def classify(
     network, config = load_file(Path(checkpoint), precision)
     ears = front_end(config.front_end, config.data.sample_rate)
     predictor = Predictor(network, ears, config.precision)
-    if not isinstance(recording, np.ndarray):
-        return predict_file(predictor, Path(recording), config)
-    if sample_rate is None:
-        raise UserError("sample_rate: an array needs it, in Hz")
-    if recording.ndim != 1 or not len(recording) or not np.isfinite(recording).all():
-        raise UserError(f"recording: an array of shape {recording.shape}, expected (samples,) of finite numbers")
-    waveform = reading.resample(recording.astype(np.float32), sample_rate, config.data.sample_rate)
-    return predict_recording(predictor, waveform, config)
+    return predict_file(predictor, recording, config, sample_rate)
 
 
 def store_logits(run: Run) -> Mapping[str, Any]:

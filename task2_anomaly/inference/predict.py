@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from common.audio.reading import Waveform, audio_files, load, resample
+from common.audio.reading import Waveform, audio_files, load, waveform_of
 from common.run.errors import UserError, did_you_mean
 from common.run.progress import progress
 from common.run.results.store import record
@@ -106,16 +106,10 @@ def predict_files(run: Run, machine: Machine, files: Sequence[Path]) -> list[Ver
 def judge(recording: str | Path | np.ndarray, checkpoint: str | Path, sample_rate: int | None) -> dict[str, Any]:
     """`task2_anomaly.judge`."""
     run, machine = run_of(Path(checkpoint))
-    if not isinstance(recording, np.ndarray):
-        verdict = predict_files(run, machine, [Path(recording)])[0]
-    else:
-        if sample_rate is None:
-            raise UserError("sample_rate: an array needs it, in Hz")
-        if recording.ndim != 1 or not np.isfinite(recording).all():
-            raise UserError(f"recording: an array of shape {recording.shape}, expected (samples,) of finite numbers")
-        scorer = load_scorer(run, machine)
-        waveform = resample(recording.astype(np.float32), sample_rate, SAMPLE_RATE)
-        verdict = _verdict(scorer, decision_threshold(run, machine, scorer), waveform, Path("recording"))
+    scorer = load_scorer(run, machine)
+    waveform = waveform_of(recording, sample_rate, SAMPLE_RATE)
+    name = Path("recording") if isinstance(recording, np.ndarray) else Path(recording)
+    verdict = _verdict(scorer, decision_threshold(run, machine, scorer), waveform, name)
     return {"score": verdict.score, "threshold": verdict.limit, "anomalous": verdict.anomalous}
 
 

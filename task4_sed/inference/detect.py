@@ -54,7 +54,7 @@ def detect_in_files(
 
 
 def detect_in(
-    audio: str | Path | np.ndarray,
+    recording: str | Path | np.ndarray,
     checkpoint: str | Path,
     sample_rate: int | None,
     threshold: float,
@@ -65,13 +65,8 @@ def detect_in(
     tuned = Path(checkpoint).parents[1] / CSEBBS_FILE
     parameters = parameters_for(loaded.classes, csebbs or (str(tuned) if tuned.is_file() else "default"))
     predictor = Predictor(loaded)
-    if isinstance(audio, np.ndarray):
-        if sample_rate is None or audio.ndim != 1:
-            raise UserError(f"audio: an array of shape {audio.shape}, expected (samples,) and its sample_rate=")
-        waveform = reading.resample(np.asarray(audio, np.float32), sample_rate, SAMPLE_RATE)
-        logits = predictor.recording(waveform)
-    else:
-        waveform, logits = predict_file(predictor, Path(audio))
+    waveform = reading.waveform_of(recording, sample_rate, SAMPLE_RATE)
+    logits = predictor.recording(waveform)
     return listed(events_of(scores_of(logits, waveform, loaded.classes), parameters, threshold))
 
 
