@@ -43,6 +43,12 @@ def rate_of(work: Callable[[], Any], count: float, seconds: float) -> float:
     return calls * count / (time.perf_counter() - start)
 
 
+def rate_over(work: Callable[[Any], Any], items: Iterable[Any], seconds: float) -> float:
+    """Items a second of `work` on one item after the other, over and over."""
+    endless = itertools.cycle(items)
+    return rate_of(lambda: work(next(endless)), 1, seconds)
+
+
 def times_in_turns(works: Sequence[Callable[[], Any]], seconds: float, turns: int) -> list[list[float]]:
     """Seconds of every call of each work, a first one left out: `turns` or more calls, `seconds` or more for each."""
     times: list[list[float]] = [[] for _ in works]
@@ -61,15 +67,7 @@ def times_in_turns(works: Sequence[Callable[[], Any]], seconds: float, turns: in
 def decode_rate(pack: Any, rows: np.ndarray, size: int, samples: int, seconds: float) -> float:
     """Clips a second of random batches out of a pack, `samples` from each clip's start, in one process."""
     random, starts = np.random.default_rng(0), np.zeros(size, np.int64)
-    return rate_of(lambda: pack.read_many(random.choice(rows, size), starts, samples), size, seconds / 4)
-
-
-def files_rate(paths: Iterable[Path], sample_rate: int, seconds: float) -> float:
-    """The same of whole files, resampled where needed: what every epoch would cost without packs."""
-    from common.audio.reading import load
-
-    files = itertools.cycle(paths)
-    return rate_of(lambda: load(next(files), sample_rate), 1, seconds / 4)
+    return rate_of(lambda: pack.read_many(random.choice(rows, size), starts, samples), size, seconds)
 
 
 def step_rate(
