@@ -5,24 +5,34 @@ PY := .venv/bin/python
 READY := .venv/.ready
 # `make test` gives pytest more words with PYTEST="-k psds"
 PYTEST ?=
+# Every command is a process of its own: without compiled modules on disk each compiles torch and the rest anew.
+unexport PYTHONDONTWRITEBYTECODE
 
-$(READY): requirements.txt common/tools/setup.sh
-	@sh common/tools/setup.sh
+$(READY): requirements.txt common/run/setup.sh
+	@sh common/run/setup.sh
 
-include $(wildcard */task.mk)
+include common/run/task.mk $(wildcard */task.mk)
+PACKAGES := $(patsubst %/task.mk,%,$(wildcard */task.mk))
+# A checkout, or an image, may lack tasks; the contracts name all.
+ABSENT = $(strip $(filter-out common $(PACKAGES),$(shell sed -n 's/[],"[]/ /g; s/^root_packages *= //p' pyproject.toml)))
 
-.PHONY: help setup check format test test-slow benchmark encoders lock clean
+.PHONY: help setup check format test test-slow benchmark encoders lock dockerfiles clean
 
 help: ## list the jobs
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' ' \
+	  function job(name, text) { printf "  %-18s %s\n", name, text } \
+	  /^[a-z0-9-]+:.*## / { job($$1, $$2) } \
+	  /^\$$1-[a-z]+:.*## / { verb[++n] = substr($$1, 3); text[n] = $$2 } \
+	  /call task,.*\)\)$$/ && n { split($$0, of, ","); for (i = 1; i <= n; i++) job(of[2] verb[i], of[4] ": " text[i]) }' \
+	  $(MAKEFILE_LIST)
 
 setup: $(READY) ## make the environment (.venv) of requirements.txt
 
 check: $(READY) ## lint, types, contracts, fast tests
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
-	$(PY) -m mypy common task1_asc task2_anomaly task4_sed
-	.venv/bin/lint-imports --no-logo --config pyproject.toml
+	$(PY) -m mypy common $(PACKAGES)
+	$(if $(ABSENT),@echo "import contracts: not checked without $(ABSENT)",.venv/bin/lint-imports --no-logo --config pyproject.toml)
 	$(PY) -m pytest -q -m "not slow and not end_to_end" -n 2 $(PYTEST)
 
 format: $(READY) ## format the code and mend what lint can mend
@@ -35,10 +45,7 @@ test: $(READY) ## all tests but the slow ones
 test-slow: $(READY) ## deeper checks: kill -9 at random moments, memory at 2,000,000 clips, ...
 	$(PY) -m pytest -m slow $(PYTEST)
 
-benchmark: $(READY) ## throughput of every stage on this machine
-	$(PY) -m task1_asc benchmark data.batch=64
-	$(PY) -m task2_anomaly benchmark
-	$(PY) -m task4_sed benchmark
+benchmark: $(tasks:%=%-benchmark) ## throughput of every stage on this machine
 	$(PY) -m common.encoders benchmark
 
 encoders: $(READY) ## the audio encoders: sizes, costs, published checkpoints
@@ -47,6 +54,11 @@ encoders: $(READY) ## the audio encoders: sizes, costs, published checkpoints
 lock: $(READY) ## resolve pyproject.toml anew into requirements.txt
 	.venv/bin/uv pip compile --quiet pyproject.toml --extra dev --generate-hashes --universal --python-version 3.11 \
 	  --no-emit-index-url --upgrade --custom-compile-command "make lock" -o requirements.txt
+
+dockerfiles: $(PACKAGES:%=docker/%.Dockerfile) ## write docker/<task>.Dockerfile from docker/Dockerfile
+
+docker/%.Dockerfile: docker/Dockerfile
+	sed 's/^ARG TASK$$/ARG TASK=$*/' $< > $@
 
 clean: ## remove all runs and the toy data sets (not .venv, not data of your own)
 	rm -rf runs data/*/toy

@@ -7,13 +7,13 @@ slice is a host integer from the CPU generator, so that a GPU is never waited fo
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-import torchaudio
 from numpy.typing import NDArray
+from scipy.fft import next_fast_len
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
@@ -327,47 +327,6 @@ def stripe_mask(x: Tensor, stripes: Stripes, axis: int = -1) -> Tensor:
     return x.masked_fill(masked if axis == -1 else masked.transpose(-1, -2), 0.0)
 
 
-# --- patches of a spectrogram transformer (Koutini et al. 2022)
-
-
-class Patchout(NamedTuple):
-    """Offset into the time positions and sorted indices that are kept: columns, rows, flattened tokens."""
-
-    time_offset: int = 0
-    keep_time: Tensor | None = None
-    keep_freq: Tensor | None = None
-    keep: Tensor | None = None
-
-
-def _draw_subset(size: int, dropped: int, device: Device) -> Tensor | None:
-    return torch.randperm(size, device=device)[: size - dropped].sort().values if dropped else None
-
-
-def draw_patchout(
-    grid: tuple[int, int], time_positions: int, time: int = 0, freq: int = 0, tokens: int = 0, device: Device = "cpu"
-) -> Patchout:
-    """Drops for a (frequency, time) grid of patches: `time` columns, `freq` rows, then `tokens` of the rest."""
-    rows, columns = grid
-    offset = _integer(0, time_positions - columns) if columns < time_positions else 0
-    keep_time, keep_freq = _draw_subset(columns, time, device), _draw_subset(rows, freq, device)
-    return Patchout(offset, keep_time, keep_freq, _draw_subset((columns - time) * (rows - freq), tokens, device))
-
-
-def patchout(patches: Tensor, time_positions: Tensor, freq_positions: Tensor, draw: Patchout) -> Tensor:
-    """Patches (batch, dim, rows, columns) + positions, without the dropped ones -> tokens (batch, n, dim).
-
-    Positions: time (1, dim, 1, at least columns), frequency (1, dim, rows, 1). Row by row.
-    """
-    columns = slice(draw.time_offset, draw.time_offset + patches.shape[-1])
-    x = patches + time_positions[..., columns] + freq_positions
-    if draw.keep_time is not None:
-        x = x[..., draw.keep_time]
-    if draw.keep_freq is not None:
-        x = x[..., draw.keep_freq, :]
-    tokens = x.flatten(2).transpose(1, 2)
-    return tokens if draw.keep is None else tokens[:, draw.keep]
-
-
 # --- level, microphones, blur
 
 
@@ -394,24 +353,23 @@ def draw_device_impulse(batch: int, impulses: int, probability: float, device: D
     return ImpulseDraw(which, torch.rand(batch, device=device) < probability)
 
 
-def device_impulse(waveform: Tensor, impulse: Tensor, aligned: bool = False) -> Tensor:
-    """Waveforms (batch, samples) through impulse responses (batch, length) of recording devices, same length.
+def device_impulse(
+    waveform: Tensor, impulses: Tensor, draw: ImpulseDraw, time_zero: Literal["middle", "peak", "first"] = "middle"
+) -> Tensor:
+    """The chosen clips of (batch, samples) through their impulse response of (responses, length), same length.
 
-    The response is centred by half its length, as published, which moves audio against its labels when the peak is
-    elsewhere; `aligned` takes the peak of each response as its time 0 instead. Morocutti et al. 2023.
+    time_zero: what of a response delays nothing. Its middle, as published, which moves audio against its labels when
+    the peak is elsewhere; its peak; or its first sample, as in the recording itself. Morocutti et al. 2023.
     """
-    full = torchaudio.functional.fftconvolve(waveform, impulse, mode="full")
-    samples, length = waveform.shape[-1], impulse.shape[-1]
-    if not aligned:
-        start = length - 1 - length // 2
-        return full[..., start : start + samples]
-    position = torch.arange(samples, device=waveform.device)
-    return full.gather(-1, impulse.abs().argmax(dim=-1, keepdim=True) + position)
-
-
-def device_impulse_batch(waveform: Tensor, impulses: Tensor, draw: ImpulseDraw, aligned: bool = False) -> Tensor:
-    """`device_impulse` with impulses (number, length) for the clips that were chosen; the others stay as they are."""
-    recorded = device_impulse(waveform, impulses[draw.which], aligned)
+    samples, length = waveform.shape[-1], impulses.shape[-1]
+    size = next_fast_len(samples + length - 1, real=True)
+    full = torch.fft.irfft(torch.fft.rfft(waveform, size) * torch.fft.rfft(impulses, size)[draw.which], size)
+    if time_zero == "peak":
+        position = torch.arange(samples, device=waveform.device)
+        recorded = full.gather(-1, impulses.abs().argmax(dim=-1)[draw.which, None] + position)
+    else:
+        start = length - 1 - length // 2 if time_zero == "middle" else 0
+        recorded = full[..., start : start + samples]
     return torch.where(_per_clip(draw.applied, waveform), recorded, waveform)
 
 

@@ -3,17 +3,22 @@
 A source takes a `numpy.random.Generator` and returns float32 `(samples,)` with an RMS of 1; all randomness comes from
 that generator, so equal seeds give equal sounds. Times are seconds, frequencies Hz, levels dB. Sounds are recipes over
 few blocks (tones along a pitch track, shaped noise, struck modes, grains, voices, engines); a task composes its classes
-from them.
+from them. At the end: what all writers of such data sets share.
 """
 
+import itertools
 import zlib
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import scipy.fft
 import scipy.signal
 from numpy.typing import NDArray
+
+from common.run.errors import UserError
+from common.run.files import is_complete, write_folder_then_rename, write_json
 
 Signal = NDArray[np.float32]
 Track = NDArray[np.float64]
@@ -404,3 +409,43 @@ def limit_peak(signal: Signal, ceiling: float = 0.98) -> Signal:
     """The signal as it is, or scaled down as a whole where its peak passes `ceiling`."""
     peak = float(np.abs(signal).max(initial=0.0))
     return signal * np.float32(ceiling / peak) if peak > ceiling else signal
+
+
+# ------------------------------------------------------------------------------------------------------------- writers
+
+Size = Literal["toy", "tiny"]
+Progress = Callable[[int, int], None]
+MARKER = "toy.json"
+
+
+def check_size(size: str, seed: int, sizes: Collection[str]) -> None:
+    """Raises UserError for an unknown size or a negative seed."""
+    if size not in sizes:
+        raise UserError(f"size {size!r} of the toy data set is unknown; known: {', '.join(sizes)}")
+    if seed < 0:
+        raise UserError(f"seed {seed} of the toy data set is negative; expected 0 or more")
+
+
+def write_once(
+    root: str | Path, identity: Mapping[str, Any], write: Callable[[Path], None], marker: str = MARKER
+) -> None:
+    """Have `write(folder)` make a data set, whole or not at all; `identity` is kept in <root>/<marker>.
+
+    Does nothing where `root` is already this data set; raises UserError where something else is in its place.
+    """
+    if is_complete(root, marker, identity):
+        return
+    with write_folder_then_rename(root) as partial:
+        write(partial)
+        write_json(partial / marker, identity)
+
+
+def counter(total: int, progress: Progress | None) -> Callable[[], None]:
+    """To be called after each of `total` items: tells `progress(done, total)`."""
+    numbers = itertools.count(1)
+
+    def count() -> None:
+        if progress is not None:
+            progress(next(numbers), total)
+
+    return count

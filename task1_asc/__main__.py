@@ -100,7 +100,7 @@ def package(runs: list[Run], out: Path | None = None, report: Path | None = None
         out: the archive (default: <runs>/submission.zip)
         report: technical report (PDF) to include instead of a generated one
     """
-    from task1_asc.submission.packaging import package_runs
+    from task1_asc.submission.package import package_runs
 
     return package_runs(runs, out, report)
 
@@ -112,7 +112,7 @@ def validate(run: Run, files: list[Path], edition: Literal["2024", "2025"] | Non
         files: archives (.zip) or unpacked folders
         edition: 2024 (outputs per split) or 2025 (inference package); default: the recipe's
     """
-    from task1_asc.submission.packaging import validate_archives
+    from task1_asc.submission.validate import validate_archives
 
     return validate_archives(run, files, None if edition is None else int(edition))
 
@@ -162,9 +162,9 @@ def splits(run: Run, files: list[Path], out: Path | None = None, seed: int = 0) 
         out: where new lists go
         seed: of the draw
     """
+    from common.audio.coverage import root_of
     from common.run.files import existing_folder
     from task1_asc.data.layout import read_meta
-    from task1_asc.data.sets import root_of
     from task1_asc.data.splits import make, show_splits
 
     action, *folders = files or [Path()]

@@ -111,7 +111,7 @@ def package(runs: list[Run], out: Path | None = None, report: Path | None = None
         out: the archive (default: <runs>/submission.zip)
         report: technical report (PDF) to include instead of a generated one
     """
-    from task2_anomaly.submission.packaging import package_runs
+    from task2_anomaly.submission.package import package_runs
 
     return package_runs(runs, out, report)
 
@@ -123,7 +123,7 @@ def validate(run: Run, files: list[Path], edition: Literal["2020", "first-shot"]
         files: archives (.zip) or unpacked folders
         edition: default: the recipe's; another one than the recipe's: the challenge's evaluation set
     """
-    from task2_anomaly.submission.packaging import validate_archives
+    from task2_anomaly.submission.validate import validate_archives
 
     return validate_archives(run, files, edition)
 

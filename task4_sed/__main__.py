@@ -1,7 +1,7 @@
 """The verbs of Task 4: `python -m task4_sed VERB --help`."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +13,7 @@ from task4_sed.config import Config
 def prepare(
     run: Run,
     verify: bool = False,
+    exclusions: bool = False,
     from_recordings: Path | None = None,
     out: Path | None = None,
     clips: int = 200,
@@ -26,6 +27,7 @@ def prepare(
 
     Args:
         verify: read every packed shard again and compare its SHA-256
+        exclusions: first list the training clips that also occur in external or evaluation data, to be left out
         from_recordings: folder with meta.csv (ESC-50's columns) and audio/
         out: where the data set built from recordings goes
         clips: soundscapes in the strongly labelled training set; the other sets in proportion
@@ -36,36 +38,35 @@ def prepare(
         return _build_from_recordings(from_recordings, out, clips, seed, folds)
     if out is not None or folds is not None:
         raise UserError("--out and --folds go with --from-recordings")
+    from common.audio.coverage import root_of
     from common.run.files import write_json
     from common.run.processes import usable_cores
     from task4_sed.data.prepare import prepare as check_and_pack
 
     _write_toy(run)
+    if exclusions:
+        from task4_sed.data.exclusions import write_exclusions
+
+        write_exclusions(root_of(run.config.data))
     summary = check_and_pack(run.config, workers=usable_cores(), verify=verify)
     write_json(run.folder.parent / "coverage.json", summary)
     return summary
 
 
-def train(run: Run, restart: bool = False) -> Mapping[str, Any]:
+def train(runs: list[Run], restart: bool = False, jobs: int | None = None) -> Mapping[str, Any]:
     """Train a recipe; goes on by itself where an interrupted training stopped.
 
     Args:
         restart: begin anew, also where the folder holds a finished run or one with other settings
+        jobs: trainings side by side (default: one per GPU; on CPUs what the cores hold of trainer.threads each)
     """
-    from common.run.results.store import read_results
-    from common.run.training import is_first_process
-    from task4_sed.training.train import train as fit
+    from task4_sed.training.runs import train_runs
 
-    fit(run, restart)
-    if not is_first_process():
-        return {}
-    done: Mapping[str, Any] = read_results(run.folder)["train"]["values"]
-    print(f"{run.folder}: trained {done['epochs']} epochs, {done['steps']} steps, {done['kwh']:.6f} kWh")
-    return done
+    return _of_all(train_runs(runs, jobs, restart))
 
 
 def predict(
-    run: Run,
+    runs: list[Run],
     files: list[Path],
     checkpoint: Path | None = None,
     out: Path = Path("predictions"),
@@ -95,14 +96,14 @@ def predict(
         from task4_sed.inference.detect import detect_in_files
 
         draw = None if no_plots else partial(draw_events, threshold=threshold)
-        return detect_in_files(run, files, checkpoint, out, threshold, csebbs, draw)
-    from task4_sed.inference.predict import predict_sets
+        return _of_all([detect_in_files(run, files, checkpoint, out, threshold, csebbs, draw) for run in runs])
+    from task4_sed.inference.runs import predict_runs
 
-    return predict_sets(run, checkpoint, floors)
+    return _of_all(predict_runs(runs, checkpoint, floors))
 
 
 def evaluate(
-    run: Run,
+    runs: list[Run],
     scores: Path | None = None,
     ground_truth: Path | None = None,
     durations: Path | None = None,
@@ -125,9 +126,9 @@ def evaluate(
         no_plots: tables only
     """
     if scores is None:
-        from task4_sed.evaluation.report import evaluate_run
+        from task4_sed.evaluation.report import evaluate_runs
 
-        return evaluate_run(run, plots=not no_plots)
+        return _of_all(evaluate_runs(runs, plots=not no_plots))
     if ground_truth is None or durations is None:
         raise UserError("evaluate --scores also needs --ground-truth and --durations")
     from task4_sed.evaluation.evaluate import evaluate as evaluate_files
@@ -176,16 +177,26 @@ def complexity(run: Run) -> Mapping[str, Any]:
     return network_complexity(run)
 
 
-def benchmark(run: Run, seconds: float = 10.0) -> Mapping[str, Any]:
+def benchmark(run: Run, seconds: float = 10.0, metrics: bool = False) -> Mapping[str, Any]:
     """Clips a second: decoding, front end, a training step in memory, whole training.
 
     Args:
         seconds: how long each stage is measured
+        metrics: seconds of metrics and post-processing instead, on random scores of DESED's size
     """
+    if metrics:
+        from task4_sed.evaluation.benchmark_metrics import benchmark_metrics
+
+        return {"seconds": benchmark_metrics()}
     from task4_sed.evaluation.benchmark import benchmark as measure
 
     _write_toy(run)
     return measure(run, seconds)
+
+
+def _of_all(results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """What a verb returns: the result of its single run, or those of all."""
+    return results[0] if len(results) == 1 else {"runs": list(results)}
 
 
 def _write_toy(run: Run) -> None:
@@ -193,11 +204,12 @@ def _write_toy(run: Run) -> None:
     root = run.config.data.root
     if root is None or not run.config.data.toy:
         return
+    from common.run.processes import usable_cores
     from common.run.progress import progress
     from task4_sed.data.toy.write import write_toy
 
     with progress("toy data", 0, "files") as advance:
-        write_toy(root, size=run.config.data.toy, progress=advance.to)
+        write_toy(root, size=run.config.data.toy, progress=advance.to, workers=usable_cores())
 
 
 def _build_from_recordings(

@@ -6,7 +6,7 @@ from typing import Literal
 from common.run.config import in_range
 from common.run.energy import EnergyConfig
 from common.run.errors import UserError, did_you_mean
-from common.run.settings import AuthorConfig, TrainerConfig
+from common.run.settings import SubmissionConfig, TrainerConfig
 
 # Names of the data sets, in the order of the official layout (data/layout.py).
 SET_NAMES = (
@@ -142,7 +142,7 @@ class LossConfig:
     """Mean teacher: weights and ramp of the consistency loss."""
 
     consistency_weight: float = in_range(2.0, 0)
-    consistency_ramp_epochs: float = in_range(50, 0)
+    consistency_ramp_epochs: float = in_range(50.0, 0)
     teacher_decay: float = in_range(0.999, 0, 1)
 
 
@@ -151,8 +151,8 @@ class OptimizerConfig:
     """Adam; the rate rises exponentially, stays, then falls along a quarter of a cosine."""
 
     lr: float = in_range(1e-3, 0)
-    warmup_epochs: float = in_range(50, 0)
-    constant_until_epoch: float = in_range(100, 0)
+    warmup_epochs: float = in_range(50.0, 0)
+    constant_until_epoch: float = in_range(100.0, 0)
     final_lr: float = in_range(1e-8, 0)
 
 
@@ -174,17 +174,6 @@ class PostprocessConfig:
     csebbs: str = "tune:organisers"  # default, filter=...,abs=...,rel=..., tune[:organisers|:winner]
     tune_on: list[str] = field(default_factory=lambda: ["synth_val"])
     network: Literal["student", "teacher"] = "student"
-
-
-@dataclass
-class SubmissionConfig:
-    """What the challenge wants to know; `label` is <Author>_<Institute>_task4_<n>."""
-
-    label: str
-    name: str
-    abbreviation: str
-    authors: list[AuthorConfig]
-    source_code: str | None = None
 
 
 @dataclass

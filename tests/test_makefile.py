@@ -3,6 +3,7 @@
 import importlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,9 +13,12 @@ from pathlib import Path
 
 import pytest
 
-TARGET = re.compile(r"^([a-z0-9-]+):(?!=)(.*)$", re.MULTILINE)
+from common.run.verbs import run_name
+
 STAGES = ["prepare", "train", "predict", "evaluate", "compare", "package"]
-RUNS = "runs/task4_sed/mine"
+TASKS = sorted(path.parent.name for path in Path(__file__).resolve().parents[1].glob("*/task.mk"))
+# With five runs: whose the archive is (a team may submit four systems in Task 1).
+PACKAGED = {"task1_asc": "1"}
 
 # In place of Python: notes the verb and makes the file that the real one would make. FAIL=verb lets that verb fail.
 VERBS = """#!/bin/sh
@@ -29,14 +33,16 @@ esac
 """
 
 
-def makefiles(root: Path) -> list[Path]:
-    return [root / "Makefile", *sorted(root.glob("*/task.mk"))]
+def short(task: str) -> str:
+    return task.partition("_")[0]
 
 
 def targets(root: Path) -> list[str]:
-    """Targets that have a name, not those that are files."""
-    found = [match[1] for path in makefiles(root) for match in TARGET.finditer(path.read_text(encoding="utf-8"))]
-    return list(dict.fromkeys(found))
+    """Targets that have a name, not those that are files, as make knows them."""
+    rules = make(root, "-pqrR", "help").stdout.partition("\n# Files\n")[2]
+    blocks = [block for block in rules.split("\n\n") if not block.lstrip().startswith("# Not a target")]
+    names = (re.findall(r"^([a-z0-9-]+):", block, re.MULTILINE) for block in blocks)
+    return [found[0] for found in names if found]
 
 
 def make(folder: Path, *words: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -57,7 +63,8 @@ def test_help_lists_every_target_with_a_text(root: Path) -> None:
     listed = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
     assert set(listed) == set(targets(root))
     assert all(len(text) > 10 for text in listed.values())
-    assert {"setup", "test", "task4-train"} <= set(listed)
+    assert {"setup", "test", *(f"{short(task)}-train" for task in TASKS)} <= set(listed)
+    assert listed["task4-train"].startswith("Task 4: ")
 
 
 def test_make_alone_is_help(root: Path) -> None:
@@ -72,20 +79,49 @@ def test_every_target_can_be_planned(checkout: Path) -> None:
     assert not (checkout / "runs").exists()
 
 
-@pytest.mark.parametrize("name", ["task1_asc", "task4_sed"])
-def test_every_verb_has_a_target(root: Path, name: str) -> None:
+@pytest.mark.parametrize("task", TASKS)
+def test_every_verb_has_a_target(root: Path, task: str) -> None:
     """As `make <short>-VERB`; also that the targets exist as verbs."""
-    verbs = {verb.__name__.rstrip("_") for verb in importlib.import_module(f"{name}.__main__").TASK.verbs}
-    short = f"{name.partition('_')[0]}-"
-    assert {target.removeprefix(short) for target in targets(root) if target.startswith(short)} == verbs
+    verbs = {verb.__name__.rstrip("_") for verb in importlib.import_module(f"{task}.__main__").TASK.verbs}
+    beginning = f"{short(task)}-"
+    assert {target.removeprefix(beginning) for target in targets(root) if target.startswith(beginning)} == verbs
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_verb_is_called_by_its_target(checkout: Path, task: str) -> None:
+    """With the recipe and the settings; LAUNCH stands before all that computes."""
+    steps = [target for target in targets(checkout) if target.startswith(f"{short(task)}-")]
+    assert len(steps) >= 9
+    for target in steps:
+        verb = target.partition("-")[2]
+        words = ("RECIPE=baseline", "ARGS=seed=7", "LAUNCH=srun -G1", "PY=python")
+        planned = make(checkout, "-n", target, *words).stdout.splitlines()
+        lines = [line for line in planned if re.search(rf"python -m {task} {verb}( |$)", line)]
+        assert lines, f"{target}: {planned}"
+        for line in lines:
+            assert "--recipe baseline " in line
+            assert line.endswith(" seed=7")
+            assert line.startswith("srun -G1 python -m ") == (verb not in ("validate", "complexity")), line
+
+
+def test_benchmark_runs_that_of_every_task(root: Path) -> None:
+    planned = make(root, "-n", "benchmark").stdout
+    assert re.findall(r"-m (\S+) benchmark", planned) == [*TASKS, "common.encoders"]
+    assert "-m task1_asc benchmark data.batch=64" in planned
+
+
+def copy_makefiles(root: Path, folder: Path, *tasks: str) -> None:
+    for name in ("Makefile", "common/run/task.mk", *(f"{task}/task.mk" for task in tasks)):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / name, folder / name)
 
 
 def test_clean_keeps_data_of_ones_own(tmp_path: Path, root: Path) -> None:
-    shutil.copy(root / "Makefile", tmp_path)
+    copy_makefiles(root, tmp_path)
     for folder in ("runs/task4_sed/toy", "data/task4_sed/toy", "data/task4_sed/desed", ".venv"):
         (tmp_path / folder).mkdir(parents=True)
     assert make(tmp_path, "clean").returncode == 0
-    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.glob("*/*/*")) == ["data/task4_sed/desed"]
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.glob("[!c]*/*/*")) == ["data/task4_sed/desed"]
     assert (tmp_path / ".venv").is_dir()
     assert not (tmp_path / "runs").exists()
 
@@ -93,28 +129,33 @@ def test_clean_keeps_data_of_ones_own(tmp_path: Path, root: Path) -> None:
 # --------------------------------------------------------------------------------------------------------------- chain
 
 
-@pytest.fixture
-def chain(tmp_path: Path, root: Path) -> Callable[..., tuple[list[str], subprocess.CompletedProcess[str]]]:
-    """Runs `make task4-train` with a stand-in for Python; gives the verbs that it called, and what make said."""
-    shutil.copy(root / "Makefile", tmp_path)
-    (tmp_path / "task4_sed" / "recipes").mkdir(parents=True)
-    shutil.copy(root / "task4_sed" / "task.mk", tmp_path / "task4_sed")
-    (tmp_path / "task4_sed" / "recipes" / "baseline.yaml").touch()
+@pytest.fixture(params=TASKS)
+def chain(
+    tmp_path: Path, root: Path, request: pytest.FixtureRequest
+) -> Callable[..., tuple[list[str], subprocess.CompletedProcess[str]]]:
+    """Runs `make <short>-train` with a stand-in for Python; gives the verbs that it called, and what make said."""
+    task = request.param
+    copy_makefiles(root, tmp_path, task)
+    (tmp_path / task / "recipes").mkdir()
+    (tmp_path / task / "recipes" / "baseline.yaml").touch()
     (tmp_path / "mine.yaml").write_text("extends: baseline\n")
     stand_in = tmp_path / "python"
-    stand_in.write_text(VERBS % {"runs": RUNS})
+    stand_in.write_text(VERBS % {"runs": f"runs/{task}/mine"})
     stand_in.chmod(0o755)
 
     def run(*words: str, **environment: str) -> tuple[list[str], subprocess.CompletedProcess[str]]:
         (tmp_path / "calls").unlink(missing_ok=True)
         time.sleep(0.02)  # files of two calls differ in their times
-        names = ["task4-train"] if not any(word.startswith("task4-") for word in words) else []
-        done = make(tmp_path, *names, "PY=./python", "RECIPE=mine.yaml", *words, environment=environment)
+        verb = words[0] if words and words[0] in STAGES else "train"
+        words = words[1:] if words and words[0] in STAGES else words
+        # More than Task 4's three, of which a submission of its is made.
+        given = ["PY=./python", "RECIPE=mine.yaml", "RUNS=1 2 3 4", *words]
+        done = make(tmp_path, f"{short(task)}-{verb}", *given, environment=environment)
         calls = (tmp_path / "calls").read_text().splitlines() if (tmp_path / "calls").exists() else []
-        assert all(call.startswith("-m task4_sed ") for call in calls)
+        assert all(call.startswith(f"-m {task} ") for call in calls)
         return [call.split()[2] for call in calls], done
 
-    run.folder = tmp_path  # type: ignore[attr-defined]
+    run.folder, run.task = tmp_path, task  # type: ignore[attr-defined]
     return run
 
 
@@ -122,13 +163,13 @@ def test_chain_runs_every_stage_once(chain: Callable) -> None:
     verbs, done = chain()
     assert done.returncode == 0, done.stderr
     assert verbs == STAGES
-    assert f"everything lies in {RUNS}" in done.stdout
+    assert f"everything lies in runs/{chain.task}/mine: " in done.stdout  # type: ignore[attr-defined]
 
 
 def test_finished_chain_runs_nothing(chain: Callable) -> None:
     chain()
     assert chain()[0] == []
-    assert chain("task4-evaluate")[0] == []
+    assert chain("evaluate")[0] == []
 
 
 def test_chain_goes_on_where_it_failed(chain: Callable) -> None:
@@ -150,15 +191,81 @@ def test_settings_reach_every_stage(chain: Callable) -> None:
     for call in (chain.folder / "calls").read_text().splitlines():  # type: ignore[attr-defined]
         assert "data.root=/data trainer.max_epochs=2" in call
         assert "--recipe mine.yaml" in call
-        assert "--runs 1 2 3 4" in call or call.split()[2] == "prepare"
+        runs = PACKAGED.get(chain.task, "1 2 3 4") if " package " in call else "1 2 3 4"  # type: ignore[attr-defined]
+        assert f" --runs {runs} data.root" in call or call.split()[2] == "prepare"
 
 
-@pytest.mark.parametrize("recipe", ["mine.yaml", "task4_sed/recipes/baseline.yaml"])
+@pytest.mark.parametrize("words", ["seed=1 'submission.name=a b'", 'data.types="[fan, pump]"', "a.b=x,y c.d=$$HOME"])
+def test_quotes_in_settings_hold(chain: Callable, words: str) -> None:
+    """Each setting is one word for Python, as a shell reads them; a finished chain knows them again."""
+    stand_in = chain.folder / "python"  # type: ignore[attr-defined]
+    stand_in.write_text(stand_in.read_text().replace("verb=$3\n", 'verb=$3\nprintf "<%s>" "$@" >> words\n'))
+    assert chain(f"ARGS={words}")[0] == STAGES
+    expected = [f"<{word}>" for word in shlex.split(os.path.expandvars(words.replace("$$", "$")))]
+    assert (chain.folder / "words").read_text().count("".join(expected)) == len(STAGES)  # type: ignore[attr-defined]
+    assert chain(f"ARGS={words}")[0] == []
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        *((f"RECIPE={name}", "a path without spaces, quotes") for name in ("my recipe.yaml", "it's.yaml", "a%b.yaml")),
+        *((f"ARGS={word}", "is written as ARGS=\"key='a value'\"") for word in ("a=it's", 'a="b', "a=(b)")),
+    ],
+)
+def test_what_cannot_be_given_is_refused_in_one_line(chain: Callable, word: str, said: str) -> None:
+    verbs, done = chain(word)
+    assert done.returncode != 0
+    assert verbs == []
+    assert len(done.stderr.splitlines()) == 1
+    assert word in done.stderr
+    assert said in done.stderr
+
+
+def test_launched_chain_has_a_step_for_each_run(chain: Callable) -> None:
+    """Side by side with -j; joined before the comparison. Afterwards it is finished with and without LAUNCH."""
+    launched = chain.folder / "launch"  # type: ignore[attr-defined]
+    # Each run's training waits for the beginning of all others.
+    launched.write_text(
+        '#!/bin/sh\necho "$*" >> launched\n[ "$4" != train ] || { : > "$$.begun"; '
+        'until [ $(ls *.begun | wc -l) -eq 4 ]; do sleep 0.01; done; }\nexec "$@"\n'
+    )
+    launched.chmod(0o755)
+    verbs, done = chain("-j4", "LAUNCH=./launch")
+    assert done.returncode == 0, done.stderr
+    assert len(verbs) == 3 + 3 * 4
+    assert verbs[0] == "prepare"
+    assert verbs[-2:] == ["compare", "package"]
+    assert sorted(verbs[1:-2]) == sorted(4 * ["train", "predict", "evaluate"])
+    lines = (chain.folder / "launched").read_text().splitlines()  # type: ignore[attr-defined]
+    assert sorted(re.findall(r" train .*--runs (.*?) ?$", "\n".join(lines), re.MULTILINE)) == ["1", "2", "3", "4"]
+    assert len(lines) == len(verbs)
+    assert chain("-j4", "LAUNCH=./launch")[0] == []
+    assert chain()[0] == []
+
+
+def test_chain_is_finished_for_launch_too(chain: Callable) -> None:
+    chain()
+    assert chain("LAUNCH=env")[0] == []
+
+
+def test_launched_chain_goes_on_where_it_failed(chain: Callable) -> None:
+    stand_in = chain.folder / "python"  # type: ignore[attr-defined]
+    whole = stand_in.read_text()
+    stand_in.write_text(
+        whole.replace("case $verb in", 'case "$*" in *predict*"--runs 3"*) exit 1 ;; esac\ncase $verb in')
+    )
+    assert chain("-k", "LAUNCH=env")[1].returncode != 0
+    stand_in.write_text(whole)
+    assert chain("LAUNCH=env")[0] == ["predict", "evaluate", "compare", "package"]
+
+
+@pytest.mark.parametrize("recipe", ["mine.yaml", "recipes/baseline.yaml"])
 def test_changed_recipe_runs_everything_anew(chain: Callable, recipe: str) -> None:
     """Also one that the recipe extends."""
     chain()
     time.sleep(0.02)
-    (chain.folder / recipe).touch()  # type: ignore[attr-defined]
+    (chain.folder / (recipe if recipe == "mine.yaml" else f"{chain.task}/{recipe}")).touch()  # type: ignore[attr-defined]
     assert chain()[0] == STAGES
 
 
@@ -177,6 +284,7 @@ def test_interrupted_restart_goes_on_without_restart(chain: Callable) -> None:
     assert "--restart" not in (chain.folder / "calls").read_text()  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("chain", ["task4_sed"], indirect=True)
 def test_fewer_than_three_trainings_end_with_the_comparison(chain: Callable) -> None:
     verbs, done = chain("RUNS=1")
     assert done.returncode == 0, done.stderr
@@ -190,6 +298,39 @@ def test_recipe_without_submission(chain: Callable) -> None:
     assert chain(NOTHING_TO_SUBMIT="yes")[0] == []
 
 
+@pytest.mark.parametrize(
+    ("recipe", "name"),
+    [
+        ("toy", "toy"),
+        ("task4_sed/recipes/toy.yaml", "toy"),
+        ("./task4_sed/../task4_sed/recipes/toy.yaml", "toy"),
+        ("mine.yaml", "mine"),
+        ("./mine.yaml", "mine"),
+        ("mine.yml", "mine.yml"),
+        ("toy.yaml", "toy.yaml"),
+        ("ideas/mine.yaml", "ideas-mine"),
+        ("ideas/../ideas/toy.yaml", "ideas-toy"),
+        ("ideas/a.b-c+d,e@f_g.yaml", "ideas-a.b-c+d,e@f_g"),
+        ("../elsewhere/mine.yaml", "{up}-elsewhere-mine"),
+        ("{up}/elsewhere/mine.yaml", "{up}-elsewhere-mine"),
+    ],
+)
+@pytest.mark.parametrize("here", ["here", "a folder"])
+def test_make_and_python_agree_about_the_folder_of_a_recipe(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, here: str, recipe: str, name: str
+) -> None:
+    copy_makefiles(root, tmp_path / here, "task4_sed")
+    monkeypatch.chdir(tmp_path / here)
+    recipe = recipe.replace("{up}", str(tmp_path))
+    for path in (Path("task4_sed/recipes/toy.yaml"), *([Path(recipe)] if recipe.endswith("ml") else [])):
+        Path(os.path.abspath(path)).parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    name = name.replace("{up}", "-".join(tmp_path.parts[1:]))
+    assert run_name(Path("task4_sed/recipes"), recipe) == name
+    planned = make(tmp_path / here, "-n", "task4-prepare", f"RECIPE={recipe}").stdout
+    assert planned.startswith(f"mkdir -p runs/task4_sed/{name};")
+
+
 @pytest.mark.slow
 def test_real_chain_twice(checkout: Path) -> None:
     """With the real Python: everything the first time, nothing the second time."""
@@ -199,7 +340,7 @@ def test_real_chain_twice(checkout: Path) -> None:
     assert first.returncode == 0, first.stderr
     assert re.findall(r"-m task4_sed (\w+) ", first.stdout) == STAGES
     for name in ("run3/results.json", "comparison.csv", "comparison.png", "submission.zip"):
-        assert (checkout / RUNS / name).is_file()
+        assert (checkout / "runs/task4_sed/mine" / name).is_file()
     second = make(checkout, "task4-train", "RECIPE=mine.yaml", f"PY={sys.executable}")
     assert second.returncode == 0, second.stderr
     assert "-m task4_sed" not in second.stdout
@@ -233,7 +374,7 @@ def machine(tmp_path: Path, root: Path) -> Callable[..., subprocess.CompletedPro
         work.mkdir(exist_ok=True)
         shutil.copy(root / "requirements.txt", work)
         return subprocess.run(
-            ["/bin/sh", root / "common/tools/setup.sh"], cwd=work, env={"PATH": str(folder), **environment},
+            ["/bin/sh", root / "common/run/setup.sh"], cwd=work, env={"PATH": str(folder), **environment},
             capture_output=True, text=True, check=False,
         )  # fmt: skip
 
@@ -320,32 +461,3 @@ def test_continuous_integration_runs_what_the_readme_says(root: Path) -> None:
     readme = (root / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```sh\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
     assert any(line.split("#")[0].strip() == "make test" for block in blocks for line in block.splitlines())
-
-
-def dockerfiles(root: Path) -> list[Path]:
-    return sorted((root / "docker").glob("*.Dockerfile"))
-
-
-def test_every_task_has_a_dockerfile(root: Path) -> None:
-    assert [path.name.removesuffix(".Dockerfile") for path in dockerfiles(root)] == [
-        path.parent.name for path in sorted(root.glob("*/task.mk"))
-    ]
-
-
-def test_dockerfile_copies_what_exists_and_pins_the_same_uv(root: Path) -> None:
-    version = re.search(r"^UV=(\S+)$", (root / "common/tools/setup.sh").read_text(encoding="utf-8"), re.MULTILINE)
-    assert version
-    for path in dockerfiles(root):
-        text = path.read_text(encoding="utf-8").replace("\\\n", " ")
-        lines = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
-        assert lines[0][0] == "FROM"
-        copied = [word for line in lines if line[0] == "COPY" and "--from" not in line[1] for word in line[1:-1]]
-        sources = [word for word in copied if not word.startswith("--")]
-        assert sources
-        for source in sources:
-            assert (root / source).exists(), f"{path.name} copies {source}"
-        assert re.findall(r"uv==(\S+)", text) == [version[1]], f"{path.name}: another uv than setup.sh"
-        users = [line[1] for line in lines if line[0] == "USER"]
-        assert users
-        assert users[-1] not in ("root", "0")
-        assert lines[-1][0] in ("ENTRYPOINT", "CMD")

@@ -1,9 +1,9 @@
 """Every command of every README is run, or said in the table below why it is not.
 
 Commands stand in blocks marked ```sh. They are run in their order, in a copy of the checkout where a handful of clips
-and a network of a few thousand weights take the place of the toy data set: the recipe `toy.yaml` there extends
-tests/tiny.yaml and, having the same name, writes to the same folders. Verbs run in this process; for `make`, the lines
-that it would run. Blocks marked ```yaml whose first line is `# NAME.yaml` are written to the copy, as a reader would.
+and a network of a few thousand weights take the place of the toy data set: the recipes of the tasks there, `toy` and
+others, are those of tests/tiny.yaml. Verbs run in this process; for `make`, the lines that it would run. Blocks marked
+```yaml whose first line is `# NAME.yaml` are written to the copy, as a reader would.
 """
 
 import csv
@@ -23,9 +23,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from common.run.config import load_config
+from common.run.config import config_dict, dump, load_config
 from common.run.errors import UserError
-from common.run.verbs import main
+from common.run.verbs import Task, main
 from task1_asc.__main__ import TASK as TASK1
 from task2_anomaly.__main__ import TASK as TASK2
 from task4_sed.__main__ import TASK as TASK4
@@ -54,10 +54,7 @@ class Rule:
     names: tuple[str, ...] = ()
 
 
-TINY = (r"^(make task4-\S+)(?!.*RECIPE=)", r"\1 RECIPE=toy.yaml")
-TINY_VERB = (r"^(python -m task4_sed [a-z]+)(?!.*--recipe)", r"\1 --recipe toy.yaml")
 REAL_DATA = (r"data\.root=\S*/to/data", "data.root=data/task4_sed/toy")
-BASELINE = (r"\bbaseline\b(?!\.yaml)", "baseline.yaml")
 ONE_RUN = (r"^(make .*)$", r"\1 RUNS=1")
 
 RULES = (
@@ -68,7 +65,12 @@ RULES = (
         names=("docker/task2_anomaly.Dockerfile", "docker/task4_sed.Dockerfile"),
     ),
     Rule(r".*uv pip install wandb", "named", "needs the network", names=(".venv/bin/uv",)),
-    Rule(r"make (check|lock|test-slow)", "named", "takes minutes, or needs the network", names=("Makefile",)),
+    Rule(
+        r"make (check|lock|dockerfiles|test-slow)",
+        "named",
+        "takes minutes, needs the network or writes into the checkout",
+        names=("Makefile",),
+    ),
     Rule(r"tensorboard .*", "named", "runs until it is stopped", names=(".venv/bin/tensorboard",)),
     Rule(r".*--recipe baseline_beats .*", "settings", "needs the weights of BEATs"),
     Rule(r".*trainer\.devices=\d.*", "settings", "needs several GPUs"),
@@ -109,14 +111,14 @@ RULES = (
         r"make task4-train RECIPE=recordings .*",
         "run",
         "a tiny network",
-        ((r"\brecordings\b", "recordings.yaml"), ONE_RUN),
+        (ONE_RUN,),
     ),
     Rule(r"make task4-train RECIPE=my\.yaml.*", "run", "a tiny network, one training", (ONE_RUN,)),
     Rule(
         r"make task4-train RECIPE=baseline .*",
         "run",
         "tiny data and network, one training",
-        (BASELINE, REAL_DATA, ONE_RUN),
+        (REAL_DATA, ONE_RUN),
     ),
     Rule(r"make task4-train RESTART=1", "named", "the same chain once more", names=("task4_sed/task.mk",)),
     Rule(
@@ -132,31 +134,34 @@ RULES = (
         r"make task4-\S+( .*)?",
         "run",
         "a tiny data set and network in place of the toy and the real ones",
-        (TINY, BASELINE, REAL_DATA),
+        (REAL_DATA,),
     ),
     Rule(
-        r"python -m task4_sed benchmark.*", "run", "a fifth of a second a stage", (TINY_VERB, (r"$", " --seconds 0.2"))
+        r"python -m task4_sed benchmark --metrics",
+        "named",
+        "takes a minute",
+        names=("task4_sed/evaluation/benchmark_metrics.py",),
     ),
+    Rule(r"python -m task4_sed benchmark.*", "run", "a fifth of a second a stage", ((r"$", " --seconds 0.2"),)),
     Rule(
         r"python -m task4_sed evaluate( --runs .*)?",
         "run",
         "one training",
-        (TINY_VERB, (r"$", " --runs 1")),
+        ((r"$", " --runs 1"),),
     ),
-    Rule(r"python -m task4_sed predict --runs .*", "run", "one training", (TINY_VERB, (r"--runs [\d ]+", "--runs 1 "))),
+    Rule(r"python -m task4_sed train --runs .*", "run", "one training", ((r"--runs [\d ]+", "--runs 1"),)),
+    Rule(r"python -m task4_sed predict --runs .*", "run", "one training", ((r"--runs [\d ]+", "--runs 1 "),)),
     Rule(
         r"python -m task4_sed validate .*",
         "run",
         "the own archive",
-        (TINY_VERB, (r"\S+$", "runs/task4_sed/toy/submission.zip")),
+        ((r"\S+$", "runs/task4_sed/toy/submission.zip"),),
     ),
     Rule(
         r"python -m task4_sed \w+( .*)?",
         "run",
         "tiny data and network, boxes that are not tuned",
         (
-            TINY_VERB,
-            (r"--recipe (baseline|recordings|toy_encoder)\b", r"--recipe \1.yaml"),
             (r"--csebbs runs/\S+", "--csebbs default"),
             REAL_DATA,
         ),
@@ -165,7 +170,7 @@ RULES = (
 
 
 def read_rules(path: Path) -> ModuleType:
-    """A module of `readme_rules`: RULES of a task, FOLDER of its tiny recipes, `write_recipes`, EXPECTED files."""
+    """A module of `readme_rules`: RULES of a task, its tiny RECIPES, EXPECTED files below runs/<task>."""
     # By path: `tests` is also the name of a package that others install.
     spec = importlib.util.spec_from_file_location(f"readme_rules_{path.stem}", path)
     assert spec is not None
@@ -324,25 +329,49 @@ energy: {enabled: false}
 """
 
 
+ONE_EACH = "{strong: {batch: 1}, synth: {batch: 1}, weak: {batch: 1}, unlabeled: {batch: 1}}"
+RECIPES = {
+    "toy": "extends: task4_sed/tests/tiny.yaml\ndata: {root: data/task4_sed/toy}\n",
+    "baseline": "extends: task4_sed/tests/tiny.yaml\ntrainer: {max_epochs: 1}\n",
+    "toy_encoder": "extends: task4_sed/tests/tiny.yaml\n"
+    "data: {root: data/task4_sed/toy}\nencoder: {name: beats-tiny, cache: true}\n",
+    "recordings": f"extends: recordings\ndata: {{workers: 0, blocks: {ONE_EACH}}}\npostprocess: {{csebbs: default}}"
+    + TINY_NETWORK,
+}
+
+
+def write_tiny_recipes(folder: Path, task: Task, recipes: dict[str, str]) -> None:
+    """In the copy of the checkout the task's recipes that are named here are tiny; all else of the task is linked."""
+    (folder / task.name).unlink()
+    (folder / task.name / "recipes").mkdir(parents=True)
+    for entry in (ROOT / task.name).iterdir():
+        if entry.name != "recipes":
+            (folder / task.name / entry.name).symlink_to(entry)
+    for entry in (ROOT / task.name / "recipes").iterdir():
+        (folder / task.name / "recipes" / entry.name).symlink_to(entry)
+    for name, text in recipes.items():
+        source = folder / f"{name}.source.yaml"
+        source.write_text(text.replace("extends: task", f"extends: {ROOT}/task"))
+        whole = dump(config_dict(load_config(task.config, ROOT / task.name / "recipes", str(source))))
+        source.unlink()
+        tiny = folder / task.name / "recipes" / f"{name}.yaml"
+        tiny.unlink()
+        tiny.write_text(whole)
+
+
 def write_recipes(folder: Path) -> None:
     """The tiny recipes under the names of the real ones, and those that a README shows."""
-    tiny = "extends: task4_sed/tests/tiny.yaml\n"
-    (folder / "toy.yaml").write_text(tiny + "data: {root: data/task4_sed/toy}\n")
-    (folder / "baseline.yaml").write_text(tiny + "trainer: {max_epochs: 1}\n")
-    encoder = "data: {root: data/task4_sed/toy}\nencoder: {name: beats-tiny, cache: true}\n"
-    (folder / "toy_encoder.yaml").write_text(tiny + encoder)
-    blocks_of_one = "{strong: {batch: 1}, synth: {batch: 1}, weak: {batch: 1}, unlabeled: {batch: 1}}"
-    small = f"data: {{workers: 0, blocks: {blocks_of_one}}}\npostprocess: {{csebbs: default}}"
-    (folder / "recordings.yaml").write_text("extends: recordings\n" + small + TINY_NETWORK)
+    for task in TASKS.values():
+        write_tiny_recipes(folder, task, MORE[task.name].RECIPES if task.name in MORE else RECIPES)
     for readme in READMES:
         for language, _, lines in blocks(readme):
             name = re.fullmatch(r"# (\w+\.yaml)", lines[0]) if language == "yaml" and lines else None
             if name:
-                tiny = f"{MORE[readme.parent.name].FOLDER}/" if readme.parent.name in MORE else ""
-                text = re.sub(r"(?m)^extends: (toy|baseline)$", rf"extends: {tiny}\1.yaml", "\n".join(lines))
-                (folder / name[1]).write_text(text)
-    for module in MORE.values():
-        module.write_recipes(folder)
+                (folder / name[1]).write_text("\n".join(lines))
+    network = (
+        "from torch import nn\n\n\ndef build_model():\n    return nn.Sequential(nn.Conv2d(1, 10, 8, 8), nn.Flatten())\n"
+    )
+    (folder / "my_module.py").write_text(network)
 
 
 @pytest.fixture(scope="module")
@@ -424,6 +453,7 @@ def test_commands_that_are_not_run_name_what_exists(desk: Path) -> None:
 
 def test_every_other_command_runs(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(desk)
+    monkeypatch.setattr(Task, "recipes", property(lambda task: Path(task.name) / "recipes"))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})  # starting further processes takes seconds each
     once = {command.text: command for command in reversed(COMMANDS)}
     for command in sorted(once.values(), key=COMMANDS.index):

@@ -1,1 +1,1 @@
-"""Audio on disk: files and packs of clips to float32 waveforms in [-1, 1]."""
+"""Audio on disk -> float32 waveforms: reading, packing, packs, shards; coverage, loading (batches), arrays per clip."""

@@ -4,8 +4,6 @@ import errno
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,7 +30,7 @@ from common.audio.shards import (
 )
 from common.run.errors import UserError, did_you_mean
 from common.run.files import read_json, remove_partials, sha256, write_json
-from common.run.processes import worker_pool
+from common.run.processes import each
 
 Progress = Callable[[int, int], None]
 
@@ -154,32 +152,13 @@ def _make_shards(jobs: list[_Job], workers: int, progress: Progress | None, tota
     done = total - sum(len(job.sources) for job in jobs)
     if progress:
         progress(done, total)
-    for job in _run(jobs, workers):
+    died = "a packing process died (out of memory?); run prepare again with fewer workers, complete shards are kept"
+    for (job,), _, problem in each(_make, [(job,) for job in jobs], workers, died=died):
+        if problem:
+            raise UserError(problem)
         done += len(job.sources)
         if progress:
             progress(done, total)
-
-
-def _run(jobs: list[_Job], workers: int) -> Iterator[_Job]:
-    """Make the shards of all jobs; yields each job that is done."""
-    if workers <= 1 or len(jobs) <= 1:
-        for job in jobs:
-            _make(job)
-            yield job
-        return
-    executor = worker_pool(min(workers, len(jobs)))
-    try:
-        futures = {executor.submit(_make, job): job for job in jobs}
-        for future in as_completed(futures):
-            future.result()
-            yield futures[future]
-    except BrokenProcessPool:
-        raise UserError(
-            f"{jobs[0].path.parent}: a packing process died (out of memory?); run prepare again with fewer workers, "
-            "complete shards are kept"
-        ) from None
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _make(job: _Job) -> None:

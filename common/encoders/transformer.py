@@ -82,6 +82,24 @@ def draw_patchout(patchout: Patchout, batch: int, rows: int, columns: int, devic
     )
 
 
+def kept(patches: Tensor, draws: Draws) -> tuple[Tensor, tuple[int, int]]:
+    """Patches (batch, dim, rows, columns), positions added -> tokens that stay (batch, kept, dim) and their grid.
+
+    Row by row; single tokens that are left out leave a grid of one row. Koutini et al. 2022.
+    """
+    x = patches
+    if draws.columns is not None:
+        x = x.take_along_dim(torch.atleast_2d(draws.columns)[:, None, None], dim=3)
+    if draws.rows is not None:
+        x = x.take_along_dim(torch.atleast_2d(draws.rows)[:, None, :, None], dim=2)
+    grid = (x.shape[2], x.shape[3])
+    x = x.flatten(2).transpose(1, 2)
+    if draws.tokens is None:
+        return x, grid
+    x = x.take_along_dim(torch.atleast_2d(draws.tokens)[..., None], dim=1)
+    return x, (1, x.shape[1])
+
+
 @dataclass(frozen=True)
 class Config:
     """One model as data. Sizes are in mel bands x frames, grids in rows x columns of patches."""
@@ -238,15 +256,7 @@ class SpectrogramTransformer(FrameEncoder):
         if draws is None:
             draws = self.draw(batch, rows, columns) if self.training else Draws()
         x = x + self.positions(rows, columns, draws.offset)
-        if draws.columns is not None:
-            x = x.take_along_dim(torch.atleast_2d(draws.columns)[:, None, None], dim=3)
-        if draws.rows is not None:
-            x = x.take_along_dim(torch.atleast_2d(draws.rows)[:, None, :, None], dim=2)
-        grid = (x.shape[2], x.shape[3])
-        x = x.flatten(2).transpose(1, 2)
-        if draws.tokens is not None:
-            x = x.take_along_dim(torch.atleast_2d(draws.tokens)[..., None], dim=1)
-            grid = (1, x.shape[1])
+        x, grid = kept(x, draws)
         special = self.special_tokens()
         return x if special is None else torch.cat((special.expand(batch, -1, -1), x), dim=1), grid
 

@@ -2,7 +2,8 @@
 
 verbs        typed functions -> a command line; what every verb knows of its run
 config       recipes in YAML and overrides -> dataclasses, with errors that name file, line and key
-marked_yaml  YAML with the line of every key
+yaml_lines   YAML with the line of every key
+marked_yaml  the same for checks that note what is wrong
 settings     parts of a recipe that all tasks have
 errors       what a user did wrong, in one line
 files        files that appear whole or not at all; rows of tables

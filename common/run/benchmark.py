@@ -43,12 +43,6 @@ def rate_of(work: Callable[[], Any], count: float, seconds: float) -> float:
     return calls * count / (time.perf_counter() - start)
 
 
-def rate_over(work: Callable[[Any], Any], items: Iterable[Any], seconds: float) -> float:
-    """Items a second of `work` on one item after the other, over and over."""
-    endless = itertools.cycle(items)
-    return rate_of(lambda: work(next(endless)), 1, seconds)
-
-
 def times_in_turns(works: Sequence[Callable[[], Any]], seconds: float, turns: int) -> list[list[float]]:
     """Seconds of every call of each work, a first one left out: `turns` or more calls, `seconds` or more for each."""
     times: list[list[float]] = [[] for _ in works]
@@ -67,7 +61,13 @@ def times_in_turns(works: Sequence[Callable[[], Any]], seconds: float, turns: in
 def decode_rate(pack: Any, rows: np.ndarray, size: int, samples: int, seconds: float) -> float:
     """Clips a second of random batches out of a pack, `samples` from each clip's start, in one process."""
     random, starts = np.random.default_rng(0), np.zeros(size, np.int64)
-    return rate_of(lambda: pack.read_many(random.choice(rows, size), starts, samples), size, seconds)
+    return rate_of(lambda: pack.read_many(random.choice(rows, size), starts, samples), size, seconds / 4)
+
+
+def files_rate(read: Callable[[Path], Any], paths: Iterable[Path], seconds: float) -> float:
+    """The same of whole files that `read` decodes (and resamples): what every epoch would cost without packs."""
+    files = itertools.cycle(paths)
+    return rate_of(lambda: read(next(files)), 1, seconds / 4)
 
 
 def step_rate(

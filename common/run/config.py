@@ -1,32 +1,32 @@
 """Recipes: YAML files and `key=value` overrides -> a typed dataclass, with errors that name file, line and key."""
 
+import functools
+import math
+import os.path
 import re
+import reprlib
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, Field, asdict, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 
 from common.run.errors import UserError, did_you_mean
+from common.run.yaml_lines import NotYamlError, dotted, read_yaml
 
 C = TypeVar("C")
+Origins = dict[str, str]  # {key: where it was written: a recipe, its line and key, or an override}
 
 OVERRIDE = re.compile(r"^[A-Za-z_]\w*(\.\w+)*=")
+EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)e[-+]?\d+", re.ASCII | re.IGNORECASE)
 
 
 def in_range(default: Any = MISSING, low: float = float("-inf"), high: float = float("inf")) -> Any:
     """A dataclass field whose number, or every number of whose list, must lie in [low, high]."""
     return field(default=default, metadata={"range": (low, high)})
-
-
-@dataclass(frozen=True)
-class _Origin:
-    """Where a value was written: a recipe and its line, or an override on the command line."""
-
-    text: str
 
 
 def load_config(kind: type[C], recipes: Path, recipe: str, overrides: Sequence[str] = ()) -> C:
@@ -35,12 +35,10 @@ def load_config(kind: type[C], recipes: Path, recipe: str, overrides: Sequence[s
     A recipe may begin with `extends: NAME_OR_PATH`; its mappings are merged into those of that recipe. Raises
     UserError for unknown keys, wrong types, and numbers out of range.
     """
-    values, origins = _read_recipe(find_recipe(recipes, recipe), recipes, ())
+    values, origins = _read_recipe(find_recipe(recipes, recipe), recipes)
     for override in overrides:
         _apply_override(values, origins, override)
-    _check_shape(kind, values, "", origins)
-    config = _instantiate(kind, values, origins)
-    _check_ranges(config, "", origins)
+    config: C = _build(kind, values, "", origins)
     return config
 
 
@@ -48,11 +46,11 @@ def find_recipe(recipes: Path, recipe: str) -> Path:
     """The file of a recipe that is given by name or by path."""
     path = Path(recipe)
     if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
+        if not os.path.isfile(path):  # False for names that are too long, too
             raise UserError(f"{path}: recipe not found")
         return path
     named = recipes / f"{recipe}.yaml"
-    if not named.is_file():
+    if not os.path.isfile(named):
         raise UserError(f"no recipe {recipe!r}{did_you_mean(recipe, [p.stem for p in recipes.glob('*.yaml')])}")
     return named.relative_to(Path.cwd()) if named.is_relative_to(Path.cwd()) else named
 
@@ -85,43 +83,51 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return value
+    return str(value) if isinstance(value, Path) else value
 
 
-def _read_recipe(path: Path, recipes: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, _Origin]]:
-    if path.resolve() in seen:
-        raise UserError(f"{path}: extends itself")
+def _read_recipe(path: Path, recipes: Path) -> tuple[dict[str, Any], Origins]:
+    """The settings of a recipe and of those that it extends."""
+    layers: list[tuple[Path, dict[str, Any], Origins]] = []
+    seen: set[Path] = set()
+    parent: str | None = ""
+    while parent is not None:
+        if path.resolve() in seen:
+            raise UserError(f"{path}: extends itself")
+        seen.add(path.resolve())
+        own, origins = _read_file(path)
+        layers.append((path, own, origins))
+        parent = own.pop("extends", None)
+        if not isinstance(parent, str | None):
+            raise UserError(f"{origins['extends']}: expected the name of a recipe")
+        if parent is not None:
+            beside = Path(parent).suffix in (".yaml", ".yml")
+            path = find_recipe(recipes, str(path.parent / parent) if beside else parent)
+    _, values, origins = layers.pop()
+    for path, own, newer in reversed(layers):
+        try:
+            values = _merge(values, own)
+        except RecursionError:
+            raise UserError(f"{path}: a group of settings contains itself, or too many others") from None
+        origins |= newer
+    return values, origins
+
+
+def _read_file(path: Path) -> tuple[dict[str, Any], Origins]:
     try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', None) or error})") from None
-    if not isinstance(values, dict):
+        values, keys = read_yaml(path.read_text(encoding="utf-8"))
+    except (NotYamlError, UnicodeDecodeError) as error:
+        line = f":{error.line}" if isinstance(error, NotYamlError) and error.line else ""
+        raise UserError(f"{path}{line}: not valid YAML ({error})") from None
+    if not isinstance(values, dict | None):
         raise UserError(f"{path}:1: expected a mapping of settings")
-    origins: dict[str, _Origin] = {}
-    for key, at in _lines(node, ""):
-        if key in origins:  # YAML would silently take the last one
-            raise UserError(f"{path}:{at}: {key}: is there twice")
-        origins[key] = _Origin(f"{path}:{at}: {key}")
-    parent = values.pop("extends", None)
-    if parent is None:
-        return values, origins
-    if not isinstance(parent, str):
-        raise UserError(f"{origins['extends'].text}: expected the name of a recipe")
-    base = find_recipe(recipes, str(path.parent / parent) if Path(parent).suffix in (".yaml", ".yml") else parent)
-    inherited, older = _read_recipe(base, recipes, (*seen, path.resolve()))
-    return _merge(inherited, values), {**older, **origins}
-
-
-def _lines(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, int]]:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            name = f"{prefix}{key.value}"
-            yield name, key.start_mark.line + 1
-            yield from _lines(value, f"{name}.")
+    origins: Origins = {}
+    for key, at in keys:
+        name = dotted(key)
+        if name in origins:  # YAML would silently take the last one
+            raise UserError(f"{path}:{at}: {name}: is there twice")
+        origins[name] = f"{path}:{at}: {' '.join(name.split())}"
+    return values or {}, origins
 
 
 def _merge(base: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,58 +138,124 @@ def _merge(base: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _apply_override(values: dict[str, Any], origins: dict[str, _Origin], override: str) -> None:
+def _apply_override(values: dict[str, Any], origins: Origins, override: str) -> None:
     key, text = override.split("=", 1)
+    shown = " ".join(override[:200].split()) + ("..." if len(override) > 200 else "")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"{override}: the value is not valid YAML") from None
+        value, _ = read_yaml(text)
+    except NotYamlError:
+        raise UserError(f"{shown}: the value is not valid YAML") from None
     target = values
     *parents, last = key.split(".")
     for parent in parents:
-        if target.get(parent) is None:
-            target[parent] = {}
-        target = target[parent]
-        if not isinstance(target, dict):
-            raise UserError(f"{override}: {parent} is not a group of settings")
+        group = {} if target.get(parent) is None else target[parent]
+        if not isinstance(group, dict):
+            raise UserError(f"{shown}: {parent} is not a group of settings")
+        target[parent] = target = dict(group)  # a copy: an alias of it keeps its value
     target[last] = value
-    origins[key] = _Origin(override)
+    for inner in [name for name in origins if name.startswith(f"{key}.")]:
+        del origins[inner]
+    origins[key] = shown
 
 
-def _where(key: str, origins: Mapping[str, _Origin]) -> str:
+def _where(key: str, origins: Origins) -> str:
     """Where `key`, or the group around it, was written; the key itself where it was not."""
     parts = key.split(".")
     for n in range(len(parts), 0, -1):
         origin = origins.get(".".join(parts[:n]))
         if origin:
-            return origin.text if n == len(parts) else f"{origin.text}: {key}"
+            return origin if n == len(parts) else f"{origin}: {key}"
     return key
 
 
-def _check_shape(kind: Any, value: Any, key: str, origins: Mapping[str, _Origin]) -> None:
-    """Groups where groups belong, and no unknown key; leaves are checked by jsonargparse."""
-    options = [a for a in typing.get_args(kind) if a is not types.NoneType] if _is_union(kind) else [kind]
+def _build(kind: Any, value: Any, key: str, origins: Origins, default: Any = None) -> Any:
+    """What is written at a key as a `kind`: groups become dataclasses, pydantic checks the leaves."""
+    options = typing.get_args(kind) if _is_union(kind) else (kind,)
     if value is None:
-        if kind is not types.NoneType and types.NoneType not in (typing.get_args(kind) or ()):
+        if types.NoneType not in options:
             raise UserError(f"{_where(key, origins)}: is empty, expected {_name(kind)}")
+        return None
+    for option in options:
+        if is_dataclass(option):
+            return _build_group(option, value, key, origins, default)
+        item = typing.get_args(option)[0] if typing.get_origin(option) is list else None
+        if is_dataclass(item) and isinstance(value, list):
+            return [_build(item, one, key, origins) for one in value]
+    from pydantic import ValidationError
+
+    try:
+        return _check(kind)(value)
+    except ValidationError:
+        shown = _shown(value) if isinstance(value, str) else repr(_shown(value))
+        raise UserError(f"{_where(key, origins)}: is {shown}, expected {_name(kind)}") from None
+
+
+def _build_group(group: Any, value: Any, key: str, origins: Origins, default: Any) -> Any:
+    """The dataclass `group`; settings that are not written are those of the group's default, where it has one."""
+    if not isinstance(value, Mapping):
+        raise UserError(f"{_where(key, origins)}: is {_shown(value)}, expected a group of settings")
+    hints = typing.get_type_hints(group)
+    known = {f.name: f for f in fields(group)}
+    parts = {}
+    for name, item in value.items():
+        inner = f"{key}.{name}" if key else str(name)
+        if name not in known:
+            raise UserError(f"{_where(inner, origins)}: unknown setting{did_you_mean(str(name), known)}")
+        setting = known[name]
+        below = getattr(default, name, setting.default_factory() if callable(setting.default_factory) else None)
+        parts[name] = _build(hints[name], item, inner, origins, below)
+        _check_range(setting, parts[name], inner, origins)
+    for f in known.values():
+        if default is None and f.default is MISSING and f.default_factory is MISSING and f.name not in value:
+            raise UserError(f"{_where(key, origins) or 'recipe'}: setting {f.name!r} is missing")
+    try:
+        return group(**parts) if default is None else replace(default, **parts)
+    except UserError as error:  # of the config's own checks: `key: what is wrong`
+        at, _, wrong = str(error).partition(": ")
+        raise UserError(f"{_where(at, origins)}: {wrong}") from None
+
+
+def _check_range(setting: Field[Any], value: Any, key: str, origins: Origins) -> None:
+    if "range" not in setting.metadata or value is None:
         return
-    if typing.get_origin(kind) is list and isinstance(value, list):
-        for item in value:
-            _check_shape(typing.get_args(kind)[0], item, key, origins)
-    group = next((o for o in options if is_dataclass(o)), None)
-    if group is not None:
-        if not isinstance(value, Mapping):
-            raise UserError(f"{_where(key, origins)}: is {value!r}, expected a group of settings")
-        hints = typing.get_type_hints(group)
-        known = [f.name for f in fields(group)]
-        for name, item in value.items():
-            inner = f"{key}.{name}" if key else str(name)
-            if name not in known:
-                raise UserError(f"{_where(inner, origins)}: unknown setting{did_you_mean(str(name), known)}")
-            _check_shape(hints[name], item, inner, origins)
-        for f in fields(group):
-            if f.default is MISSING and f.default_factory is MISSING and f.name not in value:
-                raise UserError(f"{_where(key, origins) or 'recipe'}: setting {f.name!r} is missing")
+    low, high = setting.metadata["range"]
+    for number in value if isinstance(value, list | tuple) else (value,):
+        if not low <= number <= high:
+            span = f"{low:g} or more" if high == math.inf else f"{low:g} to {high:g}"
+            raise UserError(f"{_where(key, origins)}: is {number:g}, expected {span}")
+
+
+@functools.cache
+def _check(kind: Any) -> Callable[[Any], Any]:
+    from pydantic import ConfigDict, TypeAdapter  # verbs without a recipe do not need it
+
+    return TypeAdapter(_as_yaml(kind), config=ConfigDict(strict=True)).validate_python
+
+
+def _as_yaml(kind: Any) -> Any:
+    """A type as pydantic has to check it, strictly, but for what YAML writes in another way."""
+    from pydantic import BeforeValidator, Field, Strict
+
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is int:
+        return Annotated[int, Field(gt=-(2**64), lt=2**64)]  # Python does not even print any longer one
+    if kind is float:  # YAML 1.1 takes 1e-4 for a text
+        return Annotated[float, BeforeValidator(lambda x: float(x) if _is_exponent(x) else x)]
+    if kind is Path:
+        return Annotated[Path, Strict(False)]
+    if origin is Literal:  # 1 == 1.0 == True
+        same = [type(choice) for choice in arguments]
+        return Annotated[kind, BeforeValidator(lambda x: x if type(x) in same else None)]
+    if _is_union(kind):
+        return typing.Union[tuple(_as_yaml(a) for a in arguments)]  # noqa: UP007
+    if origin in (list, dict, tuple):
+        checked = origin[tuple(a if a is ... else _as_yaml(a) for a in arguments)]
+        return Annotated[checked, Strict(False)] if origin is tuple else checked
+    return kind
+
+
+def _is_exponent(value: Any) -> bool:
+    return isinstance(value, str) and bool(EXPONENT.fullmatch(value))
 
 
 def _is_union(kind: Any) -> bool:
@@ -191,50 +263,23 @@ def _is_union(kind: Any) -> bool:
 
 
 def _name(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+    """A type as people write it: `int or null`, `list['mean' or 'max']`."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind in (types.NoneType, ...):
+        return "null" if kind is types.NoneType else "..."
+    if origin is Literal:
+        return " or ".join(map(repr, arguments))
+    if _is_union(kind):
+        return " or ".join(map(_name, arguments))
+    inside = f"[{', '.join(map(_name, arguments))}]" if arguments else ""
+    return f"{(origin or kind).__name__}{inside}"
 
 
-def _instantiate(kind: type[C], values: dict[str, Any], origins: Mapping[str, _Origin]) -> C:
-    import jsonargparse  # takes a third of a second; verbs without a recipe do not need it
-
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_argument("--config", type=kind)
+def _shown(value: Any) -> str:
+    """How Python writes a value, shortened."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = 100
     try:
-        config: C = parser.instantiate_classes(parser.parse_object({"config": values})).config
-    except UserError as error:  # of a config's own checks: `key: what is wrong`
-        key, _, wrong = str(error).partition(": ")
-        raise UserError(f"{_where(key, origins)}: {wrong}") from None
-    except Exception as error:
-        raise UserError(_type_error(str(error), origins)) from None
-    return config
-
-
-def _type_error(message: str, origins: Mapping[str, _Origin]) -> str:
-    keys = [key for key in re.findall(r'key "([\w.]+)"', message) if key != "config"]
-    key = ".".join(keys).removeprefix("config.")
-    one = r"Expected a (?P<kind>.+?)\. Got value: (?P<value>.*)"
-    several = r"Union subtypes\s+Subtypes: \[(?P<kind>.+?)\]\s+Errors:[\s\S]*Given value: (?P<value>.*)"
-    got = re.search(one, message) or re.search(several, message)
-    if not key or not got:
-        return " ".join(message.split())
-    expected = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", got["kind"]).replace("typing.", "")
-    expected = expected.replace(", NoneType", " or null")
-    return f"{_where(key, origins)}: is {got['value']!r}, expected {expected}"
-
-
-def _check_ranges(config: Any, prefix: str, origins: Mapping[str, _Origin]) -> None:
-    for f in fields(config):
-        value, key = getattr(config, f.name), f"{prefix}{f.name}"
-        if is_dataclass(value):
-            _check_ranges(value, f"{key}.", origins)
-        elif "range" in f.metadata and value is not None:
-            low, high = f.metadata["range"]
-            for number in value if isinstance(value, list | tuple) else (value,):
-                if not low <= number <= high:
-                    raise UserError(f"{_where(key, origins)}: is {number:g}, expected {_span(low, high)}")
-
-
-def _span(low: float, high: float) -> str:
-    if high == float("inf"):
-        return f"{low:g} or more"
-    return f"{low:g} to {high:g}"
+        return short.repr(value)[:200]
+    except ValueError:
+        return "a number of thousands of digits"

@@ -1,6 +1,7 @@
 """Energy in kWh, measured by codecarbon without network access."""
 
 import logging
+import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -84,6 +85,8 @@ def _tracker(file: Path, project: str, country: str) -> Any:
         output_methods=[],
         output_handlers=[Table()],
         measure_power_secs=15,
+        # Work beside other work: its own share of the processor, not the whole machine.
+        tracking_mode="process" if multiprocessing.parent_process() else "machine",
         log_level="error",
         allow_multiple_runs=True,
     )

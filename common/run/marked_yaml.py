@@ -5,21 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import yaml
-
 from common.run.errors import did_you_mean
-from common.run.submission.archive import Violation
+from common.run.submission.violations import Violation
+from common.run.yaml_lines import Key, NotYamlError, dotted, read_yaml
 
 MISSING = object()
-LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C: ten times faster, not in every build
-Key = tuple[str | int, ...]
-# What PyYAML raises: its own errors, and others for ill-formed tagged values such as `!!bool x`.
-UNREADABLE = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
-
-
-def dotted(key: Key) -> str:
-    """A key as people write it: `submission.authors[0].email`."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).lstrip(".")
 
 
 @dataclass
@@ -68,38 +58,21 @@ def read_marked(text: str, file: str) -> MarkedYaml:
     """Parse a mapping; where it is none, `root` is None and `found` says why. `file` is for the messages."""
     marked = MarkedYaml(file)
     try:
-        node = yaml.compose(text, LOADER)
-        root = yaml.load(text, LOADER)
-    except UNREADABLE as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or " ".join(str(error).split())[:200]
-        line = mark.line + 1 if mark else 1
+        root, keys = read_yaml(text)
+    except NotYamlError as error:
+        line = error.line or 1
         # libyaml does not name the character
-        tab = "cannot start any token" in problem and "\t" in "".join(text.splitlines()[line - 1 : line])
+        tab = "cannot start any token" in error.problem and "\t" in "".join(text.splitlines()[line - 1 : line])
         hint = ", a tab where blanks are needed" if tab else ""
-        marked.found.append(Violation(file, line, "meta-syntax", f"not valid YAML: {problem}{hint}"))
+        marked.found.append(Violation(file, line, "meta-syntax", f"not valid YAML: {error.problem}{hint}"))
         return marked
-    if node is None or not isinstance(root, dict):
+    if not isinstance(root, dict):
         marked.found.append(Violation(file, 1, "meta-syntax", "no mapping at the top"))
         return marked
     marked.root = root
-    _walk(node, (), marked, set())
+    for key, line in keys:
+        if key in marked.lines and isinstance(key[-1], str):
+            message = f"{dotted(key)} is there twice (first on line {marked.lines[key]})"
+            marked.found.append(Violation(file, line, "meta-duplicate", message))
+        marked.lines[key] = line
     return marked
-
-
-def _walk(node: yaml.Node, key: Key, marked: MarkedYaml, done: set[int]) -> None:
-    if id(node) in done:  # an alias; nested ones could make this endless
-        return
-    done.add(id(node))
-    if isinstance(node, yaml.MappingNode):
-        for name, value in node.value:
-            below, line = (*key, str(name.value)), name.start_mark.line + 1
-            if below in marked.lines:
-                message = f"{dotted(below)} is there twice (first on line {marked.lines[below]})"
-                marked.found.append(Violation(marked.file, line, "meta-duplicate", message))
-            marked.lines[below] = line
-            _walk(value, below, marked, done)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            marked.lines[*key, index] = item.start_mark.line + 1
-            _walk(item, (*key, index), marked, done)

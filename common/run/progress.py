@@ -106,6 +106,15 @@ class _Bar(Progress):
         self.bar.stop()
 
 
+_shown_as: str | None = None
+
+
+def show_as(name: str) -> None:
+    """In a worker process: its work takes minutes, so it shows lines that begin with `name`."""
+    global _shown_as
+    _shown_as = name if multiprocessing.parent_process() else None
+
+
 @contextmanager
 def progress(what: str, total: int, unit: str = "clips", done: int = 0) -> Iterator[Progress]:
     """Show the progress of a block. `done` of `total` steps were made before (resumed work).
@@ -113,6 +122,8 @@ def progress(what: str, total: int, unit: str = "clips", done: int = 0) -> Itera
     Goes to standard error, so that standard output stays clean for results.
     """
     kind = _Silent if multiprocessing.parent_process() else _Bar if sys.stderr.isatty() else _Lines
+    if _shown_as:
+        kind, what = _Lines, f"{_shown_as}: {what}"
     report = kind(what, total, unit, done)
     try:
         yield report

@@ -20,6 +20,8 @@ class TrainerConfig:
     gradient_clip_val: float | None = in_range(None, 0)
     check_val_every_n_epoch: int = in_range(1, 1)
     compile: bool = False
+    # On CPUs: the number of threads changes the last digits of a run. null: all cores.
+    threads: int | None = in_range(None, 1)
     weight_average: float | None = in_range(None, 0, 1)  # decay of an exponential average of the weights
     wandb: bool = False
 
@@ -44,4 +46,4 @@ class SubmissionConfig:
     abbreviation: str
     authors: list[AuthorConfig]
     source_code: str | None = None
-    technical_report: str | None = None  # a PDF; null: a placeholder that the validator warns about
+    technical_report: str | None = None  # a PDF; null: one that the task makes, mostly a placeholder

@@ -27,6 +27,7 @@ from common.run.config import config_dict, differences, dump
 from common.run.energy import EnergyConfig, measure
 from common.run.errors import UserError
 from common.run.files import read_json, remove_partials, sha256, write_text
+from common.run.processes import keep_memory
 from common.run.results.store import record
 from common.run.settings import TrainerConfig
 from common.run.verbs import Run
@@ -128,6 +129,9 @@ def fit(
         if finished(run) and not (restart and not first):  # the others may see what the first one is about to remove
             return
         quiet()
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        keep_memory()
         with measure(run.folder, "training", energy) as meter:
             history, seconds = _train(run, system, data, config, monitor, mode, batch_size, meter)
         if system.trainer.interrupted:

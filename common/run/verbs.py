@@ -38,6 +38,10 @@ class Task:
     verbs: Sequence[Verb]
     default_recipe: str = "toy"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For a worker process: without the verbs, functions of a `__main__` that it does not have."""
+        return {**self.__dict__, "verbs": ()}
+
     @property
     def recipes(self) -> Path:
         """Folder with the task's recipes."""
@@ -141,7 +145,7 @@ def _call(
     if "files" in parameters:
         keywords["files"] = [Path(word) for word in others]
     elif others:
-        hint = "a setting is overridden as key=value" if takes_run else "see --help"
+        hint = "a setting is overridden as key=value, in quotes where it has spaces" if takes_run else "see --help"
         raise UserError(f"{verb.__name__.rstrip('_')}: unexpected argument {others[0]!r}; {hint}")
     if overrides and not takes_run:
         raise UserError(f"{verb.__name__.rstrip('_')} takes no settings, but got {overrides[0]!r}")
@@ -168,8 +172,23 @@ def open_run(
     if number < 1:
         raise UserError(f"--runs: {number}, expected 1 or more")
     config: Any = load_config(task.config, task.recipes, recipe, overrides)
-    name = find_recipe(task.recipes, recipe).stem
+    name = run_name(task.recipes, recipe)
     return Run(task, name, number, (folder or Path("runs") / task.name / name) / f"run{number}", config)
+
+
+def run_name(recipes: Path, recipe: str) -> str:
+    """What the runs of a recipe are called, and their folder below `runs/<task>`.
+
+    A task's own recipe: its name. A file elsewhere: its path from the current folder, without `.yaml`, `/` as `-`
+    (`ideas/my.yaml`: `ideas-my`); one that would have the name of one of the task's own keeps its `.yaml`. So files
+    of the same name in two folders have two run folders. `run-folder` in task.mk here is the same rule for make.
+    """
+    path = Path(os.path.abspath(find_recipe(recipes, recipe)))
+    if path.parent.resolve() == recipes.resolve():
+        return path.name.removesuffix(".yaml")
+    name = "-".join(path.relative_to(Path.cwd() if path.is_relative_to(Path.cwd()) else "/").parts)
+    name = name.removesuffix(".yaml")
+    return f"{name}.yaml" if (recipes / f"{name}.yaml").exists() else name
 
 
 def _overview(task: Task, verbs: Mapping[str, Verb]) -> str:
@@ -251,7 +270,7 @@ def _settings_apart(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _is_setting(word: str) -> bool:
-    return bool(OVERRIDE.match(word)) and not Path(word).exists()
+    return bool(OVERRIDE.match(word)) and not os.path.exists(word)  # False for words that are too long for a path
 
 
 def _run_numbers(text: str) -> list[int]:

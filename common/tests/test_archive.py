@@ -14,16 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.run.errors import UserError
-from common.run.submission.archive import (
-    Limits,
-    Violation,
-    build_zip,
-    has_errors,
-    is_archive,
-    listing,
-    open_archive,
-    verdict,
-)
+from common.run.submission.archive import Limits, build_zip, is_archive, open_archive
+from common.run.submission.violations import Violation, has_errors, listing, verdict
 
 FILES = {"a/one.txt": b"one\n", "a/b/two.bin": bytes(range(256)) * 300, "three.txt": b""}
 

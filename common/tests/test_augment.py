@@ -153,15 +153,6 @@ def test_stripes_lie_inside() -> None:
     assert ((masked == 0).sum(dim=-2)[:, 0, 0] <= stripes.width.sum(dim=1)).all()
 
 
-def test_patchout_keeps_what_was_drawn() -> None:
-    draw = augment.draw_patchout((12, 31), 49, time=5, freq=2, tokens=20)
-    assert 0 <= draw.time_offset <= 18
-    tokens = torch.randn(2, 6, 12, 31)
-    out = augment.patchout(tokens, torch.zeros(1, 6, 1, 49), torch.zeros(1, 6, 12, 1), draw)
-    assert out.shape == (2, 26 * 10 - 20, 6)
-    assert augment.draw_patchout((12, 49), 49) == augment.Patchout()
-
-
 def test_gain_draws_and_size() -> None:
     assert augment.draw_gain(500, 2).unique().tolist() == [-2, -1, 0, 1]
     assert augment.draw_gain(500, 2, both_ends=True).unique().tolist() == [-2, -1, 0, 1, 2]
@@ -172,11 +163,12 @@ def test_aligned_device_impulse_does_not_move_audio() -> None:
     wave = torch.randn(3, 200)
     impulse = torch.zeros(3, 31)
     impulse[torch.arange(3), torch.tensor([0, 4, 30])] = 0.5
-    assert torch.allclose(augment.device_impulse(wave, impulse, aligned=True), 0.5 * wave, atol=1e-6)
-    moved = augment.device_impulse(wave, impulse)
+    every = augment.ImpulseDraw(torch.arange(3), torch.ones(3, dtype=torch.bool))
+    assert torch.allclose(augment.device_impulse(wave, impulse, every, "peak"), 0.5 * wave, atol=1e-6)
+    moved = augment.device_impulse(wave, impulse, every)
     assert torch.allclose(moved[0, :-15], 0.5 * wave[0, 15:], atol=1e-6)
     draw = augment.draw_device_impulse(3, 3, 0.0)
-    assert torch.equal(augment.device_impulse_batch(wave, impulse, draw), wave)
+    assert torch.equal(augment.device_impulse(wave, impulse, draw), wave)
 
 
 def test_blur_is_scipys() -> None:

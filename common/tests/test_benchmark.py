@@ -1,12 +1,13 @@
 """Rates on a clock of our own; counts of networks with several inputs."""
 
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from common.run.benchmark import rate_of, rate_over, times_in_turns
+from common.run.benchmark import files_rate, rate_of, times_in_turns
 from common.run.complexity import count, matrix_macs, size_of
 
 
@@ -27,14 +28,14 @@ def test_rates_leave_the_first_call_out(clock: list[float]) -> None:
     assert rate_of(work, count=8, seconds=2.0) == pytest.approx(8 / 0.5)
 
 
-def test_items_come_again(clock: list[float]) -> None:
+def test_files_come_again(clock: list[float]) -> None:
     seen = []
 
-    def work(item: str) -> None:
-        seen.append(item)
+    def read(path: Path) -> None:
+        seen.append(path.name)
         clock[0] += 0.25
 
-    assert rate_over(work, iter("abc"), seconds=1.0) == pytest.approx(4.0)
+    assert files_rate(read, map(Path, "abc"), seconds=4.0) == pytest.approx(4.0)
     assert seen == ["a", "b", "c", "a", "b"]
 
 

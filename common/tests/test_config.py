@@ -1,8 +1,10 @@
 """Recipes: merging, overrides, and errors that name file, line and key."""
 
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -45,6 +47,10 @@ class Model:
     width: int = 8
     shape: tuple[int, ...] = (1, 2)
 
+    def __post_init__(self) -> None:
+        if self.width == 13:
+            raise UserError("model.width: 13 brings bad luck")
+
 
 @dataclass
 class Settings:
@@ -56,6 +62,11 @@ class Settings:
     fast: bool = False
     root: str | None = None
     about: About | None = None
+    other: Model = field(default_factory=lambda: Model(shape=(5,)))
+    edition: Literal[2024, 2025] | None = None
+    sizes: dict[str, int] = field(default_factory=dict)
+    folder: Path = Path("x")
+    devices: int | str = "auto"
 
 
 @pytest.fixture
@@ -164,6 +175,143 @@ def test_a_mistake_is_named_by_file_line_and_key(recipes: Path, text: str, messa
     assert "\n" not in str(caught.value)
 
 
+BIG = "9" * 5000
+NESTED = {
+    "seed: 2001-99-99": "own.yaml:2: not valid YAML (month must be in 1..12)",
+    "seed: !!int x": "own.yaml:2: not valid YAML (invalid literal for int",
+    f"seed: {BIG}": "own.yaml:2: not valid YAML (",
+    f"seed: 0x{BIG}": "own.yaml:2: seed: is 'a number of thousands of digits', expected int",
+    f"optimizer: {{lr: 0x{BIG[:400]}}}": "own.yaml:2: optimizer.lr: is '",
+    f"seed: {BIG[:25]}": f"own.yaml:2: seed: is '{BIG[:25]}', expected int",
+    f"seed: {'[' * 9999}{']' * 9999}": "own.yaml:2: not valid YAML (",
+    f"seed: {'[' * 900}{']' * 900}": "own.yaml:2: seed: is '[[",
+    f"model: {{width: {'{a: ' * 900}{'}' * 900}}}": "own.yaml:2: model.width: is \"{'a': {'a'",
+    "seed: &a [*a]": "own.yaml:2: seed: is '[[",
+    "model: &a {width: *a}": "own.yaml:2: model.width: is \"{'width': {'width'",
+    "model: &a {shape: [1, *a]}": "own.yaml:2: model.shape: is \"[1, {'shape'",
+    "seed: &a [*a, *b]": "own.yaml:2: not valid YAML (found undefined alias",
+    "seed: [&a0 [x, x]" + "".join(f", &a{n + 1} [*a{n}, *a{n}]" for n in range(60)) + "]": "own.yaml:2: seed: is",
+    "optimizer: &o {lr: 0.5}\nmodel: *o": "own.yaml:3: model: model.lr: unknown setting",
+    "about: {authors: [{name: A, name: B}]}": "own.yaml:2: about.authors[0].name: is there twice",
+    "root: a\nextends: " + "x" * 300: "no recipe 'xxx",
+}
+
+
+@pytest.mark.parametrize("text", NESTED)
+def test_monstrous_yaml_is_one_line_of_error(recipes: Path, text: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load(recipes, f"# \n{text}\n")
+    assert NESTED[text] in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 700
+
+
+def test_endless_groups_are_not_merged(recipes: Path) -> None:
+    (recipes / "base.yaml").write_text("model: &a {width: *a}\n")
+    with pytest.raises(UserError, match=r"own\.yaml: a group of settings contains itself"):
+        load(recipes, "extends: base\nmodel: &a {width: *a}\n")
+
+
+def test_long_chains_of_recipes(recipes: Path) -> None:
+    for n in range(1500):
+        (recipes / f"link{n}.yaml").write_text(f"extends: link{n + 1}\nmodel: {{width: {n + 1}}}\n")
+    (recipes / "link1500.yaml").write_text("seed: 8\n")
+    config = load_config(Settings, recipes, "link0")
+    assert (config.seed, config.model.width) == (8, 1)
+    (recipes / "link1500.yaml").write_text("extends: link0\n")
+    with pytest.raises(UserError, match=r"link0\.yaml: extends itself"):
+        load_config(Settings, recipes, "link0")
+
+
+YAML_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["1e-4", "adam"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("awx", max_size=2) | st.integers(), inner),
+    max_leaves=6,
+)
+KEYS = ["seed", "optimizer", "optimizer.lr", "optimizer.name", "optimizer.clip", "layers", "pooling", "fast", "root"]
+
+
+@settings(deadline=None, max_examples=100)
+@given(key=st.sampled_from([*KEYS, "about", "about.authors", "model", "model.shape"]), value=YAML_VALUES)
+def test_any_value_is_taken_with_its_type_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, key: str, value: Any
+) -> None:
+    recipes = tmp_path_factory.mktemp("recipes")
+    (recipes / "base.yaml").write_text(BASE)
+    *group, last = key.split(".")
+    plain: dict[str, Any] = {"layers": [1]} | ({group[0]: {last: value}} if group else {last: value})
+    try:
+        config = load(recipes, dump(plain))
+    except UserError as error:
+        message = str(error)
+        assert message.startswith(str(recipes / "own.yaml:")), message
+        assert "\n" not in message
+        return
+    assert load(recipes, dump(config_dict(config))) == config or "nan" in repr(config)
+    given_type = {"seed": int, "optimizer.lr": (int, float, str), "fast": bool, "root": str | None, "layers": list}
+    assert isinstance(value, given_type.get(key, object))
+    assert key != "seed" or type(config.seed) is int
+    assert type(config.optimizer.lr) is float
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed='3'", "is '3', expected int"),
+        ("seed=true", "is 'True', expected int"),
+        ("fast=1", "is '1', expected bool"),
+        ("fast='true'", "is 'true', expected bool"),
+        ("optimizer.lr='3'", "is '3', expected float"),
+        ("optimizer.lr=inf", "is 'inf', expected float"),
+        ("optimizer.lr=true", "is 'True', expected float"),
+        ("optimizer.name=adamw", "is 'adamw', expected 'adam' or 'sgd'"),
+        ("edition=2024.0", "is '2024.0', expected 2024 or 2025 or null"),
+        ("edition='2024'", "is '2024', expected 2024 or 2025 or null"),
+        ("layers=[1, x]", "is \"[1, 'x']\", expected list[int]"),
+        ("model.shape=null", "is empty, expected tuple[int, ...]"),
+        ("pooling=[[1, 2, 3]]", "is '[[1, 2, 3]]', expected tuple[tuple[int, int], ...]"),
+        ("sizes={1: 2}", "is '{1: 2}', expected dict[str, int]"),
+        ("folder=3", "is '3', expected Path"),
+        ("devices=1.5", "is '1.5', expected int or str"),
+    ],
+)
+def test_types_are_strict(recipes: Path, override: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_config(Settings, recipes, "base", [override])
+    assert str(caught.value) == f"{override}: {message}"
+
+
+def test_every_type_of_a_setting(recipes: Path) -> None:
+    words = ["edition=2025", "sizes={a: 1}", "folder=x/y", "devices=2", "optimizer.clip=1e+3", "optimizer.lr=1"]
+    config = load_config(Settings, recipes, "base", words)
+    assert (config.edition, config.sizes, config.folder, config.devices) == (2025, {"a": 1}, Path("x/y"), 2)
+    assert (config.optimizer.clip, config.optimizer.lr, type(config.optimizer.lr)) == (1000.0, 1.0, float)
+    assert load_config(Settings, recipes, "base", ["devices='2'"]).devices == "2"
+    assert load_config(Settings, recipes, "base", ["optimizer.clip=.inf"]).optimizer.clip == float("inf")
+
+
+def test_an_own_check_is_named_where_the_value_stands(recipes: Path) -> None:
+    with pytest.raises(UserError, match=r"own\.yaml:2: model\.width: 13 brings bad luck$"):
+        load(recipes, "seed: 1\nmodel: {width: 13}\n")
+
+
+def test_a_group_that_is_written_in_part_keeps_the_rest_of_its_default(recipes: Path) -> None:
+    assert load(recipes, "other: {width: 2}\n").other == Model(2, (5,))
+    assert load_config(Settings, recipes, "base", ["other={}"]).other == Model(8, (5,))
+
+
+def test_an_override_leaves_aliases_of_its_group_alone(recipes: Path) -> None:
+    config = load(recipes, "model: &m {width: 3}\nother: *m\n", "model.width=4")
+    assert (config.model.width, config.other.width) == (4, 3)
+    with pytest.raises(UserError, match=r"^model=\{width: x\}: model\.width: is 'x', expected int$"):
+        load(recipes, "model: {width: 3}\n", "model={width: x}")
+
+
+def test_the_library_that_checks_values_is_imported_only_to_check_them() -> None:
+    code = "import sys, common.run.config, common.run.verbs; sys.exit('pydantic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_a_mistake_in_an_inherited_value_is_named_where_it_stands(recipes: Path) -> None:
     (recipes / "base.yaml").write_text(BASE.replace("lr: 1.0e-3", "lr: 7"))
     (recipes / "child.yaml").write_text("extends: base\nseed: 1\n")
@@ -180,6 +328,11 @@ def test_a_mistake_in_an_inherited_value_is_named_where_it_stands(recipes: Path)
         ("optimizer.lr=fast", "optimizer.lr=fast: is 'fast', expected float"),
         ("layers=[1", "layers=[1: the value is not valid YAML"),
         ("model=3", "model=3: is 3, expected a group of settings"),
+        ("seed=2001-99-99", "seed=2001-99-99: the value is not valid YAML"),
+        ("seed=!!int x", "seed=!!int x: the value is not valid YAML"),
+        (f"seed={BIG}", f"seed={BIG[:195]}...: the value is not valid YAML"),
+        (f"seed={'[' * 9999}", f"seed={'[' * 195}...: the value is not valid YAML"),
+        ("seed=1\n2: 3", "seed=1 2: 3: the value is not valid YAML"),
     ],
 )
 def test_a_mistake_in_an_override_is_named_by_it(recipes: Path, override: str, message: str) -> None:

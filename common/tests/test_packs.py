@@ -310,8 +310,8 @@ def test_full_disk_does_not_crash_hdf5(tmp_path: Path, sources: Sources) -> None
     """With a real limit on file sizes, in a process of its own, because HDF5 would end it with a segmentation fault."""
     code = f"""
 import resource
-from common.audio import packing, packs, reading
-from common.errors import UserError
+from common.audio import packing
+from common.run.errors import UserError
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 try:
     packing.write_pack({str(tmp_path / "p")!r}, {[(name, str(path)) for name, path in sources]!r}, 16000)

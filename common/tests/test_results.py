@@ -44,6 +44,7 @@ def git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "bin"
     git_that(folder, ROOT, "")
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("DCASE_REVISION", raising=False)
     return folder
 
 
@@ -74,6 +75,16 @@ def test_a_copy_inside_another_repository_has_no_revision(git: Path, tmp_path: P
 def test_failing_git_means_no_revision(git: Path) -> None:
     (git / "git").write_text("#!/bin/sh\nexit 128\n")
     assert environment()["code"] is None
+
+
+def test_a_container_is_told_its_revision(git: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where git knows better it counts."""
+    monkeypatch.setenv("DCASE_REVISION", "def456")
+    assert environment()["code"] == {"revision": "abc123", "dirty": False}
+    git_that(git, tmp_path, "")
+    assert environment()["code"] == {"revision": "def456", "dirty": None}
+    (git / "git").write_text("#!/bin/sh\nexit 128\n")
+    assert environment()["code"] == {"revision": "def456", "dirty": None}
 
 
 def test_importing_results_stays_light() -> None:

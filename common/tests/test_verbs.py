@@ -197,6 +197,16 @@ def test_files_and_settings_are_told_apart(call: Call, tmp_path: Path) -> None:
     assert (run.number, run.config) == (2, Settings(7, Inner(0.3)))
 
 
+def test_a_setting_may_be_longer_than_a_file_name(call: Call) -> None:
+    text = "x" * 5000
+    assert call("listed", "a.wav", f"inner.lr={'0' * 5000}.5", f"seed=7 # {text}")[0] == 0
+    run, files = SEEN[0]
+    assert (files, run.config) == ([Path("a.wav")], Settings(7, Inner(0.5)))
+    code, _, err = call("show", "--count", "1", f"inner.lr={text}")
+    assert code == 1
+    assert err.startswith("error: inner.lr=xxx")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -206,6 +216,7 @@ def test_files_and_settings_are_told_apart(call: Call, tmp_path: Path) -> None:
         ("show", "the following arguments are required: --count (see python -m verb_task show --help)"),
         ("show --count many", "argument --count: invalid int value: 'many'"),
         ("show --count 1 --kind c", "argument --kind: invalid choice: 'c'"),
+        ("show --count 1 of=[a, b]", "show: unexpected argument 'b]'; a setting is overridden as key=value, in quotes"),
         ("show --count 1 more", "show: unexpected argument 'more'; a setting is overridden as key=value"),
         ("show --count 1 --runs", "argument --runs: expected one argument"),
         ("show --count 1 --runs one", "argument --runs: 'one', expected numbers of trainings, e.g. 1 2 3"),
@@ -214,6 +225,7 @@ def test_files_and_settings_are_told_apart(call: Call, tmp_path: Path) -> None:
         ("show --count 1 --runs 0", "argument --runs: '0', expected numbers of trainings"),
         ("show --count 1 --runs 1 1", "argument --runs: '1 1', expected each training once"),
         ("show --count 1 sed=1", "sed=1: unknown setting; did you mean 'seed'?"),
+        (f"show --count 1 --recipe {'o' * 300}", "no recipe 'ooo"),
         ("show --count 1 --recipe tyo", "no recipe 'tyo'; did you mean 'toy'?"),
         ("plain more", "plain: unexpected argument 'more'; see --help"),
         ("plain a=1", "plain takes no settings, but got 'a=1'"),
@@ -251,7 +263,7 @@ def test_open_run(task: Task) -> None:
 
 PIPED = """
 import sys
-from common.run import Task, main
+from common.run.verbs import Task, main
 def many(lines: int) -> None:
     "Print."
     for n in range(lines):

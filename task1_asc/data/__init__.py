@@ -1,1 +1,1 @@
-"""The data set: official layout on disk (sets) -> packs (prepare) -> batches."""
+"""From disk to batches: classes, layout, splits, prepare, sets, batches; impulses, teachers; toy (embedded set)."""

@@ -1,23 +1,19 @@
 """Batches: every training clip once an epoch in random order, or sequences of clips for evaluation."""
 
-from collections.abc import Callable, Iterator
-from itertools import cycle, islice
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
+from common.audio.loading import Requests, ShuffledSampler, sequential_loader, training_loader
 from common.run.errors import UserError
 from common.run.progress import progress
-from common.run.seeds import mix_seed
 from task1_asc.config import Config
 from task1_asc.data.classes import PARTS_PER_SEGMENT
 from task1_asc.data.sets import Clips
-
-# (batch, 2) int64: the clip's position in its `Clips`, and a random number for its window.
-Requests = NDArray[np.int64]
 
 
 class Batch(NamedTuple):
@@ -58,80 +54,17 @@ class ClipDataset(Dataset[Batch]):
         return np.lib.stride_tricks.sliding_window_view(joined, self.samples, axis=1)[clip, offset]
 
 
-class ShuffledSampler(Sampler[Any]):
-    """Every clip once an epoch, shuffled anew; the last batch may be smaller.
-
-    The order depends on (seed, epoch) alone. Across `ranks` processes the clips are shared out evenly: the first ones
-    of the epoch come again where they do not divide.
-    """
-
-    def __init__(
-        self, clips: int, batch: int, seed: int, epoch: Callable[[], int], rank: int = 0, ranks: int = 1
-    ) -> None:
-        self.clips, self.batch, self.seed, self.epoch, self.rank, self.ranks = clips, batch, seed, epoch, rank, ranks
-
-    def __len__(self) -> int:
-        return -(-self.clips // (self.batch * self.ranks))
-
-    def __iter__(self) -> Iterator[Requests]:
-        random = np.random.default_rng(mix_seed(self.seed, self.epoch()))
-        drawn = np.column_stack([random.permutation(self.clips), random.integers(0, 2**62, self.clips)])
-        share = -(-self.clips // self.ranks)
-        mine = np.resize(drawn, (share * self.ranks, 2))[self.rank :: self.ranks]
-        yield from (mine[first : first + self.batch] for first in range(0, share, self.batch))
-
-
-class SequentialSampler(Sampler[Any]):
-    """Every clip once, in order; across ranks each takes every ranks-th batch, the first ones again where too few."""
-
-    def __init__(self, clips: int, batch: int, rank: int = 0, ranks: int = 1) -> None:
-        starts = range(0, clips, batch)
-        share = -(-len(starts) // ranks)
-        self.starts = list(islice(cycle(starts), rank, share * ranks, ranks))
-        self.clips, self.batch = clips, batch
-
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    def __iter__(self) -> Iterator[Requests]:
-        for start in self.starts:
-            row = np.arange(start, min(start + self.batch, self.clips))
-            yield np.column_stack([row, np.zeros_like(row)])
-
-
-def as_it_is(batch: Any) -> Any:
-    """Collation: the data set already makes whole batches."""
-    return batch
-
-
 def train_loader(
     clips: Clips, config: Config, seed: int, epoch: Callable[[], int] = lambda: 0, rank: int = 0, ranks: int = 1
 ) -> DataLoader[Batch]:
-    """Shuffled batches of `data.batch` clips per process; `epoch` is asked at the start of every iteration.
-
-    What an epoch holds depends on (seed, epoch) alone, not on workers or earlier epochs.
-    """
-    workers = config.data.workers
-    return DataLoader(
-        ClipDataset(clips),
-        batch_sampler=ShuffledSampler(len(clips), config.data.batch, seed, epoch, rank, ranks),
-        collate_fn=as_it_is,
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
-        persistent_workers=workers > 0,
-        prefetch_factor=4 if workers else None,
-    )
+    """Shuffled batches of `data.batch` clips per process; `epoch` is asked at the start of every iteration."""
+    sampler = ShuffledSampler(len(clips), config.data.batch, seed, epoch, rank, ranks)
+    return training_loader(ClipDataset(clips), sampler, config.data.workers)
 
 
 def eval_loader(clips: Clips, config: Config, rank: int = 0, ranks: int = 1) -> DataLoader[Batch]:
     """Every clip in order, in batches of `data.eval_batch`."""
-    return DataLoader(
-        ClipDataset(clips),
-        batch_sampler=SequentialSampler(len(clips), config.data.eval_batch, rank, ranks),
-        collate_fn=as_it_is,
-        num_workers=min(config.data.workers, 1),
-        pin_memory=torch.cuda.is_available(),
-    )
+    return sequential_loader(ClipDataset(clips), len(clips), config.data.eval_batch, config.data.workers, rank, ranks)
 
 
 def over_clips(

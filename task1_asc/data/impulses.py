@@ -4,13 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import scipy.fft
-import scipy.signal
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from common.audio.reading import load
-from common.augment import ImpulseDraw, draw_device_impulse
+from common.augment import ImpulseDraw, device_impulse, draw_device_impulse
 from common.run.errors import UserError
 from common.run.files import existing_folder
 from task1_asc.data.classes import DEVICES
@@ -66,15 +65,6 @@ def draw_devices(device: Tensor, responses: int, probability: float) -> ImpulseD
     return draw._replace(applied=draw.applied & (device == DEVICES.index("a")))
 
 
-def through_devices(waveform: Tensor, impulses: Tensor, draw: ImpulseDraw) -> Tensor:
-    """The chosen clips of (batch, samples) convolved with their response of (responses, length), first samples kept."""
-    samples = waveform.shape[-1]
-    size = scipy.fft.next_fast_len(samples + impulses.shape[-1] - 1, real=True)
-    spectra = torch.fft.rfft(impulses, size)[draw.which]
-    recorded = torch.fft.irfft(torch.fft.rfft(waveform, size) * spectra, size)[..., :samples]
-    return torch.where(draw.applied[:, None], recorded, waveform)
-
-
 def record_on_devices(waveform: Tensor, device: Tensor, impulses: Tensor, probability: float) -> Tensor:
-    """Waveforms (batch, samples) with new random draws of `draw_devices`."""
-    return through_devices(waveform, impulses, draw_devices(device, len(impulses), probability))
+    """Waveforms (batch, samples) with new random draws of `draw_devices`; delays of the responses stay."""
+    return device_impulse(waveform, impulses, draw_devices(device, len(impulses), probability), "first")

@@ -157,13 +157,6 @@ def find_evaluation(root: str | Path, named: str | Path | None, edition: int | N
     )
 
 
-def missing_audio(folder: str | Path, names: Sequence[str]) -> list[str]:
-    """Those of the names (audio/<...>.wav) whose file is not below `folder`."""
-    audio = Path(folder) / "audio"
-    there = {f"audio/{path.name}" for path in audio.iterdir()} if audio.is_dir() else set()
-    return [name for name in names if name not in there]
-
-
 def _parse(rows: Sequence[Row], unique: bool) -> list[ClipName]:
     clips = [parse_name(row["filename"], row.at) for row in rows]
     for row, clip in zip(rows, clips, strict=True):

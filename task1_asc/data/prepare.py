@@ -1,57 +1,31 @@
 """Check a data set against the official layout, say exactly what is missing, and pack its audio."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from common.audio.packing import write_pack
+from common.audio.coverage import Coverage, cover, made_of, pack, root_of
+from common.audio.coverage import verify as verify_packs
 from common.audio.packs import open_pack
 from common.run.errors import UserError
-from common.run.files import read_json, remove_partials, write_json, write_rows
-from common.run.progress import progress
+from common.run.files import remove_partials, write_json
 from common.run.results.tables import print_table
 from task1_asc.config import SPLITS, Config
 from task1_asc.data.layout import (
     Split,
     find_evaluation,
     find_split,
-    missing_audio,
     read_evaluation,
     read_list,
     read_meta,
     split_file,
 )
-from task1_asc.data.sets import packs_of, root_of
+from task1_asc.data.sets import packs_of
 from task1_asc.data.splits import SplitReport, check_splits
 
 CLIPS_WORTH_A_PROCESS = 2000  # starting a process costs about as much as packing so many clips
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """What of one pack is there: clips that its lists name, those without a file, broken ones, packed ones."""
-
-    listed: int
-    missing: tuple[str, ...]
-    broken: tuple[str, ...]
-    packed: int
-    not_a_second: int
-
-    @property
-    def state(self) -> str:
-        if not self.listed:
-            return "not there"
-        absent = [f"{len(n)} {what}" for n, what in ((self.missing, "missing"), (self.broken, "broken")) if n]
-        odd = [f"{self.not_a_second} not 1 s long"] if self.not_a_second else []
-        return ", ".join([*absent, *odd]) or "ok"
-
-    def summary(self) -> dict[str, Any]:
-        """Numbers instead of names."""
-        counts = {"missing": len(self.missing), "broken": len(self.broken)}
-        return {**asdict(self), **counts, "state": self.state}
 
 
 def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any]:
@@ -74,71 +48,51 @@ def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any
     evaluation = find_evaluation(root, config.data.evaluation, config.data.edition)
     if evaluation:
         sources[evaluation.name] = (evaluation, list(read_evaluation(evaluation).names))
-    sets = {name: _pack(packs / name, *of, config.data.sample_rate, workers) for name, of in sources.items()}
-    _show(root, sets, evaluation is not None, report)
+    rate = config.data.sample_rate
+    sets = {
+        name: pack(cover((clip, folder / clip) for clip in clips), packs / name, rate, workers, CLIPS_WORTH_A_PROCESS)
+        for name, (folder, clips) in sources.items()
+    }
+    odd = {name: _not_a_second(packs / name, rate) if of.packed else 0 for name, of in sets.items()}
+    states = {name: _state(coverage, odd[name]) for name, coverage in sets.items()}
+    _show(root, sets, states, evaluation is not None, report)
     summary = {
         "root": str(root),
         "made_of": made_of(root),
-        "sample_rate": config.data.sample_rate,
+        "sample_rate": rate,
         "meta": len(meta) if meta is not None else None,
         "splits": report.as_dict(),
-        "sets": {name: coverage.summary() for name, coverage in sets.items()},
+        "sets": {name: {**c.counts(), "not_a_second": odd[name], "state": states[name]} for name, c in sets.items()},
     }
     write_json(packs / "coverage.json", summary)
     if verify:
-        _verify([packs / name for name, coverage in sets.items() if coverage.packed])
+        verify_packs([packs / name for name, coverage in sets.items() if coverage.packed])
     _check_needed(config, root, names, sets.values())
     return summary
 
 
-def _show(root: Path, sets: Mapping[str, Coverage], evaluation: bool, report: SplitReport) -> None:
-    rows = [[n, *map(str, (c.listed, len(c.missing), len(c.broken), c.packed)), c.state] for n, c in sets.items()]
+def _show(
+    root: Path, sets: Mapping[str, Coverage], states: Mapping[str, str], evaluation: bool, report: SplitReport
+) -> None:
+    rows = [[name, *map(str, coverage.counts().values()), states[name]] for name, coverage in sets.items()]
     if not evaluation:
         rows.append(["evaluation", "-", "-", "-", "-", "not there"])
-    whole = all(coverage.state == "ok" for coverage in sets.values())
+    whole = set(states.values()) == {"ok"}
     note = None if whole else "missing and broken clips are listed beside the packs"
     print_table(f"data set {root}", ["pack", "listed", "missing", "broken", "packed", "state"], rows, note=note)
     print_table("split lists", ["property", "verdict", "violations"], report.rows())
 
 
-def _pack(folder: Path, root: Path, names: Sequence[str], sample_rate: int, workers: int) -> Coverage:
-    """Pack those of the clips whose files are there."""
-    missing = missing_audio(root, names)
-    absent = set(missing)
-    sources = [(name, root / name) for name in names if name not in absent]
-    broken: tuple[tuple[str, str], ...] = ()
-    packed = odd = 0
-    if sources:
-        processes = min(workers, 1 + len(sources) // CLIPS_WORTH_A_PROCESS)
-        with progress(f"pack {folder.name}", len(sources)) as advance:
-            report = write_pack(folder, sources, sample_rate, workers=processes, progress=advance.to, on_error="skip")
-        broken, packed = report.skipped, report.clips
-        odd = int(np.count_nonzero(open_pack(folder).lengths != sample_rate))
-    _list_clips(folder.with_name(f"{folder.name}.missing.tsv"), ("filename",), [(name,) for name in missing])
-    _list_clips(folder.with_name(f"{folder.name}.broken.tsv"), ("filename", "reason"), broken)
-    return Coverage(len(names), tuple(missing), tuple(name for name, _ in broken), packed, odd)
+def _not_a_second(pack: Path, sample_rate: int) -> int:
+    """Clips of a pack that have another length."""
+    return int(np.count_nonzero(open_pack(pack).lengths != sample_rate))
 
 
-def _list_clips(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    if rows:
-        write_rows(path, columns, rows)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _verify(packs: Sequence[Path]) -> None:
-    damaged = [problem for pack in packs for problem in open_pack(pack).verify()]
-    if damaged:
-        more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
-        raise UserError(f"{damaged[0]}{more}; prepare again after removing it")
-
-
-def made_of(root: Path) -> str:
-    """ "toy" or "official"."""
-    if (root / "toy.json").is_file():
-        read_json(root / "toy.json")
-        return "toy"
-    return "official"
+def _state(coverage: Coverage, odd: int) -> str:
+    if not coverage.listed:
+        return "not there"
+    counts = ((len(coverage.missing), "missing"), (len(coverage.broken), "broken"), (odd, "not 1 s long"))
+    return ", ".join(f"{count} {what}" for count, what in counts if count) or "ok"
 
 
 def _check_needed(config: Config, root: Path, names: Mapping[Split, Sequence[str]], sets: Iterable[Coverage]) -> None:

@@ -8,9 +8,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from common.audio.packs import Pack, open_pack
+from common.audio import coverage
+from common.audio.coverage import open_packed, root_of
+from common.audio.packs import Pack
 from common.run.errors import UserError, did_you_mean
-from common.run.files import existing_folder
 from task1_asc.config import DataConfig
 from task1_asc.data.classes import DEVICES, PARTS_PER_SEGMENT, SCENES, TRAIN_DEVICES
 from task1_asc.data.layout import (
@@ -47,19 +48,9 @@ class Clips:
         return len(self.names)
 
 
-def root_of(config: DataConfig) -> Path:
-    """The development set's folder; UserError where the recipe names none or it does not exist."""
-    if config.root is None:
-        raise UserError("this recipe needs real data: data.root=DIR names the folder in the official layout")
-    if config.toy and not Path(config.root).exists():
-        raise UserError(f"{config.root}: data set not found; `prepare` writes it")
-    return existing_folder(config.root, "data set")
-
-
 def packs_of(config: DataConfig) -> Path:
     """The folder of the packed audio, one for each sample rate."""
-    folder = Path(config.packs) if config.packs else Path(str(config.root)) / "packed"
-    return folder / str(config.sample_rate)
+    return coverage.packs_of(config) / str(config.sample_rate)
 
 
 def evaluation_folder(config: DataConfig) -> Path | None:
@@ -83,21 +74,13 @@ def load_clips(config: DataConfig, part: Part, split: int | None = None) -> Clip
     if part == "evaluation":
         return _evaluation(config)
     clips = _listed(config, part, split)
-    pack = open_packed(config, "test" if _on_test_list(config, part) else "train")
+    pack = open_packed(packs_of(config) / ("test" if _on_test_list(config, part) else "train"), config.sample_rate)
     names = tuple(clip.filename for clip in clips)
     rows = rows_of(pack, names)
     labels = np.array([SCENES.index(clip.scene) for clip in clips])
     devices = np.array([DEVICES.index(clip.device) for clip in clips])
     segments = _segments(clips, rows) if part == "train" and config.cropped else None
     return Clips(names, labels, devices, pack, rows, segments)
-
-
-def open_packed(config: DataConfig, name: str) -> Pack:
-    """A pack that `prepare` made: train, test or an evaluation folder's name."""
-    folder = packs_of(config) / name
-    if not folder.exists():
-        raise UserError(f"{folder}: packed audio not found; `prepare` makes it")
-    return open_pack(folder, config.sample_rate)
 
 
 def rows_of(pack: Pack, names: Sequence[str]) -> IntArray:
@@ -150,7 +133,7 @@ def _evaluation(config: DataConfig) -> Clips:
     if folder is None:
         root = root_of(config)
         raise UserError(f"no evaluation set of {config.edition} beside or in {root}; data.evaluation=DIR names one")
-    listed, pack = read_evaluation(folder), open_packed(config, folder.name)
+    listed, pack = read_evaluation(folder), open_packed(packs_of(config) / folder.name, config.sample_rate)
     known = {device: number for number, device in enumerate(DEVICES)}
     devices = [known.get(device, -1) for device in listed.devices or ["unknown"] * len(listed.names)]
     unlabelled = np.full(len(devices), -1)

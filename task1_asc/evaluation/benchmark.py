@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from common.audio.coverage import root_of
 from common.audio.reading import load
-from common.run.benchmark import decode_rate, rate_of, rate_over, show_training_rates, step_rate, training_rate
+from common.run.benchmark import decode_rate, files_rate, rate_of, show_training_rates, step_rate, training_rate
 from common.run.training import quiet
 from common.run.verbs import Run
 from task1_asc.data.batches import train_loader
 from task1_asc.data.prepare import prepare
-from task1_asc.data.sets import Clips, root_of
+from task1_asc.data.sets import Clips
 from task1_asc.training.train import MONITOR, build
 
 OFFICIAL_CLIPS = 139_620  # of the 100 % split
@@ -31,12 +32,12 @@ def benchmark(run: Run, seconds: float) -> Mapping[str, Any]:
     batches = list(itertools.islice(train_loader(clips, run.config, run.seed), BATCHES_IN_MEMORY))
     size = len(batches[0].row)
     paths = [root_of(run.config.data) / name for name in np.random.default_rng(0).permutation(clips.names)]
-    load_file = partial(load, sample_rate=run.config.data.sample_rate)
     with torch.inference_mode():
         front_end = rate_of(lambda: system.front_end(batches[0].waveform), size, seconds / 2)
+    read = partial(load, sample_rate=run.config.data.sample_rate)
     rates = {
-        "decode (pack, one process)": decode_rate(clips.pack, clips.rows, size, clips.pack.sample_rate, seconds / 4),
-        "decode (wav files, one process)": rate_over(load_file, paths, seconds / 4),
+        "decode (pack, one process)": decode_rate(clips.pack, clips.rows, size, clips.pack.sample_rate, seconds),
+        "decode (wav files, one process)": files_rate(read, paths, seconds),
         "front end": front_end,
     }
     return show_training_rates(

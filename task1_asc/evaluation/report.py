@@ -60,9 +60,8 @@ ROWS = SHOWN_SCENES | SHOWN_DEVICES
 
 def evaluate_stored(run: Run, plots: bool = True) -> dict[str, Any]:
     """Metrics of a run's predictions on the test list."""
+    from common.audio.coverage import made_of, root_of
     from task1_asc.data.layout import split_file
-    from task1_asc.data.prepare import made_of
-    from task1_asc.data.sets import root_of
 
     root = root_of(run.config.data)
     return evaluate_run(run.folder, run.config.data.splits, split_file(root, "test"), made_of(root) == "toy", plots)

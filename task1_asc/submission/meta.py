@@ -1,38 +1,19 @@
 """The meta file of a system: typed, and written as the YAML that the challenge reads."""
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import yaml
-
 from common.run.settings import SubmissionConfig
+from common.run.submission.meta import MetaForm, SystemMeta, Words, identity, meta_text
 from task1_asc.config import SPLITS
 from task1_asc.data.classes import DEVICES, SCENES
 
-Words = str | list[str] | None
-
-
-@dataclass(frozen=True)
-class Affiliation:
-    """Where an author works."""
-
-    abbreviation: str | None = None
-    institute: str | None = None
-    department: str | None = None
-    location: str | None = None
-
-
-@dataclass(frozen=True)
-class Author:
-    """One author; exactly one of them is the corresponding one."""
-
-    lastname: str
-    firstname: str
-    email: str | None = None
-    corresponding: bool = False
-    affiliation: Affiliation = field(default_factory=Affiliation)
+FORM = MetaForm(
+    affiliation={name: name for name in ("abbreviation", "institute", "department", "location")},
+    datasets=("name", "url", "total_audio_length"),
+    optional={"department"},
+)
 
 
 @dataclass(frozen=True)
@@ -61,30 +42,15 @@ class Complexity:
 
 
 @dataclass(frozen=True)
-class ExternalDataset:
-    """External audio that the system was trained on."""
-
-    name: str
-    url: str | None = None
-    total_audio_length: float | None = None  # minutes
-
-
-@dataclass(frozen=True)
-class SubmissionMeta:
+class SubmissionMeta(SystemMeta):
     """Everything in `<label>.meta.yaml`; `label` is `<Lastname>_<Institute>_task1_<n>`.
 
     results: {split: `scene_metrics`} on the development test set; a split without results has nulls.
     """
 
-    label: str
-    name: str
-    abbreviation: str
-    authors: list[Author]
     complexity: Complexity
     results: Mapping[int, Mapping[str, Any]]
     description: Description = field(default_factory=Description)
-    external_datasets: list[ExternalDataset] | None = None
-    source_code: str | None = None  # None: not published
 
 
 def make_meta(
@@ -97,19 +63,11 @@ def make_meta(
 ) -> SubmissionMeta:
     """The meta data of a recipe's system; `description`: fields of Description that differ from its defaults."""
     institute = about.label.split("_")[1] if "_" in about.label else None
-    authors = [
-        Author(a.lastname, a.firstname, a.email, a.corresponding, Affiliation(institute, a.institute))
-        for a in about.authors
-    ]
     return SubmissionMeta(
-        about.label,
-        about.name,
-        about.abbreviation,
-        authors,
-        Complexity(size_bytes, parameters, macs),
-        results,
-        Description(**description),
-        source_code=about.source_code,
+        **identity(about, institute),
+        complexity=Complexity(size_bytes, parameters, macs),
+        results=results,
+        description=Description(**description),
     )
 
 
@@ -135,15 +93,6 @@ def results_block(metrics: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def meta_yaml(meta: SubmissionMeta) -> str:
     """The text of the meta file."""
-    plain = dataclasses.asdict(dataclasses.replace(meta, results={}))
-    for author in plain["authors"]:
-        if author["affiliation"]["department"] is None:  # the only field that may be absent
-            del author["affiliation"]["department"]
-    content = {
-        "submission": {key: plain[key] for key in ("label", "name", "abbreviation", "authors")},
-        "system": {key: plain[key] for key in ("description", "complexity", "external_datasets", "source_code")},
-        "results": {
-            "development_dataset": {f"split_{split}": results_block(meta.results.get(split)) for split in SPLITS}
-        },
-    }
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100_000)
+    system = {"description": asdict(meta.description), "complexity": asdict(meta.complexity)}
+    results = {f"split_{split}": results_block(meta.results.get(split)) for split in SPLITS}
+    return meta_text(meta, FORM, system, {"development_dataset": results})

@@ -1,18 +1,28 @@
-"""Writing a submission of 2024 from stored outputs."""
+"""Submissions of own runs: the outputs of 2024, and what the inference package of 2025 is made of."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from common.audio.coverage import root_of
 from common.run.errors import UserError
-from common.run.submission.archive import Content, build_zip
-from common.run.submission.rules import placeholder_report, report_file
-from task1_asc.config import SPLITS
-from task1_asc.submission.meta import SubmissionMeta, meta_yaml
-from task1_asc.submission.meta_check import check_meta, label_problem
-from task1_asc.submission.output_check import EVALUATION_FILES, passing_output
+from common.run.files import existing_file
+from common.run.settings import SubmissionConfig
+from common.run.submission.package import Packed, build_submission, described, labels_of, passing_meta, report_of
+from common.run.verbs import Run
+from task1_asc.config import SPLITS, Config, known_split
+from task1_asc.data.classes import DEVICES, SAMPLE_RATE
+from task1_asc.data.layout import read_split
+from task1_asc.evaluation.report import network_counts, results_of
+from task1_asc.inference.scores import predictions_file
+from task1_asc.submission.meta import SubmissionMeta, make_meta, meta_yaml
+from task1_asc.submission.rules import LAST_INDEX, TASK, check_meta, label_problem
+from task1_asc.submission.tables import EVALUATION_FILES, passing_output
+from task1_asc.submission.validate import expected_files, validate_archives
 
-# Stands in the metadata of a made-up report, by which the validator knows it.
+if TYPE_CHECKING:
+    from task1_asc.submission.package_2025 import Package2025
 
 
 @dataclass(frozen=True)
@@ -34,33 +44,108 @@ def package_2024(
     report: the technical report as PDF; None: a page that says it is a placeholder. files: of the evaluation set, as
     `validate` takes them. Raises UserError for meta data or outputs that the challenge would not take.
     """
-    if out.suffix != ".zip":
-        raise UserError(f"{out}: expected a name that ends in .zip")
-    if not systems:
-        raise UserError(f"{out}: no system to package")
-    content: dict[str, Content] = {}
-    teams = set()
+    return build_submission(out, _packed(systems, files), report, f"{TASK}/")
+
+
+def _packed(systems: Sequence[System2024], files: int | Collection[str]) -> Iterator[Packed]:
     for system in systems:
-        label = system.meta.label
-        if wrong := label_problem(label):
-            raise UserError(f"submission.label {wrong}")
-        text = meta_yaml(system.meta)
-        for found in check_meta(text, label, "meta data"):
-            if found.severity == "error":
-                raise UserError(f"meta data: {found.message}")
-        folder = f"task1/{label}"
-        if f"{folder}/{label}.meta.yaml" in content:
-            raise UserError(f"{label}: two systems have this label")
-        content[f"{folder}/{label}.meta.yaml"] = text
-        for split in SPLITS:
-            if split not in system.outputs:
-                raise UserError(f"{label}: no output of split {split}, expected all of {', '.join(map(str, SPLITS))}")
-            content[f"{folder}/{label}.output.split_{split}.csv"] = passing_output(system.outputs[split], files)
-        teams.add(label.rpartition("_")[0])
-    if len(teams) > 1:
-        raise UserError(f"{out}: systems of different teams: {', '.join(sorted(teams))}")
-    name = f"task1/{teams.pop()}.technical_report.pdf"
-    first = systems[0].meta
-    authors = [f"{a.firstname} {a.lastname}" for a in first.authors]
-    content[name] = report_file(report) if report else placeholder_report(first.name, first.label, authors)
-    return build_zip(out, content)
+        label, text = system.meta.label, meta_yaml(system.meta)
+        passing_meta(system.meta, label_problem(label), check_meta(text, label, "meta data"))
+        if missing := [split for split in SPLITS if split not in system.outputs]:
+            raise UserError(f"{label}: no output of split {missing[0]}, expected all of {', '.join(map(str, SPLITS))}")
+        outputs = {split: passing_output(system.outputs[split], files) for split in SPLITS}
+        yield Packed(system.meta, text, {f"{label}.output.split_{split}.csv": of for split, of in outputs.items()})
+
+
+def package_runs(runs: list[Run], out: Path | None, report: Path | None) -> Mapping[str, Any]:
+    """Build and validate the submission of the recipe's edition."""
+    run = runs[0]
+    if (about := described(run)) is None:
+        return {}
+    out = out or run.folder.parent / "submission.zip"
+    files, labels = expected_files(run.config), labels_of(runs, about, LAST_INDEX)
+    if run.config.data.edition == 2025:
+        from task1_asc.submission.package_2025 import package_2025
+
+        package_2025(out, [inference_of(run, label) for run, label in zip(runs, labels, strict=True)], files)
+        return validate_archives(run, [out])
+    if missing := [split for split in SPLITS if split not in run.config.data.splits]:
+        raise UserError(f"a submission needs all five splits, but data.splits has no {missing[0]}")
+    systems = [system_of(run, replace(about, label=label)) for run, label in zip(runs, labels, strict=True)]
+    package_2024(out, systems, report_of(about, report), files)
+    return validate_archives(run, [out], counted=network_counts(run))
+
+
+def output_of(run: Run, split: int) -> Path:
+    """Predictions of a split's system on the evaluation set; UserError where there are none."""
+    path = predictions_file(run.folder, split, "evaluation")
+    return existing_file(path, "predictions of the evaluation set (`predict` makes them)")
+
+
+def inference_of(run: Run, label: str) -> "Package2025":
+    """One run's networks, in the recipe's precision, for the inference package."""
+    from task1_asc.inference.checkpoints import load_network
+    from task1_asc.model.devices import MultiDevice
+    from task1_asc.model.front_end import front_end
+    from task1_asc.submission.package_2025 import Package2025
+
+    config: Config = run.config
+    if config.precision == "int8":
+        raise UserError("precision: an inference package carries float networks only, not int8")
+    split = known_split(run, None)
+    network, _ = load_network(run, split)
+    if not isinstance(network, MultiDevice):  # the form of the package
+        network = MultiDevice(network, (), DEVICES)
+    half = config.precision.startswith("float16")
+    metrics = results_of(run.folder, [split])[split]
+    return Package2025(
+        label,
+        front_end(config.front_end, SAMPLE_RATE).setting,
+        config.model,
+        (network.half() if half else network).state_dict(),
+        tuple(network.device_models),
+        read_split(root_of(config.data), "test"),
+        output_of(run, split),
+        {name: metrics[name] for name in ("macro_accuracy", "accuracy", "log_loss", "classes", "devices", "groups")},
+    )
+
+
+def system_of(run: Run, about: SubmissionConfig) -> System2024:
+    """One run's outputs and meta data."""
+    config: Config = run.config
+    outputs = {split: output_of(run, split) for split in config.data.splits}
+    counted = network_counts(run)
+    meta = make_meta(
+        about,
+        results_of(run.folder, config.data.splits),
+        counted["parameters"],
+        counted["bytes"],
+        counted["macs"],
+        **description(config),
+    )
+    return System2024(meta, outputs)
+
+
+def description(config: Config) -> dict[str, Any]:
+    """What the challenge wants to know of a recipe, in its words."""
+    of = config.augment
+    augmentation = {
+        "time rolling": of.roll_seconds,
+        "frequency masking": of.frequency_mask,
+        "time masking": of.time_mask,
+        "Freq-MixStyle": of.mixstyle_probability,
+        "device impulse responses": of.impulse_response_probability,
+        "mixup": of.mixup_probability,
+    }
+    management = {
+        "precision_16": config.precision.startswith("float16"),
+        "weight quantization": config.precision == "int8",
+        "knowledge distillation": bool(config.distill.teachers),
+        "network design": True,
+    }
+    responses = of.impulse_response_probability and of.impulse_responses
+    return {
+        "data_augmentation": ", ".join(name for name, used in augmentation.items() if used) or None,
+        "complexity_management": ", ".join(name for name, used in management.items() if used),
+        "external_data_usage": "MicIRP" if responses else None,
+    }

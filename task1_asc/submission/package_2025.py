@@ -29,13 +29,14 @@ from common.frontends import MelSetting
 from common.run.complexity import count
 from common.run.errors import UserError
 from common.run.submission.archive import Content, build_zip
+from common.run.submission.package import check_name, team_of
 from task1_asc.config import ModelConfig
 from task1_asc.data.classes import CLIP_SAMPLES, SAMPLE_RATE
 from task1_asc.deployment.complexity import verdict
 from task1_asc.submission.inference import SceneClassifier
-from task1_asc.submission.meta_check import label_problem
-from task1_asc.submission.output_check import EVALUATION_FILES, passing_output
+from task1_asc.submission.rules import label_problem
 from task1_asc.submission.standalone import standalone_source
+from task1_asc.submission.tables import EVALUATION_FILES, passing_output
 from task1_asc.submission.validate_2025 import TEST_DEVICES
 
 ARCHITECTURES = ("baseline", "cp_mobile")
@@ -118,17 +119,11 @@ def package_2025(
     network that the package cannot carry, a state dict that does not fit it, one over the challenge's limits, or an
     output that the challenge would not take.
     """
-    if out.suffix != ".zip":
-        raise UserError(f"{out}: expected a name that ends in .zip")
-    if not systems:
-        raise UserError(f"{out}: no system to package")
+    check_name(out)
     for system in systems:
         if wrong := label_problem(system.label):
             raise UserError(f"submission.label {wrong}")
-    teams = {system.label.rpartition("_")[0] for system in systems}
-    if len(teams) > 1:
-        raise UserError(f"{out}: systems of different teams: {', '.join(sorted(teams))}")
-    team = teams.pop()
+    team = team_of(out, [system.label for system in systems])
     files: dict[str, Content] = {
         "pyproject.toml": PYPROJECT.format(team=team, name=team.replace("_", "-").lower()),
         f"{team}/__init__.py": f'"""Inference of {team} for DCASE 2025 Task 1."""\n',
@@ -138,8 +133,6 @@ def package_2025(
         f"{team}/resources/test.csv": _test_list(systems[0].test_list),
     }
     for system in systems:
-        if f"{team}/{system.label}.py" in files:
-            raise UserError(f"{system.label}: two systems have this label")
         files |= _system_files(system, team, evaluation_files)
     return build_zip(out, {f"{team}/{name}": content for name, content in files.items()})
 

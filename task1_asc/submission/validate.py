@@ -2,33 +2,33 @@
 
 import hashlib
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from common.run.files import existing_file
-from common.run.submission.archive import Limits, Violation, open_archive
-from common.run.submission.rules import check_reports, entries
-from task1_asc.config import SPLITS
-from task1_asc.submission.meta_check import LABEL_FORM, USUAL_INDEX, check_meta, label_problem
-from task1_asc.submission.output_check import EVALUATION_FILES, check_output
+from common.run.files import existing_file, read_rows
+from common.run.submission.archive import Limits, open_archive
+from common.run.submission.rules import check_meta_file, check_reports, entries, team_folder
+from common.run.submission.violations import Findings, Violation, judge_archives
+from common.run.verbs import Run
+from task1_asc.config import SPLITS, Config
+from task1_asc.data.layout import read_evaluation
+from task1_asc.data.sets import evaluation_folder
+from task1_asc.inference.scores import clip_file
+from task1_asc.submission.rules import TASK, USUAL_INDEX, check_meta, label_problem
+from task1_asc.submission.tables import EVALUATION_FILES, check_output
 from task1_asc.submission.validate_2025 import check_inference_package
 
-TOP = "task1"
-# Left by operating systems; nobody means them.
+TOP = TASK
 
 
 @dataclass
-class _Check:
+class _Check(Findings):
     """What the rules need, and what was found so far."""
 
     files: int | Collection[str]
     counted: Mapping[str, int] | None
-    found: list[Violation] = field(default_factory=list)
-
-    def report(self, file: str, rule: str, message: str, severity: Literal["error", "warning"] = "error") -> None:
-        self.found.append(Violation(file, None, rule, message, severity))
 
 
 def validate(
@@ -78,31 +78,36 @@ def check_training(
 
 def evaluation_names(path: str | Path) -> list[str]:
     """Names of the evaluation files as outputs of 2024 have them, from an official fold1_test.csv."""
-    from common.run.files import read_rows
-    from task1_asc.inference.scores import clip_file
-
     return [clip_file(row["filename"]) for row in read_rows(existing_file(path), ("filename",), "\t")]
 
 
+def expected_files(config: Config) -> int | Collection[str]:
+    """Names of the evaluation files as outputs have them, of the recipe's data set; else the challenge's number."""
+    if config.data.root is None or not Path(config.data.root).is_dir():
+        return EVALUATION_FILES
+    folder = evaluation_folder(config.data)
+    return EVALUATION_FILES if folder is None else [clip_file(name) for name in read_evaluation(folder).names]
+
+
+def validate_archives(
+    run: Run, files: Sequence[Path], edition: int | None = None, counted: Mapping[str, int] | None = None
+) -> Mapping[str, Any]:
+    """List every violation of every archive; UserError at the end where there was an error."""
+    data = run.config.data if edition is None else replace(run.config.data, edition=edition)
+    expected = expected_files(replace(run.config, data=data))
+    return judge_archives(files, lambda path: validate(path, data.edition, expected, counted))
+
+
 def _check_package(root: Path, check: _Check) -> None:
-    top = root / TOP
-    if not top.is_dir() and root.name == TOP:  # the folder itself was named
-        top = root
-    for entry in entries(root) if top != root else ():
-        if entry != top:
-            check.report(entry.name, "stray", f"unexpected beside the folder {TOP!r}", "warning")
-    if not top.is_dir():
-        check.report(".", "layout", f"no folder {TOP!r} at the top, expected {TOP}/{LABEL_FORM}/")
+    if (there := team_folder(root, TOP, check)) is None:
         return
-    systems = [entry for entry in entries(top) if entry.is_dir()]
-    if not systems:
-        check.report(TOP, "layout", f"no system in it, expected folders {LABEL_FORM}")
+    top, systems = there
     if len(systems) > USUAL_INDEX:
         wrong = f"{len(systems)} systems, the challenge's template speaks of 1 to {USUAL_INDEX}"
-        check.report(TOP, "system-count", wrong, "warning")
+        check.warn(TOP, "system-count", wrong)
     for folder in systems:
         _check_system(folder, check)
-    check_reports(top, TOP, {folder.name.rpartition("_")[0] for folder in systems}, check.report)
+    check_reports(top, TOP, systems, check)
 
 
 def _check_system(folder: Path, check: _Check) -> None:
@@ -111,24 +116,15 @@ def _check_system(folder: Path, check: _Check) -> None:
         check.report(shown, "label", wrong)
     elif int(label.rpartition("_")[2]) > USUAL_INDEX:
         wrong = f"index {label.rpartition('_')[2]}, the challenge's template speaks of 1 to {USUAL_INDEX}"
-        check.report(shown, "label-index", wrong, "warning")
+        check.warn(shown, "label-index", wrong)
     meta = folder / f"{label}.meta.yaml"
     outputs = {split: folder / f"{label}.output.split_{split}.csv" for split in SPLITS}
-    expected = {meta, *outputs.values()}
     for entry in entries(folder):
-        if entry not in expected:
+        if entry not in {meta, *outputs.values()}:
             misnamed = entry.is_file() and re.search(r"\.(meta\.yaml|output\.split_\w*\.csv)$", entry.name)
             wrong = f"expected names that begin with {label}" if misnamed else "unexpected"
-            check.report(f"{shown}/{entry.name}", "stray", wrong, "error" if misnamed else "warning")
-    if meta.is_file():
-        try:
-            text = meta.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError:
-            check.report(f"{shown}/{meta.name}", "encoding", "not text in UTF-8")
-        else:
-            check.found.extend(check_meta(text, label, f"{shown}/{meta.name}", check.counted))
-    else:
-        check.report(f"{shown}/{meta.name}", "meta-file", "missing")
+            check.report(f"{shown}/{entry.name}", "stray", wrong, severity="error" if misnamed else "warning")
+    check_meta_file(meta, shown, check, lambda text, file: check_meta(text, label, file, check.counted))
     _check_outputs(outputs, shown, check)
 
 
@@ -142,5 +138,4 @@ def _check_outputs(outputs: Mapping[int, Path], shown: str, check: _Check) -> No
         check.found.extend(check_output(data, f"{shown}/{path.name}", check.files))
         same = digests.setdefault(hashlib.sha256(data).hexdigest(), split)
         if same != split:
-            wrong = f"identical to the output of split {same}"
-            check.report(f"{shown}/{path.name}", "output-identical", wrong, "warning")
+            check.warn(f"{shown}/{path.name}", "output-identical", f"identical to the output of split {same}")

@@ -13,16 +13,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.audio.coverage import made_of
+from common.audio.loading import SequentialSampler, ShuffledSampler
 from common.audio.packs import open_pack
 from common.audio.reading import load
 from common.run.config import load_config
 from common.run.errors import UserError
 from common.run.files import read_json, read_rows
 from task1_asc.config import SPLITS, Config
-from task1_asc.data.batches import Batch, ClipDataset, SequentialSampler, ShuffledSampler, eval_loader, train_loader
+from task1_asc.data.batches import Batch, ClipDataset, eval_loader, train_loader
 from task1_asc.data.classes import DEVICES, SCENES
 from task1_asc.data.layout import EVALUATION_FOLDERS, find_split, parse_name, read_list, read_split, write_list
-from task1_asc.data.prepare import made_of, prepare
+from task1_asc.data.prepare import prepare
 from task1_asc.data.sets import Clips, load_clips, packs_of
 
 Configure = Callable[..., Config]

@@ -29,9 +29,10 @@ Chain = Callable[..., list[list[str]]]
 @pytest.fixture
 def chain(tmp_path: Path) -> Chain:
     """Runs `make task1-train`, or another target, with a stand-in for Python; gives the words of its calls."""
-    shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "task1_asc" / "recipes").mkdir(parents=True)
-    shutil.copy(ROOT / "task1_asc" / "task.mk", tmp_path / "task1_asc")
+    for name in ("Makefile", "common/run/task.mk", "task1_asc/task.mk"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "task1_asc" / "recipes" / "baseline.yaml").touch()
     (tmp_path / "mine.yaml").write_text("extends: baseline\n")
     (tmp_path / "python").write_text(VERBS)

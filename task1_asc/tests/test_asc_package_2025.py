@@ -19,7 +19,8 @@ import torchaudio
 
 from common.frontends import SETTINGS, LogMel
 from common.run.errors import UserError
-from common.run.submission.archive import Violation
+from common.run.submission.violations import Violation
+from common.tests.submission_case import Mutation, swap, unpack
 from task1_asc.config import ModelConfig
 from task1_asc.data.classes import DEVICES, SCENES
 from task1_asc.inference.scores import write_outputs
@@ -67,10 +68,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory, system: Package2025) -> Pa
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory: pytest.TempPathFactory, archive: Path) -> Path:
-    folder = tmp_path_factory.mktemp("package")
-    with zipfile.ZipFile(archive) as zipped:
-        zipped.extractall(folder)
-    return folder
+    return unpack(archive, tmp_path_factory.mktemp("package"))
 
 
 @pytest.fixture
@@ -211,14 +209,8 @@ def inside(*parts: str) -> Callable[[Path], Path]:
     return lambda root: root.joinpath(TEAM, *parts)
 
 
-def edit(parts: tuple[str, ...], old: str, new: str) -> Callable[[Path], object]:
-    def mutate(root: Path) -> None:
-        path = inside(*parts)(root)
-        text = path.read_text()
-        assert old in text, old
-        path.write_text(text.replace(old, new, 1))
-
-    return mutate
+def edit(parts: tuple[str, ...], old: str, new: str) -> Mutation:
+    return swap("/".join((TEAM, *parts)), old, new)
 
 
 def counts(change: Callable[[dict], object]) -> Callable[[Path], object]:

@@ -2,9 +2,9 @@
 
 import re
 import shutil
-import zipfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,32 +12,24 @@ import pytest
 import yaml
 
 from common.run.errors import UserError
-from common.run.settings import AuthorConfig, SubmissionConfig
-from common.run.submission.archive import Violation, has_errors, listing
+from common.run.settings import SubmissionConfig
+from common.run.submission.violations import Violation, has_errors, listing
+from common.tests.submission_case import Mutation, about_team, edit, edit_row, line_of, put, swap, unpack
 from task1_asc.config import SPLITS
 from task1_asc.data.classes import DEVICE_GROUPS, DEVICES, SCENES
 from task1_asc.inference.scores import write_outputs
 from task1_asc.metrics import Parts, scene_metrics
 from task1_asc.submission.meta import make_meta, results_block
-from task1_asc.submission.meta_check import label_problem
 from task1_asc.submission.package import System2024, package_2024
+from task1_asc.submission.rules import label_problem
 from task1_asc.submission.validate import evaluation_names, validate
 
 LABEL = "Muster_Uni-X_task1_1"
 FILES = 12
 YAML = f"{LABEL}.meta.yaml"
 CSV = f"{LABEL}.output.split_25.csv"
-ABOUT = SubmissionConfig(
-    LABEL,
-    "Small scenes",
-    "SMALL",
-    [
-        AuthorConfig("Muster", "Maria", "m.muster@uni-x.example", "University of X", corresponding=True),
-        AuthorConfig("Beispiel", "Bo", "bo@uni-x.example", "University of X"),
-    ],
-)
+ABOUT = about_team(LABEL, "Small scenes", "SMALL")
 COUNTED = {"parameters": 61_148, "bytes": 122_296, "macs": 29_419_156}
-Mutation = Callable[[Path], object]
 
 
 def probabilities(seed: int) -> np.ndarray:
@@ -69,9 +61,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     report = folder / "report.pdf"
     report.write_bytes(b"%PDF-1.4 a report")
     archive = package_2024(folder / "ours.zip", [system_of(folder)], report, files=FILES)
-    with zipfile.ZipFile(archive) as zipped:
-        zipped.extractall(folder / "root")
-    return folder / "root"
+    return unpack(archive, folder / "root")
 
 
 @pytest.fixture
@@ -137,26 +127,11 @@ def test_packaging_refuses_what_the_challenge_would(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------------------------- rules
 
 
-def edit(name: str, change: Callable[[list[str]], list[str]]) -> Mutation:
-    def mutate(root: Path) -> None:
-        path = root / "task1" / LABEL / name
-        path.write_text("\n".join(change(path.read_text().split("\n"))))
-
-    return mutate
-
-
-def row(line: int, change: Callable[[list[str]], list[str]]) -> Mutation:
-    """Change the fields of a line (counted from 1) of one output."""
-
-    def of_lines(lines: list[str]) -> list[str]:
-        lines[line - 1] = "\t".join(change(lines[line - 1].split("\t")))
-        return lines
-
-    return edit(CSV, of_lines)
-
-
-def put(*changes: tuple[int, str]) -> Callable[[list[str]], list[str]]:
-    return lambda fields: [dict(changes).get(index, field) for index, field in enumerate(fields)]
+IN_SYSTEM = f"task1/{LABEL}"
+OUTPUT = f"{IN_SYSTEM}/{CSV}"
+META = f"{IN_SYSTEM}/{YAML}"
+row = partial(edit_row, OUTPUT)
+meta = partial(swap, META)
 
 
 def uniform(fields: list[str]) -> list[str]:
@@ -168,7 +143,7 @@ def other_scene(fields: list[str]) -> list[str]:
 
 
 OUTPUT_RULES = [
-    (edit(CSV, lambda lines: [line.replace("\t", ",") for line in lines]), {("delimiter", 1)}),
+    (edit(OUTPUT, lambda lines: [line.replace("\t", ",") for line in lines]), {("delimiter", 1)}),
     (row(1, put((3, "buss"))), {("column-missing", 1), ("column-unknown", 1)}),
     (row(1, put((3, "tram"))), {("column-missing", 1), ("column-twice", 1)}),
     (row(1, lambda fields: [*fields, "more"]), {("column-unknown", 1)}),
@@ -176,14 +151,14 @@ OUTPUT_RULES = [
     (row(4, lambda fields: fields[:-1]), {("row-fields", 4), ("filename-missing", None)}),
     (row(4, lambda fields: [*fields, "0"]), {("row-fields", 4), ("filename-missing", None)}),
     (row(4, lambda fields: [" ".join(fields)]), {("row-fields", 4), ("filename-missing", None)}),
-    (edit(CSV, lambda lines: [*lines[:3], "", *lines[3:]]), {("row-fields", 4)}),
+    (edit(OUTPUT, lambda lines: [*lines[:3], "", *lines[3:]]), {("row-fields", 4)}),
     (row(4, put((0, "audio/2.wav"))), {("filename", 4), ("filename-missing", None)}),
     (row(4, put((0, "02.wav"))), {("filename", 4), ("filename-missing", None)}),
     (row(4, put((0, "two.wav"))), {("filename", 4), ("filename-missing", None)}),
     (row(4, put((0, "2.flac"))), {("filename", 4), ("filename-missing", None)}),
     (row(4, put((0, f"{FILES}.wav"))), {("filename-range", 4), ("filename-missing", None)}),
     (row(4, put((0, "1.wav"))), {("filename-twice", 4), ("filename-missing", None)}),
-    (edit(CSV, lambda lines: [*lines[:5], *lines[6:]]), {("filename-missing", None)}),
+    (edit(OUTPUT, lambda lines: [*lines[:5], *lines[6:]]), {("filename-missing", None)}),
     (row(4, put((1, "Bus"))), {("scene", 4)}),
     (row(4, put((5, "high"))), {("number", 4)}),
     (row(4, put((5, "0,1"))), {("number", 4)}),
@@ -194,8 +169,8 @@ OUTPUT_RULES = [
     (row(4, lambda fields: [fields[0], "airport", "0.5", *["0.06"] * 9]), {("probability-sum", 4)}),
     (row(4, other_scene), {("label-argmax", 4)}),
     (row(4, uniform), {("label-tie", 4)}),
-    (edit(CSV, lambda lines: []), {("table-empty", None)}),
-    (edit(CSV, lambda lines: lines[:1]), {("filename-missing", None)}),
+    (edit(OUTPUT, lambda lines: []), {("table-empty", None)}),
+    (edit(OUTPUT, lambda lines: lines[:1]), {("filename-missing", None)}),
     (lambda root: (root / "task1" / LABEL / CSV).write_bytes(b"filename\nx\xff\n"), {("encoding", 2)}),
 ]
 
@@ -207,15 +182,6 @@ def test_rules_of_outputs(root: Path, mutate: Mutation, expected: set) -> None:
     assert {(violation.rule, violation.line) for violation in found} == expected
     assert {violation.file for violation in found} == {f"task1/{LABEL}/{CSV}"}
     assert has_errors(found) == (expected != {("label-tie", 4)})
-
-
-def meta(old: str, new: str) -> Mutation:
-    def of_lines(lines: list[str]) -> list[str]:
-        text = "\n".join(lines)
-        assert old in text, old
-        return text.replace(old, new, 1).split("\n")
-
-    return edit(YAML, of_lines)
 
 
 def datasets(value: str) -> Mutation:
@@ -276,8 +242,7 @@ def test_rules_of_the_meta_file(
         (f"task1/{LABEL}/{YAML}", rule, severity)
     }
     if word is not None:
-        lines = (pristine / "task1" / LABEL / YAML).read_text().split("\n")
-        assert found[0].line == 1 + next(number for number, line in enumerate(lines) if word in line)
+        assert found[0].line == line_of(pristine / META, word)
 
 
 def test_only_the_corresponding_author_needs_an_address(root: Path) -> None:
@@ -362,7 +327,6 @@ def add_system(label: str) -> Mutation:
 
 
 REPORT = "Muster_Uni-X_task1.technical_report.pdf"
-IN_SYSTEM = f"task1/{LABEL}"
 NO_SYSTEM = [("task1", "layout", "error"), (f"task1/{REPORT}", "report-name", "error")]
 
 

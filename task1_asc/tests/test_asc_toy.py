@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from common.audio.coverage import cover
 from common.run.errors import UserError
 from common.run.files import write_json
 from common.tests.helpers import fingerprint
@@ -15,7 +16,6 @@ from task1_asc.data.classes import DEVICE_GROUPS, DEVICES, PARTS_PER_SEGMENT, SA
 from task1_asc.data.layout import (
     EVALUATION_FOLDERS,
     ClipName,
-    missing_audio,
     read_evaluation,
     read_list,
     read_meta,
@@ -36,7 +36,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_table_and_every_file(written: Path) -> None:
     meta = read_meta(written)
-    assert missing_audio(written, [clip.filename for clip in meta]) == []
+    assert cover((clip.filename, written / clip.filename) for clip in meta).missing == ()
     assert len(list((written / "audio").iterdir())) == len(meta)
     train, test = (read_list(written / "evaluation_setup" / f"fold1_{name}.csv") for name in ("train", "evaluate"))
     assert set(train) | set(test) == set(meta)
@@ -61,7 +61,7 @@ def test_numbered_evaluation_sets(written: Path) -> None:
     for name, clips in zip(EVALUATION_FOLDERS, SIZES["tiny"].evaluation, strict=True):
         listed = read_evaluation(written / name)
         assert listed.names == tuple(f"audio/{number}.wav" for number in range(clips))
-        assert missing_audio(written / name, listed.names) == []
+        assert cover((clip, written / name / clip) for clip in listed.names).missing == ()
         assert (listed.devices is None) == ("2024" in name)
         assert set(listed.devices or ()) <= {*TRAIN_DEVICES, "unknown"}
 

@@ -7,15 +7,15 @@ import pytest
 import soundfile
 import torch
 
-from common.augment import ImpulseDraw
+from common.augment import ImpulseDraw, device_impulse
 from common.run.errors import UserError
-from task1_asc.data.impulses import device_response, draw_devices, load_impulses, record_on_devices, through_devices
+from task1_asc.data.impulses import device_response, draw_devices, load_impulses, record_on_devices
 
 
 def test_convolution_keeps_the_first_samples_of_the_chosen_clips() -> None:
     waveform, impulses = torch.randn(4, 500), torch.randn(3, 40)
     draw = ImpulseDraw(torch.tensor([2, 0, 1, 2]), torch.tensor([True, False, True, True]))
-    recorded = through_devices(waveform, impulses, draw)
+    recorded = device_impulse(waveform, impulses, draw, "first")
     for clip, which in ((0, 2), (2, 1), (3, 2)):
         expected = np.convolve(waveform[clip].double().numpy(), impulses[which].double().numpy())[:500]
         np.testing.assert_allclose(recorded[clip].numpy(), expected, atol=1e-4)
@@ -26,7 +26,8 @@ def test_a_unit_impulse_changes_nothing_and_a_late_one_delays() -> None:
     waveform = torch.randn(2, 100)
     impulses = torch.zeros(2, 8)
     impulses[0, 0] = impulses[1, 3] = 1
-    recorded = through_devices(waveform, impulses, ImpulseDraw(torch.arange(2), torch.ones(2, dtype=torch.bool)))
+    draw = ImpulseDraw(torch.arange(2), torch.ones(2, dtype=torch.bool))
+    recorded = device_impulse(waveform, impulses, draw, "first")
     torch.testing.assert_close(recorded[0], waveform[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(recorded[1, 3:], waveform[1, :-3], atol=1e-5, rtol=0)
     assert recorded[1, :3].abs().max() < 1e-5

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.audio.coverage import cover
 from common.run.errors import UserError
 from task1_asc.data.classes import DEVICES, SCENES
 from task1_asc.data.layout import (
@@ -16,7 +17,6 @@ from task1_asc.data.layout import (
     ClipName,
     find_evaluation,
     find_split,
-    missing_audio,
     parse_name,
     read_evaluation,
     read_list,
@@ -192,10 +192,13 @@ def test_which_evaluation_set_is_taken(tmp_path: Path) -> None:
 
 
 def test_clips_without_a_file(tmp_path: Path) -> None:
-    assert missing_audio(tmp_path, [CLIP, OTHER]) == [CLIP, OTHER]
+    def missing() -> tuple[str, ...]:
+        return cover((name, tmp_path / name) for name in (CLIP, OTHER)).missing
+
+    assert missing() == (CLIP, OTHER)
     (tmp_path / "audio").mkdir()
     (tmp_path / OTHER).touch()
-    assert missing_audio(tmp_path, [CLIP, OTHER]) == [CLIP]
+    assert missing() == (CLIP,)
 
 
 def test_the_challenges_own_lists(shared: Path) -> None:

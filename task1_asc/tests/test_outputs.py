@@ -9,7 +9,7 @@ import pytest
 from common.run.errors import UserError
 from task1_asc.data.classes import SCENES
 from task1_asc.inference.scores import COLUMNS, read_outputs, write_outputs
-from task1_asc.submission.output_check import check_output
+from task1_asc.submission.tables import check_output
 
 NAMES = ["audio/0.wav", "audio/1.wav", "2.wav"]
 

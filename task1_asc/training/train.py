@@ -9,6 +9,8 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from common.audio.coverage import made_of, root_of
+from common.audio.loading import turn_of
 from common.run.checkpoints import checkpoint_of
 from common.run.results.store import read_results, record
 from common.run.results.tables import print_table
@@ -17,8 +19,7 @@ from common.run.verbs import Run
 from task1_asc.config import Config, of_device, of_split
 from task1_asc.data.batches import Batch, eval_loader, over_clips, train_loader
 from task1_asc.data.impulses import load_impulses
-from task1_asc.data.prepare import made_of
-from task1_asc.data.sets import Clips, load_clips, own_devices, root_of
+from task1_asc.data.sets import Clips, load_clips, own_devices
 from task1_asc.data.teachers import averaged, teacher_files
 from task1_asc.deployment import quantize
 from task1_asc.deployment.complexity import counts_of
@@ -41,16 +42,11 @@ class SceneData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Every clip of the split once an epoch."""
-        trainer = self.trainer
-        if trainer is None:
-            return train_loader(self.training, self.config, self.seed)
-        rank, ranks = trainer.global_rank, trainer.world_size
-        return train_loader(self.training, self.config, self.seed, lambda: trainer.current_epoch, rank, ranks)
+        return train_loader(self.training, self.config, self.seed, *turn_of(self.trainer))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation clips in order."""
-        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return eval_loader(self.validation, self.config, rank, ranks)
+        return eval_loader(self.validation, self.config, *turn_of(self.trainer)[1:])
 
 
 def build(

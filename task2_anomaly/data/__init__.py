@@ -1,1 +1,1 @@
-"""A data set on disk -> clips -> batches."""
+"""From disk to batches: classes, layout, proxies, prepare, sets, front_end, features, embeddings, batches; toy."""

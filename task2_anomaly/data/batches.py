@@ -8,6 +8,8 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from common.audio.loading import Requests, training_loader
+from common.audio.packs import Pack
 from common.run.errors import UserError
 from common.run.seeds import mix_seed
 from task2_anomaly.data.features import Features, Frames
@@ -70,7 +72,7 @@ class SnippetDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.normals)
 
-    def __getitem__(self, draw: Draw) -> Batch:
+    def __getitems__(self, draw: Draw) -> Batch:
         count = len(draw.normals)
         normal = self.normals.snippets(draw.normals, draw.seeds[:count], self.length)
         proxy = normal[:0]
@@ -123,6 +125,29 @@ def choose(clips: Clips, count: int | None, seed: int) -> Clips:
 
 def loader(normals: Clips, proxies: Clips | None, length: int, sampler: EpochSampler) -> DataLoader[Any]:
     """Batches as the sampler draws them; reading mapped arrays needs no further process."""
-    return DataLoader(
-        SnippetDataset(normals, proxies, length), sampler=sampler, batch_size=None, pin_memory=torch.cuda.is_available()
-    )
+    return training_loader(SnippetDataset(normals, proxies, length), sampler, workers=0)
+
+
+class PieceDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Whole batches (waveform (batch, samples), label (batch,)): random pieces of packed clips."""
+
+    def __init__(self, packs: Sequence[Pack], rows: Sequence[Indices], labels: Indices) -> None:
+        """`rows`: of each pack, those of its clips that are used; `labels` of all of them (clips,)."""
+        self.packs, self.labels = list(packs), labels
+        self.pack = np.repeat(np.arange(len(rows)), [len(of) for of in rows])
+        self.row = np.concatenate(rows)
+        self.samples = min(int(np.asarray(pack.lengths).min()) for pack in packs)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitems__(self, requests: Requests) -> tuple[torch.Tensor, torch.Tensor]:
+        """A piece of every requested clip, of the shortest clip's length."""
+        position, seeds = requests.T
+        waveform = np.empty((len(position), self.samples), np.float32)
+        for number in np.unique(self.pack[position]):
+            here = np.flatnonzero(self.pack[position] == number)
+            pack, rows = self.packs[number], self.row[position[here]]
+            starts = seeds[here] % (np.asarray(pack.lengths)[rows] - self.samples + 1)
+            waveform[here] = pack.read_many(rows, starts, self.samples)
+        return torch.from_numpy(waveform), torch.from_numpy(self.labels[position])

@@ -6,15 +6,11 @@
 """
 
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from common.run.errors import UserError
-from common.run.files import existing_folder
-from common.run.verbs import Run
-from task2_anomaly.config import DataConfig
-from task2_anomaly.data.classes import TYPES, Machine, parse_machine, proxy_types
+from task2_anomaly.data.classes import TYPES
 
 Part = Literal["dev_train", "dev_test", "eval_train", "eval_test"]
 PARTS: tuple[Part, ...] = ("dev_train", "dev_test", "eval_train", "eval_test")
@@ -65,18 +61,6 @@ def _label(text: str | None) -> int | None:
     return None if text is None else int(text == "anomaly")
 
 
-def root_of(config: DataConfig) -> Path:
-    """The data set's folder. Raises UserError where the recipe names none or it is not there."""
-    if config.root is None:
-        raise UserError("data.root: no data set named; data.root=DIR names the folder with dev_data and eval_data")
-    return existing_folder(Path(config.root), "data set (data.root)")
-
-
-def packs_of(config: DataConfig) -> Path:
-    """Where the packed audio lies."""
-    return Path(config.packs) if config.packs else root_of(config) / "packed"
-
-
 def folder_of(root: Path, part: Part, kind: str) -> Path | None:
     """The folder of a part of a machine type, None where it is not there."""
     data, piece = f"{part.split('_')[0]}_data", part.split("_")[1]
@@ -105,73 +89,3 @@ def clips_of(folder: Path) -> dict[int, list[Clip]]:
         clip = parse_clip(path.name)
         found.setdefault(clip.id, []).append(clip)
     return found
-
-
-def pack_of(config: DataConfig, part: Part, machine: Machine) -> Path:
-    """The pack of a machine's clips of one part."""
-    return packs_of(config) / f"{part}_{machine}"
-
-
-def packed(config: DataConfig, parts: tuple[Part, ...]) -> list[tuple[Part, Machine]]:
-    """What `prepare` has packed. Raises UserError where there is nothing."""
-    packs = packs_of(config)
-    found = [
-        (part, parse_machine(path.name.removeprefix(f"{part}_")))
-        for part in parts
-        for path in (packs.glob(f"{part}_*") if packs.is_dir() else ())
-        if (path / "pack.json").is_file()
-    ]
-    if not found:
-        raise UserError(f"{packs}: nothing packed yet; `prepare` checks and packs the data set")
-    order = {kind: number for number, kind in enumerate(TYPES)}
-    return sorted(found, key=lambda item: (order.get(item[1].type, len(order)), item[1], item[0]))
-
-
-def machines_of(config: DataConfig) -> list[Machine]:
-    """The machines to train: those with training clips that `data.machines` names. Raises UserError for others."""
-    there = list(dict.fromkeys(machine for _, machine in packed(config, TRAIN_PARTS)))
-    if config.machines is None:
-        return there
-    chosen = [m for m in there if str(m) in config.machines or m.type in config.machines]
-    known = {str(m) for m in there} | {m.type for m in there}
-    for name in config.machines:
-        if name not in known:
-            raise UserError(f"data.machines: no machine {name!r} here; there are {', '.join(map(str, there))}")
-    return chosen
-
-
-def training_pack(config: DataConfig, machine: Machine) -> Path:
-    """Normal clips of a machine, of the development or of the additional training set."""
-    for part in TRAIN_PARTS:
-        path = pack_of(config, part, machine)
-        if (path / "pack.json").is_file():
-            return path
-    raise UserError(f"{packs_of(config)}: no training clips of {machine}; `prepare` packs the data set")
-
-
-def proxy_packs(config: DataConfig, machine: Machine) -> list[Path]:
-    """Packs of the proxy outliers of a machine: training clips of other machines, AudioSet or scenes.
-
-    Development and evaluation IDs alike; never the machine itself. Raises UserError where there are none.
-    """
-    if config.proxies in ("audioset", "scenes"):
-        path = packs_of(config) / config.proxies
-        if not (path / "pack.json").is_file():
-            raise UserError(f"{path}: not packed; data.{config.proxies}=DIR names the folder, `prepare` packs it")
-        return [path]
-    others = packed(config, TRAIN_PARTS)
-    if machine.section and config.proxies == "all":  # there: all machine types of the edition
-        kinds: tuple[str, ...] = tuple(other.type for _, other in others)
-    else:
-        kinds = proxy_types(machine.type, config.proxies)
-    found = [pack_of(config, part, other) for part, other in others if other.type in kinds and other != machine]
-    if not found:
-        raise UserError(f"data.proxies: {config.proxies} has no clips for {machine} in this data set")
-    return found
-
-
-def of_machine(run: Run, machine: Machine) -> Run:
-    """The part of a run that belongs to one machine. Energy is measured for the run as a whole."""
-    data = replace(run.config.data, machines=[str(machine)])
-    config = replace(run.config, data=data, energy=replace(run.config.energy, enabled=False))
-    return replace(run, folder=run.folder / "machines" / str(machine), config=config)

@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from common.audio.packing import PackReport, write_pack
-from common.audio.packs import open_pack
+from common.audio.coverage import Coverage, cover, pack, packs_of, root_of
+from common.audio.coverage import verify as verify_packs
 from common.run.errors import UserError
-from common.run.files import existing_folder, remove_partials, write_json, write_rows
+from common.run.files import existing_folder, remove_partials, write_json
 from common.run.progress import progress
 from common.run.results.tables import print_table
 from task2_anomaly.config import SAMPLE_RATE, Config, DataConfig
 from task2_anomaly.data.classes import TYPES, Machine
-from task2_anomaly.data.layout import PARTS, SOURCES, Part, clips_of, folder_of, pack_of, packs_of, root_of, types_of
+from task2_anomaly.data.layout import PARTS, SOURCES, Part, clips_of, folder_of, types_of
 from task2_anomaly.data.proxies import ROOM, audioset_files, scene_files
 
 CLIPS_WORTH_A_PROCESS = 300  # starting a process costs about as much as packing some hundred clips
@@ -28,23 +28,22 @@ def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any
     sources = _sources(root)
     if not any(part in ("dev_train", "eval_train") for part, _ in sources):
         raise UserError(f"{root}: no training clips, expected e.g. dev_data/fan/train/normal_id_00_00000000.wav")
-    reports = {}
-    for (part, machine), files in sources.items():
-        reports[f"{part}_{machine}"] = _pack(pack_of(config.data, part, machine), files, workers)
-    for name, files in _outside(config).items():
-        reports[name] = _pack(packs / name, files, workers)
-    damaged = [problem for name in reports for problem in open_pack(packs / name).verify()] if verify else []
-    if damaged:
-        raise UserError(f"{damaged[0]}; prepare again after removing it")
+    listed = {f"{part}_{machine}": files for (part, machine), files in sources.items()} | _outside(config)
+    sets = {
+        name: pack(cover(files), packs / name, SAMPLE_RATE, workers, CLIPS_WORTH_A_PROCESS)
+        for name, files in listed.items()
+    }
     missing = [] if config.data.toy else _missing(sources)
-    _show(root, reports, missing)
+    _show(root, sets, missing)
     summary = {
         "root": str(root),
         "toy": bool(config.data.toy),
-        "clips": {name: report.clips for name, report in reports.items()},
+        "clips": {name: coverage.packed for name, coverage in sets.items()},
         "missing": missing,
     }
     write_json(packs / "coverage.json", summary)
+    if verify:
+        verify_packs(packs / name for name in sets)
     return summary
 
 
@@ -89,18 +88,6 @@ def _outside(config: Config) -> dict[str, list[tuple[str, Path]]]:
     return found
 
 
-def _pack(pack: Path, files: list[tuple[str, Path]], workers: int) -> PackReport:
-    workers = min(workers, 1 + len(files) // CLIPS_WORTH_A_PROCESS)
-    with progress(f"pack {pack.name}", len(files)) as advance:
-        report = write_pack(pack, files, SAMPLE_RATE, workers=workers, progress=advance.to, on_error="skip")
-    broken = pack.with_name(f"{pack.name}.broken.tsv")
-    if report.skipped:
-        write_rows(broken, ("filename", "reason"), report.skipped)
-    else:
-        broken.unlink(missing_ok=True)
-    return report
-
-
 def _missing(sources: dict[tuple[Part, Machine], list[tuple[str, Path]]]) -> list[str]:
     """Parts of the data set of 2020 that are not there, with where they can be had; none for the later editions."""
     there = {(part, machine.type) for part, machine in sources}
@@ -114,7 +101,7 @@ def _missing(sources: dict[tuple[Part, Machine], list[tuple[str, Path]]]) -> lis
     ]
 
 
-def _show(root: Path, reports: dict[str, PackReport], missing: list[str]) -> None:
-    rows = [[name, str(report.clips), str(len(report.skipped))] for name, report in reports.items()]
+def _show(root: Path, sets: dict[str, Coverage], missing: list[str]) -> None:
+    rows = [[name, str(coverage.packed), str(len(coverage.broken))] for name, coverage in sets.items()]
     note = "; ".join(f"missing: {text}" for text in missing) or None
     print_table(f"data set {root}", ["part and machine", "clips", "broken"], rows, note=note)

@@ -19,8 +19,8 @@ from task2_anomaly.config import SAMPLE_RATE, Config
 from task2_anomaly.data.batches import Batch
 from task2_anomaly.data.classes import Machine
 from task2_anomaly.data.front_end import front_end
-from task2_anomaly.data.layout import machines_of
 from task2_anomaly.data.prepare import prepare
+from task2_anomaly.data.sets import machines_of
 from task2_anomaly.inference.windows import plain_window_scores, repeated, window_scores
 from task2_anomaly.training.train import build, each, train_machine
 

@@ -34,7 +34,8 @@ from common.run.results.tables import format_value, print_table, write_table
 from common.run.verbs import Run
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine
-from task2_anomaly.data.layout import TEST_PARTS, Part, machines_of
+from task2_anomaly.data.layout import TEST_PARTS, Part
+from task2_anomaly.data.sets import machines_of
 from task2_anomaly.evaluation.evaluate import SystemResult, align, evaluate, system_intervals
 from task2_anomaly.evaluation.first_shot import RANKED, Values, confidence, official_score, section_values
 from task2_anomaly.evaluation.truth import Truth, as_section, truths_of

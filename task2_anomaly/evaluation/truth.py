@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from common.audio.coverage import root_of
 from common.run.errors import UserError
 from common.run.files import existing_folder
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine
-from task2_anomaly.data.layout import Part, pack_of, packed, parse_clip, root_of
+from task2_anomaly.data.layout import Part, parse_clip
+from task2_anomaly.data.sets import pack_of, packed
 from task2_anomaly.inference.scores import read_flags, read_lines, read_pairs
 
 LIST_2020 = "eval_data_list.csv"

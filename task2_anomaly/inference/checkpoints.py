@@ -12,7 +12,7 @@ from common.run.verbs import Run, Task
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine, parse_machine
 from task2_anomaly.data.front_end import front_end
-from task2_anomaly.data.layout import of_machine
+from task2_anomaly.data.sets import of_machine
 from task2_anomaly.model.backends import NORMAL_CLIPS, Normal, read_normal
 from task2_anomaly.model.networks import build_network
 

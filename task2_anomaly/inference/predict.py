@@ -14,7 +14,8 @@ from common.run.results.tables import print_table
 from common.run.verbs import Run
 from task2_anomaly.config import SAMPLE_RATE, Config
 from task2_anomaly.data.classes import Machine
-from task2_anomaly.data.layout import TEST_PARTS, machines_of, pack_of
+from task2_anomaly.data.layout import TEST_PARTS
+from task2_anomaly.data.sets import machines_of, pack_of
 from task2_anomaly.inference.checkpoints import run_of
 from task2_anomaly.inference.scorers import EmbeddingScorer, Scorer, load_scorer
 from task2_anomaly.inference.scores import (

@@ -19,8 +19,8 @@ from task2_anomaly.data.classes import Machine
 from task2_anomaly.data.embeddings import embeddings_of
 from task2_anomaly.data.features import Features, features_of, spectrogram
 from task2_anomaly.data.front_end import front_end
-from task2_anomaly.data.layout import Part, pack_of, parse_clip, training_pack
-from task2_anomaly.data.split import held_out_rows, training_rows
+from task2_anomaly.data.layout import Part, parse_clip
+from task2_anomaly.data.sets import held_out_rows, pack_of, training_pack, training_rows
 from task2_anomaly.inference.checkpoints import load_network, load_normal
 from task2_anomaly.inference.windows import repeated, window_scores
 from task2_anomaly.model import backends

@@ -18,7 +18,7 @@ from common.run.training import claim, locked
 from common.run.verbs import Run
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine
-from task2_anomaly.data.layout import machines_of, proxy_packs
+from task2_anomaly.data.sets import machines_of, proxy_packs
 from task2_anomaly.evaluation.evaluate import evaluate
 from task2_anomaly.evaluation.truth import truths_of
 from task2_anomaly.inference.predict import predict_machine

@@ -3,12 +3,16 @@
 from collections.abc import Collection, Mapping
 from typing import Literal
 
+from common.audio.packs import open_pack
+from task2_anomaly.config import Config
 from task2_anomaly.data.classes import EVALUATOR_ORDER, Machine
+from task2_anomaly.data.sets import machines_of, pack_of, packed
 
 Edition = Literal["2020", "first-shot"]
 # Names of a machine's test files; a number: so many, numbered from 0; None: not known.
 Files = int | Collection[str] | None
 Expected = Mapping[Machine, Files]
+Names = Mapping[Machine, frozenset[str] | None]
 
 # Clips of 2020 by ID, in ascending order: counts of the published ground truth.
 _IDS = dict.fromkeys(("fan", "pump", "slider", "valve"), (1, 3, 5)) | {"ToyCar": (5, 6, 7), "ToyConveyor": (4, 5, 6)}
@@ -39,19 +43,30 @@ FIRST_SHOT_TYPES = {
 }
 
 
-def expected_of(edition: Edition, expected: Expected | None, found: Collection[Machine]) -> Expected:
+def expected_names(edition: Edition, expected: Expected | None, found: Collection[Machine]) -> Names:
     """The evaluation set: as given, else the challenge's; of the first-shot editions the one most like `found`."""
-    if expected is not None:
-        return expected
-    if edition == "2020":
-        return EVALUATION
-    types = {machine.type for machine in found}
-    year = max(FIRST_SHOT_TYPES, key=lambda y: len(types & set(FIRST_SHOT_TYPES[y])))
-    return dict.fromkeys((Machine(kind, 0, section=True) for kind in FIRST_SHOT_TYPES[year]), None)
+    if expected is None and edition == "2020":
+        expected = EVALUATION
+    elif expected is None:
+        types = {machine.type for machine in found}
+        year = max(FIRST_SHOT_TYPES, key=lambda y: len(types & set(FIRST_SHOT_TYPES[y])))
+        expected = dict.fromkeys((Machine(kind, 0, section=True) for kind in FIRST_SHOT_TYPES[year]), None)
+    return {machine: _names(machine, files) for machine, files in expected.items()}
 
 
-def names_of(machine: Machine, files: Files) -> frozenset[str] | None:
-    """Names of a machine's test files, where they are known."""
+def _names(machine: Machine, files: Files) -> frozenset[str] | None:
     if isinstance(files, int):
         return frozenset(f"id_{machine.id:02d}_{number:08d}.wav" for number in range(files))
     return None if files is None else frozenset(files)
+
+
+def expected_files(config: Config) -> dict[Machine, list[str]]:
+    """Names of the evaluation test files of every machine that the recipe names. Raises UserError without data."""
+    chosen = set(machines_of(config.data))
+    there = [machine for _, machine in packed(config.data, ("eval_test",)) if machine in chosen]
+    return {machine: list(open_pack(pack_of(config.data, "eval_test", machine)).names) for machine in there}
+
+
+def edition_of(config: Config) -> Edition:
+    """The form of submission of the recipe's edition."""
+    return "2020" if config.data.edition == 2020 else "first-shot"

@@ -1,39 +1,37 @@
 """Checking a whole submission: layout, meta files, every row of scores and decisions."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from itertools import combinations
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, islice
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from common.run.marked_yaml import read_marked
-from common.run.submission.archive import Limits, Violation, open_archive
-from common.run.submission.rules import check_reports, entries
+from common.run.submission.archive import Limits, open_archive
+from common.run.submission.rules import check_meta_file, check_reports, entries, team_folder
+from common.run.submission.violations import Findings, Violation, judge_archives
+from common.run.verbs import Run
+from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine, parse_machine
 from task2_anomaly.inference.scores import SCORE_NAME, decision_file, score_file
-from task2_anomaly.submission.editions import Edition, Expected, expected_of, names_of
-from task2_anomaly.submission.meta_check import LABEL_FORM, SYSTEMS, Results, check_meta, label_problem
-from task2_anomaly.submission.package import TOP
-from task2_anomaly.submission.table_check import check_table
+from task2_anomaly.submission.editions import Edition, Expected, Names, edition_of, expected_files, expected_names
+from task2_anomaly.submission.rules import SYSTEMS, TASK, Results, check_meta, label_problem
+from task2_anomaly.submission.tables import What, check_table
 
-# Left by operating systems; nobody means them.
 TABLE = re.compile(r"(?:anomaly_score|decision_result)_.*\.csv")
-SHORT_ID = re.compile(r"(?P<start>.*_(?:id|section)_)(?P<id>\d)(?P<end>(?:_test)?\.csv)")
+SHORT_ID = re.compile(r"(?P<start>.*_(?:id|section)_)(?P<id>[0-9])(?P<end>(?:_test)?\.csv)")
+COMPARED = 50  # systems that are compared with each other
 
 
 @dataclass
-class _Check:
+class _Check(Findings):
     """What the rules need, and what was found so far."""
 
     edition: Edition
     expected: Expected | None
     counted: int | None
     results: Mapping[str, Results]
-    found: list[Violation] = field(default_factory=list)
-
-    def report(self, file: str, rule: str, message: str, severity: Literal["error", "warning"] = "error") -> None:
-        self.found.append(Violation(file, None, rule, message, severity))
 
 
 def validate(
@@ -59,33 +57,42 @@ def validate(
     return check.found
 
 
+def validate_archives(
+    run: Run,
+    files: Sequence[Path],
+    edition: Edition | None = None,
+    counted: int | None = None,
+    results: Mapping[str, Results] | None = None,
+) -> Mapping[str, Any]:
+    """List every violation of every archive; UserError at the end where there was an error.
+
+    Measured by the recipe's data set, or by the challenge's evaluation set where the recipe has none.
+    """
+    config: Config = run.config
+    own = config.data.root is not None and Path(config.data.root).is_dir() and edition in (None, edition_of(config))
+    expected = expected_files(config) if own else None
+    edition = edition or edition_of(config)
+    return judge_archives(files, lambda path: validate(path, edition, expected, counted, results))
+
+
 def _check_package(root: Path, check: _Check) -> None:
-    top = root / TOP
-    if not top.is_dir() and root.name == TOP:  # the folder itself was named
-        top = root
-    for entry in entries(root) if top != root else ():
-        if entry != top:
-            check.report(entry.name, "stray", f"unexpected beside the folder {TOP!r}", "warning")
-    if not top.is_dir():
-        check.report(".", "layout", f"no folder {TOP!r} at the top, expected {TOP}/{LABEL_FORM}/")
+    if (there := team_folder(root, TASK, check)) is None:
         return
-    systems = [entry for entry in entries(top) if entry.is_dir()]
-    if not systems:
-        check.report(TOP, "layout", f"no system in it, expected folders {LABEL_FORM}")
+    top, systems = there
     if len(systems) > SYSTEMS:
-        check.report(TOP, "system-count", f"{len(systems)} systems, expected at most {SYSTEMS}")
+        check.report(TASK, "system-count", f"{len(systems)} systems, expected at most {SYSTEMS}")
     scored = {folder.name: _check_system(folder, check) for folder in systems}
     _compare_systems(top, scored, check)
-    check_reports(top, TOP, {folder.name.rpartition("_")[0] for folder in systems}, check.report)
+    check_reports(top, TASK, systems, check)
 
 
 def _check_system(folder: Path, check: _Check) -> dict[Machine, dict[str, float]]:
     """Check a system's folder; returns its scores."""
-    label, shown = folder.name, f"{TOP}/{folder.name}"
+    label, shown = folder.name, f"{TASK}/{folder.name}"
     if wrong := label_problem(label):
         check.report(shown, "label", wrong)
     there = [parse_machine(m["machine"]) for path in entries(folder) if (m := SCORE_NAME.fullmatch(path.name))]
-    expected = expected_of(check.edition, check.expected, there)
+    expected = expected_names(check.edition, check.expected, there)
     meta = folder / f"{label}.meta.yaml"
     tables = {score_file(machine) for machine in expected}
     if check.edition == "first-shot":
@@ -93,10 +100,10 @@ def _check_system(folder: Path, check: _Check) -> dict[Machine, dict[str, float]
     for entry in entries(folder):
         if entry != meta and entry.name not in tables:
             _check_stray(entry, shown, label, check)
-    if meta.is_file():
-        _check_meta_file(meta, shown, check, {machine.type for machine in expected})
-    else:
-        check.report(f"{shown}/{meta.name}", "meta-file", "missing")
+    # The first-shot editions are developed on other machine types than they are evaluated on.
+    types = {machine.type for machine in expected} if check.edition == "2020" else None
+    own = (check.edition, types, check.counted, check.results.get(label))
+    check_meta_file(meta, shown, check, lambda text, file: check_meta(text, label, file, *own))
     return _check_tables(folder, shown, expected, check)
 
 
@@ -114,42 +121,31 @@ def _check_stray(entry: Path, shown: str, label: str, check: _Check) -> None:
     elif name.endswith(".meta.yaml"):
         check.report(f"{shown}/{name}", "meta-name", f"expected {label}.meta.yaml")
     else:
-        check.report(f"{shown}/{name}", "stray", "unexpected", "warning")
+        check.warn(f"{shown}/{name}", "stray", "unexpected")
 
 
-def _check_meta_file(path: Path, shown: str, check: _Check, types: set[str]) -> None:
-    label = path.parent.name
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        check.report(f"{shown}/{path.name}", "encoding", "not text in UTF-8")
-        return
-    # The first-shot editions are developed on other machine types than they are evaluated on.
-    of = types if check.edition == "2020" else None
-    found = check_meta(text, label, f"{shown}/{path.name}", check.edition, of, check.counted, check.results.get(label))
-    check.found.extend(found)
-
-
-def _check_tables(folder: Path, shown: str, expected: Expected, check: _Check) -> dict[Machine, dict[str, float]]:
+def _check_tables(folder: Path, shown: str, expected: Names, check: _Check) -> dict[Machine, dict[str, float]]:
     scored = {}
-    for machine, files in expected.items():
-        names = names_of(machine, files)
-        path = folder / score_file(machine)
-        if path.is_file():
-            found, scored[machine] = check_table(path.read_bytes(), f"{shown}/{path.name}", "score", machine, names)
-            check.found.extend(found)
-        else:
-            check.report(f"{shown}/{path.name}", "score-missing", "missing")
-        if check.edition == "2020":
-            continue
-        path = folder / decision_file(machine)
-        if path.is_file():
-            others = names or scored.get(machine, {}).keys() or None
-            found, _ = check_table(path.read_bytes(), f"{shown}/{path.name}", "decision", machine, others)
-            check.found.extend(found)
-        else:
-            check.report(f"{shown}/{path.name}", "decision-missing", "missing")
+    for machine, names in expected.items():
+        scores = _read_table(folder / score_file(machine), shown, "score", machine, names, check)
+        if scores is not None:
+            scored[machine] = scores
+        if check.edition == "first-shot":
+            others = names or (scores or {}).keys() or None
+            _read_table(folder / decision_file(machine), shown, "decision", machine, others, check)
     return scored
+
+
+def _read_table(
+    path: Path, shown: str, what: What, machine: Machine, names: Collection[str] | None, check: _Check
+) -> dict[str, float] | None:
+    """Check one file; its values, None where it is missing."""
+    if not path.is_file():
+        check.report(f"{shown}/{path.name}", f"{what}-missing", "missing")
+        return None
+    found, values = check_table(path.read_bytes(), f"{shown}/{path.name}", what, machine, names)
+    check.found.extend(found)
+    return values
 
 
 def _compare_systems(top: Path, scored: Mapping[str, Mapping[Machine, Mapping[str, float]]], check: _Check) -> None:
@@ -160,9 +156,9 @@ def _compare_systems(top: Path, scored: Mapping[str, Mapping[Machine, Mapping[st
         for label, path in metas.items()
         if path.is_file()
     }
-    for label, other in ((b, a) for a, b in combinations(scored, 2)):
+    for other, label in combinations(islice(scored, COMPARED), 2):
         if scored[label] and scored[label] == scored[other]:
-            check.report(f"{TOP}/{label}", "system-identical", f"the same scores as {other}", "warning")
+            check.warn(f"{TASK}/{label}", "system-identical", f"the same scores as {other}")
         elif isinstance(results.get(label), dict) and results[label] == results.get(other):
             wrong = f"the same development results as {other}, but other scores"
-            check.report(f"{TOP}/{label}/{label}.meta.yaml", "meta-results-copied", wrong, "warning")
+            check.warn(f"{TASK}/{label}/{label}.meta.yaml", "meta-results-copied", wrong)

@@ -1,7 +1,6 @@
 """The second system: back ends, embeddings that are kept, fine-tuning, and the first-shot editions through it."""
 
 import csv
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,9 +19,8 @@ from task2_anomaly.__main__ import TASK
 from task2_anomaly.config import Config, EmbeddingConfig
 from task2_anomaly.data.classes import Machine
 from task2_anomaly.data.embeddings import embeddings_of
-from task2_anomaly.data.layout import machines_of, pack_of, training_pack
 from task2_anomaly.data.prepare import prepare
-from task2_anomaly.data.split import held_out_rows
+from task2_anomaly.data.sets import held_out_rows, machines_of, pack_of, training_pack
 from task2_anomaly.data.toy.firstshot import write_first_shot_toy
 from task2_anomaly.evaluation import first_shot
 from task2_anomaly.evaluation.report import evaluate_run
@@ -152,13 +150,14 @@ def test_embeddings_are_kept_until_the_pack_or_the_encoder_changes(
     monkeypatch.setattr(again, "vectors", lambda waveform: pytest.fail("computed again"))
     np.testing.assert_array_equal(embeddings_of(run, again, "dev_train", FAN), first)
     for other in ("seed=5", "embedding.pooling=mean"):
-        own = opened(other)
-        changed = embeddings_of(own, Embedder(own), "dev_train", FAN)
+        changed = embeddings_of(opened(other), Embedder(opened(other)), "dev_train", FAN)
         assert changed.shape != first.shape or not np.allclose(changed, first)
-    kept = next(run.folder.glob(f"embeddings/*/dev_train_{FAN}.npy"))
-    os.utime(kept, (0, 0))  # older than the pack
+    record = training_pack(run.config.data, FAN) / "pack.json"
+    content = record.read_text()
+    record.write_text(content + "\n")  # another pack
     with pytest.raises(pytest.fail.Exception, match="computed again"):
         embeddings_of(run, again, "dev_train", FAN)
+    record.write_text(content)
 
 
 def test_clips_of_different_lengths_keep_their_places(opened: Open, root: Path, tmp_path: Path) -> None:
@@ -226,8 +225,8 @@ def test_fine_tuning_tells_machines_and_attributes_apart(opened: Open) -> None:
     data = ClipData(run.config, run.seed)
     assert {machine for machine, _ in data.classes} == {str(m) for m in machines_of(run.config.data)}
     assert len(data.classes) > len({machine for machine, _ in data.classes})  # attributes too
-    held = sum(len(held_out_rows(len(pack), 0.3)) for pack in data.packs)
-    assert len(data.labels) == sum(map(len, data.packs)) - held
+    held = sum(len(held_out_rows(len(pack), 0.3)) for pack in data.pieces.packs)
+    assert len(data.pieces.labels) == sum(map(len, data.pieces.packs)) - held
 
     with pytest.raises(UserError, match="no finished training; `train` makes one"):
         predict_run(run)

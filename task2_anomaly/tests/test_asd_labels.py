@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from common.run.errors import UserError
-from task2_anomaly.submission.meta_check import label_problem
+from task2_anomaly.submission.rules import label_problem
 from task2_anomaly.submission.validate import validate
 
 

@@ -11,12 +11,16 @@ import pytest
 import yaml
 
 from common.run.errors import UserError
-from common.run.settings import AuthorConfig, SubmissionConfig
-from common.run.submission.archive import Violation, has_errors, listing
+from common.run.settings import SubmissionConfig
+from common.run.submission.meta import ExternalDataset
+from common.run.submission.violations import Violation, has_errors, listing
+from common.tests.submission_case import Mutation, about_team, edit_row, put, unpack
+from common.tests.submission_case import edit as edit_lines
+from common.tests.submission_case import swap as swap_text
 from task2_anomaly.data.classes import Machine
 from task2_anomaly.inference.scores import decision_file, score_file, write_decisions, write_scores
 from task2_anomaly.submission.editions import FIRST_SHOT_TYPES, Edition
-from task2_anomaly.submission.meta import ExternalDataset, make_meta, meta_yaml
+from task2_anomaly.submission.meta import make_meta, meta_yaml
 from task2_anomaly.submission.package import System, package_2020, package_first_shot
 from task2_anomaly.submission.validate import validate
 
@@ -25,20 +29,11 @@ YAML = f"{LABEL}.meta.yaml"
 FAN, CAR = Machine("fan", 1), Machine("ToyCar", 5)
 EXPECTED = {FAN: 12, CAR: [f"id_05_{number:08d}.wav" for number in range(9)]}
 SECTIONS = {Machine(kind, 0, section=True): None for kind in FIRST_SHOT_TYPES[2023]}
-ABOUT = SubmissionConfig(
-    LABEL,
-    "Outlier-exposed classifiers",
-    "OE-CNN",
-    [
-        AuthorConfig("Muster", "Maria", "m.muster@uni-x.example", "University of X", corresponding=True),
-        AuthorConfig("Beispiel", "Bo", "bo@uni-x.example", "University of X"),
-    ],
-)
+ABOUT = about_team(LABEL, "Outlier-exposed classifiers", "OE-CNN")
 RESULTS = {"fan": {"auc": 0.93449, "pauc": 0.8364}, "ToyCar": {"auc": 0.9313, "pauc": 0.87661}}
 FIRST_SHOT = {"gearbox": {"auc_source": 0.7, "auc_target": 0.6, "pauc": 0.55}}
 PARAMETERS = 18 * 2_240_898
 SCORES, DECISIONS = score_file(FAN), "decision_result_grinder_section_00_test.csv"
-Mutation = Callable[[Path], object]
 
 
 def system_of(folder: Path, edition: Edition = "2020", about: SubmissionConfig = ABOUT, seed: int = 0) -> System:
@@ -65,8 +60,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> dict[Edition, Path]:
     old = package_2020(folder / "old.zip", [system_of(folder / "old")], report, EXPECTED)
     new = package_first_shot(folder / "new.zip", [system_of(folder / "new", "first-shot")], report)
     for archive, name in ((old, "2020"), (new, "first-shot")):
-        with zipfile.ZipFile(archive) as zipped:
-            zipped.extractall(folder / name)
+        unpack(archive, folder / name)
     return {"2020": folder / "2020", "first-shot": folder / "first-shot"}
 
 
@@ -185,23 +179,16 @@ def test_packaging_refuses_what_the_challenge_would(tmp_path: Path) -> None:
 
 
 def edit(name: str, change: Callable[[list[str]], list[str]]) -> Mutation:
-    def mutate(root: Path) -> None:
-        path = root / "task2" / LABEL / name
-        path.write_text("\n".join(change(path.read_text().split("\n"))))
-
-    return mutate
+    return edit_lines(f"task2/{LABEL}/{name}", change)
 
 
-def row(line: int, text: str, name: str = SCORES) -> Mutation:
+def row(line: int, text: str) -> Mutation:
     """Replace a line, counted from 1."""
-    return edit(name, lambda lines: [text if number == line else old for number, old in enumerate(lines, 1)])
+    return edit_row(f"task2/{LABEL}/{SCORES}", line, lambda _: [text], ",")
 
 
 def value(line: int, text: str, name: str = SCORES) -> Mutation:
-    return edit(
-        name,
-        lambda lines: [f"{old.split(',')[0]},{text}" if number == line else old for number, old in enumerate(lines, 1)],
-    )
+    return edit_row(f"task2/{LABEL}/{name}", line, put((1, text)), ",")
 
 
 TABLE_RULES = [
@@ -294,16 +281,8 @@ def test_machine_types_of_an_edition_are_known(first_shot: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------ meta file
 
 
-def swap(old: str, new: str, name: str = YAML) -> Mutation:
-    """Replace the first place where `old` stands."""
-
-    def mutate(root: Path) -> None:
-        path = root / "task2" / LABEL / name
-        text = path.read_text()
-        assert old in text
-        path.write_text(text.replace(old, new, 1))
-
-    return mutate
+def swap(old: str, new: str) -> Mutation:
+    return swap_text(f"task2/{LABEL}/{YAML}", old, new)
 
 
 def line_of(root: Path, start: str) -> int:

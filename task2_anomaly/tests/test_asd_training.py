@@ -20,6 +20,7 @@ from filelock import FileLock
 from scipy.ndimage import gaussian_filter
 
 from common.augment import gaussian_blur
+from common.run import processes
 from common.run.errors import UserError
 from common.run.files import read_rows, sha256
 from common.run.results.store import read_results
@@ -29,8 +30,7 @@ from task2_anomaly.config import Config
 from task2_anomaly.data.batches import Batch
 from task2_anomaly.data.classes import Machine, parse_machine
 from task2_anomaly.data.features import features_of
-from task2_anomaly.data.layout import of_machine, pack_of, training_pack
-from task2_anomaly.data.split import held_out_rows, training_rows
+from task2_anomaly.data.sets import held_out_rows, of_machine, pack_of, training_pack, training_rows
 from task2_anomaly.inference.checkpoints import load_network
 from task2_anomaly.inference.predict import predict_files, predict_machine, predict_sets
 from task2_anomaly.inference.scorers import NetworkScorer, load_scorer
@@ -276,8 +276,8 @@ def test_a_dying_process_or_ctrl_c_ends_the_pool(
     def dies(*args: Any, **keywords: Any) -> None:
         raise failure
 
-    monkeypatch.setattr(training, "worker_pool", lambda workers, gpus: ThreadPoolExecutor(workers))
-    monkeypatch.setattr(training, "end_workers", lambda: ended.append(True))
+    monkeypatch.setattr(processes, "worker_pool", lambda workers, gpus: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(processes, "end_workers", lambda: ended.append(True))
     monkeypatch.setattr(training, "train_machine", dies)
     with pytest.raises(raised) as caught:
         train_machines(run_of(tmp_path / "run1", tiny()), [VALVE, FAN], jobs=2)

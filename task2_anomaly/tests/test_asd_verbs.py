@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from common.run import processes
 from common.run.verbs import Run, main
 from task2_anomaly.__main__ import TASK
 from task2_anomaly.config import Config
@@ -146,7 +147,7 @@ def test_runs_are_sent_to_other_processes_without_the_verbs(
 ) -> None:
     """In `python -m task2_anomaly` these belong to __main__, which no other process has."""
     run = Run(replace(TASK, verbs=(lambda run: None,)), "tiny", 1, tmp_path, tiny())
-    monkeypatch.setattr(train, "worker_pool", lambda workers, gpus: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(processes, "worker_pool", lambda workers, gpus: ThreadPoolExecutor(workers))
     sent = []
     items = [(run, Machine("fan", number)) for number in (0, 2)]
     found = list(train.each(lambda own, machine: sent.append(pickle.loads(pickle.dumps(own))), items, jobs=2))
@@ -180,7 +181,7 @@ def test_a_first_shot_edition(
     monkeypatch.chdir(tmp_path)
     place = Place(tmp_path, capsys, FIRST_SHOT)
     runs, root = tmp_path / "runs" / "task2_anomaly" / "mine", tmp_path / "data" / "task2_anomaly" / "toy_firstshot"
-    assert "data set (data.root) not found" in place.refused("train")
+    assert "data set not found" in place.refused("train")
     place.call("prepare")
     assert place.call("train", "--jobs", 1)["machines"] == 4
     scores = {}

@@ -4,39 +4,34 @@ Fine-tuning is an auxiliary classification of machines, sections and attributes,
 2021 to 2025; its embeddings are what counts.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
 from lightning.pytorch import LightningDataModule
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
+from common.audio.loading import ShuffledSampler, training_loader, turn_of
 from common.audio.packs import open_pack
 from common.run.progress import progress
-from common.run.seeds import mix_seed
 from common.run.training import claim, finished, fit, is_first_process
 from common.run.verbs import Run
 from task2_anomaly.config import Config
+from task2_anomaly.data.batches import PieceDataset
 from task2_anomaly.data.classes import Machine
 from task2_anomaly.data.embeddings import embeddings_of
-from task2_anomaly.data.layout import (
-    TRAIN_PARTS,
+from task2_anomaly.data.layout import TRAIN_PARTS, parse_clip
+from task2_anomaly.data.sets import (
+    held_out_rows,
     machines_of,
     of_machine,
     pack_of,
     packed,
-    parse_clip,
     training_pack,
+    training_rows,
 )
-from task2_anomaly.data.split import held_out_rows, training_rows
 from task2_anomaly.model.backends import NORMAL_CLIPS, Normal, write_normal
 from task2_anomaly.model.embedder import Embedder, new_encoder
 from task2_anomaly.training.system import Finetuning
-
-Indices = npt.NDArray[np.int64]
 
 
 class ClipData(LightningDataModule):
@@ -49,56 +44,20 @@ class ClipData(LightningDataModule):
             (machine, open_pack(pack_of(config.data, part, machine)))
             for part, machine in packed(config.data, TRAIN_PARTS)
         ]
-        self.packs = [pack for _, pack in sources]
-        rows = [training_rows(len(pack), config.scoring.held_out) for pack in self.packs]
+        packs = [pack for _, pack in sources]
+        rows = [training_rows(len(pack), config.scoring.held_out) for pack in packs]
         keys = [
             (str(machine), parse_clip(pack.names[i]).attributes)
             for (machine, pack), of in zip(sources, rows, strict=True)
             for i in of
         ]
         self.classes = sorted(set(keys))
-        self.labels = np.array([self.classes.index(key) for key in keys])
-        self.pack = np.repeat(np.arange(len(rows)), [len(of) for of in rows])
-        self.row = np.concatenate(rows)
-        self.samples = min(int(np.asarray(pack.lengths).min()) for pack in self.packs)
+        self.pieces = PieceDataset(packs, rows, np.array([self.classes.index(key) for key in keys]))
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Every clip once an epoch, a random piece of the shortest clip's length."""
-        return DataLoader(_Pieces(self), batch_size=None, sampler=_Order(self))
-
-
-class _Pieces(Dataset[tuple[Tensor, Tensor]]):
-    """Batches: an item is (clips, seeds of their first samples)."""
-
-    def __init__(self, data: ClipData) -> None:
-        self.data = data
-
-    def __getitem__(self, drawn: tuple[Indices, Indices]) -> tuple[Tensor, Tensor]:
-        data, (chosen, seeds) = self.data, drawn
-        waveform = np.empty((len(chosen), data.samples), np.float32)
-        for number in np.unique(data.pack[chosen]):
-            here = np.flatnonzero(data.pack[chosen] == number)
-            pack, rows = data.packs[number], data.row[chosen[here]]
-            starts = seeds[here] % (np.asarray(pack.lengths)[rows] - data.samples + 1)
-            waveform[here] = pack.read_many(rows, starts, data.samples)
-        return torch.from_numpy(waveform), torch.from_numpy(data.labels[chosen])
-
-
-class _Order(Sampler[tuple[Indices, Indices]]):
-    """Batches of an epoch; they depend on seed and epoch alone."""
-
-    def __init__(self, data: ClipData) -> None:
-        self.data, self.batch = data, data.config.data.batch
-
-    def __len__(self) -> int:
-        return -(-len(self.data.labels) // self.batch)
-
-    def __iter__(self) -> Iterator[tuple[Indices, Indices]]:
-        epoch = self.data.trainer.current_epoch if self.data.trainer else 0
-        random = np.random.default_rng(mix_seed(self.data.seed, epoch))
-        order = random.permutation(len(self.data.labels))
-        for chosen in np.split(order, range(self.batch, len(order), self.batch)):
-            yield chosen, random.integers(0, 2**31, len(chosen))
+        sampler = ShuffledSampler(len(self.pieces), self.config.data.batch, self.seed, *turn_of(self.trainer))
+        return training_loader(self.pieces, sampler, workers=0)
 
 
 def train(run: Run, restart: bool = False) -> None:

@@ -6,8 +6,6 @@ each, and on GPUs share them.
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,10 +14,11 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
+from common.audio.loading import turn_of
+from common.run import processes
 from common.run.energy import measure
 from common.run.errors import UserError
 from common.run.files import remove_partials
-from common.run.processes import end_workers, usable_cores, worker_pool
 from common.run.progress import progress
 from common.run.results.store import read_results, record
 from common.run.results.tables import print_table
@@ -30,14 +29,14 @@ from task2_anomaly.data.batches import Batch, Clips, EpochSampler, choose, loade
 from task2_anomaly.data.classes import Machine
 from task2_anomaly.data.features import features_of
 from task2_anomaly.data.front_end import front_end
-from task2_anomaly.data.layout import machines_of, of_machine, proxy_packs, training_pack
-from task2_anomaly.data.split import training_rows
+from task2_anomaly.data.sets import machines_of, of_machine, proxy_packs, training_pack, training_rows
 from task2_anomaly.model.networks import build_network, window_frames
 from task2_anomaly.training import embedding
 from task2_anomaly.training.system import AnomalySystem
 
 Item = tuple[Run, Machine]
 Work = Callable[[Run, Machine], object]
+DIED = "a training process died (out of memory?); train again, with fewer --jobs; nothing that was trained is lost"
 
 
 def train_run(run: Run, jobs: int | None, restart: bool) -> Mapping[str, Any]:
@@ -62,7 +61,7 @@ def _figures(run: Run, machine: Machine) -> list[str]:
 
 def default_jobs() -> int:
     """Trainings at once: one per core, or four per GPU."""
-    return 4 * torch.cuda.device_count() or usable_cores()
+    return 4 * torch.cuda.device_count() or processes.usable_cores()
 
 
 class MachineData(LightningDataModule):
@@ -81,12 +80,12 @@ class MachineData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """A random snippet of every normal clip; an autoencoder takes as many windows of a clip as it has."""
-        config, trainer = self.config, self.trainer
+        config = self.config
         length = window_frames(config)
         per_clip = 1 if self.proxies else max(1, int(self.normals.parts[0].num_frames.max()) - length + 1)
         sampler = EpochSampler(
             *(len(self.normals), len(self.proxies or ()), config.data.batch, self.seed),
-            (lambda: trainer.current_epoch) if trainer else (lambda: 0),
+            turn_of(self.trainer).epoch,
             per_clip,
         )
         return loader(self.normals, self.proxies, length, sampler)
@@ -157,38 +156,16 @@ def train_machines(run: Run, machines: Sequence[Machine], jobs: int, restart: bo
 
 def each(work: Work, items: Sequence[Item], jobs: int) -> Iterator[tuple[Item, str | None]]:
     """Do `work(run, machine)` for every item, `jobs` at once: (item, what went wrong or None) as they end."""
-    if jobs <= 1 or len(items) <= 1:
-        for item in items:
-            yield item, _problem(work, item)
-        return
-    executor = worker_pool(min(jobs, len(items)), torch.cuda.device_count())
-    try:
-        futures = {executor.submit(_problem, work, (_portable(run), m)): (run, m) for run, m in items}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    except BrokenProcessPool:
-        raise UserError(
-            f"{items[0][0].folder}: a training process died (out of memory?); train again, with fewer --jobs; "
-            "nothing that was trained is lost"
-        ) from None
-    except BaseException:
-        end_workers()  # a training can be killed at any time
-        raise
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+    died = f"{items[0][0].folder}: {DIED}" if items else DIED
+    given = {(run.folder, machine): (run, machine) for run, machine in items}
+    sent = [(_portable(run), machine) for run, machine in items]
+    for (run, machine), _, problem in processes.each(work, sent, jobs, torch.cuda.device_count(), died):
+        yield given[run.folder, machine], problem
 
 
 def _portable(run: Run) -> Run:
     """Without the verbs, which a process that was started as `python -m task2_anomaly` cannot send to another one."""
     return replace(run, task=replace(run.task, verbs=()))
-
-
-def _problem(work: Work, item: Item) -> str | None:
-    try:
-        work(*item)
-    except UserError as error:
-        return str(error)
-    return None
 
 
 def _train(run: Run, machine: Machine, restart: bool) -> None:

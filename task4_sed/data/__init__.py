@@ -1,1 +1,1 @@
-"""A data set in its official layout -> packed clips -> batches."""
+"""From disk to batches: classes, layout, annotations, labels, prepare, sets, embeddings, batches; toy, recordings."""

@@ -1,18 +1,13 @@
 """Make the exclusion lists of a data set: training clips that also occur in external or evaluation data.
 
-    python -m task4_sed.data.exclusions ROOT
-
 DESED's real clips, AudioSet Strong and the public evaluation set are excerpts of YouTube videos. A clip of Strong,
 Weak or Unlabeled whose video also occurs in External_Strong, devtest or the public evaluation set is listed in
-ROOT/resources/exclude/*_exclude.tsv, which training then leaves out.
+resources/exclude/*_exclude.tsv of the data set, which training then leaves out.
 """
 
-import argparse
 import re
-import sys
 from pathlib import Path
 
-from common.run.errors import UserError
 from common.run.files import existing_folder, write_rows
 from common.run.results.tables import print_table
 from task4_sed.data.annotations import read_durations, read_strong
@@ -53,22 +48,11 @@ def exclusions(root: Path) -> dict[str, list[str]]:
     }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Write the lists and print their sizes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("root", type=Path, help="data set in the official layout")
-    try:
-        root = existing_folder(parser.parse_args(arguments).root, "data set")
-        found = exclusions(root)
-        for name, clips in found.items():
-            write_rows(root / EXCLUSION_LISTS[name], ("filename",), ((clip,) for clip in clips))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+def write_exclusions(root: Path) -> dict[str, int]:
+    """Write the lists of a data set in the official layout and print their sizes; {set: clips to leave out}."""
+    found = exclusions(existing_folder(root, "data set"))
+    for name, clips in found.items():
+        write_rows(root / EXCLUSION_LISTS[name], ("filename",), ((clip,) for clip in clips))
     rows = [[name, str(len(clips)), EXCLUSION_LISTS[name]] for name, clips in found.items()]
     print_table(f"clips of {root} to leave out", ["set", "clips", "list"], rows)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return {name: len(clips) for name, clips in found.items()}

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from common.audio.packs import Pack, open_pack
+from common.audio.coverage import open_packed, packs_of, root_of
+from common.audio.packs import Pack
 from common.run.errors import UserError, did_you_mean
-from common.run.files import existing_folder, read_rows
+from common.run.files import read_rows
 from task4_sed.config import DataConfig
 from task4_sed.data import annotations
 from task4_sed.data.annotations import Event
@@ -34,20 +35,6 @@ class ClipSet:
     weak: Mapping[str, Sequence[str]]
     durations: Mapping[str, float]
     valid: np.ndarray  # (classes,) bool
-
-
-def root_of(config: DataConfig) -> Path:
-    """The data set's folder; UserError where the recipe names none or it does not exist."""
-    if config.root is None:
-        raise UserError("this recipe needs real data: data.root=DIR names the folder in the official layout")
-    if config.toy and not Path(config.root).exists():
-        raise UserError(f"{config.root}: data set not found; `prepare` writes it")
-    return existing_folder(config.root, "data set")
-
-
-def packs_of(config: DataConfig) -> Path:
-    """The folder of the packed audio."""
-    return Path(config.packs) if config.packs else Path(str(config.root)) / "packed"
 
 
 def classes_of(root: Path) -> tuple[str, ...]:
@@ -106,7 +93,7 @@ def load_set(config: DataConfig, name: str, part: Part) -> ClipSet:
         raise UserError(f"data set {name} has no {part} part; it is for {', '.join(layout.parts)}")
     classes = classes_of(root)
     annotation = read_annotation(root, layout, classes)
-    pack = _open_pack(packs_of(config) / name)
+    pack = open_packed(packs_of(config) / name)
     packed = list(pack.names)
     position = {clip: i for i, clip in enumerate(packed)}
     # The split is drawn over all that the table lists, so that it does not depend on what is missing here.
@@ -131,12 +118,6 @@ def load_set(config: DataConfig, name: str, part: Part) -> ClipSet:
         annotation.durations,
         valid_classes(layout.kind, classes, config.desed_to_maestro, training),
     )
-
-
-def _open_pack(folder: Path) -> Pack:
-    if not folder.exists():
-        raise UserError(f"{folder}: packed audio not found; `prepare` makes it")
-    return open_pack(folder)
 
 
 def _events(annotation: Annotation, clip: str) -> list[Event]:

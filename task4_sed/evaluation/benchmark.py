@@ -7,14 +7,15 @@ from typing import Any
 
 import torch
 
+from common.audio.coverage import root_of
 from common.audio.reading import load
-from common.run.benchmark import decode_rate, rate_of, rate_over, show_training_rates, step_rate, training_rate
+from common.run.benchmark import decode_rate, files_rate, rate_of, show_training_rates, step_rate, training_rate
 from common.run.training import quiet
 from common.run.verbs import Run
 from task4_sed.data.batches import CLIP_SAMPLES
 from task4_sed.data.classes import SAMPLE_RATE
 from task4_sed.data.prepare import prepare
-from task4_sed.data.sets import first_existing, root_of
+from task4_sed.data.sets import first_existing
 from task4_sed.training.train import build
 
 BATCHES_IN_MEMORY = 8
@@ -30,12 +31,12 @@ def benchmark(run: Run, seconds: float) -> Mapping[str, Any]:
     clips = (data.training[0] or next(sets for sets in data.training if sets))[0]
     folder = first_existing(root_of(run.config.data), clips.layout.audio)
     paths = [folder / name for name in clips.clips] if folder else []
-    load_file = partial(load, sample_rate=SAMPLE_RATE)
     with torch.inference_mode():
         front_end = rate_of(lambda: system.front_end(batches[0].waveform), size, seconds / 2)
+    read = partial(load, sample_rate=SAMPLE_RATE)
     rates = {
-        "decode (pack, one process)": decode_rate(clips.pack, clips.rows, size, CLIP_SAMPLES, seconds / 4),
-        "decode (wav files, one process)": rate_over(load_file, paths, seconds / 4) if paths else float("nan"),
+        "decode (pack, one process)": decode_rate(clips.pack, clips.rows, size, CLIP_SAMPLES, seconds),
+        "decode (wav files, one process)": files_rate(read, paths, seconds) if paths else float("nan"),
         "front end": front_end,
     }
     if system.embedder is not None and batches[0].embeddings is None:

@@ -1,12 +1,8 @@
 """Times of metrics and post-processing on random scores of DESED's size.
 
-    python -m task4_sed.evaluation.benchmark_metrics
-
-
 Nothing is read from disk but the folder of scores that it writes into a temporary place first.
 """
 
-import argparse
 import tempfile
 import time
 from collections.abc import Callable
@@ -54,44 +50,44 @@ def random_set(clips: int, seed: int = 0) -> tuple[ScoreSet, dict[str, list[Even
     return ScoreSet(DESED_CLASSES, scores), events, dict.fromkeys(scores, 10.0)
 
 
-def timed(what: str, work: Callable[[], Any]) -> Any:
-    """Run `work`, print its time, return its result."""
-    start = time.perf_counter()
-    result = work()
-    print(f"{what:60s} {time.perf_counter() - start:7.2f} s", flush=True)
-    return result
+class _Clock:
+    """Prints and keeps the seconds of each piece of work."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, what: str, work: Callable[[], Any]) -> Any:
+        start = time.perf_counter()
+        result = work()
+        self.seconds[what] = time.perf_counter() - start
+        print(f"{what:60s} {self.seconds[what]:7.2f} s", flush=True)
+        return result
 
 
-def main() -> None:
-    """Print a line per stage."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clips", type=int, default=1168)
-    parser.add_argument("--draws", type=int, default=200)
-    arguments = parser.parse_args()
-    scores, events, durations = random_set(arguments.clips)
+def benchmark_metrics(clips: int = 1168, draws: int = 200) -> dict[str, float]:
+    """Print a line per stage; {stage: seconds}."""
+    clock = _Clock()
+    scores, events, durations = random_set(clips)
     truth = truth_arrays(events, durations, DESED_CLASSES)
-    print(f"{arguments.clips} clips x {len(DESED_CLASSES)} classes x {FRAMES_PER_CLIP} frames")
+    print(f"{clips} clips x {len(DESED_CLASSES)} classes x {FRAMES_PER_CLIP} frames")
     with tempfile.TemporaryDirectory() as folder:
-        timed("write a folder of scores", lambda: write_scores_folder(Path(folder) / "scores", scores))
-        timed("read a folder of scores", lambda: read_scores(Path(folder) / "scores"))
-    detections = timed(
+        clock("write a folder of scores", lambda: write_scores_folder(Path(folder) / "scores", scores))
+        clock("read a folder of scores", lambda: read_scores(Path(folder) / "scores"))
+    detections = clock(
         "detections over all thresholds", lambda: detections_of_scores(scores, truth.clips, truth.classes)
     )
     statistics = {}
     for name, parameters in (("psds1", PSDS1), ("psds2", PSDS2)):
-        statistics[name] = timed(f"{name}: statistics", partial(psds_statistics, detections, truth, parameters))
-        timed(f"{name}: value", partial(psds, statistics[name]))
-    timed(f"psds1 and psds2: {arguments.draws} bootstrap draws", lambda: resample(statistics, None, arguments.draws, 0))
-    timed("collar F1 at the best thresholds", lambda: best_collar_f1(detections, truth))
-    segments = timed("segments", lambda: segments_of_scores(scores, truth))
-    timed("segment F1 at the best thresholds", lambda: best_segment_f1(segments))
-    timed("segment ROC area", lambda: segment_auroc(segments))
-    timed("median filter", lambda: median_filter(scores, MEDIAN_FILTER_FRAMES))
-    timed("cSEBBs, one setting", lambda: csebbs(scores, CsebbsParameters()))
+        statistics[name] = clock(f"{name}: statistics", partial(psds_statistics, detections, truth, parameters))
+        clock(f"{name}: value", partial(psds, statistics[name]))
+    clock(f"psds1 and psds2: {draws} bootstrap draws", lambda: resample(statistics, None, draws, 0))
+    clock("collar F1 at the best thresholds", lambda: best_collar_f1(detections, truth))
+    segments = clock("segments", lambda: segments_of_scores(scores, truth))
+    clock("segment F1 at the best thresholds", lambda: best_segment_f1(segments))
+    clock("segment ROC area", lambda: segment_auroc(segments))
+    clock("median filter", lambda: median_filter(scores, MEDIAN_FILTER_FRAMES))
+    clock("cSEBBs, one setting", lambda: csebbs(scores, CsebbsParameters()))
     settings = grid("winner")
     count = len(settings.settings())
-    timed(f"cSEBBs, {count} settings, 5-fold cross-validated", lambda: tune_csebbs(scores, truth, settings, False))
-
-
-if __name__ == "__main__":
-    main()
+    clock(f"cSEBBs, {count} settings, 5-fold cross-validated", lambda: tune_csebbs(scores, truth, settings, False))
+    return clock.seconds

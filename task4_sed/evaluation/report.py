@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from common.audio.coverage import made_of, root_of
 from common.run.errors import UserError
 from common.run.files import existing_file
 from common.run.plots import read_metrics, save, training_curves
+from common.run.processes import all_done, default_jobs
 from common.run.results.comparison import TOY, Caveat, MetricColumn, read_baselines
 from common.run.results.runs import Place, beside_published, kept, own_values, section_of
 from common.run.results.store import read_results, record
@@ -19,8 +21,7 @@ from task4_sed.config import Config
 from task4_sed.data.annotations import read_soft, read_strong
 from task4_sed.data.classes import MAESTRO_CLASSES, SAMPLE_RATE, median_frames, scored_classes
 from task4_sed.data.layout import SETS
-from task4_sed.data.prepare import made_of
-from task4_sed.data.sets import classes_of, first_existing, read_annotation, root_of
+from task4_sed.data.sets import classes_of, first_existing, read_annotation
 from task4_sed.evaluation.evaluate import bootstrap_psds, evaluate, threshold_free_curves
 from task4_sed.evaluation.plots import draw_events, per_class, psd_roc, segment_roc
 from task4_sed.inference.postprocess.boxes import parse_csebbs
@@ -72,8 +73,16 @@ def open_test_set(run: Run, name: str) -> TestSet:
     return TestSet(name, scores, truth, durations)
 
 
+def evaluate_runs(runs: Sequence[Run], plots: bool = True) -> list[dict[str, Any]]:
+    """Score the stored test scores of every run, several at once, and print their tables."""
+    found: list[dict[str, Any]] = all_done(evaluate_run, [(run, plots) for run in runs], default_jobs(threads=1))
+    for run, results in zip(runs, found, strict=True):
+        print_table(*_table(run, results), note=caveat_of(results["data"]))
+    return found
+
+
 def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
-    """Score a run's stored test scores; writes results.json, csebbs.tsv and plots, prints the table."""
+    """Score a run's stored test scores; writes results.json, csebbs.tsv and plots."""
     config: Config = run.config
     frames = median_frames(classes_of(root_of(config.data)))
     filtered: Mapping[str, int] | bool = frames if config.postprocess.median_filter else False
@@ -92,7 +101,6 @@ def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
         boxed = bootstrap_psds(*strong.files(), draws=DRAWS, csebbs=csebbs, allow_missing=True)
         results["intervals"]["psds1_csebbs"] = boxed["psds1"]
     record(run.folder, "test", results)
-    print_table(*_table(run, results), note=caveat_of(results["data"]))
     if plots:
         draw_run(run, strong, soft, filtered, csebbs, results)
     return results

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from common.audio import reading
+from common.audio.coverage import root_of
 from common.frontends import LogMel
 from common.run.energy import measure
 from common.run.errors import UserError
@@ -19,11 +20,11 @@ from common.run.progress import progress
 from common.run.results.store import record
 from common.run.verbs import Run
 from task4_sed.config import Config
-from task4_sed.data.batches import CLIP_SAMPLES, sequential_loader
+from task4_sed.data.batches import CLIP_SAMPLES, eval_loader
 from task4_sed.data.classes import FRAME_SECONDS, FRAMES_PER_CLIP, SAMPLE_RATE
 from task4_sed.data.labels import frames_of
 from task4_sed.data.layout import SETS, Part
-from task4_sed.data.sets import classes_of, load_set, root_of
+from task4_sed.data.sets import classes_of, load_set
 from task4_sed.inference.checkpoints import Loaded, checkpoint_of, load_network
 from task4_sed.inference.scores import FLOORS, stored_scores, write_logits
 from task4_sed.model.crnn import CRNN
@@ -90,7 +91,7 @@ def predict_set(predictor: Predictor, config: Config, name: str, out: Path) -> i
         raise UserError(f"the checkpoint's classes ({', '.join(predictor.classes[:3])}, ...) are not those of {name}")
     parts = []
     with progress(f"predict {name}", len(clips.clips)) as advance:
-        for batch in sequential_loader(clips, config):
+        for batch in eval_loader(clips, config):
             parts.append(predictor.logits(batch.waveform).float().cpu().numpy())
             advance(len(batch.clip))
     durations = np.minimum(clips.pack.lengths[clips.rows], CLIP_SAMPLES) / SAMPLE_RATE
@@ -101,6 +102,8 @@ def predict_set(predictor: Predictor, config: Config, name: str, out: Path) -> i
 def predict_sets(run: Run, checkpoint: Path | None, floors: bool) -> Mapping[str, Any]:
     """Store logits of every data set that later stages read, with the energy of the test sets."""
     config: Config = run.config
+    if config.trainer.threads:
+        torch.set_num_threads(config.trainer.threads)
     path, expected = checkpoint_of(run, checkpoint)
     loaded = load_network(path, config.postprocess.network, config.model, expected, config.encoder)
     predictor = Predictor(loaded, batch=config.data.eval_batch)

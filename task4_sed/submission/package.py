@@ -1,51 +1,37 @@
-"""Writing a submission from the scores of independently trained runs."""
+"""Submissions of own runs: the stored scores of independent trainings, as score tables."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from common.audio.coverage import made_of, root_of
 from common.run.errors import UserError, did_you_mean
 from common.run.files import existing_file
 from common.run.results.store import read_results
-from common.run.submission.archive import Content, build_zip
+from common.run.submission.archive import Content
+from common.run.submission.meta import identity
+from common.run.submission.package import Packed, build_submission, passing_meta, report_of
 from common.run.verbs import Run
 from task4_sed.config import Config
 from task4_sed.data.classes import CLASSES, DESED_CLASSES, SAMPLE_RATE
 from task4_sed.data.layout import SETS
-from task4_sed.data.prepare import made_of
-from task4_sed.data.sets import classes_of, first_existing, root_of
+from task4_sed.data.sets import classes_of, first_existing
 from task4_sed.evaluation.complexity import network_counts
 from task4_sed.evaluation.report import mean_of
 from task4_sed.inference.postprocess.boxes import parse_csebbs
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, combine_with_second_means, csebbs
 from task4_sed.inference.scores import stored_scores
 from task4_sed.metrics.types import TIME_DECIMALS, ClipScores, ScoreSet
-from task4_sed.submission.meta import (
-    Affiliation,
-    Author,
-    Complexity,
-    Description,
-    DevtestResults,
-    SubmissionMeta,
-    meta_yaml,
-)
-from task4_sed.submission.meta_check import check_meta, label_problem
+from task4_sed.submission.meta import Complexity, Description, DevtestResults, SubmissionMeta, meta_yaml
+from task4_sed.submission.rules import check_meta, label_problem
+from task4_sed.submission.tables import RunScores
 from task4_sed.submission.validate import RUNS, validate_archives
 
 # Significant digits of a score: float32 has 7.2, and more of them only make the archive larger.
 SCORE_DIGITS = 7
-
-
-@dataclass(frozen=True)
-class RunScores:
-    """Scores of one independently trained run over the evaluation set, with and without post-processing."""
-
-    processed: ScoreSet
-    unprocessed: ScoreSet
 
 
 def format_scores(clip: ClipScores, where: str, classes: Sequence[str], columns: Sequence[int]) -> str:
@@ -80,7 +66,7 @@ def _columns(scores: ScoreSet, classes: Sequence[str], where: str) -> list[int]:
 
 
 def _score_files(label: str, runs: Sequence[RunScores], classes: Sequence[str]) -> dict[str, Content]:
-    """Name in the archive -> a function that makes the table when it is written."""
+    """Name in the system's folder -> a function that makes the table when it is written."""
     expected = runs[0].processed.clips.keys()
     files: dict[str, Content] = {}
     for number, run in enumerate(runs, 1):
@@ -91,28 +77,21 @@ def _score_files(label: str, runs: Sequence[RunScores], classes: Sequence[str]) 
                 raise UserError(f"{where}: {verb} clip {difference[0]}, expected the clips of run 1")
             columns = _columns(scores, classes, where)
             for clip, values in scores.clips.items():
-                name = f"{label}/{label}_run{number}{kind}.output/{clip}.tsv"
+                name = f"{label}_run{number}{kind}.output/{clip}.tsv"
                 files[name] = partial(format_scores, values, f"{where}, clip {clip}", classes, columns)
     return files
 
 
-def _energy_files(label: str, energy: Sequence[Path] | Mapping[str, Path]) -> dict[str, Path]:
+def _energy_files(energy: Sequence[Path] | Mapping[str, Path]) -> dict[str, Content]:
     named = energy.items() if isinstance(energy, Mapping) else [(Path(path).name, path) for path in energy]
-    files: dict[str, Path] = {}
+    files: dict[str, Content] = {}
     for name, path in named:
         if not name.endswith(".csv"):
             raise UserError(f"{path}: expected a CodeCarbon table (.csv)")
-        if f"{label}/{name}" in files:
+        if name in files:
             raise UserError(f"{path}: a second energy table called {name}; give them names, {{name: path}}")
-        files[f"{label}/{name}"] = existing_file(path, "energy table")
+        files[name] = existing_file(path, "energy table")
     return files
-
-
-def _report_file(report: Path) -> Path:
-    with open(existing_file(report, "technical report"), "rb") as file:
-        if b"%PDF-" not in file.read(1024):
-            raise UserError(f"{report}: not a PDF file, expected the technical report")
-    return report
 
 
 def package(
@@ -133,31 +112,22 @@ def package(
 
     Raises UserError for meta data or scores that the challenge would not take.
     """
-    out = Path(out)
-    if out.suffix != ".zip":
-        raise UserError(f"{out}: expected a name that ends in .zip")
-    if wrong := label_problem(meta.label):
-        raise UserError(f"meta data: submission.label {wrong}")
     text = meta_yaml(meta)
-    errors = [found for found in check_meta(text, meta.label, "meta data") if found.severity == "error"]
-    if errors:
-        raise UserError(f"meta data: {errors[0].message}")
+    passing_meta(meta, label_problem(meta.label), check_meta(text, meta.label, "meta data"))
     if len(runs) < RUNS:
         raise UserError(f"{out}: scores of {len(runs)} runs, expected those of {RUNS} independent trainings")
     if not runs[0].processed.clips:
         raise UserError(f"{out}: no scores in run 1")
-    label, team = meta.label, meta.label.rpartition("_")[0]
-    files: dict[str, Content] = {f"{label}/{label}.meta.yaml": text}
-    files.update(_score_files(label, runs, tuple(classes)))
-    tables = _energy_files(label, energy)
-    files.update(tables)
-    if report is None:
-        from task4_sed.submission.report import report_pdf  # matplotlib takes a second to import
+    tables = _energy_files(energy)
+    files = _score_files(meta.label, runs, tuple(classes)) | tables
+    made = partial(_report_pdf, meta, runs, list(tables.values()), tuple(classes), toy)
+    return build_submission(out, [Packed(meta, text, files)], report or made)
 
-        files[f"{team}.technical_report.pdf"] = report_pdf(meta, runs, list(tables.values()), tuple(classes), toy)
-    else:
-        files[f"{team}.technical_report.pdf"] = _report_file(Path(report))
-    return build_zip(out, files)
+
+def _report_pdf(*content: Any) -> bytes:
+    from task4_sed.submission.technical_report import report_pdf  # matplotlib takes a second to import
+
+    return report_pdf(*content)
 
 
 def package_runs(runs: list[Run], out: Path | None, report: Path | None) -> Mapping[str, Any]:
@@ -180,7 +150,7 @@ def package_runs(runs: list[Run], out: Path | None, report: Path | None) -> Mapp
     }
     root = root_of(config.data)
     classes, toy = classes_of(root), made_of(root) == "toy"
-    package(out, meta_of(runs), scored, energy, report, classes=classes, toy=toy)
+    package(out, meta_of(runs), scored, energy, report_of(config.submission, report), classes=classes, toy=toy)
     return validate_archives(run, [out], first_existing(root, SETS[config.submission_set].durations))
 
 
@@ -203,15 +173,8 @@ def meta_of(runs: list[Run]) -> SubmissionMeta:
     assert about is not None
     count = network_counts(runs[0])
     trained = [read_results(run.folder)["train"]["values"] for run in runs]
-    authors = [
-        Author(a.lastname, a.firstname, a.email, a.corresponding, Affiliation(a.institute) if a.institute else None)
-        for a in about.authors
-    ]
     return SubmissionMeta(
-        label=about.label,
-        name=about.name,
-        abbreviation=about.abbreviation,
-        authors=authors,
+        **identity(about),
         complexity=Complexity(
             total_parameters=count["parameters"],
             macs=count["macs"],
@@ -227,5 +190,4 @@ def meta_of(runs: list[Run]) -> SubmissionMeta:
             machine_learning_semi_supervised="mean teacher",
             post_processing="cSEBBs",
         ),
-        source_code=about.source_code,
     )

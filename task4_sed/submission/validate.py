@@ -4,19 +4,22 @@ import csv
 import hashlib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from common.run.errors import UserError, did_you_mean
-from common.run.submission.archive import Limits, Violation, has_errors, is_archive, listing, open_archive, verdict
+from common.run.submission.archive import Limits, is_archive, open_archive
+from common.run.submission.rules import check_meta_file, is_pdf
+from common.run.submission.tables import number
+from common.run.submission.violations import Findings, Violation, judge_archives
 from common.run.verbs import Run
 from task4_sed.data.annotations import read_durations
 from task4_sed.data.classes import CLASSES
 from task4_sed.data.sets import classes_of
 from task4_sed.metrics.types import clip_name
-from task4_sed.submission.meta_check import LABEL_FORM, check_meta, label_problem
-from task4_sed.submission.score_check import check_table
+from task4_sed.submission.rules import LABEL_FORM, check_meta, label_problem
+from task4_sed.submission.tables import check_table
 
 RUNS = 3  # independent trainings
 SYSTEMS = 8
@@ -35,26 +38,12 @@ class _Run:
 
 
 @dataclass
-class _Check:
+class _Check(Findings):
     """What the rules need, and what was found so far."""
 
     eval_names: frozenset[str] | None
     durations: Mapping[str, float]
     classes: tuple[str, ...]
-    found: list[Violation] = field(default_factory=list)
-
-    def report(
-        self,
-        file: str,
-        rule: str,
-        message: str,
-        line: int | None = None,
-        severity: Literal["error", "warning"] = "error",
-    ) -> None:
-        self.found.append(Violation(file, line, rule, message, severity))
-
-    def warn(self, file: str, rule: str, message: str, line: int | None = None) -> None:
-        self.report(file, rule, message, line, "warning")
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -108,7 +97,7 @@ def _check_energy_file(path: Path, shown: str, check: _Check) -> None:
     for line, row in enumerate(rows, 2):
         text = row["energy_consumed"] or ""
         try:
-            good = 0 <= float(text) < float("inf")
+            good = 0 <= number(text) < float("inf")
         except ValueError:
             good = False
         if not good:
@@ -174,17 +163,17 @@ def _run_folders(folder: Path, label: str, shown: str, check: _Check) -> list[_R
     matches = {entry: form.fullmatch(entry.name) for entry in _folders(folder)}
     for entry, match in matches.items():
         if match is None:
-            severity: Literal["error", "warning"] = "error" if entry.name.endswith(".output") else "warning"
-            expected = f"expected {label}_run<i>.output or {label}_run<i>_unprocessed.output"
-            check.report(f"{shown}/{entry.name}", "stray", f"unexpected folder, {expected}", None, severity)
+            wrong = f"unexpected folder, expected {label}_run<i>.output or {label}_run<i>_unprocessed.output"
+            report = check.report if entry.name.endswith(".output") else check.warn
+            report(f"{shown}/{entry.name}", "stray", wrong)
     found = {(int(match[1]), bool(match[2])): entry for entry, match in matches.items() if match}
-    last = max([RUNS, *(number for number, _ in found)])
-    for number in range(1, last + 1):
-        name = f"{label}_run{number}"
-        if (number, False) not in found:
-            why = f"{RUNS} independent trainings are required" if number <= RUNS else f"there is a run {last}"
+    last = max([RUNS, *(run for run, _ in found)])
+    for run in range(1, min(last, RUNS + len(found)) + 1):  # an absurd number names no more than there are folders
+        name = f"{label}_run{run}"
+        if (run, False) not in found:
+            why = f"{RUNS} independent trainings are required" if run <= RUNS else f"there is a run {last}"
             check.report(f"{shown}/{name}.output", "run-missing", f"missing; {why}")
-        if (number, True) not in found:
+        if (run, True) not in found:
             check.warn(f"{shown}/{name}_unprocessed.output", "unprocessed-missing", "missing")
     return [_Run(entry, f"{shown}/{entry.name}") for _, entry in sorted(found.items())]
 
@@ -193,15 +182,7 @@ def _check_system(folder: Path, label: str, shown: str, check: _Check) -> None:
     if wrong := label_problem(label):
         check.report(shown, "label", wrong)
     meta = folder / f"{label}.meta.yaml"
-    if meta.is_file():
-        try:
-            text = meta.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError:
-            check.report(f"{shown}/{meta.name}", "encoding", "not text in UTF-8")
-        else:
-            check.found.extend(check_meta(text, label, f"{shown}/{meta.name}"))
-    else:
-        check.report(f"{shown}/{meta.name}", "meta-file", "missing")
+    check_meta_file(meta, shown, check, lambda text, file: check_meta(text, label, file))
     for entry in _entries(folder):
         if entry.is_file() and entry != meta and entry.suffix not in (".csv", ".pdf"):
             check.warn(f"{shown}/{entry.name}", "stray", "unexpected file")
@@ -226,9 +207,8 @@ def _check_package(root: Path, shown: str, check: _Check) -> None:
     if not reports:
         check.report(shown or ".", "report", "no technical report (.pdf) beside the systems' folders")
     for report in reports:
-        with open(report, "rb") as file:
-            if b"%PDF-" not in file.read(1024):
-                check.report(f"{shown}{report.name}", "report", "not a PDF file")
+        if not is_pdf(report):
+            check.report(f"{shown}{report.name}", "report", "not a PDF file")
     for folder in systems:
         name = f"{shown}{folder.name}"
         if _is_system(folder):
@@ -274,22 +254,8 @@ def validate(
 
 def validate_archives(run: Run, files: list[Path], evaluation_set: Path | None = None) -> Mapping[str, Any]:
     """List every violation of every archive; UserError at the end where there was an error."""
-    if not files:
-        raise UserError("validate: name at least one archive")
     durations = read_durations(evaluation_set) if evaluation_set else None
     names = [clip_name(clip) for clip in durations] if durations else None
     root = run.config.data.root
     classes = classes_of(Path(root)) if root else CLASSES
-    found: dict[str, Any] = {}
-    broken = []
-    for path in files:
-        violations = validate(path, names, durations, classes)
-        for line in listing(violations):
-            print(line)
-        print(f"{path}: {verdict(violations)}")
-        found[str(path)] = [asdict(v) for v in violations]
-        if has_errors(violations):
-            broken.append(path)
-    if broken:
-        raise UserError(f"{broken[0]}: not a valid submission")
-    return {"archives": found}
+    return judge_archives(files, lambda path: validate(path, names, durations, classes))

@@ -1,12 +1,12 @@
 """The tiny data set, written and packed once for all tests of a process."""
 
 import shutil
-import zipfile
 from pathlib import Path
 
 import pytest
 
 from common.tests.helpers import tiny_fixtures
+from common.tests.submission_case import unpack
 from task4_sed.submission.package import package
 from task4_sed.tests.submission_case import META, RUNS
 
@@ -30,10 +30,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory, energy: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def pristine(tmp_path_factory: pytest.TempPathFactory, archive: Path) -> Path:
-    folder = tmp_path_factory.mktemp("pristine")
-    with zipfile.ZipFile(archive) as zipped:
-        zipped.extractall(folder)
-    return folder
+    return unpack(archive, tmp_path_factory.mktemp("pristine"))
 
 
 @pytest.fixture

@@ -1,15 +1,16 @@
 """A small valid submission, for the tests of packing and of the rules."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from common.run.submission.archive import Violation
+from common.run.submission.meta import Affiliation, Author
+from common.run.submission.violations import Violation
+from common.tests.submission_case import Mutation
 from task4_sed.data.classes import CLASSES
 from task4_sed.metrics.types import ClipScores, ScoreSet
-from task4_sed.submission.meta import Affiliation, Author, Complexity, Description, DevtestResults, SubmissionMeta
-from task4_sed.submission.package import RunScores
+from task4_sed.submission.meta import Complexity, Description, DevtestResults, SubmissionMeta
+from task4_sed.submission.tables import RunScores
 from task4_sed.submission.validate import validate
 
 LABEL = "Muster_Uni-X_task4_1"
@@ -45,11 +46,11 @@ def check(path: Path) -> list[Violation]:
     return validate(path, CLIPS, DURATIONS)
 
 
-def remove(relative: str) -> Callable[[Path], None]:
+def remove(relative: str) -> Mutation:
     return lambda root: (root / LABEL / relative).unlink()
 
 
-def write(relative: str, data: bytes = b"x") -> Callable[[Path], None]:
+def write(relative: str, data: bytes = b"x") -> Mutation:
     def mutate(root: Path) -> None:
         (root / relative).parent.mkdir(parents=True, exist_ok=True)
         (root / relative).write_bytes(data)

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from common.run.files import write_rows
+from common.run.verbs import main
+from task4_sed.__main__ import TASK
 from task4_sed.data.annotations import read_durations, read_names, read_weak
-from task4_sed.data.exclusions import main, video_of
+from task4_sed.data.exclusions import video_of, write_exclusions
 from task4_sed.data.layout import EXCLUSION_LISTS, SETS
 
 
@@ -31,7 +33,7 @@ def test_lists_name_clips_of_the_same_video_only(tmp_path: Path) -> None:
         (audio / name).touch()
     rows = [("aaaaaaaaaaa_30_40.wav", 10.0)]
     write_rows(tmp_path / SETS["eval_public"].durations[0], ("filename", "duration"), rows)
-    assert main([str(tmp_path)]) == 0
+    assert write_exclusions(tmp_path) == {"strong": 0, "weak": 1, "unlabeled": 0}
     assert read_names(tmp_path / EXCLUSION_LISTS["weak"]) == ["Yaaaaaaaaaaa_0.000_10.000.wav"]
     assert read_names(tmp_path / EXCLUSION_LISTS["strong"]) == []
 
@@ -55,5 +57,5 @@ def _names(path: Path) -> set[str]:
 
 
 def test_missing_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path / "none")]) == 1
+    assert main(TASK, ["prepare", "--exclusions", "--recipe", "baseline", f"data.root={tmp_path / 'none'}"]) == 1
     assert capsys.readouterr().err == f"error: {tmp_path / 'none'}: data set not found\n"

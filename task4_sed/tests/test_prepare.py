@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from common.audio.coverage import made_of
 from common.audio.packs import open_pack
 from common.run.config import load_config
 from common.run.errors import UserError
@@ -13,7 +14,7 @@ from common.run.files import read_json, read_rows, sha256, write_json
 from task4_sed.config import Config
 from task4_sed.data.classes import CLASSES
 from task4_sed.data.layout import SETS
-from task4_sed.data.prepare import cover, made_of, prepare
+from task4_sed.data.prepare import cover_set, prepare
 
 TASK = Path(__file__).resolve().parent.parent
 
@@ -159,14 +160,15 @@ def test_a_table_without_audio_and_a_set_that_is_not_there(linked_root: Path) ->
     listed = len(list(folder.iterdir()))
     for path in folder.iterdir():
         path.unlink()
-    coverage = cover(linked_root, SETS["eval_public"], CLASSES)
-    assert (coverage.listed, len(coverage.missing), coverage.found, coverage.absent) == (listed, listed, (), False)
+    coverage = cover_set(linked_root, SETS["eval_public"], CLASSES)
+    clips = coverage.clips
+    assert (clips.listed, len(clips.missing), clips.found, coverage.absent) == (listed, listed, (), False)
     folder.rmdir()
-    coverage = cover(linked_root, SETS["eval_public"], CLASSES)
-    assert (coverage.listed, len(coverage.missing), coverage.absent) == (listed, listed, False)
+    coverage = cover_set(linked_root, SETS["eval_public"], CLASSES)
+    assert (coverage.clips.listed, len(coverage.clips.missing), coverage.absent) == (listed, listed, False)
     assert coverage.problem == f"{folder}: no audio found"
     (linked_root / SETS["eval_public"].annotation[0]).unlink()
-    assert cover(linked_root, SETS["eval_public"], CLASSES).absent
+    assert cover_set(linked_root, SETS["eval_public"], CLASSES).absent
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.audio.coverage import packs_of, root_of
 from common.audio.packs import open_pack
 from common.run.config import load_config
 from common.run.errors import UserError
@@ -19,9 +20,7 @@ from task4_sed.data.sets import (
     classes_of,
     load_set,
     maestro_training_recordings,
-    packs_of,
     recording_of,
-    root_of,
     scene_of,
     split,
     weak_training_clips,

@@ -15,14 +15,16 @@ from hypothesis import strategies as st
 
 from common.run.errors import UserError
 from common.run.submission.archive import Limits
+from common.run.submission.meta import Author
+from common.run.submission.tables import lines_of, parse
 from task4_sed.data.annotations import read_durations
 from task4_sed.data.classes import CLASSES, DESED_CLASSES
 from task4_sed.inference.scores import read_scores
 from task4_sed.metrics.types import ClipScores, ScoreSet
-from task4_sed.submission.meta import Author, DevtestResults, meta_yaml
-from task4_sed.submission.meta_check import check_meta
-from task4_sed.submission.package import RunScores, format_scores, package
-from task4_sed.submission.score_check import _parse, check_table
+from task4_sed.submission.meta import DevtestResults, meta_yaml
+from task4_sed.submission.package import format_scores, package
+from task4_sed.submission.rules import check_meta
+from task4_sed.submission.tables import RunScores, check_table
 from task4_sed.submission.validate import validate
 from task4_sed.tests.submission_case import (
     CLIPS,
@@ -269,7 +271,7 @@ def test_what_is_written_passes_the_check(steps: list[float], data: st.DataObjec
 def test_a_table_that_is_not_well_formed_is_never_silent(parts: list[str]) -> None:
     body = "".join(parts)
     found = check_table(f"onset\toffset\ta\n{body}".encode(), "clip.tsv", ("a",)).violations
-    assert found or _parse(body, 3) is not None
+    assert found or parse(lines_of(body), "\t", 0, 3) is not None
 
 
 @settings(deadline=None, max_examples=60)

@@ -2,11 +2,11 @@
 
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from common.tests.submission_case import Mutation, edit, edit_row, put, swap
 from task4_sed.data.classes import CLASSES
 from task4_sed.inference.scores import read_scores
 from task4_sed.metrics.types import ClipScores
@@ -14,36 +14,7 @@ from task4_sed.submission.package import format_scores
 from task4_sed.submission.validate import validate
 from task4_sed.tests.submission_case import LABEL, RUN1, TSV, YAML, check, remove, write
 
-
-def edit(relative: str, change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
-    def mutate(root: Path) -> None:
-        path = root / LABEL / relative
-        path.write_text("\n".join(change(path.read_text().split("\n"))))
-
-    return mutate
-
-
-def table(line: int, change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
-    """Change the fields of a line (counted from 1) of one score table."""
-
-    def of_lines(lines: list[str]) -> list[str]:
-        lines[line - 1] = "\t".join(change(lines[line - 1].split("\t")))
-        return lines
-
-    return edit(TSV, of_lines)
-
-
-def put(index: int, value: str) -> Callable[[list[str]], list[str]]:
-    return lambda fields: [value if i == index else field for i, field in enumerate(fields)]
-
-
-def meta(old: str, new: str) -> Callable[[Path], None]:
-    def of_lines(lines: list[str]) -> list[str]:
-        text = "\n".join(lines)
-        assert text.count(old) == 1, (old, text)
-        return text.replace(old, new).split("\n")
-
-    return edit(YAML, of_lines)
+TABLE, META = f"{LABEL}/{TSV}", f"{LABEL}/{YAML}"
 
 
 def meta_line(pristine: Path, word: str) -> int:
@@ -57,105 +28,98 @@ def swap_header(fields: list[str]) -> list[str]:
     return [*fields[:2], fields[3], fields[2], *fields[4:]]
 
 
-def rename(old: str, new: str) -> Callable[[Path], None]:
+def rename(old: str, new: str) -> Mutation:
     return lambda root: (root / LABEL / old).rename(root / LABEL / new)  # type: ignore[func-returns-value]
 
 
 TABLE_RULES = [
-    (table(1, put(4, "Kat")), {("column-missing", 1), ("column-unknown", 1)}),
-    (table(1, swap_header), {("column-order", 1)}),
+    (edit_row(TABLE, 1, put((4, "Kat"))), {("column-missing", 1), ("column-unknown", 1)}),
+    (edit_row(TABLE, 1, swap_header), {("column-order", 1)}),
     (
-        table(1, lambda fields: ["offset", "onset", *fields[2:]]),
+        edit_row(TABLE, 1, lambda fields: ["offset", "onset", *fields[2:]]),
         {("column-order", 1), ("time-start", 2)}
         | {("time-order", i) for i in range(2, 22)}
         | {("time-gap", i) for i in range(3, 22)}
         | {("time-coverage", 21)},
     ),
-    (table(1, put(3, "Alarm_bell_ringing")), {("column-missing", 1), ("column-twice", 1)}),
-    (table(7, lambda fields: fields[:-1]), {("row-fields", 7)}),
-    (table(7, lambda fields: [" ".join(fields)]), {("row-fields", 7)}),
-    (table(7, lambda fields: [*fields, "0.5"]), {("row-fields", 7)}),
-    (table(7, put(5, "high")), {("number", 7)}),
-    (table(7, put(5, "")), {("number", 7)}),
-    (table(7, put(5, "0,5")), {("number", 7)}),
-    (table(7, put(5, "0.000_1")), {("number", 7)}),
-    (table(7, put(5, "nan")), {("score-nan", 7)}),
-    (table(7, put(5, "-inf")), {("score-infinite", 7)}),
-    (table(7, put(5, "inf")), {("score-infinite", 7)}),
-    (table(7, put(0, "nan")), {("time-number", 7)}),
-    (table(7, put(0, "2.6")), {("time-gap", 7)}),
-    (table(7, put(0, "2.4")), {("time-gap", 7)}),
-    (table(7, put(0, "2.500000001")), {("time-gap", 7)}),
-    (table(7, put(1, "2.5")), {("time-zero-length", 7), ("time-gap", 8)}),
-    (table(7, put(1, "2.2")), {("time-order", 7), ("time-gap", 8)}),
-    (table(2, put(0, "0.1")), {("time-start", 2)}),
-    (edit(TSV, lambda lines: [*lines[:9], lines[5], *lines[9:]]), {("time-order", 10), ("time-gap", 11)}),
-    (edit(TSV, lambda lines: [*lines[:6], *lines[7:]]), {("time-gap", 7)}),
-    (edit(TSV, lambda lines: [*lines[:6], "", *lines[6:]]), {("row-empty", 7)}),
-    (edit(TSV, lambda lines: [*lines[:-3], ""]), {("time-coverage", 19)}),
-    (table(21, put(1, "10.2")), {("time-past-end", 21)}),
-    (edit(TSV, lambda lines: []), {("table-empty", None)}),
-    (edit(TSV, lambda lines: lines[:1]), {("table-empty", None)}),
+    (edit_row(TABLE, 1, put((3, "Alarm_bell_ringing"))), {("column-missing", 1), ("column-twice", 1)}),
+    (edit_row(TABLE, 7, lambda fields: fields[:-1]), {("row-fields", 7)}),
+    (edit_row(TABLE, 7, lambda fields: [" ".join(fields)]), {("row-fields", 7)}),
+    (edit_row(TABLE, 7, lambda fields: [*fields, "0.5"]), {("row-fields", 7)}),
+    (edit_row(TABLE, 7, put((5, "high"))), {("number", 7)}),
+    (edit_row(TABLE, 7, put((5, ""))), {("number", 7)}),
+    (edit_row(TABLE, 7, put((5, "0,5"))), {("number", 7)}),
+    (edit_row(TABLE, 7, put((5, "0.000_1"))), {("number", 7)}),
+    (edit_row(TABLE, 7, put((5, "nan"))), {("score-nan", 7)}),
+    (edit_row(TABLE, 7, put((5, "-inf"))), {("score-infinite", 7)}),
+    (edit_row(TABLE, 7, put((5, "inf"))), {("score-infinite", 7)}),
+    (edit_row(TABLE, 7, put((0, "nan"))), {("time-number", 7)}),
+    (edit_row(TABLE, 7, put((0, "2.6"))), {("time-gap", 7)}),
+    (edit_row(TABLE, 7, put((0, "2.4"))), {("time-gap", 7)}),
+    (edit_row(TABLE, 7, put((0, "2.500000001"))), {("time-gap", 7)}),
+    (edit_row(TABLE, 7, put((1, "2.5"))), {("time-zero-length", 7), ("time-gap", 8)}),
+    (edit_row(TABLE, 7, put((1, "2.2"))), {("time-order", 7), ("time-gap", 8)}),
+    (edit_row(TABLE, 2, put((0, "0.1"))), {("time-start", 2)}),
+    (edit(TABLE, lambda lines: [*lines[:9], lines[5], *lines[9:]]), {("time-order", 10), ("time-gap", 11)}),
+    (edit(TABLE, lambda lines: [*lines[:6], *lines[7:]]), {("time-gap", 7)}),
+    (edit(TABLE, lambda lines: [*lines[:6], "", *lines[6:]]), {("row-empty", 7)}),
+    (edit(TABLE, lambda lines: [*lines[:-3], ""]), {("time-coverage", 19)}),
+    (edit_row(TABLE, 21, put((1, "10.2"))), {("time-past-end", 21)}),
+    (edit(TABLE, lambda lines: []), {("table-empty", None)}),
+    (edit(TABLE, lambda lines: lines[:1]), {("table-empty", None)}),
     (write(f"{LABEL}/{TSV}", b"onset\toffset\n\xff\xfe\n"), {("encoding", 2)}),
 ]
 
 
 @pytest.mark.parametrize(("mutate", "expected"), TABLE_RULES)
-def test_rules_of_tables(root: Path, mutate: Callable[[Path], None], expected: set) -> None:
+def test_rules_of_tables(root: Path, mutate: Mutation, expected: set) -> None:
     mutate(root)
     found = check(root)
     assert {(violation.rule, violation.line) for violation in found} == expected
     assert {violation.file for violation in found} == {f"{LABEL}/{TSV}"}
 
 
+# Replaced in the meta file, what stands there then, the rule, a word of the line.
 META_RULES = [
-    (meta("name: Fused", "name: [Fused"), "meta-syntax", None, "error"),
-    (meta("  name:", "\tname:"), "meta-syntax", "Fused", "error"),
-    (meta("name: Fused transformer", "name: !!bool x"), "meta-syntax", None, "error"),
-    (
-        meta("name: Fused transformer", "name: Fused transformer\n  name: Other"),
-        "meta-duplicate",
-        "abbreviation: FT",
-        "error",
-    ),
-    (meta(f"label: {LABEL}", "label: Other_Uni_task4_1"), "meta-label", "label:", "error"),
-    (meta(f"label: {LABEL}", "label: Cornell_CMU_task4_1"), "meta-label", "label:", "error"),
-    (meta("name: Fused", "name: Baseline, fused"), "meta-baseline", "Fused", "error"),
-    (meta("abbreviation: FT", "abbreviation: baseline"), "meta-baseline", "abbreviation: FT", "error"),
-    (meta("abbreviation: FT", "abreviation: FT"), "meta-missing", "submission:", "error"),
-    (meta("name: Fused transformer", "name: 12"), "meta-type", "Fused", "error"),
-    (meta("corresponding: true", "corresponding: false"), "meta-corresponding", "authors:", "error"),
-    (meta("firstname: Max", "fistname: Max"), "meta-missing", "Beispiel", "error"),
-    (meta("firstname: Max", "firstname: 3"), "meta-type", "firstname: Max", "error"),
-    (meta("input_sampling_rate: 16000", "input_sampling_rate: 16kHz"), "meta-type", "input_sampling_rate", "error"),
-    (meta("acoustic_features: log-mel energies", "acoustic_features: 3"), "meta-type", "acoustic_features", "error"),
-    (meta("log-mel energies", "gammatone"), "meta-features", "acoustic_features", "warning"),
-    (meta("log-mel energies", "[mfcc, gammatone]"), "meta-features", "acoustic_features", "warning"),
-    (meta("total_parameters: 1234567", "total_parameters: 1.2"), "meta-type", "total_parameters", "error"),
-    (meta("total_parameters: 1234567", "total_parameters: true"), "meta-type", "total_parameters", "error"),
-    (
-        meta("source_code: null", "source_code: https://github.com/DCASE-REPO/DESED_task"),
-        "meta-source",
-        "source_code",
-        "error",
-    ),
-    (meta("source_code: null", "source_code: ask us"), "meta-source", "source_code", "warning"),
-    (meta("  source_code: null\n", ""), "meta-missing", "system:", "error"),
-    (meta("PSDS1: 0.5", "PSDS1: 1"), "meta-type", "PSDS1", "error"),
-    (meta("PSDS1: 0.5", "PSDS1: .nan"), "meta-type", "PSDS1", "error"),
-    (meta("PSDS1: 0.5", "PSDS1: 50.1"), "meta-range", "PSDS1", "warning"),
-    (meta("PSDS1: 0.5", "PSDS: 0.5"), "meta-missing", "desed:", "error"),
-    (meta("mPAUC: 0.73", "mPAUC: 1e-3"), "meta-type", "mPAUC", "error"),
-    (meta("name: Fused transformer", "name: 'Fused#1 transformer'\n  x: 1"), "meta-syntax", None, "error"),
-    (meta("name: Fused transformer", "name: Fused#1 transformer"), "meta-comment", "Fused", "warning"),
+    ("name: Fused", "name: [Fused", "meta-syntax", None),
+    ("  name:", "\tname:", "meta-syntax", "Fused"),
+    ("name: Fused transformer", "name: !!bool x", "meta-syntax", None),
+    ("name: Fused transformer", "name: Fused transformer\n  name: Other", "meta-duplicate", "abbreviation: FT"),
+    (f"label: {LABEL}", "label: Other_Uni_task4_1", "meta-label", "label:"),
+    (f"label: {LABEL}", "label: Cornell_CMU_task4_1", "meta-label", "label:"),
+    ("name: Fused", "name: Baseline, fused", "meta-baseline", "Fused"),
+    ("abbreviation: FT", "abbreviation: baseline", "meta-baseline", "abbreviation: FT"),
+    ("abbreviation: FT", "abreviation: FT", "meta-missing", "submission:"),
+    ("name: Fused transformer", "name: 12", "meta-type", "Fused"),
+    ("corresponding: true", "corresponding: false", "meta-corresponding", "authors:"),
+    ("firstname: Max", "fistname: Max", "meta-missing", "Beispiel"),
+    ("firstname: Max", "firstname: 3", "meta-type", "firstname: Max"),
+    ("input_sampling_rate: 16000", "input_sampling_rate: 16kHz", "meta-type", "input_sampling_rate"),
+    ("acoustic_features: log-mel energies", "acoustic_features: 3", "meta-type", "acoustic_features"),
+    ("total_parameters: 1234567", "total_parameters: 1.2", "meta-type", "total_parameters"),
+    ("total_parameters: 1234567", "total_parameters: true", "meta-type", "total_parameters"),
+    ("source_code: null", "source_code: https://github.com/DCASE-REPO/DESED_task", "meta-source", "source_code"),
+    ("  source_code: null\n", "", "meta-missing", "system:"),
+    ("PSDS1: 0.5", "PSDS1: 1", "meta-type", "PSDS1"),
+    ("PSDS1: 0.5", "PSDS1: .nan", "meta-type", "PSDS1"),
+    ("PSDS1: 0.5", "PSDS: 0.5", "meta-missing", "desed:"),
+    ("mPAUC: 0.73", "mPAUC: 1e-3", "meta-type", "mPAUC"),
+    ("name: Fused transformer", "name: 'Fused#1 transformer'\n  x: 1", "meta-syntax", None),
+]
+META_WARNINGS = [
+    ("log-mel energies", "gammatone", "meta-features", "acoustic_features"),
+    ("log-mel energies", "[mfcc, gammatone]", "meta-features", "acoustic_features"),
+    ("source_code: null", "source_code: ask us", "meta-source", "source_code"),
+    ("PSDS1: 0.5", "PSDS1: 50.1", "meta-range", "PSDS1"),
+    ("name: Fused transformer", "name: Fused#1 transformer", "meta-comment", "Fused"),
 ]
 
 
-@pytest.mark.parametrize(("mutate", "rule", "word", "severity"), META_RULES)
-def test_rules_of_the_meta_file(
-    root: Path, pristine: Path, mutate: Callable[[Path], None], rule: str, word: str | None, severity: str
-) -> None:
-    mutate(root)
+@pytest.mark.parametrize(("old", "new", "rule", "word"), META_RULES + META_WARNINGS)
+def test_rules_of_the_meta_file(root: Path, pristine: Path, old: str, new: str, rule: str, word: str | None) -> None:
+    assert (pristine / META).read_text().count(old) == 1
+    swap(META, old, new)(root)
+    severity = "error" if (old, new, rule, word) in META_RULES else "warning"
     found = check(root)
     assert {(violation.file, violation.rule, violation.severity) for violation in found} >= {
         (f"{LABEL}/{YAML}", rule, severity)
@@ -166,8 +130,8 @@ def test_rules_of_the_meta_file(
 
 
 def test_a_missing_block_names_all_its_fields(root: Path) -> None:
-    meta("results:", "result:")(root)
-    meta("description:", "descriptions:")(root)
+    swap(META, "results:", "result:")(root)
+    swap(META, "description:", "descriptions:")(root)
     missing = [violation.message.split(",")[0] for violation in check(root)]
     assert missing == [
         "no results.devtest.desed.PSDS1",
@@ -178,8 +142,8 @@ def test_a_missing_block_names_all_its_fields(root: Path) -> None:
 
 
 def test_comments_are_cut_and_harmless(root: Path) -> None:
-    meta("name: Fused transformer", "name: Fused transformer  # our best: [one")(root)
-    meta("submission:", "# a comment\nsubmission:")(root)
+    swap(META, "name: Fused transformer", "name: Fused transformer  # our best: [one")(root)
+    swap(META, "submission:", "# a comment\nsubmission:")(root)
     assert check(root) == []
 
 
@@ -248,7 +212,7 @@ LAYOUT_RULES = [
 
 
 @pytest.mark.parametrize(("mutate", "expected"), LAYOUT_RULES)
-def test_rules_of_the_layout(root: Path, mutate: Callable[[Path], None], expected: list) -> None:
+def test_rules_of_the_layout(root: Path, mutate: Mutation, expected: list) -> None:
     mutate(root)
     found = {(violation.file, violation.rule, violation.severity) for violation in check(root)}
     assert found == set(expected)

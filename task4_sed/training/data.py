@@ -1,14 +1,15 @@
 """The data of a training, as Lightning asks for it."""
 
-import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
+from common.audio.coverage import packs_of
+from common.audio.loading import training_loader, turn_of
 from common.run.errors import UserError
 from task4_sed.config import Config
-from task4_sed.data.batches import Batch, BlockSampler, ClipDataset, as_it_is, sequential_loader
+from task4_sed.data.batches import Batch, BlockSampler, ClipDataset, eval_loader
 from task4_sed.data.embeddings import store
-from task4_sed.data.sets import load_set, packs_of
+from task4_sed.data.sets import load_set
 from task4_sed.model.encoder import Embedder
 
 
@@ -45,28 +46,13 @@ class SedData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of five blocks."""
-        trainer = self.trainer
-        self._check_sizes(trainer.world_size if trainer else 1)
-        sampler = BlockSampler(
-            [[len(of.clips) for of in sets] for sets in self.training],
-            self.batch,
-            self.seed,
-            (lambda: trainer.current_epoch) if trainer else (lambda: 0),
-            trainer.global_rank if trainer else 0,
-            trainer.world_size if trainer else 1,
-        )
-        workers = self.config.data.workers
-        return DataLoader(
-            ClipDataset([of for sets in self.training for of in sets], random_crop=True, stored=self.stored),
-            batch_sampler=sampler,
-            collate_fn=as_it_is,
-            num_workers=workers,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=workers > 0,
-            prefetch_factor=4 if workers else None,
-        )
+        turn = turn_of(self.trainer)
+        self._check_sizes(turn.ranks)
+        sizes = [sum(len(of.clips) for of in sets) for sets in self.training]
+        data = ClipDataset([of for sets in self.training for of in sets], random_crop=True, stored=self.stored)
+        return training_loader(data, BlockSampler(sizes, self.batch, self.seed, *turn), self.config.data.workers)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         """One loader per validation set."""
-        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return [sequential_loader(of, self.config, rank, ranks, self.stored) for of in self.validation]
+        _, rank, ranks = turn_of(self.trainer)
+        return [eval_loader(of, self.config, rank, ranks, self.stored) for of in self.validation]

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import torch
 
+from common.audio.coverage import made_of, root_of
 from common.run.training import finished, fit
 from common.run.verbs import Run
 from task4_sed.config import Config
-from task4_sed.data.prepare import made_of
-from task4_sed.data.sets import classes_of, root_of
+from task4_sed.data.sets import classes_of
 from task4_sed.model.encoder import Embedder
 from task4_sed.model.networks import fitted
 from task4_sed.training.data import SedData

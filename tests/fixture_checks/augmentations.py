@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from common import augment
-from common.augment import BandGains, MaskDraw, Mix, Patchout, Span, Stripes, Warp
+from common.augment import BandGains, ImpulseDraw, MaskDraw, Mix, Span, Stripes, Warp
+from common.encoders.transformer import Draws, kept
 
 Inputs = dict[str, Tensor]
 Outputs = dict[str, Tensor]
@@ -50,7 +51,8 @@ def wavmix(x: Inputs) -> Outputs:
 
 
 def device_impulse(x: Inputs) -> Outputs:
-    return {"out": augment.device_impulse(x["wave"][None], x["impulse"][None])[0]}
+    chosen = ImpulseDraw(torch.tensor([0]), torch.tensor([True]))
+    return {"out": augment.device_impulse(x["wave"][None], x["impulse"][None], chosen)[0]}
 
 
 def filter_augment(x: Inputs) -> Outputs:
@@ -99,8 +101,9 @@ def specaug_panns(x: Inputs) -> Outputs:
 
 
 def patchout(x: Inputs) -> Outputs:
-    draw = Patchout(int(x["time_offset"]), x.get("keep_time"), x.get("keep_freq"), x.get("keep"))
-    tokens = augment.patchout(x["tokens"], x["time_pos"], x["freq_pos"], draw)
+    first, columns = int(x["time_offset"]), x["tokens"].shape[-1]
+    patches = x["tokens"] + x["time_pos"][..., first : first + columns] + x["freq_pos"]
+    tokens, _ = kept(patches, Draws(x.get("keep_time"), x.get("keep_freq"), x.get("keep")))
     special = torch.cat((x["cls_token"], x["dist_token"]), dim=1) + x["token_pos"]
     return {"out": torch.cat((special.expand(len(tokens), -1, -1), tokens), dim=1)}
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from common import losses, schedules
 from common.augment import Mix, fold, mixup_class_mask, mixup_soft_labels
+from task1_asc.training.losses import scene_loss
 from task2_anomaly.training.losses import neyman_pearson, outlier_auc, outlier_bce
 from task4_sed.data.classes import CLASSES
 from task4_sed.training.losses import (
@@ -101,14 +102,15 @@ def stage2_ict(x: Inputs, exclude: bool) -> Tensor:
 
 
 def scene(x: Inputs, mixed_and_long: bool) -> Tensor:
-    rest = {"long_teacher_logits": x["teacher_long_logits"], "lam": x["lam"], "perm": x["perm"]}
-    return losses.scene_distillation(
-        x["student_logits"],
-        x["labels"],
-        x["teacher_logits"],
-        temperature=float(x["temperature"]),
-        **(rest if mixed_and_long else {}),
-    )
+    """The loss of 2022: the 1-s teacher has seen the mixed input, the 10-s teacher has not; no temperature^2."""
+    logits, labels, temperature = x["student_logits"], x["labels"], float(x["temperature"])
+    mix = Mix(x["lam"], x["perm"]) if mixed_and_long else None
+
+    def divergence(teacher: Tensor, mix: Mix | None) -> Tensor:
+        return scene_loss(logits, labels, teacher, mix, 0.0, temperature) / temperature**2
+
+    loss = scene_loss(logits, labels, mix=mix) + 50.0 * divergence(x["teacher_logits"], None)
+    return loss + 3.0 * divergence(x["teacher_long_logits"], mix) if mixed_and_long else loss
 
 
 def split_scores(x: Inputs) -> tuple[Tensor, Tensor]:

@@ -1,14 +1,6 @@
 """What tests/test_readme.py does with the commands of Task 2."""
 
-from pathlib import Path
-
-# The tiny recipes carry the names of the real ones, so that they write to the same folders.
-FOLDER = "tiny/task2_anomaly"
 DATA = "data/task2_anomaly/toy"
-TINY_MAKE = (r"^(make task2-\S+)(?!.*RECIPE=)", rf"\1 RECIPE={FOLDER}/toy.yaml")
-NAMED_MAKE = (r"RECIPE=(\w+)(?!\S*\.yaml)\b", rf"RECIPE={FOLDER}/\1.yaml")
-TINY_VERB = (r"^(python -m task2_anomaly [a-z]+)(?!.*--recipe)", rf"\1 --recipe {FOLDER}/toy.yaml")
-NAMED_VERB = (r"--recipe (\w+)(?!\S*\.yaml)\b", rf"--recipe {FOLDER}/\1.yaml")
 FIRST_SHOT = (r"data\.root=/path/to/data (?=data\.edition)", f"data.root={DATA}_firstshot ")
 REAL_DATA = (r"data\.root=/path/to/data", f"data.root={DATA}")
 
@@ -21,7 +13,6 @@ RULES = (
         (
             (r"^make task2-grid$", 'make task2-grid SEEDS="3" ARGS="data.machines=[fan_id_00]"'),
             (r'SEEDS="1 2 3"', 'SEEDS="3" ARGS="data.machines=[fan_id_00]"'),
-            TINY_MAKE,
         ),
     ),
     (
@@ -29,14 +20,13 @@ RULES = (
         "run",
         "the tiny data set, two machines, one seed, fewer proxy clips than it has",
         (
-            NAMED_VERB,
             REAL_DATA,
             (r"4096", '4096 --seeds 3 "data.machines=[fan_id_00,ToyCar_id_01]"'),
             (r"64 512", "8 16"),
         ),
     ),
     (r"make task2-train RECIPE=embedding_knn .*", "settings", "needs the weights of BEATs", ()),
-    (r"make task2-\S+( .*)?", "run", "tiny data and networks", (TINY_MAKE, NAMED_MAKE, FIRST_SHOT, REAL_DATA)),
+    (r"make task2-\S+( .*)?", "run", "tiny data and networks", (FIRST_SHOT, REAL_DATA)),
     (
         r"python -m task2_anomaly evaluate --scores /path/to/system .*",
         "run",
@@ -44,7 +34,6 @@ RULES = (
         (
             (r"/path/to/system", "runs/task2_anomaly/toy_firstshot/run1/scores/eval_test"),
             (r"/path/to/truth", f"{DATA}_firstshot"),
-            TINY_VERB,
         ),
     ),
     (
@@ -57,36 +46,27 @@ RULES = (
                 "runs/task2_anomaly/toy_firstshot/submission.zip --recipe toy_firstshot",
             ),
             (r"somebody\.zip", "runs/task2_anomaly/toy/submission.zip"),
-            TINY_VERB,
-            NAMED_VERB,
         ),
     ),
-    (r"python -m task2_anomaly benchmark", "run", "an instant a stage", (TINY_VERB, (r"$", " --seconds 0.02"))),
+    (r"python -m task2_anomaly benchmark", "run", "an instant a stage", ((r"$", " --seconds 0.02"),)),
     (
         r"python -m task2_anomaly \w+( .*)?",
         "run",
         "tiny data and networks",
-        (TINY_VERB, NAMED_VERB, REAL_DATA, (r"pump_id_00", "ToyCar_id_01")),
+        (REAL_DATA, (r"pump_id_00", "ToyCar_id_01")),
     ),
 )
 
 PLACES = f"root: {DATA}, audioset: {DATA}/audioset, scenes: {DATA}/scenes"
 FAST = "trainer: {max_epochs: 1, accelerator: cpu}\nenergy: {enabled: false}\n"
-RECIPES = {
+CHANGES = {
     **dict.fromkeys(
-        ("toy", "challenge", "workshop", "variant_01"), f"../../task2_anomaly/tests/tiny.yaml\ndata: {{{PLACES}}}\n"
+        ("toy", "challenge", "workshop", "variant_01"), f"task2_anomaly/tests/tiny.yaml\ndata: {{{PLACES}}}\n"
     ),
     **dict.fromkeys(("toy_firstshot", "ae_firstshot"), "toy_firstshot\ndata: {toy: tiny}\n"),
     **{name: f"{name}\ndata: {{toy: tiny}}\n" for name in ("toy_embedding", "toy_embedding_firstshot")},
 }
-
-
-def write_recipes(folder: Path) -> None:
-    """The tiny recipes, in a copy of the checkout."""
-    (folder / FOLDER).mkdir(parents=True)
-    for name, text in RECIPES.items():
-        (folder / FOLDER / f"{name}.yaml").write_text(f"extends: {text}{FAST}")
-
+RECIPES = {name: f"extends: {text}{FAST}" for name, text in CHANGES.items()}
 
 EXPECTED = (
     *(f"toy/{name}" for name in ("run1/plots/dev_test", "run2/scores/eval_test", "comparison.png", "submission.zip")),

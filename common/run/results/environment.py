@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from common.run.processes import usable_cores
+
 ROOT = Path(__file__).resolve().parents[3]
 
 # The packages whose version can change a number.
@@ -31,8 +33,8 @@ PACKAGES = (
 def environment() -> dict[str, Any]:
     """Versions, code revision and hardware as JSON values; what cannot be found out is None.
 
-    `code` is None outside a git checkout of this project (an installed copy, no git). Packages that are not installed
-    are None. Takes some 20 ms; imports nothing heavy.
+    `code` outside a git checkout of this project (an installed copy, no git) is what the environment variable
+    DCASE_REVISION says, or None. Packages that are not installed are None. Takes some 20 ms; imports nothing heavy.
     """
     return {
         "python": platform.python_version(),
@@ -40,7 +42,7 @@ def environment() -> dict[str, Any]:
         "code": _code_revision(ROOT),
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": _cpu_model(),
-        "cores": _usable_cores(),
+        "cores": usable_cores(),
         "ram_gib": _ram_gib(),
         "gpus": _gpus(),
     }
@@ -68,13 +70,11 @@ def _output(*command: str) -> str | None:
 
 def _code_revision(root: Path) -> dict[str, Any] | None:
     """Commit of the checkout at `root` and whether tracked files differ from it."""
-    found = _output("git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD")
-    if found is None:
-        return None
-    top, _, revision = found.partition("\n")
+    top, _, revision = (_output("git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD") or "").partition("\n")
     # A copy installed inside somebody else's repository is not at that repository's revision.
-    if Path(top).resolve() != root.resolve():
-        return None
+    if not top or Path(top).resolve() != root.resolve():
+        told = os.environ.get("DCASE_REVISION")  # a container image has it from its build
+        return {"revision": told, "dirty": None} if told else None
     changes = _output("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no")
     return {"revision": revision, "dirty": None if changes is None else bool(changes)}
 
@@ -86,12 +86,6 @@ def _cpu_model() -> str | None:
         return platform.processor() or None
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or None
-
-
-def _usable_cores() -> int | None:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()
 
 
 def _ram_gib() -> float | None:

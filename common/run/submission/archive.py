@@ -1,4 +1,4 @@
-"""Building challenge archives, opening anybody's archive safely, and listing the rules that it breaks.
+"""Building challenge archives, and opening anybody's archive safely.
 
 `build_zip` writes the same bytes for the same content: names in order, fixed dates and modes. `open_archive` takes a
 folder, a .zip or a (compressed) .tar by content, not by suffix, and trusts nothing in it: every name, type and size is
@@ -16,12 +16,11 @@ import tempfile
 import unicodedata
 import zipfile
 import zlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 from common.run.errors import UserError
 from common.run.files import existing_file, write_then_rename
@@ -52,21 +51,6 @@ DAMAGE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """A broken rule: `file` as it is called in the archive, `line` counted from 1 (None: the file as a whole)."""
-
-    file: str
-    line: int | None
-    rule: str
-    message: str
-    severity: Literal["error", "warning"] = "error"
-
-    def __str__(self) -> str:
-        at = self.file if self.line is None else f"{self.file}:{self.line}"
-        return f"{at}: {self.severity}: {self.message} [{self.rule}]"
-
-
 @dataclass(frozen=True)
 class Limits:
     """What an archive may unpack to: bytes in all, members, and bytes per packed byte.
@@ -78,39 +62,6 @@ class Limits:
     members: int = 200_000
     ratio: float = 200.0
     ratio_free_bytes: int = 64 << 20
-
-
-def listing(violations: Iterable[Violation], per_file: int = 3, per_rule: int = 10) -> list[str]:
-    """Lines to print: at most `per_file` of a rule for each file and `per_rule` of it in all, then how many more."""
-    of_rule: Counter[str] = Counter()
-    of_file: Counter[tuple[str, str]] = Counter()
-    hidden: Counter[tuple[str, str]] = Counter()
-    lines = []
-    for violation in violations:
-        file_key, rule = (violation.rule, violation.file), violation.rule
-        if of_rule[rule] >= per_rule or of_file[file_key] >= per_file:
-            hidden[rule, violation.severity] += 1
-            continue
-        of_rule[rule] += 1
-        of_file[file_key] += 1
-        lines.append(str(violation))
-    for (rule, severity), count in hidden.items():
-        lines.append(f"... and {count:,} more of this kind: {severity} [{rule}]")
-    return lines
-
-
-def verdict(violations: Iterable[Violation]) -> str:
-    """One line: `ok`, or the number of errors and warnings."""
-    counts = Counter(violation.severity for violation in violations)
-    if not counts:
-        return "ok: no rule is broken"
-    parts = [f"{counts[kind]:,} {kind}{'s' if counts[kind] != 1 else ''}" for kind in ("error", "warning")]
-    return ("not valid: " if counts["error"] else "ok: ") + ", ".join(parts)
-
-
-def has_errors(violations: Iterable[Violation]) -> bool:
-    """Whether anything is worse than a warning."""
-    return any(violation.severity == "error" for violation in violations)
 
 
 def _damage(archive: Path, where: str, error: BaseException) -> UserError:

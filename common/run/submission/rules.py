@@ -1,38 +1,76 @@
-"""What the archives of several challenges have in common: labels, names in the meta file, the technical report."""
+"""Rules of challenges: tables of them over meta files, and what several challenges want alike.
 
-import io
+A challenge's rules are tuples of `Rule`; `check_rules` walks them over a meta file. Labels, folders and technical
+reports are checked by functions.
+"""
+
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from common.run.errors import UserError
-from common.run.files import existing_file
-from common.run.marked_yaml import MISSING, MarkedYaml
+from common.run.marked_yaml import MISSING, Key, MarkedYaml, dotted
+from common.run.submission.meta import MetaForm
+from common.run.submission.violations import Findings, Severity, Violation
 
 MAX_ABBREVIATION = 10  # characters
 REPORT = ".technical_report.pdf"
 PLACEHOLDER = "placeholder for the technical report"
 # What file managers leave behind.
 IGNORED = {"__MACOSX", ".DS_Store", "Thumbs.db"}
+EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 
 
-def label_form(task: str) -> str:
-    """The form of a label, for messages."""
-    return f"<Lastname>_<Institute>_{task}_<n>"
+class Rule(NamedTuple):
+    """What a meta file must have at a key.
+
+    key: dotted, `[]` stands for every item of a list ("authors[].email"); or the parts of a key as they are. expected:
+    what `good` wants. Without a name the rule is about presence and type: "no <key>, expected ...", "<key> is text
+    'x', expected ...". With one it is about a value that is there, and `expected` is the whole message, in which
+    {key}, {value} and {length} may stand.
+    """
+
+    key: str | Key
+    good: Callable[[Any], bool]
+    expected: str
+    name: str | None = None
+    severity: Severity = "error"
 
 
-def label_problem(label: str, task: str, most: int) -> str | None:
-    """What is wrong with a system's label (`task`: "task1", ...; `most`: the highest index), or None."""
-    parts = label.split("_")
-    if len(parts) != 4:
-        return f"{label!r} has {len(parts)} parts, expected the 4 of {label_form(task)}"
-    if not all(parts) or parts[2] != task or not re.fullmatch(r"[1-9]\d*", parts[3]):
-        return f"{label!r} is not of the form {label_form(task)}"
-    if int(parts[3]) > most:
-        return f"{label!r} has index {parts[3]}, expected 1 to {most}"
-    return None
+def check_rules(meta: MarkedYaml, rules: Iterable[Rule]) -> None:
+    """Report what breaks the rules: the first one of every key, and nothing below a key that breaks one."""
+    broken: set[Key] = set()
+    for rule in rules:
+        for key in list(_places(meta, rule.key)):
+            if any(key[:depth] in broken for depth in range(1, len(key) + 1)):
+                continue
+            if rule.name is None:
+                if meta.require(key, rule.good, rule.expected) is MISSING:
+                    broken.add(key)
+            elif (value := meta.get(*key)) is not MISSING and not rule.good(value):
+                length = len(value) if isinstance(value, str | list | dict) else 0
+                message = rule.expected.format(key=dotted(key), value=value, length=length)
+                meta.report(key, rule.name, message, rule.severity)
+                broken.add(key)
+
+
+def _places(meta: MarkedYaml, key: str | Key) -> Iterator[Key]:
+    """The keys that a rule is about."""
+    if not isinstance(key, str):
+        yield key
+        return
+    places: list[Key] = [()]
+    for part in key.replace("[]", ".[]").split("."):
+        if part == "[]":
+            lists = [(place, meta.get(*place)) for place in places]
+            places = [(*place, i) for place, of in lists if isinstance(of, list) for i in range(len(of))]
+        else:
+            places = [(*place, part) for place in places]
+    yield from places
+
+
+# ------------------------------------------------------------------------------------------- what is good for a rule
 
 
 def is_number(value: Any) -> bool:
@@ -50,21 +88,125 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
+def is_email(value: Any) -> bool:
+    """The form of an e-mail address."""
+    return EMAIL.fullmatch(value) is not None
+
+
+def is_address(value: Any) -> bool:
+    """Text with a scheme, as https://..."""
+    return "://" in value
+
+
 def is_words(value: Any) -> bool:
     """Null, text or a list of texts."""
     return value is None or is_text(value) or (isinstance(value, list) and bool(value) and all(map(is_text, value)))
 
 
-def check_names(meta: MarkedYaml, label: str) -> None:
+def is_mapping(value: Any) -> bool:
+    """Keys with values."""
+    return isinstance(value, dict)
+
+
+def or_null(good: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Null, or what `good` wants."""
+    return lambda value: value is None or good(value)
+
+
+# ------------------------------------------------------------------------------------- rules that all challenges have
+
+
+def naming_rules(label: str, max_abbreviation: int | None = MAX_ABBREVIATION) -> list[Rule]:
     """Label, name and abbreviation of a system in the folder `label`."""
-    given = meta.require(("submission", "label"), is_text, "the name of the system's folder")
-    if given is not MISSING and given != label:
-        meta.report(("submission", "label"), "meta-label", f"submission.label is {given!r}, expected {label!r}")
-    meta.require(("submission", "name"), is_text, "text")
-    abbreviation = meta.require(("submission", "abbreviation"), is_text, "text")
-    if isinstance(abbreviation, str) and len(abbreviation) > MAX_ABBREVIATION:
-        wrong = f"abbreviation {abbreviation!r} has {len(abbreviation)} characters, expected at most {MAX_ABBREVIATION}"
-        meta.report(("submission", "abbreviation"), "meta-abbreviation", wrong)
+    own = label.replace("{", "{{").replace("}", "}}")
+    rules = [
+        Rule("submission.label", is_text, "the name of the system's folder"),
+        Rule("submission.label", label.__eq__, f"{{key}} is {{value!r}}, expected {own!r} as the folder", "meta-label"),
+        Rule("submission.name", is_text, "text"),
+        Rule("submission.abbreviation", is_text, "text"),
+    ]
+    if max_abbreviation is not None:
+        wrong = f"abbreviation {{value!r}} has {{length}} characters, expected at most {max_abbreviation}"
+        rules.append(
+            Rule("submission.abbreviation", lambda value: len(value) <= max_abbreviation, wrong, "meta-abbreviation")
+        )
+    return rules
+
+
+def author_rules(form: MetaForm) -> list[Rule]:
+    """The list of authors."""
+    at = "submission.authors"
+    rules = [
+        Rule(at, lambda value: isinstance(value, list) and bool(value), "a list of authors"),
+        Rule(f"{at}[]", is_mapping, "an author: lastname, firstname, ..."),
+        Rule(f"{at}[].lastname", is_text, "text"),
+        Rule(f"{at}[].firstname", is_text, "text"),
+    ]
+    if "email" not in form.optional:
+        wrong = "{value!r} is no e-mail address"
+        rules += [
+            Rule(f"{at}[].email", or_null(is_text), "an address, or null"),
+            Rule(f"{at}[].email", or_null(is_email), wrong, "meta-email"),
+        ]
+    keys = [key for key in form.affiliation.values() if key not in form.optional]
+    return rules + [Rule(f"{at}[].affiliation.{key}", or_null(is_text), "text, or null") for key in keys]
+
+
+def dataset_rules(form: MetaForm) -> list[Rule]:
+    """External data sets: null, or a list of them."""
+    at = "system.external_datasets"
+    of = {"name": Rule(f"{at}[].name", is_text, "text"), "url": Rule(f"{at}[].url", or_null(is_text), "text, or null")}
+    of["total_audio_length"] = Rule(f"{at}[].total_audio_length", or_null(is_number), "minutes, or null")
+    return [
+        Rule(at, or_null(lambda value: isinstance(value, list)), "a list, or null"),
+        Rule(f"{at}[]", is_mapping, f"a data set: {', '.join(form.datasets)}"),
+        *(of[key] for key in form.datasets),
+    ]
+
+
+SOURCE_RULES = (
+    Rule("system.source_code", or_null(is_text), "a URL, or null"),
+    Rule("system.source_code", or_null(is_address), "{value!r} is no address (https://...)", "meta-source", "warning"),
+)
+
+
+def check_corresponding(meta: MarkedYaml, form: MetaForm) -> Key | None:
+    """The corresponding author, or authors; the key of the only one."""
+    key: Key = ("submission", "authors")
+    authors = meta.get(*key)
+    if not isinstance(authors, list) or not authors:
+        return None
+    flags = [author.get("corresponding") if isinstance(author, dict) else None for author in authors]
+    marked: list[Key] = [(*key, index) for index, flag in enumerate(flags) if flag is not None and flag is not False]
+    for at in marked:
+        meta.require((*at, "corresponding"), lambda value: isinstance(value, bool), "true or false")
+        if form.one_corresponding and meta.get(*at, "email") is None:
+            meta.report((*at, "email"), "meta-email", "the corresponding author has no e-mail address")
+    if not marked or (form.one_corresponding and len(marked) > 1):
+        expected = "exactly one" if form.one_corresponding else "at least one"
+        wrong = f"{len(marked)} authors have `corresponding: true`, expected {expected}"
+        meta.report(key, "meta-corresponding", wrong)
+    return marked[0] if len(marked) == 1 else None
+
+
+# --------------------------------------------------------------------------------------------- labels, folders, files
+
+
+def label_form(task: str) -> str:
+    """The form of a label, for messages."""
+    return f"<Lastname>_<Institute>_{task}_<n>"
+
+
+def label_problem(label: str, task: str, most: int | None = None) -> str | None:
+    """What is wrong with a system's label (`task`: "task1", ...; `most`: the highest index), or None."""
+    parts = label.split("_")
+    if len(parts) != 4:
+        return f"{label!r} has {len(parts)} parts, expected the 4 of {label_form(task)}"
+    if not all(parts) or parts[2] != task or not re.fullmatch(r"[1-9][0-9]{0,8}", parts[3]):
+        return f"{label!r} is not of the form {label_form(task)}"
+    if most is not None and int(parts[3]) > most:
+        return f"{label!r} has index {parts[3]}, expected 1 to {most}"
+    return None
 
 
 def entries(folder: Path) -> list[Path]:
@@ -72,50 +214,60 @@ def entries(folder: Path) -> list[Path]:
     return [entry for entry in sorted(folder.iterdir()) if entry.name not in IGNORED]
 
 
-def report_file(report: Path) -> Path:
-    """The given report; UserError where it is no PDF."""
-    with open(existing_file(report, "technical report"), "rb") as file:
-        if b"%PDF-" not in file.read(1024):
-            raise UserError(f"{report}: not a PDF file, expected the technical report")
-    return report
+def team_folder(root: Path, task: str, check: Findings) -> tuple[Path, list[Path]] | None:
+    """The folder `task` in an unpacked archive (or `root` itself), and the systems' folders in it."""
+    top = root / task
+    if not top.is_dir() and root.name == task:  # the folder itself was named
+        top = root
+    for entry in entries(root) if top != root else ():
+        if entry != top:
+            check.warn(entry.name, "stray", f"unexpected beside the folder {task!r}")
+    if not top.is_dir():
+        check.report(".", "layout", f"no folder {task!r} at the top, expected {task}/{label_form(task)}/")
+        return None
+    systems = [entry for entry in entries(top) if entry.is_dir()]
+    if not systems:
+        check.report(task, "layout", f"no system in it, expected folders {label_form(task)}")
+    return top, systems
 
 
-def placeholder_report(name: str, label: str, authors: Sequence[str]) -> bytes:
-    """A page with the system's name that says what it is; the same input gives the same bytes.
-
-    authors: first and last names.
-    """
-    from matplotlib.backends.backend_pdf import PdfPages
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.27, 11.69))  # A4
-    lines = [name, ", ".join(authors), f"Submission {label}"]
-    for index, line in enumerate(lines):
-        figure.text(0.1, 0.9 - 0.03 * index, line, size=16 if index == 0 else 11, parse_math=False)
-    figure.text(0.1, 0.76, f"This page is a {PLACEHOLDER}.", size=11, style="italic", color="#555555")
-    buffer = io.BytesIO()
-    # No date: equal content, equal bytes.
-    with PdfPages(buffer, metadata={"Subject": PLACEHOLDER, "CreationDate": None}) as pdf:
-        pdf.savefig(figure)
-    return buffer.getvalue()
+def check_meta_file(path: Path, shown: str, check: Findings, rules: Callable[[str, str], list[Violation]]) -> None:
+    """The meta file of a system; `rules(text, file)` finds what is wrong in it. shown: the folder, for messages."""
+    file = f"{shown}/{path.name}"
+    if not path.is_file():
+        check.report(file, "meta-file", "missing")
+        return
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        check.report(file, "encoding", "not text in UTF-8")
+    else:
+        check.found.extend(rules(text, file))
 
 
-def check_reports(top: Path, task: str, teams: set[str], report: Callable[..., None]) -> None:
-    """The technical report in the folder `task`; `report(file, rule, message, severity)` notes a violation."""
+def is_pdf(path: Path) -> bool:
+    """Whether a file begins like a PDF."""
+    with open(path, "rb") as file:
+        return b"%PDF-" in file.read(1024)
+
+
+def check_reports(top: Path, task: str, systems: Iterable[Path], check: Findings) -> None:
+    """One team in the folder `task`, and its technical report."""
+    teams = {folder.name.rpartition("_")[0] for folder in systems}
     files = [entry for entry in entries(top) if entry.is_file()]
     reports = [entry for entry in files if entry.name.endswith(REPORT)]
     for entry in files:
         if entry not in reports:
-            report(f"{task}/{entry.name}", "stray", "unexpected file", "warning")
+            check.warn(f"{task}/{entry.name}", "stray", "unexpected file")
     if len(teams) > 1:
-        report(task, "team", f"systems of different teams: {', '.join(sorted(teams))}")
+        check.report(task, "team", f"systems of different teams: {', '.join(sorted(teams))}")
     if not reports:
-        report(f"{task}/{min(teams, default=f'<Lastname>_<Institute>_{task}')}{REPORT}", "report", "missing")
+        check.report(f"{task}/{min(teams, default=f'<Lastname>_<Institute>_{task}')}{REPORT}", "report", "missing")
     for entry in reports:
-        shown, data = f"{task}/{entry.name}", entry.read_bytes()
-        if b"%PDF-" not in data[:1024]:
-            report(shown, "report", "not a PDF file")
-        elif PLACEHOLDER.encode() in data:
-            report(shown, "report-placeholder", "a placeholder, expected the technical report", "warning")
+        shown = f"{task}/{entry.name}"
+        if not is_pdf(entry):
+            check.report(shown, "report", "not a PDF file")
+        elif PLACEHOLDER.encode() in entry.read_bytes():
+            check.warn(shown, "report-placeholder", "a placeholder, expected the technical report")
         if entry.name.removesuffix(REPORT) not in teams:
-            report(shown, "report-name", f"expected {min(teams, default='')}{REPORT}")
+            check.report(shown, "report-name", f"expected {min(teams, default='')}{REPORT}")

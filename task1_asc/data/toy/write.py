@@ -1,25 +1,19 @@
 """Writes the embedded data set in the official layout, whole or not at all."""
 
 import wave
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from common.run.errors import UserError
-from common.run.files import is_complete, write_folder_then_rename, write_json, write_rows
-from common.toy import Signal, key, limit_peak
+from common.run.files import write_rows
+from common.toy import Progress, Signal, Size, check_size, counter, key, limit_peak, write_once
 from task1_asc.data.classes import DEVICES, PARTS_PER_SEGMENT, SAMPLE_RATE, SCENES, TRAIN_DEVICES
 from task1_asc.data.layout import EVALUATION_FOLDERS, META_COLUMNS, ClipName, write_list
 from task1_asc.data.splits import make
 from task1_asc.data.toy.sounds import Bank, make_device, record_moment
 
-Size = Literal["toy", "tiny"]
-Progress = Callable[[int, int], None]
-
-MARKER = "toy.json"
 FORMAT = 2  # to be raised when the same seed gives other files than before
 FULL_SCALE = 2**23 - 1  # 24-bit samples
 
@@ -50,17 +44,9 @@ def write_toy(root: str | Path, seed: int = 0, size: Size = "toy", progress: Pro
     bytes. Does nothing where `root` is already this data set; raises UserError where something else is in its place.
     `progress(done, total)` counts segments.
     """
-    root = Path(root)
-    if size not in SIZES:
-        raise UserError(f"size {size!r} of the toy data set is unknown; known: {', '.join(SIZES)}")
-    if seed < 0:
-        raise UserError(f"seed {seed} of the toy data set is negative; expected 0 or more")
+    check_size(size, seed, SIZES)
     identity = {"format": FORMAT, "seed": seed, "size": size}
-    if is_complete(root, MARKER, identity):
-        return
-    with write_folder_then_rename(root) as partial:
-        _Writer(partial, seed, SIZES[size], progress).write()
-        write_json(partial / MARKER, identity)
+    write_once(root, identity, lambda folder: _Writer(folder, seed, SIZES[size], progress).write())
 
 
 def segments_of_training(sizes: Sizes) -> list[ClipName]:
@@ -100,11 +86,10 @@ class _Writer:
         self.banks = {
             part: Bank(seed, part, sizes.variants, sizes.rate, float(PARTS_PER_SEGMENT)) for part in ("train", "test")
         }
-        self.done, self.total = 0, 0
 
     def write(self) -> None:
         train, test = segments_of_training(self.sizes), segments_of_test(self.sizes)
-        self.total = len(train) + len(test) + sum(self.sizes.evaluation)
+        self.count = counter(len(train) + len(test) + sum(self.sizes.evaluation), self.progress)
         training = [clip for segment in train for clip in self._segment("train", segment)]
         testing = [clip for segment in test for clip in self._segment("test", segment)]
         clips = sorted([*training, *testing], key=lambda clip: (clip.recording, clip.part))
@@ -156,6 +141,4 @@ class _Writer:
             with wave.open(str(path), "wb") as file:
                 file.setparams((1, 3, rate, rate, "NONE", ""))
                 file.writeframes(samples[number * rate : (number + 1) * rate].tobytes())
-        self.done += 1
-        if self.progress is not None:
-            self.progress(self.done, self.total)
+        self.count()

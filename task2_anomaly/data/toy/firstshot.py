@@ -6,10 +6,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from common.run.files import is_complete, write_folder_then_rename, write_json, write_text
-from common.toy import key
+from common.run.files import write_text
+from common.toy import Progress, Size, check_size, counter, key, write_once
 from task2_anomaly.data.toy.sounds import KINDS, SET_UPS, Timbre, machine_sound, make_timbres, record
-from task2_anomaly.data.toy.write import MARKER, SIZES, Progress, Size, check, write_clip
+from task2_anomaly.data.toy.write import SIZES, write_clip
 
 FORMAT = 1  # to be raised when the same seed gives other files than before
 DEVELOPMENT, EVALUATION = ("fan", "ToyCar"), ("HoveringDrone", "RoboticArm")
@@ -48,22 +48,17 @@ def write_first_shot_toy(root: str | Path, size: Size = "toy", seed: int = 0, pr
     source domain and few of the target domain; names carry the attributes, those of the evaluation's test clips are
     anonymous. Otherwise as `write.write_toy`.
     """
-    root = Path(root)
-    check(size, seed)
+    check_size(size, seed, SIZES)
     identity = {"format": FORMAT, "edition": "first-shot", "seed": seed, "size": size}
-    if is_complete(root, MARKER, identity):
-        return
-    with write_folder_then_rename(root) as partial:
-        _Writer(partial, seed, size, progress).write()
-        write_json(partial / MARKER, identity)
+    write_once(root, identity, lambda folder: _Writer(folder, seed, size, progress).write())
 
 
 class _Writer:
     def __init__(self, root: Path, seed: int, size: Size, progress: Progress | None) -> None:
-        self.root, self.seed, self.progress = root, seed, progress
+        self.root, self.seed = root, seed
         self.seconds, self.counts = SIZES[size].seconds, COUNTS[size]
         of_type = self.counts.source + self.counts.target + 4 * self.counts.test
-        self.done, self.total = 0, of_type * (len(DEVELOPMENT) + len(EVALUATION))
+        self.count = counter(of_type * (len(DEVELOPMENT) + len(EVALUATION)), progress)
 
     def write(self) -> None:
         for kind in (*DEVELOPMENT, *EVALUATION):
@@ -107,9 +102,7 @@ class _Writer:
         fault = faults[clip.number % len(faults)] if clip.label == "anomaly" else None
         set_up = SET_UPS["toyadmos" if kind.startswith("Toy") else "mimii"]
         write_clip(path, record(rng, set_up, machine_sound(rng, timbre, self.seconds, fault)))
-        self.done += 1
-        if self.progress is not None:
-            self.progress(self.done, self.total)
+        self.count()
 
 
 def _speed(domain: Domain, number: int) -> tuple[int, float]:

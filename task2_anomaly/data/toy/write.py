@@ -4,20 +4,30 @@ import wave
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from common.run.errors import UserError
-from common.run.files import is_complete, write_folder_then_rename, write_json, write_text
-from common.toy import BACKGROUNDS, Signal, background, engine, glide, key, noise, train_of, voice
+from common.run.files import write_text
+from common.toy import (
+    BACKGROUNDS,
+    Progress,
+    Signal,
+    Size,
+    background,
+    check_size,
+    counter,
+    engine,
+    glide,
+    key,
+    noise,
+    train_of,
+    voice,
+    write_once,
+)
 from task2_anomaly.data.classes import MIMII, Machine
 from task2_anomaly.data.toy.sounds import KINDS, RATE, SET_UPS, SetUp, Timbre, machine_sound, make_timbres, record
 
-Size = Literal["toy", "tiny"]
-Progress = Callable[[int, int], None]
-
-MARKER = "toy.json"
 FORMAT = 1  # to be raised when the same seed gives other files than before
 
 
@@ -61,22 +71,9 @@ def write_toy(root: str | Path, size: Size = "toy", seed: int = 0, progress: Pro
     Wavs of 16 bit, mono, 16 kHz. The same seed and size always give the same bytes. Does nothing where `root` is
     already this data set; raises UserError where something else is in its place. `progress(done, total)` counts files.
     """
-    root = Path(root)
-    check(size, seed)
+    check_size(size, seed, SIZES)
     identity = {"format": FORMAT, "seed": seed, "size": size}
-    if is_complete(root, MARKER, identity):
-        return
-    with write_folder_then_rename(root) as partial:
-        _Writer(partial, seed, SIZES[size], progress).write()
-        write_json(partial / MARKER, identity)
-
-
-def check(size: str, seed: int) -> None:
-    """Raises UserError for an unknown size or a negative seed."""
-    if size not in SIZES:
-        raise UserError(f"size {size!r} of the toy data set is unknown; known: {', '.join(SIZES)}")
-    if seed < 0:
-        raise UserError(f"seed {seed} of the toy data set is negative; expected 0 or more")
+    write_once(root, identity, lambda folder: _Writer(folder, seed, SIZES[size], progress).write())
 
 
 def timbres(seed: int) -> dict[Machine, Timbre]:
@@ -106,10 +103,11 @@ def write_clip(path: Path, sound: Signal) -> None:
 
 class _Writer:
     def __init__(self, root: Path, seed: int, sizes: Sizes, progress: Progress | None) -> None:
-        self.root, self.seed, self.sizes, self.progress = root, seed, sizes, progress
+        self.root, self.seed, self.sizes = root, seed, sizes
         of_machine = sizes.train + sizes.normal + sizes.anomalous
         outside = (len(AUDIOSET) + 1) * sizes.outside
-        self.done, self.total = 0, of_machine * sum(len(d) + len(e) for d, e in MACHINES.values()) + outside
+        machines = sum(len(of.development) + len(of.evaluation) for of in MACHINES.values())
+        self.count = counter(of_machine * machines + outside, progress)
 
     def write(self) -> None:
         lines: list[str] = []
@@ -162,9 +160,7 @@ class _Writer:
 
     def _write(self, path: Path, sound: Signal) -> None:
         write_clip(path, sound)
-        self.done += 1
-        if self.progress is not None:
-            self.progress(self.done, self.total)
+        self.count()
 
 
 AUDIOSET: dict[str, Callable[[np.random.Generator, float], Signal]] = {

@@ -7,40 +7,27 @@ or an engine as a whole. The parts (train, validation, test) are made of the rec
 
 import dataclasses
 import functools
-import multiprocessing
-import os
 import shutil
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
 from common.audio.reading import load, write_wav
 from common.run.errors import UserError, did_you_mean
-from common.run.files import (
-    existing_folder,
-    is_complete,
-    read_rows,
-    sha256,
-    write_folder_then_rename,
-    write_json,
-    write_rows,
-)
+from common.run.files import existing_folder, read_rows, sha256, write_rows
+from common.run.processes import each, usable_cores
+from common.toy import Progress, counter, write_once
 from task4_sed.data.annotations import Event, write_durations, write_strong, write_weak
 from task4_sed.data.classes import CLIP_SECONDS, SAMPLE_RATE
 from task4_sed.data.layout import CLASSES_FILE, SETS, Part
 from task4_sed.data.recordings.segments import active_regions, is_texture
 from task4_sed.data.recordings.soundscapes import Material, Used, compose
 
-Progress = Callable[[int, int], None]
-Item = TypeVar("Item")
+Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 
 MARKER = "recordings.json"
 FORMAT = 2  # to be raised when the same arguments give other files than before
@@ -164,37 +151,6 @@ def _write_soundscape(
     return name, used
 
 
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    # After kill -9 of the parent its workers would wait for work for ever.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-
-        def follow() -> None:
-            parent.join()
-            os._exit(1)
-
-        threading.Thread(target=follow, daemon=True).start()
-
-
-Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
-
-
-@contextmanager
-def _mapper(workers: int) -> Iterator[Mapper]:
-    """Yield an ordered map over items, in this process or in `workers` others."""
-    if workers <= 1:
-        yield map
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
-        try:
-            yield functools.partial(pool.map, chunksize=4)
-        except BaseException:  # Ctrl-C included: do not wait for what nobody needs any more
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
 # ---------------------------------------------------------------------------------------------------------------- face
 
 
@@ -237,33 +193,34 @@ def from_recordings(
             listed = ", ".join(map(str, chosen[part]))
             raise UserError(f"{meta}: category {missing[0]!r} has no recordings for {part} (fold {listed})")
     identity = {"format": FORMAT, "seed": seed, "folds": chosen, "sets": sizes, "meta_sha256": sha256(meta)}
-    if is_complete(out, MARKER, identity):
-        return
-    for recording in (r for of in of_part.values() for r in of):
-        if not recording.path.is_file():
-            raise UserError(f"{recording.path}: listed in meta.csv, not found there or below audio/")
     jobs = sum(map(len, of_part.values())) + sum(sizes.values())
-    workers = min(os.cpu_count() or 1, 8) if workers is None else workers
-    with write_folder_then_rename(out) as partial, _mapper(workers) as mapper:
-        _build(partial, of_part, sizes, seed, mapper, _counter(jobs, progress))
-        write_rows(partial / CLASSES_FILE, ("event_label",), ((category,) for category in categories))
+    workers = min(usable_cores(), 8) if workers is None else workers
+
+    def write(folder: Path) -> None:
+        for recording in (r for of in of_part.values() for r in of):
+            if not recording.path.is_file():
+                raise UserError(f"{recording.path}: listed in meta.csv, not found there or below audio/")
+        _build(folder, of_part, sizes, seed, _in_order(workers, counter(jobs, progress)))
+        write_rows(folder / CLASSES_FILE, ("event_label",), ((category,) for category in categories))
         if (source / "credits.csv").is_file():
-            shutil.copyfile(source / "credits.csv", partial / "credits.csv")
-        write_json(partial / MARKER, identity)
+            shutil.copyfile(source / "credits.csv", folder / "credits.csv")
+
+    write_once(out, identity, write, MARKER)
 
 
-def _counter(total: int, progress: Progress | None) -> Callable[[Iterable[Item]], Iterator[Item]]:
-    done = 0
+def _in_order(workers: int, count: Callable[[], None]) -> Mapper:
+    """A map over items in `workers` processes, counted."""
 
-    def counted(items: Iterable[Item]) -> Iterator[Item]:
-        nonlocal done
-        for item in items:
-            done += 1
-            if progress is not None:
-                progress(done, total)
-            yield item
+    def mapped(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        found = {}
+        for (item,), result, problem in each(work, [(item,) for item in items], workers):
+            if problem:
+                raise UserError(problem)
+            found[item] = result
+            count()
+        return [found[item] for item in items]
 
-    return counted
+    return mapped
 
 
 def _build(
@@ -271,20 +228,19 @@ def _build(
     of_part: Mapping[Part, Sequence[Recording]],
     sizes: Mapping[str, int],
     seed: int,
-    mapper: Mapper,
-    counted: Callable[[Iterable[Any]], Iterator[Any]],
+    mapped: Mapper,
 ) -> None:
     scratch = folder / ".recordings"
     scratch.mkdir()
     sources: list[tuple[object, ...]] = []
     for part, recordings in of_part.items():
         materials: dict[str, list[Material]] = {}
-        for material in counted(mapper(functools.partial(_prepare, scratch), recordings)):
+        for material in mapped(functools.partial(_prepare, scratch), recordings):
             materials.setdefault(material.category, []).append(material)
         materials = {category: _as_category(materials[category]) for category in sorted(materials)}
         for name in (name for name in SHARES[part] if name in sizes):
             write = functools.partial(_write_soundscape, folder, name, seed, materials)
-            clips = dict(counted(mapper(write, range(sizes[name]))))
+            clips = dict(mapped(write, range(sizes[name])))
             _write_tables(folder, name, {clip: [u.event for u in used] for clip, used in clips.items()})
             for clip, used in clips.items():
                 for u in used:

@@ -1,17 +1,19 @@
 """Writes the toy data set: every set of the official layout, whole or not at all."""
 
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 
 from common.audio.reading import write_wav
 from common.run.errors import UserError
-from common.run.files import is_complete, write_folder_then_rename, write_json, write_rows
-from common.toy import Signal, key
+from common.run.files import write_rows
+from common.run.processes import all_done
+from common.toy import Progress, Signal, Size, check_size, counter, key, write_once
 from task4_sed.data.annotations import Event, write_durations, write_soft, write_strong, write_weak
 from task4_sed.data.classes import CLIP_SECONDS, DESED_CLASSES, SAMPLE_RATE
 from task4_sed.data.layout import EXCLUSION_LISTS, SETS
@@ -19,10 +21,6 @@ from task4_sed.data.toy.clips import Bank, cut, deck, desed_clip, maestro_record
 from task4_sed.data.toy.sounds import SCENES
 
 SCENE_NAMES = tuple(SCENES)
-Size = Literal["toy", "tiny"]
-Progress = Callable[[int, int], None]
-
-MARKER = "toy.json"
 FORMAT = 2  # to be raised when the same seed gives other files than before
 
 
@@ -86,6 +84,10 @@ BANKS = {"synth_val": "validation", "external_strong_val": "validation", "devtes
 }
 SHARING = ("strong", "weak", "unlabeled")
 
+Made = tuple[list[Event], float]  # events and seconds of a clip
+CLIPS_OF_A_PART = 10
+PARTS_WORTH_A_PROCESS = 20  # starting one takes as long as making some of them
+
 
 def write_toy(
     root: str | Path,
@@ -93,51 +95,83 @@ def write_toy(
     size: Size = "toy",
     hop: float | None = None,
     progress: Progress | None = None,
+    workers: int = 1,
 ) -> None:
     """Write the toy data set to `root`: all sets of `task4_sed.data.layout` under their official paths, 16-kHz wavs.
 
     The same seed, size and hop (seconds between MAESTRO windows; the official protocol has 1, the toy 5) always give
     the same bytes. Everything is written to a temporary folder that is renamed at the end. Does nothing where `root`
     is already this data set; raises UserError where something else is in its place. `progress(done, total)` counts
-    audio files.
+    audio files; `workers` processes make them.
     """
-    root = Path(root)
-    if size not in SIZES:
-        raise UserError(f"size {size!r} of the toy data set is unknown; known: {', '.join(SIZES)}")
-    if seed < 0:
-        raise UserError(f"seed {seed} of the toy data set is negative; expected 0 or more")
+    check_size(size, seed, SIZES)
     hop = SIZES[size].hop if hop is None else float(hop)
     if not 0.1 <= hop <= CLIP_SECONDS:
         raise UserError(f"hop {hop:g} s of the MAESTRO windows is outside 0.1 to {CLIP_SECONDS:g} s")
     identity = {"format": FORMAT, "seed": seed, "size": size, "hop": hop}
-    if is_complete(root, MARKER, identity):
-        return
-    with write_folder_then_rename(root) as partial:
-        _Writer(partial, seed, SIZES[size], hop, progress).write()
-        write_json(partial / MARKER, identity)
+    write_once(root, identity, lambda folder: _Writer(folder, seed, SIZES[size], hop).write(progress, workers))
 
 
+@lru_cache(maxsize=4)
+def _bank(seed: int, part: str, variants: int) -> Bank:
+    """One for all clips that a process makes."""
+    return Bank(seed, part, variants)
+
+
+@dataclass
 class _Writer:
-    def __init__(self, root: Path, seed: int, sizes: Sizes, hop: float, progress: Progress | None) -> None:
-        self.root, self.seed, self.sizes, self.hop, self.progress = root, seed, sizes, hop, progress
-        self.banks = {part: Bank(seed, part, count) for part, count in sizes.variants.items()}
-        # The lengths of the recordings are drawn first: they say how many windows there will be.
-        self.recordings = {name: self._recordings(name) for name in sizes.recordings}
-        cut_windows = sum(len(windows(s, hop)) for of_set in self.recordings.values() for s in of_set.values())
-        self.done, self.total = 0, sum(sizes.clips.values()) + cut_windows
+    """Writes the sets below `root`; every part of a set depends on the seed and its own name alone."""
 
-    def write(self) -> None:
+    root: Path
+    seed: int
+    sizes: Sizes
+    hop: float
+
+    def write(self, progress: Progress | None, workers: int) -> None:
         names = {name: self._names(name) for name in self.sizes.clips}
-        for name, of_set in names.items():
-            self._write_set(name, of_set)
-        durations = {f"{name}.wav": s for of_set in self.recordings.values() for name, s in of_set.items()}
+        recordings = {name: self._recordings(name) for name in self.sizes.recordings}
+        parts: list[tuple[Any, ...]] = [
+            (self, name, first, of_set[first : first + CLIPS_OF_A_PART])
+            for name, of_set in names.items()
+            for first in range(0, len(of_set), CLIPS_OF_A_PART)
+        ]
+        parts += [part for name, of_set in recordings.items() for part in self._maestro_parts(name, of_set)]
+        cut_windows = sum(len(windows(s, self.hop)) for of_set in recordings.values() for s in of_set.values())
+        count = counter(sum(self.sizes.clips.values()) + cut_windows, progress)
+        workers = min(workers, 1 + len(parts) // PARTS_WORTH_A_PROCESS)
+        made = all_done(_make, parts, workers, show=lambda clips: [count() for _ in clips])
+        clips: dict[str, dict[str, Made]] = {}
+        for (_, name, *_), of_part in zip(parts, made, strict=True):
+            clips.setdefault(name, {}).update(of_part)
+        for name, of_set in clips.items():
+            self._write_tables(name, of_set)
+        durations = {f"{name}.wav": s for of_set in recordings.values() for name, s in of_set.items()}
         write_durations(self.root / SETS["maestro_train"].durations[0], durations)
-        for name in self.recordings:
-            self._write_maestro(name)
         for name, path in EXCLUSION_LISTS.items():
             # Real lists also name clips that are not there.
             gone = self._youtube_name(np.random.default_rng(key(self.seed, "gone", name)), "devtest")
             write_rows(self.root / path, ("filename",), [(n,) for n in [*names[name][-self.sizes.shared :], gone]])
+
+    def _write_tables(self, name: str, clips: dict[str, Made]) -> None:
+        layout = SETS[name]
+        events = {file: of_clip for file, (of_clip, _) in clips.items()}
+        if layout.kind == "soft":
+            write_soft(self.root / layout.annotation[0], events)
+            return
+        if layout.kind == "strong":
+            write_strong(self.root / layout.annotation[0], events)
+        elif layout.kind == "weak":
+            labels = {file: sorted({e.label for e in of_clip}) for file, of_clip in events.items()}
+            write_weak(self.root / layout.annotation[0], labels)
+        if layout.durations:
+            write_durations(self.root / layout.durations[0], {file: seconds for file, (_, seconds) in clips.items()})
+
+    def bank(self, name: str) -> Bank:
+        part = BANKS.get(name, "train")
+        return _bank(self.seed, part, self.sizes.variants[part])
+
+    def write_clip(self, name: str, file: str, sound: Signal) -> None:
+        write_wav(self.root / SETS[name].audio[0] / file, sound, SAMPLE_RATE)
 
     # ---------------------------------------------------------------------------------------------- DESED
 
@@ -176,35 +210,24 @@ class _Writer:
         # A weak set is chosen for its labels: no clip there is without.
         certain = [] if real and name != "weak" and index % 25 == 24 else cards[2 * index : 2 * index + 2]
         seconds = round(rng.uniform(8, 10), 2) if real and index % 15 == 14 else CLIP_SECONDS
-        return desed_clip(rng, self.banks[BANKS.get(name, "train")], certain, seconds)
+        return desed_clip(rng, self.bank(name), certain, seconds)
 
-    def _write_set(self, name: str, names: Sequence[str]) -> None:
-        layout, events, durations = SETS[name], dict[str, list[Event]](), dict[str, float]()
-        for index, file in enumerate(names):
+    def desed_part(self, name: str, first: int, files: Sequence[str]) -> dict[str, Made]:
+        """Make some clips of a set, from number `first` on."""
+        made: dict[str, Made] = {}
+        for index, file in enumerate(files, first):
             if name == "eval24" and not file.startswith("Y"):
-                sound, events[file] = self._eval24_window(index)
+                sound, events = self._eval24_window(index)
             else:
-                sound, events[file] = self._desed(name, index)
-            durations[file] = len(sound) / SAMPLE_RATE
-            self._write_clip(layout.audio[0], file, sound)
-        if layout.kind == "strong":
-            write_strong(self.root / layout.annotation[0], events)
-        elif layout.kind == "weak":
-            labels = {file: sorted({e.label for e in of_clip}) for file, of_clip in events.items()}
-            write_weak(self.root / layout.annotation[0], labels)
-        if layout.durations:
-            write_durations(self.root / layout.durations[0], durations)
+                sound, events = self._desed(name, index)
+            self.write_clip(name, file, sound)
+            made[file] = (events, len(sound) / SAMPLE_RATE)
+        return made
 
     def _eval24_window(self, index: int) -> tuple[Signal, list[Event]]:
         scene = SCENE_NAMES[index % 5]
         rng = np.random.default_rng(key(self.seed, "clip", "eval24", index))
-        return maestro_recording(rng, self.banks["test"], scene, deck(rng, SCENES[scene][1], 4), CLIP_SECONDS)
-
-    def _write_clip(self, folder: str, name: str, sound: Signal) -> None:
-        write_wav(self.root / folder / name, sound, SAMPLE_RATE)
-        self.done += 1
-        if self.progress is not None:
-            self.progress(self.done, self.total)
+        return maestro_recording(rng, self.bank("eval24"), scene, deck(rng, SCENES[scene][1], 4), CLIP_SECONDS)
 
     # -------------------------------------------------------------------------------------------- MAESTRO
 
@@ -220,20 +243,26 @@ class _Writer:
     def _window_name(recording: str, start: float, end: float) -> str:
         return f"{recording}-{round(start * 100):06d}-{round(end * 100):06d}.wav"
 
-    def _write_maestro(self, name: str) -> None:
-        layout, rows = SETS[name], dict[str, list[Event]]()
+    def _maestro_parts(self, name: str, recordings: dict[str, float]) -> Iterator[tuple[Any, ...]]:
+        """A recording each, with its events' classes: those of a scene are dealt out to its recordings in turn."""
         cards: dict[str, list[str]] = {}
         for scene in SCENE_NAMES:
             rng = np.random.default_rng(key(self.seed, "deck", name, scene))
             cards[scene] = deck(rng, SCENES[scene][1], 20 * self.sizes.recordings[name])
-        for recording, seconds in self.recordings[name].items():
-            scene, count = recording[:-3], round(seconds / 2.2)
-            labels = [cards[scene].pop(0) for _ in range(count)]
-            rng = np.random.default_rng(key(self.seed, "recording", recording))
-            sound, events = maestro_recording(rng, self.banks[BANKS.get(name, "train")], scene, labels, seconds)
-            for start, end in windows(seconds, self.hop):
-                file = self._window_name(recording, start, end)
-                samples = sound[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
-                self._write_clip(layout.audio[0], file, samples)
-                rows[file] = cut(events, start, end)
-        write_soft(self.root / layout.annotation[0], rows)
+        for recording, seconds in recordings.items():
+            yield self, name, recording, seconds, [cards[recording[:-3]].pop(0) for _ in range(round(seconds / 2.2))]
+
+    def maestro_part(self, name: str, recording: str, seconds: float, labels: Sequence[str]) -> dict[str, Made]:
+        """Make a recording and cut it into windows."""
+        made: dict[str, Made] = {}
+        rng = np.random.default_rng(key(self.seed, "recording", recording))
+        sound, events = maestro_recording(rng, self.bank(name), recording[:-3], labels, seconds)
+        for start, end in windows(seconds, self.hop):
+            file = self._window_name(recording, start, end)
+            self.write_clip(name, file, sound[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)])
+            made[file] = (cut(events, start, end), end - start)
+        return made
+
+
+def _make(writer: _Writer, name: str, *part: Any) -> dict[str, Made]:
+    return writer.maestro_part(name, *part) if name in writer.sizes.recordings else writer.desed_part(name, *part)

@@ -12,9 +12,11 @@ import numpy as np
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
+from common.run.submission.meta import Author
+from common.run.submission.tables import number
 from task4_sed.metrics.types import ScoreSet
-from task4_sed.submission.meta import Author, SubmissionMeta
-from task4_sed.submission.package import RunScores
+from task4_sed.submission.meta import SubmissionMeta
+from task4_sed.submission.tables import RunScores
 
 PAGE = (8.27, 11.69)  # A4 in inches
 LEFT, RIGHT = 0.09, 0.91
@@ -86,7 +88,7 @@ def _listed(value: object) -> str:
 def _author(author: Author) -> str:
     name = f"{author.firstname} {author.lastname}"
     place = author.affiliation
-    where = [] if place is None else [part for part in (place.department, place.institute, place.location) if part]
+    where = [part for part in (place.department, place.institute, place.location) if part]
     contact = [author.email] if author.corresponding and author.email else []
     details = "; ".join([", ".join(where), *contact] if where else contact)
     return f"{name} ({details})" if details else name
@@ -98,9 +100,9 @@ def _field_rows(part: Any, units: Mapping[str, str]) -> list[tuple[str, str]]:
     for item in dataclasses.fields(part):
         value = getattr(part, item.name)
         if value is not None:
-            number = f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else None
+            figure = f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else None
             unit = units.get(item.name, "")
-            rows.append((item.name.replace("_", " "), f"{number or _listed(value)}{unit}"))
+            rows.append((item.name.replace("_", " "), f"{figure or _listed(value)}{unit}"))
     return rows
 
 
@@ -112,7 +114,7 @@ def _energy_rows(tables: Sequence[Path]) -> list[tuple[str, str, str]]:
             lines = list(csv.DictReader(file))
         last = lines[-1] if lines else {}
         try:
-            hours, energy = float(last["duration"]) / 3600, float(last["energy_consumed"])
+            hours, energy = number(last["duration"]) / 3600, number(last["energy_consumed"])
             rows.append((path.name, f"{hours:.3g}", f"{energy:.4g}"))
         except (KeyError, ValueError, TypeError):
             rows.append((path.name, "not readable", "not readable"))

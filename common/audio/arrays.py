@@ -1,0 +1,136 @@
+"""Arrays computed from the clips of a pack, once, and kept on disk: spectrograms, embeddings.
+
+`<folder>/<pack>-<hash of its pack.json>.npy` has the rows of all clips one after the other, shorter clips first. The
+caller's folder says what was computed; arrays of the pack as it was before are removed.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from filelock import FileLock
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from common.audio.packs import IntArray, Pack
+from common.run.errors import UserError
+from common.run.files import sha256
+from common.run.progress import progress
+
+# Waveforms (clips, samples) of one length -> (clips, rows of a clip, ...).
+Compute = Callable[[NDArray[np.float32]], NDArray[np.floating]]
+
+
+class ClipArrays:
+    """Clip i has `sizes[i]` of the rows, from `starts[i]` on. Memory-mapped; may be pickled and forked."""
+
+    def __init__(self, path: Path, starts: IntArray, sizes: IntArray) -> None:
+        self.path, self.starts, self.sizes = path, starts, sizes
+        self._rows: NDArray[Any] | None = None
+
+    @property
+    def rows(self) -> NDArray[Any]:
+        """(rows of all clips, ...)."""
+        if self._rows is None:
+            self._rows = np.load(self.path, mmap_mode="r")
+        return self._rows
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_rows": None}
+
+
+def store(
+    pack: Pack,
+    folder: Path,
+    compute: Compute,
+    batch: int,
+    *,
+    samples: int | None = None,
+    sizes: IntArray | None = None,
+    dtype: str = "<f2",
+    title: str | None = None,
+) -> ClipArrays:
+    """The arrays of all clips of a pack; computes what is missing, `batch` clips of one length at once.
+
+    samples: only so many first ones of every clip are heard, 0 beyond its end; None: all of them. sizes: rows of each
+    clip (clips,), default 1. Several processes may ask for the same arrays: one computes, the others wait. A
+    computation that was killed goes on where it stood. Raises UserError for values that `dtype` cannot hold.
+    """
+    name = pack.path.name
+    path = folder / f"{name}-{sha256(pack.path / 'pack.json')[:12]}.npy"
+    lengths = np.asarray(pack.lengths) if samples is None else np.full(len(pack), samples)
+    sizes = np.ones(len(pack), np.int64) if sizes is None else sizes
+    order = np.argsort(lengths, kind="stable")
+    starts = np.empty(len(pack), np.int64)
+    starts[order] = np.cumsum(sizes[order]) - sizes[order]
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{name}.lock"):
+            if not path.is_file():
+                unfinished = path.with_suffix(".unfinished")
+                with open(unfinished, "ab+") as file:
+                    _append(file, pack, compute, batch, order, lengths[order], sizes[order], dtype, title)
+                os.replace(unfinished, path)
+                _remove_older(path, name)
+    return ClipArrays(path, starts, sizes)
+
+
+def _append(
+    file: BinaryIO,
+    pack: Pack,
+    compute: Compute,
+    batch: int,
+    order: IntArray,
+    lengths: IntArray,
+    sizes: IntArray,
+    dtype: str,
+    title: str | None,
+) -> None:
+    """Append clips to a .npy file that has the header of the whole; its size tells how many it holds."""
+    ends = np.cumsum(sizes)
+    done = _clips_in(file, ends, np.dtype(dtype))
+    with progress(title, len(order), done=done) if title else nullcontext() as advance:
+        while done < len(order):
+            last = min(done + batch, int(np.searchsorted(lengths, lengths[done], side="right")))
+            found = compute(pack.read_many(order[done:last], 0, int(lengths[done])))
+            with np.errstate(over="ignore"):
+                values = np.ascontiguousarray(found, dtype)
+            for clip, of in zip(order[done:last], values, strict=True):
+                if not np.isfinite(of).all():
+                    raise UserError(f"{pack.path}: {pack.names[int(clip)]} gives values that are not finite in {dtype}")
+            if not done:
+                shape = (int(ends[-1]), *values.shape[2:])
+                npy.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
+            file.write(values.data)
+            if advance:
+                advance(last - done)
+            done = last
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _clips_in(file: BinaryIO, ends: IntArray, dtype: np.dtype[Any]) -> int:
+    """Whole clips that a file holds; what else it has is cut off."""
+    there = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    try:
+        npy.read_magic(file)
+        shape, _, _ = npy.read_array_header_1_0(file)
+    except ValueError:  # empty, or killed within the header
+        file.truncate(0)
+        return 0
+    row = dtype.itemsize * int(np.prod(shape[1:]))
+    done = int(np.searchsorted(ends, (there - file.tell()) // row, side="right"))
+    file.truncate(file.tell() + int(ends[done - 1]) * row if done else 0)
+    return done
+
+
+def _remove_older(path: Path, name: str) -> None:
+    older = re.compile(rf"{re.escape(name)}-[0-9a-f]{{12}}\.(npy|unfinished)")
+    for file in path.parent.iterdir():
+        if older.fullmatch(file.name) and file != path:
+            file.unlink()

@@ -1,0 +1,110 @@
+"""Batches of clips: the order in which they are drawn, and loaders of whole batches.
+
+What an epoch holds depends on (seed, epoch) alone, not on workers or earlier epochs. A data set for these loaders has
+`__getitems__`, which makes the whole batch that a sampler's item asks for.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import cycle, islice
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from common.run.seeds import mix_seed
+
+# (batch, 2) int64: positions of clips, and a random number for the window of each.
+Requests = NDArray[np.int64]
+
+
+class Turn(NamedTuple):
+    """The epoch that a training is in, asked at the start of every iteration, and which of its processes this is."""
+
+    epoch: Callable[[], int]
+    rank: int
+    ranks: int
+
+
+def turn_of(trainer: Any) -> Turn:
+    """That of a Lightning Trainer; epoch 0 of a single process where there is none."""
+    if trainer is None:
+        return Turn(lambda: 0, 0, 1)
+    return Turn(lambda: trainer.current_epoch, trainer.global_rank, trainer.world_size)
+
+
+class ShuffledSampler(Sampler[Any]):
+    """Every clip once an epoch, shuffled anew; the last batch may be smaller.
+
+    Across `ranks` processes the clips are shared out evenly: the first ones of the epoch come again where they do not
+    divide.
+    """
+
+    def __init__(
+        self, clips: int, batch: int, seed: int, epoch: Callable[[], int], rank: int = 0, ranks: int = 1
+    ) -> None:
+        self.clips, self.batch, self.seed, self.epoch, self.rank, self.ranks = clips, batch, seed, epoch, rank, ranks
+
+    def __len__(self) -> int:
+        return -(-self.clips // (self.batch * self.ranks))
+
+    def __iter__(self) -> Iterator[Requests]:
+        random = np.random.default_rng(mix_seed(self.seed, self.epoch()))
+        drawn = np.column_stack([random.permutation(self.clips), random.integers(0, 2**62, self.clips)])
+        share = -(-self.clips // self.ranks)
+        mine = np.resize(drawn, (share * self.ranks, 2))[self.rank :: self.ranks]
+        yield from (mine[first : first + self.batch] for first in range(0, share, self.batch))
+
+
+class SequentialSampler(Sampler[Any]):
+    """Every clip once, in order, with 0 for its window; across ranks each takes every ranks-th batch.
+
+    All ranks have the same number of batches (their networks wait for each other in every one): the first ones again
+    where there are too few.
+    """
+
+    def __init__(self, clips: int, batch: int, rank: int = 0, ranks: int = 1) -> None:
+        starts = range(0, clips, batch)
+        share = -(-len(starts) // ranks)
+        self.starts = list(islice(cycle(starts), rank, share * ranks, ranks))
+        self.clips, self.batch = clips, batch
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __iter__(self) -> Iterator[Requests]:
+        for start in self.starts:
+            position = np.arange(start, min(start + self.batch, self.clips))
+            yield np.column_stack([position, np.zeros_like(position)])
+
+
+def as_it_is(batch: Any) -> Any:
+    """Collation: the data set already makes whole batches."""
+    return batch
+
+
+def training_loader(data: Dataset[Any], sampler: Sampler[Any], workers: int) -> DataLoader[Any]:
+    """Batches as the sampler draws them, from `workers` processes that stay for the whole training (0: this one)."""
+    return DataLoader(
+        data,
+        batch_sampler=sampler,
+        collate_fn=as_it_is,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+        prefetch_factor=4 if workers else None,
+    )
+
+
+def sequential_loader(
+    data: Dataset[Any], clips: int, batch: int, workers: int, rank: int = 0, ranks: int = 1
+) -> DataLoader[Any]:
+    """All clips in order, read ahead by one process where there are any workers."""
+    return DataLoader(
+        data,
+        batch_sampler=SequentialSampler(clips, batch, rank, ranks),
+        collate_fn=as_it_is,
+        num_workers=min(workers, 1),
+        pin_memory=torch.cuda.is_available(),
+    )

@@ -1,0 +1,96 @@
+"""Broken rules: collecting them, listing them, and the verdict over whole archives."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from common.run.errors import UserError
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A broken rule: `file` as it is called in the archive, `line` counted from 1 (None: the file as a whole)."""
+
+    file: str
+    line: int | None
+    rule: str
+    message: str
+    severity: Severity = "error"
+
+    def __str__(self) -> str:
+        at = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{at}: {self.severity}: {self.message} [{self.rule}]"
+
+
+@dataclass
+class Findings:
+    """What was found in an archive so far. A challenge's own adds what its rules need to know."""
+
+    found: list[Violation] = field(default_factory=list, kw_only=True)
+
+    def report(self, file: str, rule: str, message: str, line: int | None = None, severity: Severity = "error") -> None:
+        self.found.append(Violation(file, line, rule, message, severity))
+
+    def warn(self, file: str, rule: str, message: str, line: int | None = None) -> None:
+        self.report(file, rule, message, line, "warning")
+
+
+def in_order(found: Iterable[Violation]) -> list[Violation]:
+    """Violations of one file by line; last what is said of the file as a whole."""
+    return sorted(found, key=lambda violation: math.inf if violation.line is None else violation.line)
+
+
+def listing(violations: Iterable[Violation], per_file: int = 3, per_rule: int = 10) -> list[str]:
+    """Lines to print: at most `per_file` of a rule for each file and `per_rule` of it in all, then how many more."""
+    of_rule: Counter[str] = Counter()
+    of_file: Counter[tuple[str, str]] = Counter()
+    hidden: Counter[tuple[str, str]] = Counter()
+    lines = []
+    for violation in violations:
+        file_key, rule = (violation.rule, violation.file), violation.rule
+        if of_rule[rule] >= per_rule or of_file[file_key] >= per_file:
+            hidden[rule, violation.severity] += 1
+            continue
+        of_rule[rule] += 1
+        of_file[file_key] += 1
+        lines.append(str(violation))
+    for (rule, severity), count in hidden.items():
+        lines.append(f"... and {count:,} more of this kind: {severity} [{rule}]")
+    return lines
+
+
+def verdict(violations: Iterable[Violation]) -> str:
+    """One line: `ok`, or the number of errors and warnings."""
+    counts = Counter(violation.severity for violation in violations)
+    if not counts:
+        return "ok: no rule is broken"
+    parts = [f"{counts[kind]:,} {kind}{'s' if counts[kind] != 1 else ''}" for kind in ("error", "warning")]
+    return ("not valid: " if counts["error"] else "ok: ") + ", ".join(parts)
+
+
+def has_errors(violations: Iterable[Violation]) -> bool:
+    """Whether anything is worse than a warning."""
+    return any(violation.severity == "error" for violation in violations)
+
+
+def judge_archives(files: Sequence[Path], find: Callable[[Path], list[Violation]]) -> Mapping[str, Any]:
+    """List every violation of every archive; UserError at the end where there was an error.
+
+    find: path -> violations. Returns {"archives": {path: violations as dicts}}.
+    """
+    if not files:
+        raise UserError("validate: name at least one archive")
+    judged = {}
+    for path in files:
+        judged[path] = find(path)
+        for line in listing(judged[path]):
+            print(line)
+        print(f"{path}: {verdict(judged[path])}")
+    if broken := [path for path, found in judged.items() if has_errors(found)]:
+        raise UserError(f"{broken[0]}: not a valid submission")
+    return {"archives": {str(path): [asdict(violation) for violation in found] for path, found in judged.items()}}

@@ -1,0 +1,95 @@
+# The chain of a task, from data to a packaged, compared submission, by one line of its task.mk:
+#   $(eval $(call task,task4,task4_sed,Task 4,1 2 3)): short name, package, title, runs by default
+# gives task4-train and the rest. RECIPE, RUNS, ARGS="a.b=value ..." and RESTART=1 steer it. A task may set
+#   <short>-VERB-words     more words of a verb, e.g. task4-predict-words = --floors
+#   <short>-results        what the chain leaves beside the comparison
+#   <short>-package-runs   the runs that are packaged; where it is empty the chain ends with the comparison
+# LAUNCH="srun --gres=gpu:1" is put before every computing step, and each run is a step of its own then, so that
+# `make -j 3 task4-train LAUNCH="srun --gres=gpu:1"` trains three runs side by side; else one process does all runs.
+# What is not a file of its own is a stamp: .trained, .predicted, .evaluated of the recipe and of each run, .packaged.
+
+comma := ,
+quoted = '$(subst ','\'',$1)'
+
+# The recipe's path is part of targets and commands; ARGS is read by the shell, so that quotes in it hold.
+SPECIAL := ' " ` \ $$ & | ; < > ( ) * ? [ ] { } : = % \#
+ifneq (,$(word 2,$(RECIPE))$(strip $(foreach c,$(SPECIAL),$(findstring $c,$(RECIPE)))))
+$(error RECIPE=$(RECIPE): a path without spaces, quotes or other signs of the shell is needed; rename the file)
+endif
+ifneq (,$(ARGS))
+ifneq (,$(shell sh -n -c $(call quoted,: $(ARGS)) 2>&1))
+$(error ARGS=$(ARGS): the shell cannot read it; a value with spaces or quotes is written as ARGS="key='a value'")
+endif
+endif
+
+# $(call run-folder,task4_sed,RECIPE): where the runs of a recipe lie, as `run_name` in common/run/verbs.py has it.
+from-here = $(patsubst ^%,%,$(patsubst ^/%,^%,$(subst ^$(CURDIR)/,^,^$(abspath $1))))
+as-name = $(if $(wildcard $1/recipes/$2.yaml),$2.yaml,$2)
+of-file = $(if $(filter $1/recipes/%,$2),$(patsubst $1/recipes/%.yaml,%,$2),$(call as-name,$1,$(subst /,-,$(patsubst %.yaml,%,$2))))
+run-folder = runs/$1/$(if $(filter %.yaml %.yml,$2),$(call of-file,$1,$(call from-here,$2)),$2)
+
+# $(call verb,task4,predict): the beginning of a command; $(call job,task4,predict): the same as a computing step.
+verb = $(strip $(PY) -m $($1-name) $2 $($1-$2-words)) --recipe $($1-recipe)
+job = $(LAUNCH) $(call verb,$1,$2)
+
+# $(call stamps,task4,.trained): those of the runs.
+stamps = $(foreach run,$($1-runs),$($1-dir)/run$(run)/$2)
+
+# $(call step,task4,predict,.predicted,.trained,run%/.trained): a verb for all runs, its stamp, what all and each need.
+define step
+ifneq (,$(LAUNCH))
+$($1-dir)/$3: $($1-dir)/$4 $(call stamps,$1,$3)
+	@touch $$@
+$(call stamps,$1,$3): $($1-dir)/run%/$3: $($1-dir)/$5
+	$$(call job,$1,$2) --runs $$* $$(ARGS)
+	@mkdir -p $$(@D) && touch $$@
+else
+$($1-dir)/$3: $($1-dir)/$4
+	$$(call job,$1,$2) --runs $$($1-runs) $$(ARGS)
+	@mkdir -p $(dir $(call stamps,$1,$3)) && touch $(call stamps,$1,$3) $$@
+endif
+endef
+
+define task
+tasks += $1
+$1-name = $2
+$1-recipe = $$(or $$(RECIPE),toy)
+$1-runs = $$(or $$(subst $$(comma), ,$$(RUNS)),$4)
+$1-dir := $$(call run-folder,$2,$$($1-recipe))
+$1-train-words += $$(if $$(RESTART),--restart)
+
+.PHONY: $(patsubst %,$1-%,prepare train predict evaluate package compare validate complexity benchmark)
+
+$1-train: $$($1-dir)/comparison.csv $$(if $$($1-package-runs),$$($1-dir)/.packaged) ## all: data, trainings, scores, metrics, archive, comparison
+	@echo "everything lies in $$($1-dir): $$($1-results), comparison.*$$$$([ ! -f $$($1-dir)/submission.zip ] || echo ', submission.zip (validated)')"
+$1-prepare: $$($1-dir)/coverage.json ## check and pack the data set (toy: write it)
+$1-predict: $$($1-dir)/.predicted ## scores of the trained runs on the test sets
+$1-evaluate: $$($1-dir)/.evaluated ## metrics and plots of the trained runs
+$1-package: $$($1-dir)/.packaged ## the challenge's archive
+$1-compare: $$($1-dir)/comparison.csv ## own results beside the published ones
+$1-validate: $$(READY) ## check an archive (ARCHIVE=path)
+	$$(PY) -m $2 validate $$(or $$(ARCHIVE),$$($1-dir)/submission.zip) --recipe $$($1-recipe) $$(ARGS)
+$1-complexity: $$(READY) ## parameters, bytes and MACs of a recipe's network
+	$$(call verb,$1,complexity) $$(ARGS)
+$1-benchmark: $$(READY) ## rates of every stage
+	$$(call job,$1,benchmark) $$(ARGS)
+
+# Changes only when other settings, or RESTART=1, are asked for, so that everything after it is made anew then.
+$1-settings = printf '%s\n' $$(call quoted,--recipe $$($1-recipe) --runs $$($1-runs) $$(ARGS))
+$$($1-dir)/.settings: FORCE
+	@mkdir -p $$(@D); $$(if $$(RESTART),,$$($1-settings) | cmp -s - $$@ ||) $$($1-settings) > $$@
+# All recipes, because they extend one another.
+$$($1-dir)/coverage.json: $$($1-dir)/.settings $$(wildcard $$($1-recipe) $2/recipes/*.yaml) | $$(READY)
+	$$(call job,$1,prepare) $$(ARGS)
+$$(eval $$(call step,$1,train,.trained,coverage.json,coverage.json))
+$$(eval $$(call step,$1,predict,.predicted,.trained,run%/.trained))
+$$(eval $$(call step,$1,evaluate,.evaluated,.predicted,run%/.predicted))
+$$($1-dir)/comparison.csv: $$($1-dir)/.evaluated
+	$$(call job,$1,compare) --runs $$($1-runs) $$(ARGS)
+# One after the other also with -j: a verb tidies what others left unfinished in the recipe's folder.
+$$($1-dir)/.packaged: $$($1-dir)/.evaluated $$(if $$(LAUNCH),| $$($1-dir)/comparison.csv)
+	$$(call job,$1,package) --runs $$(or $$($1-package-runs),$$($1-runs)) $$(ARGS)
+	@touch $$@
+endef
+
+FORCE:

@@ -1,0 +1,1 @@
+"""Scripts that check claims about the whole project: kills, memory, equal folders."""
