@@ -1,9 +1,12 @@
 """What the tests of several folders need: data sets, fixtures on disk, examples of READMEs."""
 
 import hashlib
+import json
 import os
 import re
 import runpy
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
@@ -80,6 +83,38 @@ def seeded_state(folder: Path) -> "dict[str, Tensor]":
 
     state = seeded(folder.parent)["state_from_manifest"](folder)
     return {name: torch.from_numpy(np.asarray(value)) for name, value in state.items()}
+
+
+# Runs the command lines of standard input (JSON) one after another in one process; prints what is loaded after each.
+PROBE = """
+import contextlib, importlib, io, json, sys
+from common.run.verbs import main
+task, names, commands = json.load(sys.stdin)
+found = []
+for command in commands:
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            code = main(importlib.import_module(f"{task}.__main__").TASK, command)
+        except SystemExit as end:  # argparse ends after `VERB --help`
+            code = end.code
+    found.append([code, [name for name in names if name in sys.modules]])
+print(json.dumps(found))
+"""
+HEAVY = ("torch", "lightning", "torchmetrics", "torchinfo", "pandas", "scipy", "matplotlib", "sklearn", "librosa")
+
+
+def loaded_by(task: str, commands: Sequence[Sequence[str]]) -> list[tuple[int, set[str]]]:
+    """(exit code, which of HEAVY are loaded by then) of verbs that one process runs in this folder, in order."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE],
+        input=json.dumps([task, HEAVY, commands]),
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout, done.stderr
+    return [(code, set(names)) for code, names in json.loads(done.stdout)]
 
 
 def run_examples(readme: Path, call: str) -> None:

@@ -1,8 +1,6 @@
 """The system from Python, and how little the verbs load."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +11,13 @@ import task1_asc
 from common.audio.reading import write_wav
 from common.run.errors import UserError
 from common.run.verbs import main
-from common.tests.helpers import run_examples
+from common.tests.helpers import loaded_by, run_examples
 from task1_asc.__main__ import TASK
 from task1_asc.data.classes import SCENES
 from task1_asc.inference.scores import write_outputs
 
 FOLDER = Path(__file__).resolve().parents[1]
 TINY = FOLDER / "tests" / "tiny.yaml"
-HEAVY = ("torch", "lightning", "torchmetrics", "torchinfo", "pandas", "scipy", "matplotlib", "sklearn")
-# Runs each command line of standard input (JSON) in one process; prints what is loaded after each.
-PROBE = """
-import contextlib, io, json, sys
-from common.run.verbs import main
-from task1_asc.__main__ import TASK
-names, commands = json.load(sys.stdin)
-found = []
-for command in commands:
-    with contextlib.redirect_stdout(io.StringIO()):
-        try:
-            code = main(TASK, command)
-        except SystemExit as end:  # argparse ends after `VERB --help`
-            code = end.code
-    found.append([code, [name for name in names if name in sys.modules]])
-print(json.dumps(found))
-"""
 
 
 @pytest.fixture
@@ -111,17 +92,8 @@ def test_light_start(place: Path, untrained: Path) -> None:
         ["compare", *tiny],
     ]
     heavier = [["predict", "recording.wav", *tiny], ["package", *tiny], ["complexity", *tiny]]
-    done = subprocess.run(
-        [sys.executable, "-c", PROBE],
-        input=json.dumps([HEAVY, light + heavier]),
-        env={"PYTHONPATH": str(FOLDER.parent), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout, done.stderr
-    found = json.loads(done.stdout)
-    assert [code for code, _ in found] == [0, 0, 1, 1, 1, 0, 1, 0, 1, 0], done.stderr
-    assert [loaded for _, loaded in found[: len(light)]] == [[]] * len(light)
+    found = loaded_by("task1_asc", light + heavier)
+    assert [code for code, _ in found] == [0, 0, 1, 1, 1, 0, 1, 0, 1, 0]
+    assert [loaded for _, loaded in found[: len(light)]] == [set()] * len(light)
     forbidden = {"lightning", "torchmetrics", "pandas", "sklearn", "matplotlib"}
     assert forbidden & {name for _, loaded in found for name in loaded} == set()

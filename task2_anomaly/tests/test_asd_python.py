@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,34 +13,17 @@ import soundfile
 import task2_anomaly
 from common.run.errors import UserError
 from common.run.verbs import Run, main, open_run
-from common.tests.helpers import run_examples
+from common.tests.helpers import loaded_by, run_examples
 from task2_anomaly.__main__ import TASK
 from task2_anomaly.config import Config
 from task2_anomaly.inference.predict import predict_run
 from task2_anomaly.training.train import train_run
 
 FOLDER = Path(__file__).resolve().parents[1]
-HEAVY = ("torch", "lightning", "torchmetrics", "torchinfo", "pandas", "scipy", "matplotlib", "sklearn")
 RECIPE = """
 extends: {tiny}
 data: {{root: {root}, machines: [fan_id_00, fan_id_01]}}
 trainer: {{max_epochs: 1}}
-"""
-# Runs each command line of standard input (JSON) in one process; prints what is loaded after each.
-PROBE = """
-import contextlib, io, json, sys
-from common.run.verbs import main
-from task2_anomaly.__main__ import TASK
-names, commands = json.load(sys.stdin)
-found = []
-for command in commands:
-    with contextlib.redirect_stdout(io.StringIO()):
-        try:
-            code = main(TASK, command)
-        except SystemExit as end:  # of --help
-            code = end.code
-    found.append([code, [name for name in names if name in sys.modules]])
-print(json.dumps(found))
 """
 
 
@@ -145,18 +126,10 @@ def test_light_start(place: Path) -> None:
         ["predict", "recording.wav", "--machine", "fan_id_00", *mine],
         ["complexity", *mine],
     ]
-    done = subprocess.run(
-        [sys.executable, "-c", PROBE],
-        input=json.dumps([HEAVY, light + heavier]),
-        env={"PYTHONPATH": str(FOLDER.parent), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = json.loads(done.stdout)
-    assert [code for code, _ in found] == [0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 0], done.stderr
-    assert [loaded for _, loaded in found[: len(light)]] == [[]] * len(light)
-    evaluated, compared, *predicted = [set(loaded) for _, loaded in found[len(light) :]]
+    found = loaded_by("task2_anomaly", light + heavier)
+    assert [code for code, _ in found] == [0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 0]
+    assert [loaded for _, loaded in found[: len(light)]] == [set()] * len(light)
+    evaluated, compared, *predicted = [loaded for _, loaded in found[len(light) :]]
     assert evaluated <= {"scipy"}
     assert compared <= {"scipy", "matplotlib"}  # draws
     assert all(loaded <= {"torch", "torchinfo", "scipy", "matplotlib"} for loaded in predicted)
