@@ -13,7 +13,7 @@ from common.run.submission.package import Packed, build_submission, described, l
 from common.run.verbs import Run
 from task2_anomaly.config import Config
 from task2_anomaly.evaluation.report import results_of
-from task2_anomaly.evaluation.stages import ENSEMBLE
+from task2_anomaly.inference.ensemble import ENSEMBLE
 from task2_anomaly.inference.scores import decision_file, score_file, scored_machines
 from task2_anomaly.submission.editions import EVALUATION, Edition, Expected, edition_of, expected_files, expected_names
 from task2_anomaly.submission.meta import SubmissionMeta, make_meta, meta_yaml
@@ -118,7 +118,7 @@ def parameters(run: Run) -> int:
     """Of all networks of the system together."""
     config: Config = run.config
     if config.model.kind == "embedding":
-        from task2_anomaly.inference.embedding import new_encoder
+        from task2_anomaly.model.embedder import new_encoder
 
         return members(run) * sum(p.numel() for p in new_encoder(config, run.seed).parameters())
     from task2_anomaly.data.front_end import front_end
