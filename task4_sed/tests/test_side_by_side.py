@@ -1,4 +1,4 @@
-"""Runs side by side: the numbers of runs one after another; failures are named, what would change numbers is refused."""
+"""Runs side by side have the numbers of runs one after another; failures are named, what changes numbers is refused."""
 
 from pathlib import Path
 from typing import Any
