@@ -12,6 +12,8 @@ import pytest
 import soundfile
 import yaml
 
+import task4_sed
+from common.run.errors import UserError
 from common.run.files import read_json, read_rows, sha256
 from common.run.results.store import read_results
 from common.run.training import BEST
@@ -216,3 +218,15 @@ def test_files_of_any_length_and_rate(house: House, tmp_path: Path) -> None:
     assert json.loads((out / "long.json").read_text())["duration"] == pytest.approx(3 * len(sound) / rate)
     assert json.loads((out / "short.json").read_text())["duration"] == 0.1
     assert {path.name for path in out.glob("*.png")} == {"long.png", "short.png"}
+
+
+def test_one_line_of_python(house: House) -> None:
+    """`task4_sed.detect` gives what `predict FILES` gives, for a file and for its samples."""
+    path = min((house.root.parent / "files").iterdir())
+    best = house.run(1) / BEST
+    found = task4_sed.detect(path, checkpoint=best, threshold=0.1)
+    assert found == house.results["detect"]["files"][path.stem]
+    samples, rate = soundfile.read(path, dtype="float32")
+    assert task4_sed.detect(samples, sample_rate=rate, checkpoint=best, threshold=0.1) == found
+    with pytest.raises(UserError, match=r"audio: an array of shape \(\d+,\), expected \(samples,\) and"):
+        task4_sed.detect(samples, checkpoint=best)

@@ -11,7 +11,7 @@ from common.audio.packs import open_pack
 from common.run.config import load_config
 from common.run.errors import UserError
 from common.run.files import read_rows, write_rows
-from task4_sed.config import Config
+from task4_sed.config import SET_NAMES, Config, ModelConfig
 from task4_sed.data.annotations import Event, read_names, read_soft, read_strong, read_weak, write_soft, write_strong
 from task4_sed.data.classes import CLASSES
 from task4_sed.data.layout import EXCLUSION_LISTS, SETS
@@ -252,3 +252,9 @@ def test_a_set_of_which_no_clip_is_there(linked_root: Path) -> None:
     )
     with pytest.raises(UserError, match=r"no audio of data set strong \(train\) is there; `prepare` lists"):
         load_set(config.data, "strong", "train")
+
+
+def test_settings_and_layout_name_the_same() -> None:
+    """The settings must not import the data room, so they name sets and count classes themselves."""
+    assert tuple(SETS) == SET_NAMES
+    assert ModelConfig().num_classes == len(CLASSES)
