@@ -1,15 +1,17 @@
-"""Arrays computed from the clips of a pack, once, and kept on disk: spectrograms, embeddings.
+"""Arrays computed from clips, once, and kept on disk: spectrograms and embeddings of packs, logits by clip name.
 
 `<folder>/<pack>-<hash of its pack.json>.npy` has the rows of all clips one after the other, shorter clips first. The
 caller's folder says what was computed; arrays of the pack as it was before are removed.
 """
 
+import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Generic, TypeVar
 
 import numpy as np
 from filelock import FileLock
@@ -18,9 +20,10 @@ from numpy.typing import NDArray
 
 from common.audio.packs import IntArray, Pack
 from common.run.errors import UserError
-from common.run.files import sha256
+from common.run.files import existing_file, sha256, write_then_rename
 from common.run.progress import progress
 
+A = TypeVar("A")
 # Waveforms (clips, samples) of one length -> (clips, rows of a clip, ...).
 Compute = Callable[[NDArray[np.float32]], NDArray[np.floating]]
 
@@ -134,3 +137,49 @@ def _remove_older(path: Path, name: str) -> None:
     for file in path.parent.iterdir():
         if older.fullmatch(file.name) and file != path:
             file.unlink()
+
+
+@dataclass(frozen=True)
+class NamedLogits(Generic[A]):
+    """Logits of named clips, which may come from another machine: (clips, classes) float16; about: whose they are."""
+
+    path: Path
+    names: tuple[str, ...]
+    logits: NDArray[np.float16]
+    about: A
+
+    def of(self, names: Sequence[str]) -> NDArray[np.float16]:
+        """(clips, classes) of these clips, in their order. Raises UserError for clips that are not there."""
+        rows = {name: row for row, name in enumerate(self.names)}
+        if missing := [name for name in names if name not in rows]:
+            raise UserError(
+                f"{self.path}: no logits for {len(missing)} of {len(names)} clips, the first is {missing[0]}"
+            )
+        return self.logits[[rows[name] for name in names]]
+
+
+def write_logits(path: Path, names: Sequence[str], logits: NDArray[Any], about: Any) -> None:
+    """Store (clips, classes) and the dataclass `about`, whole or not at all.
+
+    Raises UserError for what float16 cannot hold.
+    """
+    with np.errstate(over="ignore"):
+        half = logits.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise UserError(f"{path}: the teacher's logits are not finite in half precision; did its training diverge?")
+    with write_then_rename(path) as partial, open(partial, "wb") as file:
+        np.savez(file, names=np.array(names), logits=half, about=np.array(json.dumps(asdict(about))))
+
+
+def read_logits(path: Path, classes: int, about: type[A]) -> NamedLogits[A]:
+    """What `write_logits` stored. Raises UserError for a missing file or any other content."""
+    existing_file(path, "teacher's logits (`teach` makes them)")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            names, logits = tuple(stored["names"].tolist()), stored["logits"]
+            whose = about(**json.loads(str(stored["about"])))
+    except Exception as error:
+        raise UserError(f"{path}: no teacher's logits ({type(error).__name__}: {error})") from None
+    if logits.shape != (len(names), classes):
+        raise UserError(f"{path}: logits of shape {logits.shape}, expected ({len(names)}, {classes})")
+    return NamedLogits(path, names, logits, whose)

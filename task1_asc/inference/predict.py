@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from common.audio import reading
+from common.audio.arrays import write_logits
 from common.frontends import LogMel
 from common.run.checkpoints import checkpoint_of
 from common.run.errors import UserError
@@ -20,7 +21,7 @@ from task1_asc.config import Config, Precision, known_split, of_split
 from task1_asc.data.batches import over_clips
 from task1_asc.data.classes import SCENES
 from task1_asc.data.sets import Clips, Part, evaluation_folder, load_clips
-from task1_asc.data.teachers import FILE_NAME, About, write_logits
+from task1_asc.data.teachers import FILE_NAME, About
 from task1_asc.deployment.precision import deployed
 from task1_asc.inference.checkpoints import load_file, load_network
 from task1_asc.inference.scores import predictions_file, write_outputs

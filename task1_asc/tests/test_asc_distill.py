@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.audio.arrays import read_logits, write_logits
 from common.run.config import load_config
 from common.run.errors import UserError
 from task1_asc.config import Config, DistillConfig
-from task1_asc.data.teachers import FILE_NAME, About, averaged, read_logits, teacher_files, write_logits
+from task1_asc.data.teachers import FILE_NAME, About, averaged, teacher_files
 
 NAMES = ("audio/a.wav", "audio/b.wav", "audio/c.wav")
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
@@ -21,7 +22,7 @@ def stored(path: Path, value: float, names: tuple[str, ...] = NAMES, split: int 
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    found = read_logits(stored(tmp_path / FILE_NAME, 1.0))
+    found = read_logits(stored(tmp_path / FILE_NAME, 1.0), 10, About)
     assert found.names == NAMES
     assert found.logits.dtype == np.float16
     assert found.logits[1, 2] == 1 + 12 / 8
@@ -62,16 +63,16 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes | None) -> None:
     else:
         path.write_bytes(content)
     with pytest.raises(UserError, match="no teacher's logits"):
-        read_logits(path)
+        read_logits(path, 10, About)
 
 
 def test_wrong_shape_and_missing_file(tmp_path: Path) -> None:
     path = tmp_path / FILE_NAME
     write_logits(path, NAMES, np.zeros((3, 9)), About(5, "t", 1, ""))
     with pytest.raises(UserError, match=r"logits of shape \(3, 9\), expected \(3, 10\)"):
-        read_logits(path)
+        read_logits(path, 10, About)
     with pytest.raises(UserError, match="`teach` makes them"):
-        read_logits(tmp_path / "none.npz")
+        read_logits(tmp_path / "none.npz", 10, About)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e6])
