@@ -71,7 +71,7 @@ def mix_pair(first: Tensor, second: Tensor, lam: Tensor) -> Tensor:
 
 
 def mixup(x: Tensor, mix: Mix) -> Tensor:
-    """Mixup of features, embeddings, soft or pseudo labels (batch, ...); Zhang et al. 2018, equation 1."""
+    """Mixup of features, embeddings, soft or pseudo labels (batch, ...); Zhang et al. 2018."""
     return mix_pair(x, x[mix.perm], mix.lam)
 
 

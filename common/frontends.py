@@ -282,6 +282,7 @@ class LogMel(nn.Module):
 
     @property
     def num_mels(self) -> int:
+        """Bands that come out."""
         return self.setting.num_mels
 
     def num_frames(self, samples: int) -> int:
@@ -403,6 +404,7 @@ class CqtSetting:
 
     @property
     def num_bands(self) -> int:
+        """Bands from `fmin` to `fmax`."""
         return int(np.floor(self.bins_per_octave * np.log2(self.fmax / self.fmin))) + 1
 
 

@@ -109,7 +109,7 @@ def package(runs: list[Run], out: Path | None = None, report: Path | None = None
 
     Args:
         out: the archive (default: <runs>/submission.zip)
-        report: technical report (PDF) to include instead of a generated one
+        report: technical report (PDF) to include instead of a placeholder
     """
     from task2_anomaly.submission.package import package_runs
 

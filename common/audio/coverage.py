@@ -67,6 +67,7 @@ class Coverage:
 
     @property
     def listed(self) -> int:
+        """Clips that the tables name."""
         return len(self.found) + len(self.missing)
 
     @property
@@ -76,6 +77,7 @@ class Coverage:
 
     @property
     def packed(self) -> int:
+        """Clips in the pack; 0 before there is one."""
         return self.report.clips if self.report else 0
 
     def counts(self) -> dict[str, int]:

@@ -126,6 +126,7 @@ def make_features(width: float, strides: Sequence[Stride], blocks: Sequence[Bloc
 
 
 def initialise(module: nn.Module) -> None:
+    """Random weights of a convolution or a linear layer, as published."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out")
     elif isinstance(module, nn.Linear):
@@ -219,6 +220,7 @@ class FrameMobileNet(FrameEncoder):
 
 
 def last_channels(width: float, blocks: Sequence[Block]) -> int:
+    """Channels after the last convolution of a network of that width factor."""
     return 6 * scaled(blocks[-1].outputs * width)
 
 

@@ -218,7 +218,7 @@ def metric_key(metric: str, split: int | None) -> str:
 
 
 def as_baselines(entries: Sequence[Published]) -> list[Baseline]:
-    """The figures as `common.run.results.compare` takes them."""
+    """The figures as `common.run.results.comparison` takes them."""
     return [Baseline(e.system, e.set, metric_key(e.metric, e.split), e.value, e.spread, e.source) for e in entries]
 
 

@@ -61,7 +61,7 @@ def plan(config: ModelConfig) -> list[BlockPlan]:
 class GlobalResponseNorm(nn.Module):
     """x + gamma * x * (norm of a channel / mean norm of the channels) + beta; gamma and beta are scalars, first 0.
 
-    Woo et al. 2023, "ConvNeXt V2", section 3, there with a gamma and a beta for each channel; as scalars in CP-Mobile.
+    Woo et al. 2023, "ConvNeXt V2", there with a gamma and a beta for each channel; as scalars in CP-Mobile.
     """
 
     def __init__(self) -> None:

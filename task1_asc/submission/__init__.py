@@ -5,7 +5,8 @@ make_meta(about: SubmissionConfig, results: {split: `scene_metrics`}, parameters
 package_2024(out: Path, systems: Sequence[System2024], report: Path | None = None,
              files: int | Collection[str] = 135_730) -> Path
     System2024(meta, outputs: {split: Path of its evaluation output.csv})
-package_2025(out: Path, systems: Sequence[Package2025]) -> Path        (import it from .package_2025: needs torch)
+package_2025(out: Path, systems: Sequence[Package2025], evaluation_files: int | Collection[str] = 135_730) -> Path
+    in .package_2025, which needs torch
     Package2025(label, mel: MelSetting, config: ModelConfig, state: state dict of MultiDevice in the dtype of
                 deployment, devices with an own network, test_list: read_split(root, "test"),
                 outputs: Path | None, accuracy: Mapping | None)

@@ -126,7 +126,7 @@ def evaluate(folder: Path, truth: Sequence[Section]) -> Result:
 
 
 def official_score(values: Sequence[Values]) -> float:
-    """Harmonic mean over the AUC of each domain and the pAUC of all sections."""
+    """Harmonic mean over the AUC of each domain and the pAUC of all sections: DCASE 2023 to 2025 Task 2."""
     return harmonic_mean([x for v in values for x in (*v.auc_domain, v.pauc)])
 
 

@@ -28,7 +28,10 @@ class Autoencoder(nn.Module):
 
 
 class DenseAutoencoder(Autoencoder):
-    """On 5 frames. ae_organisers: four hidden layers a side, flattened frame by frame; ae_workshop: three, by band."""
+    """On 5 frames. ae_organisers: four hidden layers a side, flattened frame by frame; ae_workshop: three, by band.
+
+    Koizumi et al. 2020; Primus et al. 2020.
+    """
 
     def __init__(self, num_mels: int, kind: str) -> None:
         super().__init__()

@@ -48,7 +48,7 @@ def read_normal(path: Path) -> Normal:
 
 
 def nearest(of: EmbeddingConfig, normal: Vectors, seed: int) -> Distance:
-    """Mean cosine distance to the nearest neighbours."""
+    """Mean cosine distance to the nearest neighbours: (clips, dim) -> (clips,), as of all back ends."""
     from sklearn.neighbors import NearestNeighbors
 
     index = NearestNeighbors(n_neighbors=min(of.neighbours, len(normal)), metric="cosine").fit(normal)
@@ -80,7 +80,10 @@ BACKENDS: dict[str, Callable[[EmbeddingConfig, Vectors, int], Distance]] = {
 
 
 def smote(vectors: Vectors, count: int, seed: int) -> Vectors:
-    """`count` vectors: the given ones, and random points between them and their neighbours (Chawla et al. 2002)."""
+    """(count, dim): the given vectors, and random points between them and their neighbours (Chawla et al. 2002).
+
+    `vectors` as they are, where there are `count` of them already, or fewer than two.
+    """
     if count <= len(vectors) or len(vectors) < 2:
         return vectors
     from sklearn.neighbors import NearestNeighbors

@@ -4,7 +4,7 @@ make_meta(about: SubmissionConfig, results: {type: {metric: share}}, parameters:
     -> SubmissionMeta
     results: 2020 {"auc", "pauc"}; first-shot {"auc_source", "auc_target", "pauc"} of each development machine type, as
     `task2_anomaly.evaluation.report.results_of(folder)["dev_test"]["types"]` has them; parameters: of all networks
-    together;     description: fields of Description
+    together; description: fields of Description
 package_2020(out: Path, systems: Sequence[System], report: Path | None = None, expected: Expected = EVALUATION) -> Path
 package_first_shot(out: Path, systems: Sequence[System], report: Path | None = None, expected=None) -> Path
     System(meta, scores: Path)      folder with the score (and decision) files under their official names

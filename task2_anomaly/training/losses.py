@@ -27,7 +27,7 @@ def outlier_bce(normal: Tensor, outlier: Tensor) -> Tensor:
 
 @full_precision
 def outlier_auc(normal: Tensor, outlier: Tensor) -> Tensor:
-    """Minus the smoothed area under the ROC curve: mean over all pairs of sigmoid(outlier - normal).
+    """Minus the smoothed area under the ROC curve: mean over all pairs of sigmoid(outlier - normal), any shapes.
 
     Loss "AUC" of the technical report.
     """
@@ -54,7 +54,10 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @full_precision
 def mixed_cross_entropy(logits: Tensor, label: Tensor, other: Tensor, share: Tensor) -> Tensor:
-    """Cross entropy of mixed waveforms: logits (batch, classes), both labels (batch,), share of the first (batch,)."""
+    """Cross entropy of mixed waveforms: logits (batch, classes), both labels (batch,), share of the first (batch,).
+
+    Zhang et al. 2018 (mixup).
+    """
     own, others = (F.cross_entropy(logits, of, reduction="none") for of in (label, other))
     return (share * own + (1 - share) * others).mean()
 

@@ -39,7 +39,7 @@ def intersection_f1(
 ) -> F1:
     """Intersection-based F1 of detections at one operating point (`Detections.above` or `.at`), one per class.
 
-    `ratios`: see `psds_statistics`.
+    `ratios`: see `psds_statistics`. Bilen et al. 2020 (intersection criterion).
     """
     statistics = psds_statistics(detections, truth, PsdsParameters(dtc, gtc), ratios)
     tp = np.array([steps.tp.sum() for steps in statistics.steps], dtype=np.float64)
@@ -124,7 +124,10 @@ def _collar_counts(label: int, found: Detections, truth: Truth) -> tuple[np.ndar
 
 
 def collar_f1(detections: Sequence[Detections], truth: Truth) -> F1:
-    """Collar-based F1 (optimal one-to-one matching) of detections at one operating point, one per class."""
+    """Collar-based F1 (optimal one-to-one matching) of detections at one operating point, one per class.
+
+    Mesaros et al. 2016.
+    """
     counts = [_collar_counts(label, found, truth) for label, found in enumerate(detections)]
     tp = np.array([matched[-1] if len(matched) else 0.0 for _, matched, _ in counts])
     number = np.array([found[-1] if len(found) else 0.0 for _, _, found in counts])

@@ -1,4 +1,4 @@
-"""Median filter over frames, one length per class."""
+"""Median filter over frames, one length per class, as in the DCASE 2024 Task 4 baseline."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""MAESTRO Real: windows of recordings back to recordings; the truth of its soft labels."""
+"""MAESTRO Real: windows of recordings back to recordings; the truth of its soft labels (DCASE 2024 Task 4)."""
 
 import re
 from collections.abc import Mapping, Sequence

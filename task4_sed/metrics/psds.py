@@ -18,7 +18,11 @@ SECONDS_PER_HOUR = 3600.0
 
 @dataclass(frozen=True)
 class PsdsParameters:
-    """Detection and ground-truth tolerance, cross-trigger tolerance (None: not counted), weights, false positives/h."""
+    """Detection and ground-truth tolerance, cross-trigger tolerance (None: not counted), weights, false positives/h.
+
+    alpha_ct weighs cross triggers, alpha_st the standard deviation over classes; max_efpr: effective false positives an
+    hour. PSDS1 and PSDS2 are those of DCASE 2024 Task 4.
+    """
 
     dtc: float = 0.7
     gtc: float = 0.7
@@ -290,7 +294,8 @@ def _single_class_curve(
 def psds(statistics: PsdsStatistics, clip_weights: np.ndarray | None = None) -> PsdsResult:
     """PSDS of the clips, each counted `clip_weights` times ((clips,), default once).
 
-    A class without events among the weighted clips has a true positive rate of 0, as in the reference.
+    A class without events among the weighted clips has a true positive rate of 0, as in sed_scores_eval. Bilen et al.
+    2020, over all thresholds: Ebbers et al. 2022.
     """
     parameters = statistics.parameters
     weights = clip_weights

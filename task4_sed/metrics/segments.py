@@ -71,7 +71,7 @@ def segments_of_scores(scores: ScoreSet, truth: Truth, seconds: float = 1.0) -> 
 
 
 def segment_f1(segments: Segments, threshold: float = 0.5) -> F1:
-    """F1 over segments with score > threshold."""
+    """F1 over segments with score > threshold. Mesaros et al. 2016."""
     return _f1_of_found(segments.classes, segments.targets, segments.scores > threshold)
 
 
@@ -158,7 +158,8 @@ def segment_auroc(
 ) -> dict[str, float]:
     """ROC area of each class over all segments; NaN for a class that is never or always active.
 
-    `clip_weights` (clips,): how often each clip or recording counts.
+    `clip_weights` (clips,): how often each clip or recording counts. With `max_fpr` 0.1 and the mean over the scored
+    classes of MAESTRO it is the mpAUC of DCASE 2024 Task 4.
     """
     weights = None if clip_weights is None else clip_weights[segments.clip]
     areas = {}

@@ -35,7 +35,10 @@ class Prediction(NamedTuple):
 
 
 def predict(logits: Tensor, attention: Tensor, class_mask: Tensor | None = None) -> Prediction:
-    """Probabilities from logits (batch, classes, frames); the attention of a frame is shared out among classes."""
+    """Probabilities from logits and attention (batch, classes, frames), class_mask (batch, classes) bool.
+
+    The attention of a frame is shared out among the classes: pooling of the DCASE 2024 Task 4 baseline.
+    """
     strong = logits.sigmoid()
     scores = attention if class_mask is None else attention.masked_fill(~class_mask[..., None], -1e30)
     weights = scores.softmax(dim=1).clamp(*ATTENTION_RANGE)

@@ -1,1 +1,1 @@
-"""Training: losses, the mean-teacher system, validation."""
+"""Training: losses, the mean-teacher system, validation, runs side by side."""

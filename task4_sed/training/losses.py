@@ -51,6 +51,7 @@ class Blocks(NamedTuple):
 
     @property
     def size(self) -> int:
+        """Clips in a batch."""
         return sum(self)
 
     @property
@@ -152,7 +153,7 @@ def stage1_loss(
     warmup: int = 14000,
     ssl_limit: float = 2.0,
 ) -> tuple[Tensor, Terms]:
-    """Stage 1: frozen encoder, mean-teacher consistency on all clips, pseudo labels in iteration 2.
+    """Schmid et al. 2024, stage 1: frozen encoder, mean-teacher consistency on all clips, pseudo labels in iteration 2.
 
     `ssl_student` replaces the student in the consistency terms (its prediction without a class mask, together with
     an unmasked teacher). `step` counts optimiser steps.
@@ -195,7 +196,7 @@ def stage2_mean_teacher_loss(
     exclude_maestro_weak_ssl: bool = False,
     warmup: int = 270,
 ) -> tuple[Tensor, Terms]:
-    """Stage 2 on a batch that was not mixed: consistency with the teacher on all clips."""
+    """Schmid et al. 2024, stage 2 on a batch that was not mixed: consistency with the teacher on all clips."""
     _check(student, blocks)
     total, terms = _stage2_supervised(student, targets, blocks, weights)
     consistent = ssl_student or student
@@ -213,7 +214,10 @@ def _desed_valid(device: torch.device) -> Tensor:
 
 
 def interpolated(teacher: Scores, mix: Mix) -> StrongWeak:
-    """The teacher's predictions of unmixed clips, mixed as the student's input was; no gradient."""
+    """The teacher's predictions of unmixed clips, mixed as the student's input was; no gradient.
+
+    Verma et al. 2019 (interpolation consistency training).
+    """
     strong, weak = (mixup(part.detach(), mix).clamp(0.0, 1.0) for part in (teacher.strong, teacher.weak))
     return StrongWeak(strong, weak)
 
@@ -233,7 +237,7 @@ def stage2_ict_loss(
     warmup: int = 270,
     divisor: float = ICT_DIVISOR,
 ) -> tuple[Tensor, Terms]:
-    """Stage 2 on a mixed batch: interpolation consistency (Verma et al. 2019).
+    """Schmid et al. 2024, stage 2 on a mixed batch: interpolation consistency (Verma et al. 2019).
 
     `mix` holds the coefficients and partners of the whole batch (`blocks.groups`, or MAESTRO on its own with
     `maestro_apart`); the student saw the mixed clips, the teacher the clean ones, with the class mask AFTER mixing.

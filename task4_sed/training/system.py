@@ -217,7 +217,10 @@ class SedSystem(LightningModule):
 
 
 def move_average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """average <- decay x average + (1 - decay) x network, parameters only: buffers stay as they are."""
+    """average <- decay x average + (1 - decay) x network, parameters only: buffers stay as they are.
+
+    Tarvainen and Valpola 2017 (mean teacher).
+    """
     with torch.no_grad():
         torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
 

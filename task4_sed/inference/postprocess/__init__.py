@@ -1,1 +1,1 @@
-"""Post-processing of scores: median filter, sound event bounding boxes (cSEBBs), their tuning."""
+"""Post-processing of scores: sound event bounding boxes (cSEBBs), their tuning. The median filter: metrics/filters."""

@@ -1,4 +1,7 @@
-"""Choosing cSEBBs parameters: grid search for the highest PSDS1 of each class, and its cross-validated figure."""
+"""Choosing cSEBBs parameters: grid search for the highest PSDS1 of each class, and its cross-validated figure.
+
+Grids: of the package of Ebbers et al. 2024, of the organisers and of the winner of DCASE 2024 Task 4.
+"""
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
