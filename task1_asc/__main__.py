@@ -19,8 +19,9 @@ def prepare(run: Run, verify: bool = False) -> Mapping[str, Any]:
     from common.run.files import write_json
     from common.run.processes import usable_cores
     from task1_asc.data.prepare import prepare as check_and_pack
+    from task1_asc.data.prepare import write_toy_data
 
-    _write_toy(run)
+    write_toy_data(run.config.data)
     summary = check_and_pack(run.config, workers=usable_cores(), verify=verify)
     write_json(run.folder.parent / "coverage.json", summary)
     return summary
@@ -32,9 +33,9 @@ def train(run: Run, restart: bool = False) -> Mapping[str, Any]:
     Args:
         restart: begin anew, also where the folder holds a finished run or one with other settings
     """
-    from task1_asc.training.train import train as train_splits
+    from task1_asc.training.train import train_run
 
-    return train_splits(run, restart)
+    return train_run(run, restart)
 
 
 def predict(
@@ -55,13 +56,13 @@ def predict(
         split: whose system judges named files (default: the largest)
         precision: arithmetic of the network (default: the recipe's)
     """
-    from task1_asc.inference.predict import predict_files, predict_sets
+    from task1_asc.inference.predict import predict_files, predict_run
 
     if files:
         return predict_files(run, files, out, split, precision)
     if out is not None or split is not None:
         raise UserError("predict: --out and --split go with named files")
-    return predict_sets(run, precision)
+    return predict_run(run, precision)
 
 
 def evaluate(
@@ -82,12 +83,12 @@ def evaluate(
         no_plots: tables only
     """
     from task1_asc.evaluation.evaluate import evaluate_files
-    from task1_asc.evaluation.report import evaluate_stored
+    from task1_asc.evaluation.report import evaluate_run
 
     if scores is None:
         if ground_truth is not None or out is not None or allow_missing:
             raise UserError("evaluate: --ground-truth, --out and --allow-missing go with --scores")
-        return evaluate_stored(run, plots=not no_plots)
+        return evaluate_run(run, plots=not no_plots)
     if ground_truth is None:
         raise UserError("evaluate --scores also needs --ground-truth")
     return evaluate_files(scores, ground_truth, None if no_plots else out, allow_missing=allow_missing)
@@ -107,9 +108,9 @@ def package(runs: list[Run], out: Path | None = None, report: Path | None = None
 
 def compare(runs: list[Run]) -> Mapping[str, Any]:
     """Own results beside the published ones: tables by scene and device, differences with intervals, plots."""
-    from task1_asc.evaluation.report import compare_with_published
+    from task1_asc.evaluation.report import compare_runs
 
-    return compare_with_published(runs)
+    return compare_runs(runs)
 
 
 def validate(run: Run, files: list[Path], edition: Literal["2024", "2025"] | None = None) -> Mapping[str, Any]:
@@ -148,9 +149,10 @@ def benchmark(run: Run, seconds: float = 10.0) -> Mapping[str, Any]:
     Args:
         seconds: how long each stage is measured
     """
+    from task1_asc.data.prepare import write_toy_data
     from task1_asc.evaluation.benchmark import benchmark as measure
 
-    _write_toy(run)
+    write_toy_data(run.config.data)
     return measure(run, seconds)
 
 
@@ -243,18 +245,6 @@ def reproduce(runs: list[Run], restart: bool = False) -> Mapping[str, Any]:
     compared = compare(runs)
     package(runs[:1])
     return compared
-
-
-def _write_toy(run: Run) -> None:
-    """The embedded data set, where the recipe asks for it and it is not there."""
-    root = run.config.data.root
-    if root is None or not run.config.data.toy:
-        return
-    from common.run.progress import progress
-    from task1_asc.data.toy.write import write_toy
-
-    with progress("toy data", 0, "files") as advance:
-        write_toy(root, size=run.config.data.toy, progress=advance.to)
 
 
 TASK = Task(

@@ -48,10 +48,10 @@ def predict(run: Run, files: list[Path], machine: str | None = None) -> Mapping[
         files: audio files or folders; none: the data set's test clips
         machine: whose recordings the named files are, e.g. fan_id_00
     """
-    from task2_anomaly.inference.predict import judge_files, predict_run
+    from task2_anomaly.inference.predict import predict_files, predict_run
 
     if files:
-        return judge_files(run, files, machine)
+        return predict_files(run, files, machine)
     if machine is not None:
         raise UserError(
             "predict: --machine goes with named files; data.machines=[...] chooses machines of the data set"
@@ -80,13 +80,13 @@ def evaluate(
         if ground_truth is not None or out is not None:
             raise UserError("evaluate: --ground-truth and --out go with --scores")
         return evaluate_run(run, plots=not no_plots)
-    from task2_anomaly.evaluation.evaluate import evaluate_scores, rank_systems
+    from task2_anomaly.evaluation.evaluate import evaluate_files, rank_systems
 
     if ground_truth is None:
         raise UserError("evaluate --scores also needs --ground-truth")
     if len(scores) > 1:
         return rank_systems(scores, ground_truth, out)
-    return evaluate_scores(scores[0], ground_truth, out)
+    return evaluate_files(scores[0], ground_truth, out)
 
 
 def ensemble(
@@ -130,9 +130,9 @@ def validate(run: Run, files: list[Path], edition: Literal["2020", "first-shot"]
 
 def compare(runs: list[Run]) -> Mapping[str, Any]:
     """Own results beside the published ones, over the runs given."""
-    from task2_anomaly.evaluation.report import compare_with_published
+    from task2_anomaly.evaluation.report import compare_runs
 
-    return compare_with_published(runs)
+    return compare_runs(runs)
 
 
 def grid(
@@ -158,9 +158,9 @@ def grid(
 
 def complexity(run: Run) -> Mapping[str, Any]:
     """Parameters and MACs of the recipe's network, for one snippet."""
-    from task2_anomaly.evaluation.complexity import complexity as count
+    from task2_anomaly.evaluation.complexity import network_complexity
 
-    return count(run)
+    return network_complexity(run)
 
 
 def benchmark(run: Run, seconds: float = 10.0) -> Mapping[str, Any]:

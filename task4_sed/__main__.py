@@ -42,8 +42,9 @@ def prepare(
     from common.run.files import write_json
     from common.run.processes import usable_cores
     from task4_sed.data.prepare import prepare as check_and_pack
+    from task4_sed.data.prepare import write_toy_data
 
-    _write_toy(run)
+    write_toy_data(run.config.data)
     if exclusions:
         from task4_sed.data.exclusions import write_exclusions
 
@@ -93,10 +94,10 @@ def predict(
         from functools import partial
 
         from task4_sed.evaluation.plots import draw_events
-        from task4_sed.inference.detect import detect_in_files
+        from task4_sed.inference.detect import predict_files
 
         draw = None if no_plots else partial(draw_events, threshold=threshold)
-        return _of_all([detect_in_files(run, files, checkpoint, out, threshold, csebbs, draw) for run in runs])
+        return _of_all([predict_files(run, files, checkpoint, out, threshold, csebbs, draw) for run in runs])
     from task4_sed.inference.runs import predict_runs
 
     return _of_all(predict_runs(runs, checkpoint, floors))
@@ -131,8 +132,7 @@ def evaluate(
         return _of_all(evaluate_runs(runs, plots=not no_plots))
     if ground_truth is None or durations is None:
         raise UserError("evaluate --scores also needs --ground-truth and --durations")
-    from task4_sed.evaluation.evaluate import evaluate as evaluate_files
-    from task4_sed.evaluation.evaluate import show_metrics
+    from task4_sed.evaluation.evaluate import evaluate_files, show_metrics
 
     result = evaluate_files(scores, ground_truth, durations, median_filter, csebbs, threshold, allow_missing)
     show_metrics(result)
@@ -188,28 +188,16 @@ def benchmark(run: Run, seconds: float = 10.0, metrics: bool = False) -> Mapping
         from task4_sed.evaluation.benchmark_metrics import benchmark_metrics
 
         return {"seconds": benchmark_metrics()}
+    from task4_sed.data.prepare import write_toy_data
     from task4_sed.evaluation.benchmark import benchmark as measure
 
-    _write_toy(run)
+    write_toy_data(run.config.data)
     return measure(run, seconds)
 
 
 def _of_all(results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """What a verb returns: the result of its single run, or those of all."""
     return results[0] if len(results) == 1 else {"runs": list(results)}
-
-
-def _write_toy(run: Run) -> None:
-    """The embedded data set, where the recipe asks for it and it is not there."""
-    root = run.config.data.root
-    if root is None or not run.config.data.toy:
-        return
-    from common.run.processes import usable_cores
-    from common.run.progress import progress
-    from task4_sed.data.toy.write import write_toy
-
-    with progress("toy data", 0, "files") as advance:
-        write_toy(root, size=run.config.data.toy, progress=advance.to, workers=usable_cores())
 
 
 def _build_from_recordings(

@@ -369,7 +369,8 @@ def write_recipes(folder: Path) -> None:
             if name:
                 (folder / name[1]).write_text("\n".join(lines))
     network = (
-        "from torch import nn\n\n\ndef build_model():\n    return nn.Sequential(nn.Conv2d(1, 10, 8, 8), nn.Flatten())\n"
+        "from torch import nn\n\n\ndef build_network():\n"
+        "    return nn.Sequential(nn.Conv2d(1, 10, 8, 8), nn.Flatten())\n"
     )
     (folder / "my_module.py").write_text(network)
 

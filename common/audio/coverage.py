@@ -4,10 +4,10 @@ Beside a pack `<set>` lie `<set>.missing.tsv`, the listed clips without a file, 
 cannot be read, with the reason; neither exists where all is well.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from common.audio.packing import PackReport, write_pack
 from common.audio.packs import Pack, open_pack
@@ -32,6 +32,14 @@ class Place(Protocol):
     @property
     def packs(self) -> str | None:
         """Where the packed audio lies; None: <root>/packed."""
+
+
+def write_embedded(data: Any, write: Callable[..., object]) -> None:
+    """The embedded data set (`data.toy`), where the recipe asks for it and it is not there."""
+    if data.root is None or not data.toy:
+        return
+    with progress("toy data", 0, "files") as advance:
+        write(Path(data.root), size=data.toy, progress=advance.to)
 
 
 def root_of(place: Place) -> Path:

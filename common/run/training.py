@@ -9,18 +9,20 @@ import logging
 import time
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
+import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 
 from common.run.callbacks import AtomicCheckpoints, Checkpoint, History, Progress, SeedEveryStep
 from common.run.config import config_dict, differences, dump
@@ -249,3 +251,18 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", module="lightning")
     warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*before.*optimizer.step.*")
     warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")
+
+
+def gather_in_order(parts: Sequence[tuple[Tensor, ...]], world_size: int) -> tuple[np.ndarray, ...]:
+    """What all processes predicted for a set: (rows in ascending order, each once; the other tensors in that order).
+
+    parts: of every batch its rows (batch,) and tensors (batch, ...).
+    """
+    arrays = [(rows.cpu().numpy(), *(of.float().cpu().numpy() for of in others)) for rows, *others in parts]
+    if world_size > 1:
+        shared: list[Any] = [None] * world_size
+        torch.distributed.all_gather_object(shared, arrays)
+        arrays = [part for of_rank in shared for part in of_rank]
+    joined = [np.concatenate(column) for column in zip(*arrays, strict=True)]
+    _, first = np.unique(joined[0], return_index=True)
+    return tuple(column[first] for column in joined)

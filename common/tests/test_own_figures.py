@@ -33,6 +33,12 @@ def test_several_runs_have_a_spread_and_one_has_its_interval() -> None:
     ]
 
 
+def test_an_interval_that_was_not_defined_is_none() -> None:
+    runs = [{"test": {"score": 0.5, "interval": [None, None], "named": {"low": None, "high": 0.6}}}]
+    found = own_values(runs, PLACES, scale=100)
+    assert [(v.value, v.low, v.high) for v in found.values()] == [(50, None, None)] * 2
+
+
 def test_what_is_kept_where() -> None:
     assert kept(RUNS[0], ("test", "named", "low")) == 0.3
     assert kept(RUNS[0], ("test", "score", "low")) is None

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from common.audio.coverage import Coverage, cover, made_of, pack, root_of
+from common.audio.coverage import Coverage, cover, made_of, pack, root_of, write_embedded
 from common.audio.coverage import verify as verify_packs
 from common.audio.packs import open_pack
 from common.run.errors import UserError
 from common.run.files import remove_partials, write_json
 from common.run.results.tables import print_table
-from task1_asc.config import SPLITS, Config
+from task1_asc.config import SPLITS, Config, DataConfig
 from task1_asc.data.layout import (
     Split,
     find_evaluation,
@@ -26,6 +26,13 @@ from task1_asc.data.sets import packs_of
 from task1_asc.data.splits import SplitReport, check_splits
 
 CLIPS_WORTH_A_PROCESS = 2000  # starting a process costs about as much as packing so many clips
+
+
+def write_toy_data(data: DataConfig) -> None:
+    """The embedded data set, where the recipe asks for it."""
+    from task1_asc.data.toy.write import write_toy
+
+    write_embedded(data, write_toy)
 
 
 def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any]:

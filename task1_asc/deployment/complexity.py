@@ -84,14 +84,14 @@ def complexity_verb(model: nn.Module, input_shape: tuple[int, ...], precision: s
 
 
 def load_module(spec: str) -> nn.Module:
-    """The network that `my_module:build_model` makes: a module of the working directory (or installed) and a function
+    """The network that `my_module:build_network` makes: a module of the working directory (or installed) and a function
     without arguments, a class or a network in it.
 
     Raises UserError where there is no such module or attribute, where its code fails or gives no nn.Module.
     """
     name, colon, attribute = spec.partition(":")
     if not (name and colon and attribute):
-        raise UserError(f"{spec!r}: expected module:function, e.g. my_module:build_model")
+        raise UserError(f"{spec!r}: expected module:function, e.g. my_module:build_network")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)

@@ -18,7 +18,7 @@ from task1_asc.config import Config, ModelConfig
 from task1_asc.deployment.complexity import MAX_BYTES, MAX_MACS, storage
 from task1_asc.model.cp_mobile import STEM_STRIDE, Block, CPMobile, plan
 from task1_asc.model.front_end import mel_shape
-from task1_asc.model.networks import build_model
+from task1_asc.model.networks import build_network
 
 BASES = tuple(range(8, 72, 8))
 MULTIPLIERS = (1.2, 1.5, 1.8, 2.1, 2.5)
@@ -179,7 +179,7 @@ def prune_width(model: nn.Module, config: ModelConfig, share: float) -> tuple[nn
             for key, axis in _expanded_tensors(block):
                 state[f"{name}.{key}"] = state[f"{name}.{key}"].index_select(axis, kept)
     smaller = replace(config, expanded=expanded)
-    pruned = build_model(smaller).to(next(model.parameters()))
+    pruned = build_network(smaller).to(next(model.parameters()))
     pruned.load_state_dict(state)
     return pruned.train(model.training), smaller
 

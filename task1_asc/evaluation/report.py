@@ -1,22 +1,22 @@
 """Own runs: predictions -> results and plots, results -> tables beside the published ones.
 
-    evaluate_stored(run, plots=True) -> dict
-        `evaluate_run` against the test list of the run's data set
-    evaluate_run(folder: Path, splits: Sequence[int], truth: Path, toy: bool, plots=True, draws=1000) -> dict
+    evaluate_run(run, plots=True) -> dict
+        `record_figures` against the test list of the run's data set
+    record_figures(folder: Path, splits: Sequence[int], truth: Path, toy: bool, plots=True, draws=1000) -> dict
         scores <folder>/split<S>/predictions/test.csv against `truth` (test.csv or meta.csv), records section "test"
         in <folder>/split<S>/results.json and <folder>/results.json, prints tables, draws into <folder>/plots
-    results_of(folder: Path, splits) -> {split: metrics}   as `evaluate_run` recorded them (for the meta file)
+    results_of(folder: Path, splits) -> {split: metrics}   as `record_figures` recorded them (for the meta file)
     network_counts(run) -> {"parameters", "bytes", "macs"}   as `train` recorded them
-    compare_with_published(runs) -> dict
-        `report_runs` and `compare_runs` of them
+    compare_runs(runs) -> dict
+        `report_runs` and `compare_figures` of them
     report_runs(folders: Sequence[Path], recipe: str, splits: Sequence[int], reference="Baseline 2024") -> dict
         the table of classes, devices and groups (mean and deviation over runs) beside the published baseline's;
         written to <folders[0].parent>/report.md and .csv
-    compare_runs(folders: Sequence[Path], recipe: str, splits: Sequence[int], parameters=None, macs=None,
+    compare_figures(folders: Sequence[Path], recipe: str, splits: Sequence[int], parameters=None, macs=None,
                  reference="Baseline 2024") -> dict
         comparison.csv/.md/.png and the plots against training data and complexity in <folders[0].parent>
 
-Whether the data are the toy's is recorded by `evaluate_run`; the others read it and mark every figure.
+Whether the data are the toy's is recorded by `record_figures`; the others read it and mark every figure.
 
 The published figures stand in baselines.csv: accuracies in per cent, log losses in nats, MACs for one clip. `set` is
 development-test, evaluation (2024) or the evaluation set of another year; `split` is empty for figures over all splits.
@@ -58,16 +58,16 @@ NO_TEST = "no test results; `evaluate` makes them"
 ROWS = SHOWN_SCENES | SHOWN_DEVICES
 
 
-def evaluate_stored(run: Run, plots: bool = True) -> dict[str, Any]:
+def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
     """Metrics of a run's predictions on the test list."""
     from common.audio.coverage import made_of, root_of
     from task1_asc.data.layout import split_file
 
     root = root_of(run.config.data)
-    return evaluate_run(run.folder, run.config.data.splits, split_file(root, "test"), made_of(root) == "toy", plots)
+    return record_figures(run.folder, run.config.data.splits, split_file(root, "test"), made_of(root) == "toy", plots)
 
 
-def evaluate_run(
+def record_figures(
     folder: Path, splits: Sequence[int], truth: Path, toy: bool, plots: bool = True, draws: int = DRAWS
 ) -> dict[str, Any]:
     """Score the stored test predictions of every split of a run; see the module. Returns what it records."""
@@ -90,7 +90,7 @@ def evaluate_run(
 
 
 def results_of(folder: Path, splits: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """{split: metrics} that `evaluate_run` recorded; UserError where there are none."""
+    """{split: metrics} that `record_figures` recorded; UserError where there are none."""
     return {split: section_of(folder / f"split{split}", "test", NO_TEST) for split in splits}
 
 
@@ -104,13 +104,13 @@ def network_counts(run: Run) -> dict[str, int]:
     return counted
 
 
-def compare_with_published(runs: Sequence[Run]) -> dict[str, Any]:
+def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
     """The tables by scene, device and group, and the comparison of systems."""
     run, folders = runs[0], [run.folder for run in runs]
     splits = run.config.data.splits
     report = report_runs(folders, run.recipe, splits)
     counted = network_counts(run)
-    compared = compare_runs(folders, run.recipe, splits, counted["parameters"], counted["macs"])
+    compared = compare_figures(folders, run.recipe, splits, counted["parameters"], counted["macs"])
     return {"report": report, "comparison": compared}
 
 
@@ -144,7 +144,7 @@ def report_runs(
     return {str(split): {path: value._asdict() for path, value in own[split].items()} for split in splits}
 
 
-def compare_runs(
+def compare_figures(
     folders: Sequence[Path],
     recipe: str,
     splits: Sequence[int],

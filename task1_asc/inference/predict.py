@@ -84,7 +84,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return probabilities
 
 
-def predict_sets(run: Run, precision: str | None) -> Mapping[str, Any]:
+def predict_run(run: Run, precision: str | None) -> Mapping[str, Any]:
     """Write <split>/predictions/test.csv and evaluation.csv of every split."""
     config: Config = run.config
     parts: list[Part] = ["test", "evaluation"] if evaluation_folder(config.data) else ["test"]

@@ -20,7 +20,7 @@ ARCHITECTURES: dict[str, Callable[[ModelConfig], nn.Module]] = {
 }
 
 
-def build_model(config: ModelConfig) -> nn.Module:
+def build_network(config: ModelConfig) -> nn.Module:
     """The network of a recipe, in training mode: log-mel (batch, in_channels, mel, frames) -> logits (batch, classes).
 
     Raises UserError for settings that make no network.
@@ -35,7 +35,7 @@ def build_model(config: ModelConfig) -> nn.Module:
 
 def new_network(config: Config) -> nn.Module:
     """The network without pre-trained weights, to be filled with those of a checkpoint."""
-    return build_model(replace(config.model, checkpoint=None))
+    return build_network(replace(config.model, checkpoint=None))
 
 
 def load_weights(network: nn.Module, path: Path, expected_sha256: str | None = None) -> nn.Module:

@@ -15,7 +15,7 @@ from common.run.complexity import Complexity, count
 from common.run.errors import UserError
 from task1_asc.config import ModelConfig
 from task1_asc.deployment.complexity import complexity_verb, load_module, verdict
-from task1_asc.model.networks import build_model
+from task1_asc.model.networks import build_network
 
 CP_MOBILE_STRIDES = {"b2": (2, 2), "b4": (2, 1)}
 
@@ -57,7 +57,7 @@ def of(base: int = 32, multiplier: float = 1.8, rate: float = 2.1, **others: Any
     ],
 )
 def test_published_networks(config: ModelConfig, shape: tuple[int, ...], parameters: int, macs: int) -> None:
-    counted = count(build_model(config), shape, "float16")
+    counted = count(build_network(config), shape, "float16")
     assert (counted.parameters, counted.macs, counted.bytes) == (parameters, macs, 2 * parameters)
     assert sum(layer.parameters for layer in counted.layers) == parameters
     assert sum(layer.macs for layer in counted.layers) == macs
@@ -68,7 +68,7 @@ def test_published_networks(config: ModelConfig, shape: tuple[int, ...], paramet
     [(32, 43, 127_684, 28_840_396), (64, 43, 565_924, 119_963_628), (128, 43, 2_376_292, 489_479_212)],
 )
 def test_published_teachers(base: int, frames: int, parameters: int, macs: int) -> None:
-    counted = count(build_model(ModelConfig(architecture="cp_resnet", base_channels=base)), (1, 1, 256, frames))
+    counted = count(build_network(ModelConfig(architecture="cp_resnet", base_channels=base)), (1, 1, 256, frames))
     assert (counted.parameters, counted.macs) == (parameters, macs)
 
 
@@ -84,7 +84,7 @@ def fused(network: nn.Module) -> nn.Module:
 
 
 def test_fused_batch_norms_change_the_count() -> None:
-    network = build_model(ModelConfig())
+    network = build_network(ModelConfig())
     counted = count(fused(network), (1, 1, 256, 65))
     assert (counted.parameters, counted.macs) == (59_794, 30_216_768)
     assert len(verdict(counted)) == 2  # MACs, and float32
@@ -181,7 +181,7 @@ def test_honest_count(make: Callable[[], nn.Module], shape: tuple[int, ...], mac
 
 
 def test_table_of_the_baseline() -> None:
-    layers = {layer.name: layer for layer in count(build_model(ModelConfig()), (1, 1, 256, 65)).layers}
+    layers = {layer.name: layer for layer in count(build_network(ModelConfig()), (1, 1, 256, 65)).layers}
     rows = {
         "in_c.0.0": ((1, 8, 128, 33), 72, 304_128),
         "in_c.1.1": ((1, 32, 64, 17), 64, 64),
@@ -196,7 +196,7 @@ def test_table_of_the_baseline() -> None:
 
 
 def test_bytes_follow_the_type_of_each_tensor() -> None:
-    network = build_model(ModelConfig(base_channels=8))
+    network = build_network(ModelConfig(base_channels=8))
     total = sum(p.numel() for p in network.parameters())
     stem = sum(p.numel() for p in network.get_submodule("in_c").parameters())
     shape = (1, 1, 64, 33)
@@ -206,7 +206,7 @@ def test_bytes_follow_the_type_of_each_tensor() -> None:
     before = {name: p.dtype for name, p in network.named_parameters()}
     mixed = count(network, shape)
     assert mixed.bytes == 2 * total + 2 * stem
-    assert mixed.macs == count(build_model(ModelConfig(base_channels=8)), shape).macs
+    assert mixed.macs == count(build_network(ModelConfig(base_channels=8)), shape).macs
     assert {name: p.dtype for name, p in network.named_parameters()} == before
     assert network.training
     assert [count(network, shape, p).bytes for p in ("float32", "float16_weights", "int8")] == [
@@ -236,7 +236,7 @@ def test_verdict() -> None:
 
 
 def test_verb(capsys: pytest.CaptureFixture[str]) -> None:
-    result = complexity_verb(build_model(ModelConfig()), (1, 1, 256, 65), "float16")
+    result = complexity_verb(build_network(ModelConfig()), (1, 1, 256, 65), "float16")
     assert (result["parameters"], result["macs"], result["bytes"]) == (61_148, 29_419_156, 122_296)
     assert result["allowed"]
     assert len(result["layers"]) == 42
@@ -244,7 +244,7 @@ def test_verb(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert "within the limits" in printed
     assert "29,419,156" in printed
-    result = complexity_verb(build_model(ModelConfig()), (2, 1, 256, 65), "float32")
+    result = complexity_verb(build_network(ModelConfig()), (2, 1, 256, 65), "float32")
     assert len(result["violations"]) == 2
     printed = capsys.readouterr().out
     assert printed.count("NOT ALLOWED") == 2
@@ -255,7 +255,7 @@ MODULE = """
 import torch
 from torch import nn
 
-def build_model():
+def build_network():
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.LazyLinear(10))
 
 class Network(nn.Module):
@@ -276,7 +276,7 @@ number = 5
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "brought_network.py").write_text(MODULE)
-    (tmp_path / "brought_broken.py").write_text("def build_model(:\n    pass\n")
+    (tmp_path / "brought_broken.py").write_text("def build_network(:\n    pass\n")
     (tmp_path / "brought_missing.py").write_text("import no_such_library\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))  # and taken away again
@@ -292,7 +292,7 @@ def test_a_network_of_the_working_directory(folder: Path) -> None:
 
 
 def test_lazy_layers_take_their_size_from_the_shape(folder: Path) -> None:
-    counted = count(load_module("brought_network:build_model"), (1, 1, 10, 10), "int8")
+    counted = count(load_module("brought_network:build_network"), (1, 1, 10, 10), "int8")
     assert counted.parameters == counted.bytes == 40 + 256 * 10 + 10
 
 
@@ -300,11 +300,11 @@ def test_lazy_layers_take_their_size_from_the_shape(folder: Path) -> None:
     ("spec", "message"),
     [
         ("brought_network", "expected module:function"),
-        ("no_such_module:build_model", "no module 'no_such_module' in "),
-        ("brought_network.inner:build_model", "brought_network"),
-        ("brought_missing:build_model", "brought_missing: imports 'no_such_library', which is not installed"),
-        ("brought_broken:build_model", r"brought_broken: cannot be imported, SyntaxError.*brought_broken.py:1"),
-        ("brought_network:build_modle", "has no 'build_modle'; did you mean 'build_model'"),
+        ("no_such_module:build_network", "no module 'no_such_module' in "),
+        ("brought_network.inner:build_network", "brought_network"),
+        ("brought_missing:build_network", "brought_missing: imports 'no_such_library', which is not installed"),
+        ("brought_broken:build_network", r"brought_broken: cannot be imported, SyntaxError.*brought_broken.py:1"),
+        ("brought_network:build_modle", "has no 'build_modle'; did you mean 'build_network'"),
         ("brought_network:wrong", "returns a dict, expected an nn.Module"),
         ("brought_network:needs", "fails when called without arguments, TypeError.*'size'"),
         ("brought_network:number", "is a int, expected a function"),

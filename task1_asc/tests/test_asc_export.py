@@ -14,7 +14,7 @@ from common.run.errors import UserError
 from task1_asc.config import ModelConfig
 from task1_asc.deployment.export import MatrixLogMel, export, float_twin, latency_table
 from task1_asc.deployment.quantize import prepare_network
-from task1_asc.model.networks import build_model
+from task1_asc.model.networks import build_network
 
 CONFIG = ModelConfig(architecture="cp_mobile", base_channels=8, blocks=(1, 1, 1), strides={"b1": (2, 2)}, num_classes=4)
 EARS = MelSetting(8000, 384, 512, 160, 32, 0.0, 4000.0, resample_from=11025)
@@ -24,7 +24,7 @@ EARS = MelSetting(8000, 384, 512, 160, 32, 0.0, 4000.0, resample_from=11025)
 def network() -> nn.Module:
     """A network whose batch norms know its front end, in training mode."""
     torch.manual_seed(0)
-    network = build_model(CONFIG)
+    network = build_network(CONFIG)
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.numel() == 1:  # of the global response norm
@@ -185,9 +185,9 @@ def test_float_twin_of_a_quantised_training(network: nn.Module) -> None:
     for parameter in prepared.parameters():
         parameter.add_(0.02 * torch.randn_like(parameter))
     prepared(mel)  # batch norms move
-    twin = float_twin(prepared, build_model(CONFIG)).eval()
+    twin = float_twin(prepared, build_network(CONFIG)).eval()
     prepared.eval().apply(torch.ao.quantization.disable_fake_quant)
     assert torch.allclose(twin(mel), prepared(mel), atol=1e-4)
     assert not torch.allclose(twin(mel), copy.deepcopy(network).eval()(mel), atol=1e-2)
     with pytest.raises(UserError, match="quantised network: no "):
-        float_twin(prepared, build_model(ModelConfig()))
+        float_twin(prepared, build_network(ModelConfig()))

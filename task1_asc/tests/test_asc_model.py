@@ -13,7 +13,7 @@ from task1_asc.data.classes import DEVICES
 from task1_asc.deployment.precision import deployed
 from task1_asc.model.cp_mobile import GlobalResponseNorm, plan
 from task1_asc.model.devices import MultiDevice
-from task1_asc.model.networks import build_model
+from task1_asc.model.networks import build_network
 
 SMALL = ModelConfig(base_channels=8, blocks=(1, 1, 1), strides={"b1": (2, 2)})
 
@@ -21,7 +21,7 @@ SMALL = ModelConfig(base_channels=8, blocks=(1, 1, 1), strides={"b1": (2, 2)})
 @pytest.fixture(scope="module")
 def formula_network() -> tuple[nn.Module, Tensor]:
     """The baseline with the cosines of the specification as weights, and its input."""
-    network = build_model(ModelConfig()).double().eval()
+    network = build_network(ModelConfig()).double().eval()
     weights = [p for p in network.parameters() if p.dim() == 4]
     with torch.no_grad():
         for k, weight in enumerate(weights):
@@ -97,7 +97,7 @@ def test_half_precision_is_a_copy(formula_network: tuple[nn.Module, Tensor]) -> 
 
 def test_names_and_initialisation() -> None:
     torch.manual_seed(0)
-    network = build_model(ModelConfig())
+    network = build_network(ModelConfig())
     names = list(network.state_dict())
     assert len(names) == 126
     assert names[0] == "in_c.0.0.weight"
@@ -112,7 +112,7 @@ def test_names_and_initialisation() -> None:
         assert network.get_parameter(f"{name}.weight").std().item() == pytest.approx(deviation, rel=0.1), name
     assert torch.equal(network.get_parameter("stages.s1.b1.block.0.1.weight"), torch.ones(64))
     torch.manual_seed(0)
-    again = build_model(ModelConfig())
+    again = build_network(ModelConfig())
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
 
 
@@ -123,7 +123,7 @@ def test_channels_and_strides() -> None:
         *(("b4", 24, 64, 48), ("b5", 48, 120, 48), ("b6", 48, 120, 104)),
     ]
     maps: dict[str, tuple[int, ...]] = {}
-    network = build_model(ModelConfig(strides={"b2": (2, 2), "b4": (2, 1)})).eval()
+    network = build_network(ModelConfig(strides={"b2": (2, 2), "b4": (2, 1)})).eval()
     for name in ("in_c", "stages.s1.b1", "stages.s1.b2", "stages.s2.b4"):
         network.get_submodule(name).register_forward_hook(
             lambda m, i, output, name=name: maps.update({name: tuple(output.shape[2:])})
@@ -147,7 +147,7 @@ def test_global_response_norm_by_hand() -> None:
 @torch.no_grad()
 def test_container_scores_each_clip_with_its_own_network() -> None:
     torch.manual_seed(1)
-    container = MultiDevice(build_model(SMALL), ["b", "s1"], DEVICES).eval()
+    container = MultiDevice(build_network(SMALL), ["b", "s1"], DEVICES).eval()
     for network in container.device_models.values():
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -164,7 +164,7 @@ def test_container_scores_each_clip_with_its_own_network() -> None:
 
 
 def test_container_gives_gradients_to_the_networks_of_the_batch() -> None:
-    container = MultiDevice(build_model(SMALL), ["a", "b"], DEVICES)
+    container = MultiDevice(build_network(SMALL), ["a", "b"], DEVICES)
     container(torch.randn(4, 1, 32, 20), torch.tensor([0, 0, 5, 0])).sum().backward()
     a, b = container.device_models["a"], container.device_models["b"]
     assert all(p.grad is not None for p in a.parameters())
@@ -173,9 +173,9 @@ def test_container_gives_gradients_to_the_networks_of_the_batch() -> None:
 
 
 def test_teachers() -> None:
-    student = build_model(ModelConfig(architecture="cp_resnet", num_classes=7))
+    student = build_network(ModelConfig(architecture="cp_resnet", num_classes=7))
     assert student.eval()(torch.randn(2, 1, 256, 43)).shape == (2, 7)
-    passt = build_model(ModelConfig(architecture="passt", encoder="passt-tiny", num_classes=7))
+    passt = build_network(ModelConfig(architecture="passt", encoder="passt-tiny", num_classes=7))
     x = torch.randn(2, 1, 128, 100)
     assert not torch.equal(passt(x), passt(x))  # patches are left out
     assert torch.equal(passt.eval()(x), passt(x))
@@ -194,10 +194,10 @@ def test_teachers() -> None:
 )
 def test_wrong_settings(change: dict, message: str) -> None:
     with pytest.raises(UserError, match=message) as error:
-        build_model(ModelConfig(**change))
+        build_network(ModelConfig(**change))
     assert "\n" not in str(error.value)
 
 
 def test_unknown_device() -> None:
     with pytest.raises(UserError, match="unknown device 'S1'"):
-        MultiDevice(build_model(SMALL), ["S1"], DEVICES)
+        MultiDevice(build_network(SMALL), ["S1"], DEVICES)

@@ -25,7 +25,7 @@ from task1_asc.config import ModelConfig
 from task1_asc.data.classes import DEVICES, SCENES
 from task1_asc.inference.scores import write_outputs
 from task1_asc.model.devices import MultiDevice
-from task1_asc.model.networks import build_model
+from task1_asc.model.networks import build_network
 from task1_asc.submission.inference import read_wav
 from task1_asc.submission.package_2025 import Package2025, dummy_wav, inference_source, package_2025
 from task1_asc.submission.standalone import standalone_source
@@ -41,7 +41,7 @@ OWN_DEVICES = ("a", "s1")
 def network() -> MultiDevice:
     """A general network and two of devices, all different."""
     torch.manual_seed(3)
-    container = MultiDevice(build_model(CONFIG), OWN_DEVICES, DEVICES)
+    container = MultiDevice(build_network(CONFIG), OWN_DEVICES, DEVICES)
     for device in OWN_DEVICES:
         for parameter in container.device_models[device].parameters():
             parameter.data += 0.05 * torch.randn_like(parameter)
@@ -147,7 +147,7 @@ def test_two_systems_of_a_team(system: Package2025, tmp_path: Path) -> None:
 
 def test_packaging_refuses_what_the_challenge_would(system: Package2025, tmp_path: Path) -> None:
     large = ModelConfig(base_channels=64)
-    state = MultiDevice(build_model(large), (), DEVICES).state_dict()
+    state = MultiDevice(build_network(large), (), DEVICES).state_dict()
     bad = [
         ([], "no system"),
         ([replace(system, label="Muster_task1_1")], "3 parts"),

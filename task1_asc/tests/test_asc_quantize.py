@@ -20,7 +20,7 @@ from task1_asc.deployment.quantize import (
     save_network,
 )
 from task1_asc.model.cp_mobile import GlobalResponseNorm
-from task1_asc.model.networks import build_model
+from task1_asc.model.networks import build_network
 from task1_asc.training.system import QuantizeSystem, rate_factor
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
@@ -31,7 +31,7 @@ EXAMPLE = torch.zeros(1, 1, 32, 21)
 def trained_form(config: ModelConfig = SMALL) -> nn.Module:
     """A network whose batch norms have seen data and whose response norms do something."""
     torch.manual_seed(0)
-    network = build_model(config)
+    network = build_network(config)
     for module in network.modules():
         if isinstance(module, GlobalResponseNorm):
             nn.init.constant_(module.gamma, 0.3)
@@ -94,7 +94,7 @@ def test_networks_on_disk(tmp_path: Path, config: ModelConfig) -> None:
     path = tmp_path / "network_int8.pt"
     save_network(converted, path)
     torch.manual_seed(5)
-    loaded = load_network(path, build_model(config), EXAMPLE)
+    loaded = load_network(path, build_network(config), EXAMPLE)
     x = clips(4, seed=3)
     assert torch.equal(loaded(x), converted(x))
     assert [p.name for p in tmp_path.iterdir()] == ["network_int8.pt"]
@@ -103,13 +103,13 @@ def test_networks_on_disk(tmp_path: Path, config: ModelConfig) -> None:
 def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "network_int8.pt"
     with pytest.raises(UserError, match=r"int8 network \(`train` makes it\) not found"):
-        load_network(path, build_model(SMALL), EXAMPLE)
+        load_network(path, build_network(SMALL), EXAMPLE)
     path.write_bytes(b"nothing")
     with pytest.raises(UserError, match="no int8 network of this recipe"):
-        load_network(path, build_model(SMALL), EXAMPLE)
-    torch.save(build_model(SMALL).state_dict(), path)
+        load_network(path, build_network(SMALL), EXAMPLE)
+    torch.save(build_network(SMALL).state_dict(), path)
     with pytest.raises(UserError, match="no int8 network of this recipe"):
-        load_network(path, build_model(SMALL), EXAMPLE)
+        load_network(path, build_network(SMALL), EXAMPLE)
 
 
 def test_preparing_leaves_the_float_network_alone() -> None:
@@ -124,7 +124,7 @@ def test_observers_see_training_only_and_freeze_at_the_end(tiny: Callable[..., C
     config = quantize_config(
         tiny("model.architecture=cp_mobile", "quantize.epochs=5", "quantize.freeze_epochs=2", "precision=int8")
     )
-    prepared = prepare_network(build_model(config.model), EXAMPLE)
+    prepared = prepare_network(build_network(config.model), EXAMPLE)
     system = QuantizeSystem(config, prepared, 3, np.zeros(1, int), np.zeros(1, int))
     norms = [module for module in prepared.modules() if hasattr(module, "freeze_bn")]
     assert norms

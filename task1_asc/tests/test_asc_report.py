@@ -27,10 +27,10 @@ from task1_asc.evaluation.report import (
     DEVELOPMENT,
     EVALUATION,
     Published,
-    compare_runs,
-    evaluate_run,
+    compare_figures,
     figures_of,
     read_published,
+    record_figures,
     report_runs,
     results_of,
 )
@@ -202,7 +202,7 @@ def test_runs_beside_the_published_figures(
 ) -> None:
     folders = [make_run(number) for number in (1, 2)]
     for folder in folders:
-        evaluate_run(folder, SPLITS, truth_file, toy=True, plots=False, draws=20)
+        record_figures(folder, SPLITS, truth_file, toy=True, plots=False, draws=20)
     metrics = [results_of(folder, SPLITS) for folder in folders]
     assert metrics[0][5]["official"]["test/macro_avg_acc"] == metrics[0][5]["macro_accuracy"]
     capsys.readouterr()
@@ -222,7 +222,7 @@ def test_runs_beside_the_published_figures(
     assert line["published"] == "51.33"
     assert line["note"] == "toy data, not comparable"
 
-    compared = compare_runs(folders, "toy", SPLITS, parameters=18_624, macs=8_449_916)
+    compared = compare_figures(folders, "toy", SPLITS, parameters=18_624, macs=8_449_916)
     expected = np.mean([rank_score({s: of[s]["macro_accuracy"] for s in SPLITS}) for of in metrics])
     assert compared[f"{DEVELOPMENT}/rank_score"]["value"] == pytest.approx(100 * expected)
     for name in ("comparison.csv", "comparison.md", "comparison.png", "training_data.png", "complexity.png"):
@@ -236,10 +236,10 @@ def test_runs_beside_the_published_figures(
 
 def test_one_run_of_one_split_has_intervals(make_run: Callable[..., Path], truth_file: Path) -> None:
     folder = make_run(1, (25,))
-    scored = evaluate_run(folder, [25], truth_file, toy=False, draws=20)
+    scored = record_figures(folder, [25], truth_file, toy=False, draws=20)
     assert {path.name for path in (folder / "plots").iterdir()} == {"devices.png", "confusion_split25.png"}
     assert scored["rank_score"] is None
-    compared = compare_runs([folder], "baseline", [25])
+    compared = compare_figures([folder], "baseline", [25])
     (value,) = compared.values()
     assert value["low"] < value["value"] < value["high"]
     report_runs([folder], "baseline", [25], reference="Baseline 2025, device-specific")
@@ -252,7 +252,7 @@ def test_what_is_missing_is_named(tmp_path: Path, make_run: Callable[..., Path],
     with pytest.raises(
         UserError, match=r"split10/predictions/test\.csv: predictions \(`predict` makes them\) not found"
     ):
-        evaluate_run(folder, [5, 10], truth_file, toy=True)
+        record_figures(folder, [5, 10], truth_file, toy=True)
     (folder / "split5" / "results.json").write_text("{}")
     with pytest.raises(UserError, match="no test results; `evaluate` makes them"):
         results_of(folder, [5])

@@ -14,7 +14,7 @@ from common.run.errors import UserError
 from task1_asc.config import ModelConfig
 from task1_asc.deployment.complexity import verdict
 from task1_asc.deployment.search import closed_form, propose, prune_width
-from task1_asc.model.networks import build_model
+from task1_asc.model.networks import build_network
 
 STEPS = st.sampled_from([(1, 1), (1, 2), (2, 1), (2, 2)])
 
@@ -40,7 +40,7 @@ def configs(draw: Any) -> ModelConfig:
 @given(configs(), st.integers(1, 2), st.integers(8, 70), st.integers(8, 70))
 def test_closed_form_equals_the_counter(config: ModelConfig, batch: int, mels: int, frames: int) -> None:
     shape = (batch, config.in_channels, mels, frames)
-    counted = count(build_model(config), shape)
+    counted = count(build_network(config), shape)
     assert closed_form(config, shape) == (counted.parameters, counted.macs)
 
 
@@ -57,7 +57,7 @@ def test_proposals_use_the_limits(architecture: Any, precision: str, limits: tup
     assert [p.used for p in found] == sorted((p.used for p in found), reverse=True)
     for proposal in found[:2]:
         assert proposal.config.architecture == architecture
-        counted = count(build_model(proposal.config), shape, precision)
+        counted = count(build_network(proposal.config), shape, precision)
         assert (proposal.parameters, proposal.bytes, proposal.macs) == (counted.parameters, counted.bytes, counted.macs)
         assert verdict(counted, *limits) == []
         assert proposal.used == min(counted.bytes / limits[0], counted.macs / limits[1])
@@ -83,7 +83,7 @@ def test_nothing_to_propose(options: dict, message: str) -> None:
 def trained(config: ModelConfig) -> nn.Module:
     """A network whose batch norms have seen data."""
     torch.manual_seed(3)
-    network = build_model(config)
+    network = build_network(config)
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.dim() == 1:
@@ -120,7 +120,7 @@ def test_dead_channels_go_without_a_trace(architecture: Any) -> None:
     counted = count(pruned, (1, 1, 32, 20))
     assert (counted.parameters, counted.macs) == closed_form(smaller, (1, 1, 32, 20))
     assert counted.macs < count(network, (1, 1, 32, 20)).macs
-    build_model(smaller).load_state_dict(pruned.state_dict())  # its config makes it again
+    build_network(smaller).load_state_dict(pruned.state_dict())  # its config makes it again
 
 
 def test_live_channels_matter() -> None:
@@ -143,4 +143,4 @@ def test_nothing_to_prune() -> None:
     with pytest.raises(UserError, match="a Linear, expected a baseline or CP-Mobile"):
         prune_width(nn.Linear(2, 2), ModelConfig(), 0.5)
     with pytest.raises(UserError, match="a share of 1"):
-        prune_width(build_model(ModelConfig(base_channels=8)), ModelConfig(base_channels=8), 1.0)
+        prune_width(build_network(ModelConfig(base_channels=8)), ModelConfig(base_channels=8), 1.0)

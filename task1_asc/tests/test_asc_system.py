@@ -16,23 +16,22 @@ from torch import Tensor
 from common.augment import Mix
 from common.run.config import load_config
 from common.run.errors import UserError
-from common.run.training import LAST
+from common.run.training import LAST, gather_in_order
 from common.run.verbs import Run
 from task1_asc.__main__ import TASK
 from task1_asc.config import AugmentConfig, Config, FrontEndConfig, OptimizerConfig, of_split
 from task1_asc.data.batches import Batch
 from task1_asc.model.front_end import front_end
-from task1_asc.model.networks import build_model
+from task1_asc.model.networks import build_network
 from task1_asc.training.losses import scene_loss
 from task1_asc.training.system import (
     SceneSystem,
     check_masks,
-    gather_in_order,
     rate_factor,
     steps_of,
     validation_metrics,
 )
-from task1_asc.training.train import build, train
+from task1_asc.training.train import build, train_run
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 QUIET = AugmentConfig(roll_seconds=0, frequency_mask=0, mixstyle_probability=0)
@@ -44,7 +43,7 @@ def recipe(name: str, *overrides: str) -> Config:
 
 def system_of(config: Config, impulses: Tensor | None = None) -> SceneSystem:
     torch.manual_seed(0)
-    return SceneSystem(config, build_model(config.model), 3, np.zeros(1, int), np.zeros(1, int), impulses=impulses)
+    return SceneSystem(config, build_network(config.model), 3, np.zeros(1, int), np.zeros(1, int), impulses=impulses)
 
 
 def noise(clips: int, rate: int) -> Batch:
@@ -283,7 +282,7 @@ def test_interrupted_training_ends_as_an_uninterrupted_one(
 ) -> None:
     config = tiny("data.splits=[25]", "augment.mixup_probability=0.5")
     runs = [run_in(tmp_path / name, config) for name in ("whole", "broken")]
-    train(runs[0])
+    train_run(runs[0])
 
     def stop(self: SceneSystem) -> None:
         if self.current_epoch == 2:
@@ -292,8 +291,8 @@ def test_interrupted_training_ends_as_an_uninterrupted_one(
     with monkeypatch.context() as patched:
         patched.setattr(SceneSystem, "on_train_epoch_start", stop)
         with pytest.raises(KeyboardInterrupt):
-            train(runs[1])
-    train(runs[1])
+            train_run(runs[1])
+    train_run(runs[1])
     states = [torch.load(run.folder / "split25" / LAST, weights_only=True)["state_dict"] for run in runs]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     rows = [list(csv.DictReader((run.folder / "split25" / "metrics.csv").open())) for run in runs]
@@ -306,5 +305,5 @@ def test_interrupted_training_ends_as_an_uninterrupted_one(
 def test_warm_up_is_refused_before_anything_is_written(tiny: Callable[..., Config], tmp_path: Path) -> None:
     run = run_in(tmp_path, tiny("optimizer.warmup_share=null"))
     with pytest.raises(UserError, match=r"optimizer\.warmup_steps"):
-        train(run)
+        train_run(run)
     assert not run.folder.exists()

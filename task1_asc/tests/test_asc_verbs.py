@@ -25,7 +25,7 @@ from task1_asc.config import SPLITS, Config
 from task1_asc.data.classes import DEVICES, SCENES
 from task1_asc.data.layout import read_evaluation, read_split
 from task1_asc.inference.scores import COLUMNS, clip_file, read_outputs
-from task1_asc.model.networks import build_model, load_weights
+from task1_asc.model.networks import build_network, load_weights
 
 pytestmark = pytest.mark.end_to_end
 
@@ -227,7 +227,7 @@ def test_compare_stands_beside_the_published_results(house: House) -> None:
 def test_complexity_counts_the_recipes_network(house: House) -> None:
     counts = house.results["complexity"]
     config = load_config(Config, TASK.recipes, str(TINY))
-    assert counts["parameters"] == sum(p.numel() for p in build_model(config.model).parameters())
+    assert counts["parameters"] == sum(p.numel() for p in build_network(config.model).parameters())
     assert counts["bytes"] == 2 * counts["parameters"]
     assert counts["allowed"] is True
     assert counts["input_shape"] == [1, 1, 32, 21]
@@ -387,7 +387,7 @@ def test_known_devices_have_networks_of_their_own(devices: House) -> None:
     assert {path.name for path in (split / "devices").iterdir()} == there
     config = load_config(Config, TASK.recipes, str(TINY))
     weights = [
-        load_weights(build_model(config.model), folder / LAST).state_dict()["in_c.0.0.weight"]
+        load_weights(build_network(config.model), folder / LAST).state_dict()["in_c.0.0.weight"]
         for folder in (split, *(split / "devices" / device for device in sorted(there)))
     ]
     assert all(not torch.equal(weights[0], of) for of in weights[1:])

@@ -5,7 +5,7 @@ the CP-JKU systems of 2022 and 2023 (Schmid et al.).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from common.augment import (
     spec_mask,
 )
 from common.run.errors import UserError
+from common.run.training import gather_in_order
 from common.schedules import half_cosine, ramp_up_down
 from task1_asc.config import AugmentConfig, Config, OptimizerConfig
 from task1_asc.data.batches import Batch
@@ -200,17 +201,6 @@ def validation_metrics(logits: np.ndarray, labels: np.ndarray, devices: np.ndarr
     return {
         name: v for name, v in official_keys(metrics, "val").items() if not name.startswith(("val/cnt", "val/count"))
     }
-
-
-def gather_in_order(parts: Sequence[tuple[Tensor, Tensor]], world_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (clips,) in ascending order, each once, and their logits (clips, classes), from all processes."""
-    arrays = [(rows.cpu().numpy(), logits.float().cpu().numpy()) for rows, logits in parts]
-    if world_size > 1:
-        shared: list[Any] = [None] * world_size
-        torch.distributed.all_gather_object(shared, arrays)
-        arrays = [part for of_rank in shared for part in of_rank]
-    rows, first = np.unique(np.concatenate([rows for rows, _ in arrays]), return_index=True)
-    return rows, np.concatenate([logits for _, logits in arrays])[first]
 
 
 def steps_of(clips: int, batch: int, accumulate: int = 1) -> int:

@@ -25,7 +25,7 @@ from task1_asc.deployment import quantize
 from task1_asc.deployment.complexity import counts_of
 from task1_asc.metrics import scene_metrics, top_scene
 from task1_asc.model.front_end import example_input, front_end
-from task1_asc.model.networks import build_model, load_weights, new_network
+from task1_asc.model.networks import build_network, load_weights, new_network
 from task1_asc.training.system import PARTS, QuantizeSystem, SceneSystem, steps_of
 
 MONITOR = "val/macro_avg_acc"
@@ -57,7 +57,7 @@ def build(
     data = SceneData(config, split, run.seed)
     if network is None:
         torch.manual_seed(run.seed)
-        network = build_model(config.model)
+        network = build_network(config.model)
     kind = QuantizeSystem if quantized else SceneSystem
     system = kind(
         config,
@@ -91,7 +91,7 @@ def _impulses(config: Config) -> Tensor | None:
     return load_impulses(config.augment.impulse_responses, config.data.sample_rate)
 
 
-def train(run: Run, restart: bool = False) -> Mapping[str, Any]:
+def train_run(run: Run, restart: bool = False) -> Mapping[str, Any]:
     """Train every split of a run and its further stages, each from where it was interrupted; prints what it took.
 
     Returns what was recorded of each split; an empty mapping in all processes but the first.

@@ -123,7 +123,7 @@ def choose(clips: Clips, count: int | None, seed: int) -> Clips:
     return clips.subset(np.sort(np.random.default_rng(mix_seed(seed, 1)).permutation(len(clips))[:count]))
 
 
-def loader(normals: Clips, proxies: Clips | None, length: int, sampler: EpochSampler) -> DataLoader[Any]:
+def train_loader(normals: Clips, proxies: Clips | None, length: int, sampler: EpochSampler) -> DataLoader[Any]:
     """Batches as the sampler draws them; reading mapped arrays needs no further process."""
     return training_loader(SnippetDataset(normals, proxies, length), sampler, workers=0)
 

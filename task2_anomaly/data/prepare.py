@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from common.audio.coverage import Coverage, cover, pack, packs_of, root_of
+from common.audio.coverage import Coverage, cover, pack, packs_of, root_of, write_embedded
 from common.audio.coverage import verify as verify_packs
 from common.run.errors import UserError
 from common.run.files import existing_folder, remove_partials, write_json
-from common.run.progress import progress
 from common.run.results.tables import print_table
 from task2_anomaly.config import SAMPLE_RATE, Config, DataConfig
 from task2_anomaly.data.classes import TYPES, Machine
@@ -48,15 +47,11 @@ def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any
 
 
 def write_toy_data(data: DataConfig) -> None:
-    """The embedded data set, where the recipe asks for it and it is not there."""
-    if data.root is None or not data.toy:
-        return
+    """The embedded data set, where the recipe asks for it."""
     from task2_anomaly.data.toy.firstshot import write_first_shot_toy
     from task2_anomaly.data.toy.write import write_toy
 
-    write = write_toy if data.edition == 2020 else write_first_shot_toy
-    with progress("toy data", 0, "files") as advance:
-        write(Path(data.root), data.toy, progress=advance.to)
+    write_embedded(data, write_toy if data.edition == 2020 else write_first_shot_toy)
 
 
 def _sources(root: Path) -> dict[tuple[Part, Machine], list[tuple[str, Path]]]:

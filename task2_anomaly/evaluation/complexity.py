@@ -13,7 +13,7 @@ from task2_anomaly.data.front_end import front_end
 from task2_anomaly.model.networks import build_network, window_frames
 
 
-def complexity(run: Run) -> Mapping[str, Any]:
+def network_complexity(run: Run) -> Mapping[str, Any]:
     """Parameters and MACs (as `common.run.complexity.count` has them) of the recipe's network."""
     config: Config = run.config
     if config.model.kind == "embedding":

@@ -170,7 +170,7 @@ def is_first_shot(folder: Path) -> bool:
     return any(folder.glob("anomaly_score_*_section_*.csv"))
 
 
-def evaluate_scores(folder: Path, ground_truth: Path, out: Path | None, draws: int = 200) -> Mapping[str, Any]:
+def evaluate_files(folder: Path, ground_truth: Path, out: Path | None, draws: int = 200) -> Mapping[str, Any]:
     """Score anybody's folder; the edition follows from its file names."""
     existing_folder(folder, "scores")
     if is_first_shot(folder):

@@ -12,7 +12,7 @@
     report_runs(folders: Sequence[Path], recipe: str) -> dict
         machines and types (mean and deviation over runs) beside the published figures; <folders[0].parent>/report.md
         and .csv
-    compare_runs(folders: Sequence[Path], recipe: str, year: int = 2024) -> dict
+    compare_figures(folders: Sequence[Path], recipe: str, year: int = 2024) -> dict
         comparison.csv/.md/.png in <folders[0].parent>; year: first-shot edition that the data are of
 
 Whether the data are the toy's is recorded by `record_figures`; the others read it and mark every figure.
@@ -252,11 +252,11 @@ class _Runs:
         return {name: mean_spread([x for x in of if x is not None]) for name, of in columns.items() if None not in of}
 
 
-def compare_with_published(runs: Sequence[Run]) -> Mapping[str, Any]:
+def compare_runs(runs: Sequence[Run]) -> Mapping[str, Any]:
     """Machines and types beside the published system, and own results among the published ones."""
     folders, recipe = [run.folder for run in runs], runs[0].recipe
     report = report_runs(folders, recipe)
-    return {"report": report, "comparison": compare_runs(folders, recipe, runs[0].config.data.edition)}
+    return {"report": report, "comparison": compare_figures(folders, recipe, runs[0].config.data.edition)}
 
 
 def report_runs(folders: Sequence[Path], recipe: str) -> dict[str, Any]:
@@ -302,7 +302,7 @@ def _published_text(entry: Baseline | None) -> str:
     return format_value(None if entry is None else entry.value, decimals=4)
 
 
-def compare_runs(
+def compare_figures(
     folders: Sequence[Path], recipe: str, year: int = 2024, reference: str | None = None
 ) -> dict[str, Any]:
     """Own results ranked among the published ones: table on the terminal, comparison.csv, .md and .png.

@@ -82,21 +82,21 @@ class Verdict(NamedTuple):
     anomalous: bool
 
 
-def judge_files(run: Run, files: list[Path], machine: str | None) -> Mapping[str, Any]:
+def predict_files(run: Run, files: list[Path], machine: str | None) -> Mapping[str, Any]:
     """Scores and decisions for named recordings of one machine."""
     if machine is None:
         raise UserError("predict FILES needs --machine, e.g. --machine fan_id_00: every network knows one machine")
     known = {str(m): m for m in machines_of(run.config.data)}
     if machine not in known:
         raise UserError(f"--machine: no machine {machine!r} here{did_you_mean(machine, known)}")
-    found = predict_files(run, known[machine], audio_files(files))
+    found = verdicts_of(run, known[machine], audio_files(files))
     rows = [[str(v.file), f"{v.score:.4f}", f"{v.limit:.4f}", "ANOMALY" if v.anomalous else "normal"] for v in found]
     print_table(f"recordings of {machine}", ["file", "score", "threshold", "decision"], rows)
     files_json = [{"file": str(v.file), "score": v.score, "anomalous": v.anomalous} for v in found]
     return {"threshold": found[0].limit, "files": files_json}
 
 
-def predict_files(run: Run, machine: Machine, files: Sequence[Path]) -> list[Verdict]:
+def verdicts_of(run: Run, machine: Machine, files: Sequence[Path]) -> list[Verdict]:
     """Judge recordings of any length, rate and number of channels by what one machine's training has learnt."""
     scorer = load_scorer(run, machine)
     limit = decision_threshold(run, machine, scorer)

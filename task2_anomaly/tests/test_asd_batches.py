@@ -17,7 +17,7 @@ from common.audio.packs import open_pack
 from common.audio.reading import write_wav
 from common.run.errors import UserError
 from task2_anomaly.config import SAMPLE_RATE, Config
-from task2_anomaly.data.batches import Clips, Draw, EpochSampler, SnippetDataset, choose, loader
+from task2_anomaly.data.batches import Clips, Draw, EpochSampler, SnippetDataset, choose, train_loader
 from task2_anomaly.data.classes import Machine
 from task2_anomaly.data.features import Features, features_of
 from task2_anomaly.data.front_end import front_end
@@ -219,13 +219,13 @@ def test_the_loader_gives_what_the_sampler_draws() -> None:
     normals, proxies = Clips([features(*[6] * 10)]), Clips([features(*[6] * 7, start=100)])
     state = SimpleNamespace(epoch=0)
     sampler = EpochSampler(10, 7, 4, 5, lambda: state.epoch)
-    batches = list(loader(normals, proxies, 4, sampler))
+    batches = list(train_loader(normals, proxies, 4, sampler))
     assert [len(batch.normal) for batch in batches] == [4, 4, 2]
     dataset = SnippetDataset(normals, proxies, 4)
     for batch, draw in zip(batches, epoch(), strict=True):
         assert all(torch.equal(ours, theirs) for ours, theirs in zip(batch, dataset.__getitems__(draw), strict=True))
     state.epoch = 1
-    assert not torch.equal(next(iter(loader(normals, proxies, 4, sampler))).normal, batches[0].normal)
+    assert not torch.equal(next(iter(train_loader(normals, proxies, 4, sampler))).normal, batches[0].normal)
 
 
 # ------------------------------------------------------------------------------------------------------------ held out

@@ -25,7 +25,7 @@ from task2_anomaly.data.toy.firstshot import write_first_shot_toy
 from task2_anomaly.evaluation import first_shot
 from task2_anomaly.evaluation.report import evaluate_run
 from task2_anomaly.evaluation.truth import read_truth_first_shot
-from task2_anomaly.inference.predict import judge_files, predict_run
+from task2_anomaly.inference.predict import predict_files, predict_run
 from task2_anomaly.inference.scorers import EmbeddingScorer
 from task2_anomaly.model import backends
 from task2_anomaly.model.embedder import Embedder, new_encoder, pooled
@@ -206,13 +206,13 @@ def test_first_shot_scores_have_the_challenges_names_and_can_be_evaluated(opened
     recorded = evaluate_run(run, plots=False)["parts"]["eval_test"]["figures"]
     assert result.score == pytest.approx(recorded["official_score"], abs=1e-12)
     assert 0 <= result.score <= 1
-    judged = judge_files(run, sorted((root / "dev_data" / "fan" / "test").glob("*.wav"))[:2], str(FAN))
+    judged = predict_files(run, sorted((root / "dev_data" / "fan" / "test").glob("*.wav"))[:2], str(FAN))
     stored = (run.folder / "scores" / "dev_test" / f"anomaly_score_{FAN}_test.csv").read_text().splitlines()[:2]
     for entry, line in zip(judged["files"], stored, strict=True):
         assert entry["file"].endswith(line.split(",")[0])
         assert entry["score"] == pytest.approx(float(line.split(",")[1]), abs=1e-5)
     with pytest.raises(UserError, match=r"no machine 'fan_id_00' here"):
-        judge_files(run, [root], "fan_id_00")
+        predict_files(run, [root], "fan_id_00")
 
 
 def test_a_run_with_other_settings_is_not_overwritten(opened: Open) -> None:

@@ -15,7 +15,7 @@ from task2_anomaly.data.layout import Part
 from task2_anomaly.evaluation import first_shot
 from task2_anomaly.evaluation.evaluate import MachineResult, SystemResult, evaluate
 from task2_anomaly.evaluation.plots import heat_map, proxy_bars, roc_curves, score_histograms
-from task2_anomaly.evaluation.report import BASELINES, compare_runs, record_figures, report_runs, results_of
+from task2_anomaly.evaluation.report import BASELINES, compare_figures, record_figures, report_runs, results_of
 from task2_anomaly.evaluation.truth import Truth, as_section, truth_of_names
 from task2_anomaly.inference.scores import NORMAL, decision_file, score_file, write_decisions, write_scores
 from task2_anomaly.inference.thresholds import decide
@@ -119,7 +119,7 @@ def test_one_class_only_is_not_available(make_run: Callable[..., Path], capsys: 
     assert results_of(folder)["dev_test"]["intervals"]["auc/fan_id_01"] == [None, None]
     assert "n/a" in capsys.readouterr().out
     report_runs([folder], "x")
-    compare_runs([folder], "x")
+    compare_figures([folder], "x")
     own = next(r for r in read_rows(folder.parent / "comparison.csv", ("system", "value")) if r["result"] == "own")
     assert own["value"] == ""
 
@@ -144,7 +144,7 @@ def test_wrong_runs(make_run: Callable[..., Path], tmp_path: Path) -> None:
     third = make_run(3)
     record_figures(third, truths_of({"eval_test": EVAL}), toy=False, plots=False, draws=5)
     with pytest.raises(UserError, match="no test set in common"):
-        compare_runs([other, third], "x")
+        compare_figures([other, third], "x")
 
 
 # -------------------------------------------------------------------------------------------------- beside others
@@ -179,7 +179,7 @@ def test_comparison(make_run: Callable[..., Path], capsys: pytest.CaptureFixture
     for folder in folders:
         record_figures(folder, truths_of(BOTH), toy=False, plots=False, draws=10)
     out = folders[0].parent
-    found = compare_runs(folders, "variant_01")
+    found = compare_figures(folders, "variant_01")
     assert found["development/mean"]["spread"] > 0
     rows = read_rows(out / "comparison.csv", ("system", "result", "set", "metric", "value", "rank"))
     columns = list(dict.fromkeys((row["set"], row["metric"]) for row in rows))
@@ -193,7 +193,7 @@ def test_comparison(make_run: Callable[..., Path], capsys: pytest.CaptureFixture
     assert "Primus_CP-JKU_task2_1" in capsys.readouterr().out
     assert (out / "comparison.md").is_file()
     assert (out / "comparison.png").read_bytes().startswith(PNG)
-    single = compare_runs(folders[:1], "variant_01")["development/auc"]
+    single = compare_figures(folders[:1], "variant_01")["development/auc"]
     recorded = results_of(folders[0])["dev_test"]["intervals"]["auc"]
     assert [single["low"], single["high"]] == pytest.approx(recorded)
 
@@ -209,7 +209,7 @@ def test_first_shot_runs(make_run: Callable[..., Path], capsys: pytest.CaptureFi
     assert found["types"]["gearbox"]["auc_target"] == pytest.approx(official.sections[0].auc_domain[1])
     assert "gearbox, section 00" in capsys.readouterr().out
     report_runs([folder], "embedding_knn")
-    compared = compare_runs([folder], "embedding_knn")
+    compared = compare_figures([folder], "embedding_knn")
     assert compared["2024-development/official_score"]["value"] == pytest.approx(official.score)
     rows = read_rows(folder.parent / "comparison.csv", ("system", "set", "metric"))
     assert {row["set"] for row in rows} == {"2024-development"}

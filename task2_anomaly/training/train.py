@@ -25,7 +25,7 @@ from common.run.results.tables import print_table
 from common.run.training import claim, finished, fit, locked
 from common.run.verbs import Run
 from task2_anomaly.config import Config
-from task2_anomaly.data.batches import Batch, Clips, EpochSampler, choose, loader
+from task2_anomaly.data.batches import Batch, Clips, EpochSampler, choose, train_loader
 from task2_anomaly.data.classes import Machine
 from task2_anomaly.data.features import features_of
 from task2_anomaly.data.front_end import front_end
@@ -88,7 +88,7 @@ class MachineData(LightningDataModule):
             turn_of(self.trainer).epoch,
             per_clip,
         )
-        return loader(self.normals, self.proxies, length, sampler)
+        return train_loader(self.normals, self.proxies, length, sampler)
 
 
 def compute_features(runs: Sequence[Run], machines: Sequence[Machine]) -> None:

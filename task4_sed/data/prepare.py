@@ -1,15 +1,17 @@
 """Check a data set against the official layout, say exactly what is missing, and pack its audio."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common.audio.coverage import Coverage, cover, made_of, pack, packs_of, root_of
+from common.audio.coverage import Coverage, cover, made_of, pack, packs_of, root_of, write_embedded
 from common.audio.coverage import verify as verify_packs
 from common.run.errors import UserError
 from common.run.files import remove_partials, sha256, write_json
+from common.run.processes import usable_cores
 from common.run.results.tables import print_table
-from task4_sed.config import Config
+from task4_sed.config import Config, DataConfig
 from task4_sed.data.classes import SAMPLE_RATE
 from task4_sed.data.layout import EXCLUSION_LISTS, SETS, SetLayout
 from task4_sed.data.sets import Annotation, classes_of, first_existing, read_annotation
@@ -31,6 +33,13 @@ class SetCoverage:
     def absent(self) -> bool:
         """Neither audio nor tables: not part of this download."""
         return self.audio is None and self.table_hash is None
+
+
+def write_toy_data(data: DataConfig) -> None:
+    """The embedded data set, where the recipe asks for it."""
+    from task4_sed.data.toy.write import write_toy
+
+    write_embedded(data, partial(write_toy, workers=usable_cores()))
 
 
 def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def network_counts(run: Run) -> dict[str, int]:
     from common.encoders.table import macs as encoder_macs
     from common.run.complexity import count, size_of
     from task4_sed.model.crnn import CRNN
-    from task4_sed.model.encoder import Embedder
+    from task4_sed.model.embedder import Embedder
     from task4_sed.model.networks import fitted, front_end
 
     config: Config = run.config

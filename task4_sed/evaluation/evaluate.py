@@ -45,7 +45,7 @@ CLASS_COLUMNS = {
 }
 
 
-def evaluate(
+def evaluate_files(
     scores: str | Path,
     ground_truth: str | Path,
     durations: str | Path,

@@ -22,7 +22,7 @@ from task4_sed.data.annotations import read_soft, read_strong
 from task4_sed.data.classes import MAESTRO_CLASSES, SAMPLE_RATE, median_frames, scored_classes
 from task4_sed.data.layout import SETS
 from task4_sed.data.sets import classes_of, first_existing, read_annotation
-from task4_sed.evaluation.evaluate import bootstrap_psds, evaluate, threshold_free_curves
+from task4_sed.evaluation.evaluate import bootstrap_psds, evaluate_files, threshold_free_curves
 from task4_sed.evaluation.plots import draw_events, per_class, psd_roc, segment_roc
 from task4_sed.inference.postprocess.boxes import parse_csebbs
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, CsebbsParameters, write_parameters
@@ -109,15 +109,15 @@ def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
 def evaluate_set(run: Run, test: TestSet, filtered: Mapping[str, int] | bool, csebbs: str) -> dict[str, dict[str, Any]]:
     """Metrics of one test set, per post-processing, and of the floors where they were predicted."""
     variants: dict[str, dict[str, Any]] = {
-        "raw": evaluate(*test.files(), allow_missing=True),
-        "median": evaluate(*test.files(), median_filter=filtered, allow_missing=True),
+        "raw": evaluate_files(*test.files(), allow_missing=True),
+        "median": evaluate_files(*test.files(), median_filter=filtered, allow_missing=True),
     }
     if not test.soft:
-        variants["csebbs"] = evaluate(*test.files(), csebbs=csebbs, allow_missing=True)
+        variants["csebbs"] = evaluate_files(*test.files(), csebbs=csebbs, allow_missing=True)
     for floor in FLOORS:
         scores = run.folder / "scores" / floor / f"{test.name}.h5"
         if scores.is_file():
-            variants[floor] = evaluate(*test.files(scores), median_filter=filtered, allow_missing=True)
+            variants[floor] = evaluate_files(*test.files(scores), median_filter=filtered, allow_missing=True)
     return variants
 
 

@@ -26,7 +26,7 @@ Parameters = CsebbsParameters | Mapping[str, CsebbsParameters]
 Draw = Callable[..., None]
 
 
-def detect_in_files(
+def predict_files(
     run: Run,
     files: list[Path],
     checkpoint: Path | None,

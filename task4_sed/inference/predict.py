@@ -28,7 +28,7 @@ from task4_sed.data.sets import classes_of, load_set
 from task4_sed.inference.checkpoints import Loaded, checkpoint_of, load_network
 from task4_sed.inference.scores import FLOORS, stored_scores, write_logits
 from task4_sed.model.crnn import CRNN
-from task4_sed.model.encoder import Embedder, check_weights
+from task4_sed.model.embedder import Embedder, check_weights
 from task4_sed.model.networks import front_end
 
 # Long recordings: windows of 156 frames that overlap by half, so that no event is seen only at a window's edge.
@@ -99,7 +99,7 @@ def predict_set(predictor: Predictor, config: Config, name: str, out: Path) -> i
     return len(clips.clips)
 
 
-def predict_sets(run: Run, checkpoint: Path | None, floors: bool) -> Mapping[str, Any]:
+def predict_run(run: Run, checkpoint: Path | None, floors: bool) -> Mapping[str, Any]:
     """Store logits of every data set that later stages read, with the energy of the test sets."""
     config: Config = run.config
     if config.trainer.threads:

@@ -18,7 +18,7 @@ def predict_runs(runs: Sequence[Run], checkpoint: Path | None, floors: bool) -> 
 
 
 def _predict(run: Run, checkpoint: Path | None, floors: bool) -> Mapping[str, Any]:
-    from task4_sed.inference.predict import predict_sets
+    from task4_sed.inference.predict import predict_run
 
     show_as(f"run{run.number}")
-    return predict_sets(run, checkpoint, floors)
+    return predict_run(run, checkpoint, floors)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from common.frontends import SETTINGS, LogMel
 from common.run.errors import UserError
 from task4_sed.config import ModelConfig
-from task4_sed.model.encoder import Embedder
+from task4_sed.model.embedder import Embedder
 
 
 def front_end(config: ModelConfig) -> LogMel:

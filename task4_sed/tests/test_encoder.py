@@ -30,11 +30,11 @@ from task4_sed.data.sets import ClipSet, load_set
 from task4_sed.inference.checkpoints import load_network
 from task4_sed.inference.predict import Predictor, predict_file
 from task4_sed.model.crnn import Prediction
-from task4_sed.model.encoder import Embedder
+from task4_sed.model.embedder import Embedder
 from task4_sed.model.networks import fitted
 from task4_sed.tests.conftest import TINY
 from task4_sed.training.system import Inputs
-from task4_sed.training.train import build, train
+from task4_sed.training.train import build, train_run
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to `self.log")  # steps are called without a Trainer
 
@@ -235,7 +235,7 @@ def trained(tiny: Configure, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("trained")
     path = saved_beats(folder / "encoder.pt", 7)
     run = Run(TASK, "tiny", 1, folder / "run1", tiny(f"encoder.checkpoint={path}"))
-    train(run)
+    train_run(run)
     return run
 
 
@@ -279,13 +279,13 @@ def test_another_encoder_is_refused(trained: Run, tmp_path: Path) -> None:
 def test_a_training_does_not_go_on_beside_another_encoder(tiny: Configure, tmp_path: Path) -> None:
     path = saved_beats(tmp_path / "encoder.pt", 7)
     run = Run(TASK, "tiny", 1, tmp_path / "run1", tiny(f"encoder.checkpoint={path}", "trainer.max_epochs=1"))
-    train(run)
+    train_run(run)
     (run.folder / "results.json").unlink()  # as if it had been killed
     saved_beats(path, 8)
     with pytest.raises(UserError, match="trained beside another encoder"):
-        train(run)
+        train_run(run)
     saved_beats(path, 7)
-    train(run)
+    train_run(run)
 
 
 def test_resumed_is_uninterrupted(trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,15 +305,15 @@ def test_resumed_is_uninterrupted(trained: Run, tmp_path: Path, monkeypatch: pyt
     with monkeypatch.context() as patched:
         patched.setattr(SedSystem, "training_step", dying)
         with pytest.raises(StopError):
-            train(run)
-    train(run)
+            train_run(run)
+    train_run(run)
     states = [torch.load(of.folder / LAST, weights_only=True)["state_dict"] for of in (run, trained)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[1])
 
 
 def test_in_mixed_precision(tiny: Configure, tmp_path: Path) -> None:
     run = Run(TASK, "tiny", 1, tmp_path, tiny("trainer.precision=bf16-mixed", "trainer.max_epochs=1"))
-    train(run)
+    train_run(run)
     state = torch.load(run.folder / LAST, weights_only=True)["state_dict"]
     assert all(bool(value.isfinite().all()) for value in state.values())
 
@@ -376,7 +376,7 @@ def test_training_on_stored_embeddings(trained: Run, tmp_path: Path, monkeypatch
     asked: list[int] = []
     monkeypatch.setattr(Embedder, "__call__", lambda self, x: asked.append(len(x)))
     run = replace(trained, folder=tmp_path / "run1", config=config)
-    train(run)
+    train_run(run)
     assert not asked
     ours, theirs = (np.genfromtxt(of.folder / "metrics.csv", delimiter=",", names=True) for of in (run, trained))
     np.testing.assert_allclose(ours["trainloss"], theirs["trainloss"], rtol=1e-3)

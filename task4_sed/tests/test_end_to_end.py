@@ -228,5 +228,5 @@ def test_one_line_of_python(house: House) -> None:
     assert found == house.results["detect"]["files"][path.stem]
     samples, rate = soundfile.read(path, dtype="float32")
     assert task4_sed.detect(samples, sample_rate=rate, checkpoint=best, threshold=0.1) == found
-    with pytest.raises(UserError, match=r"audio: an array of shape \(\d+,\), expected \(samples,\) and"):
+    with pytest.raises(UserError, match="sample_rate: an array needs it, in Hz"):
         task4_sed.detect(samples, checkpoint=best)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from common.run.errors import UserError
-from task4_sed.evaluation.evaluate import bootstrap_psds, evaluate, threshold_free_curves
+from task4_sed.evaluation.evaluate import bootstrap_psds, evaluate_files, threshold_free_curves
 from task4_sed.inference.scores import write_logits, write_scores_folder
 from task4_sed.metrics.types import ClipScores, ScoreSet
 
@@ -38,7 +38,7 @@ class Files:
         self.durations.write_text("filename\tduration\n" + "".join(f"{name}.wav\t10.0\n" for name in CLIPS))
 
     def evaluate(self, **options: Any) -> dict[str, Any]:
-        return evaluate(self.scores, self.truth, self.durations, **options)
+        return evaluate_files(self.scores, self.truth, self.durations, **options)
 
     def append(self, path: Path, line: str) -> None:
         path.write_text(path.read_text() + line + "\n")
@@ -67,7 +67,7 @@ def test_forms_of_scores_agree(files: Files, tmp_path: Path) -> None:
     expected = files.evaluate()
     logits = np.stack([np.log(clip.scores / (1 - clip.scores)) for clip in files.set.clips.values()])
     write_logits(tmp_path / "x.h5", CLIPS, logits.astype(np.float32), files.set.classes, 0.1)
-    found = evaluate(tmp_path / "x.h5", files.truth, files.durations)
+    found = evaluate_files(tmp_path / "x.h5", files.truth, files.durations)
     for metric in ("psds1", "psds2", "collar_f1_best_threshold_per_class", "segment_auroc_1s_step"):
         assert found[metric] == pytest.approx(expected[metric], abs=1e-9)
 
@@ -141,18 +141,18 @@ def write_points(path: Path, thresholds: tuple[float, ...]) -> None:
 def test_operating_points(files: Files, tmp_path: Path) -> None:
     path = tmp_path / "points.tsv"
     write_points(path, (0.1, 0.49))
-    result = evaluate(path, files.truth, files.durations)
+    result = evaluate_files(path, files.truth, files.durations)
     assert result["kind"] == "operating_points"
     assert result["psds1"] == 1
     assert result["number_of_clips"] == 4  # clips without events count
     assert "collar_f1_sed_eval_200ms_20pct" not in result
     assert any("no operating point at 0.5" in note for note in result["notes"])
-    at = evaluate(path, files.truth, files.durations, threshold=0.49)
+    at = evaluate_files(path, files.truth, files.durations, threshold=0.49)
     assert at["collar_f1_sed_eval_200ms_20pct"] == 0.5  # Dog starts 0.49 s late
     with pytest.raises(UserError, match=r"the nearest one is 0\.49"):
-        evaluate(path, files.truth, files.durations, threshold=0.7)
+        evaluate_files(path, files.truth, files.durations, threshold=0.7)
     with pytest.raises(UserError, match="cannot be post-processed"):
-        evaluate(path, files.truth, files.durations, csebbs="default")
+        evaluate_files(path, files.truth, files.durations, csebbs="default")
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_bad_operating_points(files: Files, tmp_path: Path, row: str, message: s
     path = tmp_path / "points.tsv"
     path.write_text(f"threshold\tfilename\tonset\toffset\tevent_label\n{row}\n")
     with pytest.raises(UserError) as error:
-        evaluate(path, files.truth, files.durations)
+        evaluate_files(path, files.truth, files.durations)
     assert message in str(error.value)
 
 
@@ -193,7 +193,7 @@ class Maestro:
 def test_maestro(tmp_path: Path) -> None:
     maestro = Maestro(tmp_path)
     arguments = (maestro.scores, maestro.truth, maestro.durations)
-    result = evaluate(*arguments)
+    result = evaluate_files(*arguments)
     assert result["kind"] == "recordings"
     assert result["number_of_clips"] == 2  # recordings without truth do not count
     assert result["classes"]["segment_auroc_1s_step"] == {"car": pytest.approx(1.0)}
@@ -201,11 +201,11 @@ def test_maestro(tmp_path: Path) -> None:
     assert result["dropped"]["score_classes"] == ["shopping cart"]
     assert "psds1" not in result
     with pytest.raises(UserError, match="MAESTRO's classes are not boxed"):
-        evaluate(*arguments, csebbs="default")
+        evaluate_files(*arguments, csebbs="default")
     (maestro.scores / "s-000000-001000.tsv").unlink()
     with pytest.raises(UserError, match=r"no scores of s-000000-001000, .*1 such windows"):
-        evaluate(*arguments)
-    assert evaluate(*arguments, allow_missing=True)["dropped"]["truth_clips"] == ["s-000000-001000"]
+        evaluate_files(*arguments)
+    assert evaluate_files(*arguments, allow_missing=True)["dropped"]["truth_clips"] == ["s-000000-001000"]
 
 
 def test_bootstrap(files: Files, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from task4_sed.data.annotations import read_durations, read_soft
 from task4_sed.data.classes import MAESTRO_SCORED_CLASSES
-from task4_sed.evaluation.evaluate import evaluate
+from task4_sed.evaluation.evaluate import evaluate_files
 from task4_sed.evaluation.figures import Figures, add_segment_figures
 from task4_sed.inference.scores import read_scores
 from task4_sed.metrics.maestro import overlap_add, recording_events, segments_of_recordings
@@ -43,27 +43,27 @@ def result_of(fixture: str, data: Path) -> dict[str, Any]:
     frame_files = (frames / "scores", frames / "ground_truth.tsv", frames / "durations.tsv")
     point_files = (points / "ground_truth.tsv", points / "durations.tsv")
     if fixture == "frame_scores_raw":
-        return evaluate(*frame_files)
+        return evaluate_files(*frame_files)
     if fixture == "frame_scores_medianfiltered":
-        return evaluate(*frame_files, median_filter=True)
+        return evaluate_files(*frame_files, median_filter=True)
     if fixture == "step_scores":
-        return evaluate(points / "step_scores.tsv", *point_files)
+        return evaluate_files(points / "step_scores.tsv", *point_files)
     if fixture.startswith("operating_points"):
-        return evaluate(points / "operating_points.tsv", *point_files)
+        return evaluate_files(points / "operating_points.tsv", *point_files)
     if match := re.fullmatch(r"operating_point_([\d.]+)", fixture):
-        return evaluate(points / "operating_points.tsv", *point_files, threshold=float(match[1]))
+        return evaluate_files(points / "operating_points.tsv", *point_files, threshold=float(match[1]))
     if fixture == "synthetic_maestro_all_windows":
-        return evaluate(maestro / "scores", maestro / "soft_labels.tsv", maestro / "durations.tsv")
+        return evaluate_files(maestro / "scores", maestro / "soft_labels.tsv", maestro / "durations.tsv")
     if fixture.startswith("synthetic_maestro_only_windows_with_events"):
         return biased_maestro(maestro)
     if match := re.fullmatch(r"csebbs_default_([\d.]+)_([\d.]+)_([\d.]+)", fixture):
-        return evaluate(*frame_files, csebbs=f"filter={match[1]},abs={match[2]},rel={match[3]}")
+        return evaluate_files(*frame_files, csebbs=f"filter={match[1]},abs={match[2]},rel={match[3]}")
     if match := re.fullmatch(r"csebbs_filter([\d.]+)_(abs|rel)([\d.]+)", fixture):
         other = "abs" if match[2] == "rel" else "rel"
-        return evaluate(*frame_files, csebbs=f"filter={match[1]},{match[2]}={match[3]},{other}=inf")
+        return evaluate_files(*frame_files, csebbs=f"filter={match[1]},{match[2]}={match[3]},{other}=inf")
     if fixture.startswith("csebbs_tuned_"):
         table = data / "csebbs" / f"{fixture.removeprefix('csebbs_')}_parameters.tsv"
-        return evaluate(*frame_files, csebbs=str(table))
+        return evaluate_files(*frame_files, csebbs=str(table))
     raise AssertionError(f"no rule for the fixture {fixture}")
 
 
@@ -95,7 +95,7 @@ def test_every_expected_value(shared: Path) -> None:
 def test_tuning_chooses_the_expected_parameters(shared: Path) -> None:
     data = shared / "data" / "sed"
     files = (data / "frame_scores" / name for name in ("scores", "ground_truth.tsv", "durations.tsv"))
-    result = evaluate(*files, csebbs="tune:winner", show_progress=False)
+    result = evaluate_files(*files, csebbs="tune:winner", show_progress=False)
     rows = expected_rows(shared)["csebbs_tuned_cpjku_grid"]
     for (metric, class_name), value in rows.items():
         assert look_up(result, metric, class_name) == pytest.approx(value, abs=1e-6)

@@ -25,7 +25,7 @@ from task4_sed.data.batches import Batch
 from task4_sed.data.classes import CLASSES
 from task4_sed.inference.checkpoints import load_network
 from task4_sed.training.system import SedSystem
-from task4_sed.training.train import train
+from task4_sed.training.train import train_run
 
 Configure = Callable[..., Config]
 
@@ -56,7 +56,7 @@ def stopped_training(folder: Path, config: Config, epoch: int, monkeypatch: pyte
     with monkeypatch.context() as patched:
         patched.setattr(SedSystem, "training_step", dying)
         with pytest.raises(StopError):
-            train(run_of(folder, config))
+            train_run(run_of(folder, config))
 
 
 def checkpoint(path: Path) -> Mapping[str, Any]:
@@ -80,7 +80,7 @@ def differing(first: Any, second: Any, where: str = "") -> list[str]:
 def whole(tiny: Configure, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Three epochs at once."""
     run = run_of(tmp_path_factory.mktemp("whole") / "run1", tiny("trainer.max_epochs=3"))
-    train(run)
+    train_run(run)
     return run
 
 
@@ -89,7 +89,7 @@ def test_resumed_is_uninterrupted(whole: Run, tmp_path: Path, monkeypatch: pytes
     run = run_of(tmp_path / "run1", whole.config)
     stopped_training(run.folder, run.config, epoch, monkeypatch)
     assert checkpoint(run.folder / LAST)["epoch"] == epoch - 1
-    train(run)
+    train_run(run)
     assert (run.folder / "metrics.csv").read_text() == (whole.folder / "metrics.csv").read_text()
     for name in (BEST, LAST):
         ours, theirs = checkpoint(run.folder / name), checkpoint(whole.folder / name)
@@ -100,7 +100,7 @@ def test_resumed_is_uninterrupted(whole: Run, tmp_path: Path, monkeypatch: pytes
 
 
 def test_another_run_has_another_seed(whole: Run, tmp_path: Path) -> None:
-    train(run_of(tmp_path, replace(whole.config, trainer=replace(whole.config.trainer, max_epochs=1)), number=2))
+    train_run(run_of(tmp_path, replace(whole.config, trainer=replace(whole.config.trainer, max_epochs=1)), number=2))
     assert read_results(tmp_path)["train"]["values"]["seed"] == whole.seed + 1
     second, first = (read_rows(folder / "metrics.csv", ("train/loss",))[0] for folder in (tmp_path, whole.folder))
     assert second["train/loss"] != first["train/loss"]
@@ -131,7 +131,7 @@ def test_killed_after_the_last_epoch(whole: Run, tmp_path: Path) -> None:
     known = sections.pop("train")["values"]
     write_json(run.folder / "results.json", sections)
     before = sha256(run.folder / BEST)
-    train(run)
+    train_run(run)
     values = read_results(run.folder)["train"]["values"]
     assert {**values, "seconds_of_last_session": 0} == {**known, "seconds_of_last_session": 0}
     assert sha256(run.folder / BEST) == before == read_results(run.folder)["checkpoint"]["values"]["sha256"]
@@ -159,7 +159,7 @@ def test_a_step_in_mixed_precision(tiny: Configure, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(
         training, "build_trainer", lambda run, config, callbacks, *rest: built(run, config, [*callbacks, watch], *rest)
     )
-    train(run_of(tmp_path, tiny("trainer.precision=bf16-mixed", "trainer.max_epochs=1")))
+    train_run(run_of(tmp_path, tiny("trainer.precision=bf16-mixed", "trainer.max_epochs=1")))
     assert watch.finite
     (row,) = read_rows(tmp_path / "metrics.csv", ("train/loss",))
     assert all(math.isfinite(row.number(name)) for name in row)
@@ -168,7 +168,7 @@ def test_a_step_in_mixed_precision(tiny: Configure, tmp_path: Path, monkeypatch:
 
 @pytest.mark.slow
 def test_compiled_networks_learn_the_same_and_load_the_same(tiny: Configure, tmp_path: Path, whole: Run) -> None:
-    train(run_of(tmp_path, tiny("trainer.compile=true", "trainer.max_epochs=1")))
+    train_run(run_of(tmp_path, tiny("trainer.compile=true", "trainer.max_epochs=1")))
     compiled, plain = (read_rows(folder / "metrics.csv", ("train/loss",)) for folder in (tmp_path, whole.folder))
     assert compiled[0].number("train/loss") == pytest.approx(plain[0].number("train/loss"), rel=1e-3)
     load_network(tmp_path / BEST, "student")

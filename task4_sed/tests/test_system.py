@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from common.run.training import gather_in_order
 from common.run.verbs import Run
 from task4_sed.__main__ import TASK
 from task4_sed.config import Config, ValidationConfig
@@ -17,8 +18,8 @@ from task4_sed.data.batches import Batch
 from task4_sed.data.classes import CLASSES
 from task4_sed.data.sets import load_set
 from task4_sed.model.crnn import Prediction
-from task4_sed.training.system import Inputs, SedSystem, gather_in_order, move_average
-from task4_sed.training.train import build, train
+from task4_sed.training.system import Inputs, SedSystem, move_average
+from task4_sed.training.train import build, train_run
 from task4_sed.training.validation import objective, validators
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to `self.log")  # steps are called without a Trainer
@@ -106,7 +107,7 @@ def watched_training(folder: Path, config: Config, monkeypatch: pytest.MonkeyPat
         return system, data
 
     monkeypatch.setattr("task4_sed.training.train.build", watching)
-    train(run_of(folder, config))
+    train_run(run_of(folder, config))
     return found[0]
 
 
@@ -361,7 +362,7 @@ def test_parts_of_all_processes_come_in_the_order_of_the_clips_and_each_once() -
         number = torch.tensor(clips)
         return number, number.float()[:, None, None].expand(-1, 2, 3), number.float()[:, None] * 10
 
-    strong, weak = gather_in_order([part(2, 0), part(3), part(1), part(2, 0)], world_size=1)
+    _, strong, weak = gather_in_order([part(2, 0), part(3), part(1), part(2, 0)], world_size=1)
     assert strong[:, 0, 0].tolist() == [0, 1, 2, 3]
     assert weak[:, 0].tolist() == [0, 10, 20, 30]
 

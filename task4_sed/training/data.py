@@ -10,7 +10,7 @@ from task4_sed.config import Config
 from task4_sed.data.batches import Batch, BlockSampler, ClipDataset, eval_loader
 from task4_sed.data.embeddings import store
 from task4_sed.data.sets import load_set
-from task4_sed.model.encoder import Embedder
+from task4_sed.model.embedder import Embedder
 
 
 class SedData(LightningDataModule):

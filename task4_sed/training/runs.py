@@ -32,10 +32,10 @@ def train_runs(runs: Sequence[Run], jobs: int | None, restart: bool) -> list[Map
 def _train(run: Run, restart: bool) -> Mapping[str, Any]:
     from common.run.results.store import read_results
     from common.run.training import is_first_process
-    from task4_sed.training.train import train
+    from task4_sed.training.train import train_run
 
     show_as(f"run{run.number}")
-    train(run, restart)
+    train_run(run, restart)
     if not is_first_process():
         return {}
     done: Mapping[str, Any] = read_results(run.folder)["train"]["values"]

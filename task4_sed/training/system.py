@@ -25,11 +25,12 @@ from common.augment import (
     roll,
     scaled_shift,
 )
+from common.run.training import gather_in_order
 from common.schedules import ramp_hold_quarter_cosine
 from task4_sed.config import Config
 from task4_sed.data.batches import Batch
 from task4_sed.model.crnn import CRNN
-from task4_sed.model.encoder import Embedder, check_weights
+from task4_sed.model.embedder import Embedder, check_weights
 from task4_sed.model.networks import front_end
 from task4_sed.training.losses import Blocks, Targets, baseline_loss, weak_from_strong
 from task4_sed.training.validation import Validator, objective
@@ -210,7 +211,7 @@ class SedSystem(LightningModule):
         """Metrics of every validation set, and their sum that selects the checkpoint."""
         metrics: dict[str, float] = {}
         for name, validate in self.validators.items():
-            strong, weak = gather_in_order(self.predicted.pop(name, []), self.trainer.world_size)
+            _, strong, weak = gather_in_order(self.predicted.pop(name, []), self.trainer.world_size)
             metrics |= {f"val/{name}/{metric}": value for metric, value in validate(strong, weak).items()}
         metrics["val/objective"] = objective(metrics, self.config.validation)
         self.log_dict({name: float(np.nan_to_num(value)) for name, value in metrics.items()}, sync_dist=False)
@@ -223,16 +224,3 @@ def move_average(average: nn.Module, network: nn.Module, decay: float) -> None:
     """
     with torch.no_grad():
         torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
-
-
-def gather_in_order(parts: Sequence[tuple[Tensor, Tensor, Tensor]], world_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Strong and weak probabilities of all clips of a set, sorted by clip, each once, from all processes."""
-    arrays = [
-        (clip.cpu().numpy(), strong.float().cpu().numpy(), weak.float().cpu().numpy()) for clip, strong, weak in parts
-    ]
-    if world_size > 1:
-        shared: list[Any] = [None] * world_size
-        torch.distributed.all_gather_object(shared, arrays)
-        arrays = [part for of_rank in shared for part in of_rank]
-    _, order = np.unique(np.concatenate([clip for clip, _, _ in arrays]), return_index=True)
-    return np.concatenate([s for _, s, _ in arrays])[order], np.concatenate([w for _, _, w in arrays])[order]

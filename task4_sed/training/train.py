@@ -10,7 +10,7 @@ from common.run.training import finished, fit
 from common.run.verbs import Run
 from task4_sed.config import Config
 from task4_sed.data.sets import classes_of
-from task4_sed.model.encoder import Embedder
+from task4_sed.model.embedder import Embedder
 from task4_sed.model.networks import fitted
 from task4_sed.training.data import SedData
 from task4_sed.training.system import SedSystem
@@ -29,7 +29,7 @@ def build(config: Config, seed: int) -> tuple[SedSystem, SedData]:
     return system, data
 
 
-def train(run: Run, restart: bool = False) -> None:
+def train_run(run: Run, restart: bool = False) -> None:
     """Train a run to its end, from where it was interrupted; does nothing when it is finished."""
     if finished(run) and not restart:
         from common.run.training import claim

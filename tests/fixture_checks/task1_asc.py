@@ -13,7 +13,7 @@ from task1_asc.config import ModelConfig
 from task1_asc.data.classes import DEVICES
 from task1_asc.deployment.precision import deployed
 from task1_asc.model.devices import MultiDevice
-from task1_asc.model.networks import build_model
+from task1_asc.model.networks import build_network
 
 MEL = {"mean": 2e-4, "max": 2e-2}
 FROM_WAVE = {"max": 5e-3}
@@ -32,7 +32,7 @@ def log_mel(io: Any) -> Tensor:
 
 @torch.inference_mode()
 def baseline(folder: Path, group: str, io: Any) -> list[tuple]:
-    network = build_model(ModelConfig(num_classes=io["logits"].shape[1])).eval()
+    network = build_network(ModelConfig(num_classes=io["logits"].shape[1])).eval()
     network.load_state_dict(seeded(folder, "model."))
     mel, stored = log_mel(io), torch.from_numpy(io["mel"])
     traces: dict[str, Tensor] = {}
@@ -61,7 +61,7 @@ def devices_of(io: Any, name: str, batch: int) -> Tensor:
 def multi_device(folder: Path, group: str, io: Any) -> list[tuple]:
     state = seeded(folder, "multi_device_model.")
     own = list(dict.fromkeys(name.split(".")[1] for name in state if name.startswith("device_models.")))
-    base = build_model(ModelConfig(num_classes=io["logits_base"].shape[1]))
+    base = build_network(ModelConfig(num_classes=io["logits_base"].shape[1]))
     container: nn.Module = MultiDevice(base, own, DEVICES).eval()
     container.load_state_dict(state)
     mel = log_mel(io)

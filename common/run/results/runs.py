@@ -65,7 +65,8 @@ def own_values(
         interval = kept(runs[0], place.interval) if place.interval and len(runs) == 1 else None
         if interval is not None:
             low, high = (interval["low"], interval["high"]) if isinstance(interval, Mapping) else interval
-            found[name] = OwnValue(found[name].value, scale * low, scale * high)
+            if low is not None and high is not None:  # null in results.json where a draw was not defined
+                found[name] = OwnValue(found[name].value, scale * low, scale * high)
     return found
 
 
