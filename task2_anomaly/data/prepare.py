@@ -48,7 +48,7 @@ def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any
 
 def write_toy_data(data: DataConfig) -> None:
     """The embedded data set, where the recipe asks for it."""
-    from task2_anomaly.data.toy.firstshot import write_first_shot_toy
+    from task2_anomaly.data.toy.first_shot import write_first_shot_toy
     from task2_anomaly.data.toy.write import write_toy
 
     write_embedded(data, write_toy if data.edition == 2020 else write_first_shot_toy)

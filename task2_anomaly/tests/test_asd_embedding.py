@@ -21,7 +21,7 @@ from task2_anomaly.data.classes import Machine
 from task2_anomaly.data.embeddings import embeddings_of
 from task2_anomaly.data.prepare import prepare
 from task2_anomaly.data.sets import held_out_rows, machines_of, pack_of, training_pack
-from task2_anomaly.data.toy.firstshot import write_first_shot_toy
+from task2_anomaly.data.toy.first_shot import write_first_shot_toy
 from task2_anomaly.evaluation import first_shot
 from task2_anomaly.evaluation.report import evaluate_run
 from task2_anomaly.evaluation.truth import read_truth_first_shot

@@ -16,7 +16,7 @@ from common.run.files import read_json
 from task2_anomaly.config import Config
 from task2_anomaly.data.prepare import prepare
 from task2_anomaly.data.proxies import audioset_files, scene_files
-from task2_anomaly.data.toy.firstshot import write_first_shot_toy
+from task2_anomaly.data.toy.first_shot import write_first_shot_toy
 from task2_anomaly.data.toy.write import AUDIOSET, MACHINES, SIZES
 
 TASK = Path(__file__).resolve().parent.parent

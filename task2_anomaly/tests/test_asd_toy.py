@@ -19,7 +19,7 @@ from common.toy import key
 from task2_anomaly.data.classes import EVALUATOR_ORDER, TYPES, Machine
 from task2_anomaly.data.layout import clips_of, folder_of, parse_clip, types_of
 from task2_anomaly.data.toy import sounds
-from task2_anomaly.data.toy.firstshot import COUNTS, DEVELOPMENT, EVALUATION, write_first_shot_toy
+from task2_anomaly.data.toy.first_shot import COUNTS, DEVELOPMENT, EVALUATION, write_first_shot_toy
 from task2_anomaly.data.toy.sounds import KINDS, RATE, SET_UPS, Fault, machine_sound, make_timbres, record
 from task2_anomaly.data.toy.write import AUDIOSET, MACHINES, SIZES, timbres, write_toy
 from task2_anomaly.evaluation.truth import read_truth_2020, read_truth_first_shot
