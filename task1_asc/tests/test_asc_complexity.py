@@ -304,7 +304,7 @@ def test_lazy_layers_take_their_size_from_the_shape(folder: Path) -> None:
         ("brought_network.inner:build_network", "brought_network"),
         ("brought_missing:build_network", "brought_missing: imports 'no_such_library', which is not installed"),
         ("brought_broken:build_network", r"brought_broken: cannot be imported, SyntaxError.*brought_broken.py:1"),
-        ("brought_network:build_modle", "has no 'build_modle'; did you mean 'build_network'"),
+        ("brought_network:build_netwrok", "has no 'build_netwrok'; did you mean 'build_network'"),
         ("brought_network:wrong", "returns a dict, expected an nn.Module"),
         ("brought_network:needs", "fails when called without arguments, TypeError.*'size'"),
         ("brought_network:number", "is a int, expected a function"),
