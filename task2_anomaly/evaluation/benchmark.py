@@ -40,7 +40,8 @@ def benchmark(run: Run, seconds: float) -> Mapping[str, Any]:
     with torch.inference_mode():
         front_end_rate = rate_of(lambda: ears(clips), len(clips), seconds / 4)
     cores = usable_cores()
-    alone, together = (_trainings(run, machine, jobs, len(batches)) for jobs in (1, cores))
+    alone = _trainings(run, machine, 1, len(batches))
+    together = _trainings(run, machine, cores, len(batches)) if cores > 1 else alone
     figures: dict[str, float] = {
         "front end, clips of 10 s/s": front_end_rate,
         "step in memory, steps/s": step_rate(system, batches, 1, seconds),
