@@ -25,7 +25,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from common.run.callbacks import AtomicCheckpoints, Checkpoint, History, Progress, SeedEveryStep
-from common.run.config import config_dict, differences, dump
+from common.run.config import config_dict, differences, dump, load_config
 from common.run.energy import EnergyConfig, measure
 from common.run.errors import UserError
 from common.run.files import read_json, remove_partials, sha256, write_text
@@ -61,11 +61,15 @@ def locked(folder: Path) -> Any:
 
 
 def claim(run: Run, restart: bool = False) -> None:
-    """Make `run.folder` this run's own: write its config, or check that the one there is the same."""
+    """Make `run.folder` this run's own: write its config, or check that the one there is the same.
+
+    What changes no number, who submits it, may differ.
+    """
     config = {**config_dict(run.config), "seed": run.seed}
     written = run.folder / CONFIG
     if written.is_file() and not restart:
-        changed = differences(_read_config(written), config)
+        there, now = ({**of, "submission": None} for of in (_settings_in(written, run), config))
+        changed = differences(there, now)
         if changed:
             more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
             raise UserError(
@@ -80,6 +84,15 @@ def claim(run: Run, restart: bool = False) -> None:
         for name in ("results.json", "metrics.csv"):
             (run.folder / name).unlink(missing_ok=True)
     write_text(written, f"# {run.task.name}, recipe {run.recipe}, training {run.number}\n" + dump(config))
+
+
+def _settings_in(path: Path, run: Run) -> dict[str, Any]:
+    """The config that a run wrote; settings that are younger than the run have their defaults, as it had them."""
+    plain = _read_config(path)
+    try:
+        return config_dict(load_config(type(run.config), run.task.recipes, str(path)))
+    except UserError:  # it has what no longer is a setting
+        return plain
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -175,6 +175,27 @@ def test_claim_accepts_the_same_settings_and_names_others(tmp_path: Path) -> Non
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["width"] == 2
 
 
+def test_settings_younger_than_a_run_have_their_defaults_there(tmp_path: Path) -> None:
+    claim(run_in(tmp_path))
+    written = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    del written["trainer"]["threads"], written["width"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(written))
+    with pytest.raises(UserError, match=r"other settings: width: 2 there, 3 now"):
+        claim(run_in(tmp_path, width=3))
+    claim(run_in(tmp_path))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({**written, "gone": 1}))
+    with pytest.raises(UserError, match=r"other settings: .*--restart"):
+        claim(run_in(tmp_path))
+
+
+def test_who_submits_a_run_does_not_make_it_another(tmp_path: Path) -> None:
+    claim(run_in(tmp_path))
+    path = tmp_path / "config.yaml"
+    path.write_text(path.read_text() + "submission: {label: Other_Uni_task4_1}\n")
+    claim(run_in(tmp_path))
+    assert "submission" not in yaml.safe_load(path.read_text())
+
+
 def test_restart_removes_what_the_old_run_made_and_nothing_else(tmp_path: Path) -> None:
     claim(run_in(tmp_path))
     for name in ("checkpoints", "codecarbon", "tensorboard", "scores", "plots"):
