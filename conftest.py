@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from common.run.processes import keep_memory
+
 from common.tests.helpers import linked_copy
 
 ROOT = Path(__file__).resolve().parent
 
 # Small tensors on many threads are slow, the more so where several test processes share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+keep_memory()  # a fifth of the time of tests with large networks
 
 
 @pytest.fixture(scope="session")

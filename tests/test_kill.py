@@ -83,7 +83,9 @@ def test_ctrl_c_in_training(tmp_path: Path) -> None:
     assert read_rows(metrics, ("epoch",))[: len(before)] == before
 
 
-@pytest.mark.parametrize("when", [".data.*.partial/**/*.wav", "data/packed/devtest/pack.json"])
+@pytest.mark.parametrize(
+    "when", [".data.*.partial/**/*.wav", pytest.param("data/packed/devtest/pack.json", marks=pytest.mark.slow)]
+)
 def test_ctrl_c_in_prepare(when: str, tmp_path: Path) -> None:
     code, lines = interrupt(words(tmp_path, "prepare"), lambda: any(tmp_path.glob(when)))
     assert (code, lines) == (130, ["interrupted; the same command goes on from here"])

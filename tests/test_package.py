@@ -60,7 +60,7 @@ def test_wheel_has_recipes_tables_and_types_and_no_tests(installed: Path) -> Non
                 assert str(path.relative_to(ROOT)) in there, path.name
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [TASKS[-1], *(pytest.param(task, marks=pytest.mark.slow) for task in TASKS[:-1])])
 def test_toy_data_from_elsewhere(task: str, installed: Path, tmp_path: Path) -> None:
     tiny = str(ROOT / task / "tests" / "tiny.yaml")  # extends a recipe of the package
     done = run(installed, tmp_path, task, "prepare", "--recipe", tiny, "data.root=toy")
