@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from common.run.processes import keep_memory
-
 from common.tests.helpers import linked_copy
 
 ROOT = Path(__file__).resolve().parent
