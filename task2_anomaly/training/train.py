@@ -6,7 +6,6 @@ each, and on GPUs share them.
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -157,15 +156,8 @@ def train_machines(run: Run, machines: Sequence[Machine], jobs: int, restart: bo
 def each(work: Work, items: Sequence[Item], jobs: int) -> Iterator[tuple[Item, str | None]]:
     """Do `work(run, machine)` for every item, `jobs` at once: (item, what went wrong or None) as they end."""
     died = f"{items[0][0].folder}: {DIED}" if items else DIED
-    given = {(run.folder, machine): (run, machine) for run, machine in items}
-    sent = [(_portable(run), machine) for run, machine in items]
-    for (run, machine), _, problem in processes.each(work, sent, jobs, torch.cuda.device_count(), died):
-        yield given[run.folder, machine], problem
-
-
-def _portable(run: Run) -> Run:
-    """Without the verbs, which a process that was started as `python -m task2_anomaly` cannot send to another one."""
-    return replace(run, task=replace(run.task, verbs=()))
+    for item, _, problem in processes.each(work, items, jobs, torch.cuda.device_count(), died):
+        yield item, problem
 
 
 def _train(run: Run, machine: Machine, restart: bool) -> None:
