@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -136,6 +137,22 @@ def test_the_systems_of_2023_have_one_mask_for_a_batch(name: str, per_batch: boo
         bands, frames = masked[0].all(dim=1).sum(), masked[0].all(dim=0).sum()
         assert bands < 48
         assert frames < 20
+
+
+def test_channels_last_is_the_same_training(tiny: Callable[..., Config]) -> None:
+    batch, steps = noise(8, 32000), {}
+    for last in (False, True):
+        system = system_of(replace(tiny(f"channels_last={last}"), augment=QUIET))
+        (convolution,) = (of for name, of in system.network.named_parameters() if name == "in_c.1.0.weight")
+        assert convolution.is_contiguous(memory_format=torch.channels_last) == last
+        with patch.object(SceneSystem, "log"):
+            loss = system.training_step(batch, 0)
+        loss.backward()
+        assert convolution.grad is not None
+        steps[last] = (loss.detach(), convolution.grad)
+    torch.testing.assert_close(steps[True][0], steps[False][0], rtol=1e-4, atol=0)
+    error = (steps[True][1] - steps[False][1]).norm() / steps[False][1].norm()
+    assert error < 0.02
 
 
 def test_nothing_that_stays_the_same_goes_to_the_other_processes(tiny: Callable[..., Config]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from common.augment import (
     Mix,
@@ -85,6 +86,8 @@ class SceneSystem(LightningModule):
         impulses: Tensor | None = None,
     ) -> None:
         super().__init__()
+        if config.channels_last:
+            convert_conv2d_weight_memory_format(network, torch.channels_last)
         self.config, self.network, self.steps_per_epoch = config, network, steps_per_epoch
         self.front_end = front_end(config.front_end, config.data.sample_rate)
         check_masks(config.augment, self.front_end.num_mels, self.front_end.num_frames(config.data.sample_rate))
