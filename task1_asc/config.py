@@ -1,8 +1,6 @@
 """The settings of a recipe, and of the parts that a run of it consists of."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
 from common.run.config import in_range
@@ -182,16 +180,6 @@ def known_split(run: Run, split: int | None) -> int:
     if split is not None and split not in splits:
         raise UserError(f"--split: {split}, but the recipe has {', '.join(map(str, splits))}")
     return max(splits) if split is None else split
-
-
-def check_splits(folder: Path, wanted: Sequence[int], has: Callable[[int], bool], what: str) -> None:
-    """UserError where a run's folder has `what` of some splits, but not of all that are wanted."""
-    there = [split for split in SPLITS if has(split)]
-    if there and (missing := [split for split in wanted if split not in there]):
-        raise UserError(
-            f"{folder}: no {what} of split {', '.join(map(str, missing))}, only of {', '.join(map(str, there))}; "
-            f"data.splits=[{','.join(map(str, there))}] takes what is there"
-        )
 
 
 def of_split(run: Run, split: int) -> Run:

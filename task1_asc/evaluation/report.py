@@ -37,7 +37,7 @@ from common.run.results.runs import Place, beside_published, own_system, own_val
 from common.run.results.store import read_results, record
 from common.run.results.tables import format_value, print_table, write_table
 from common.run.verbs import Run
-from task1_asc.config import SPLITS, check_splits, known_split
+from task1_asc.config import SPLITS, known_split
 from task1_asc.data.classes import DEVICES
 from task1_asc.evaluation.evaluate import (
     DRAWS,
@@ -72,7 +72,6 @@ def record_figures(
 ) -> dict[str, Any]:
     """Score the stored test predictions of every split of a run; see the module. Returns what it records."""
     paths = {split: predictions_file(folder, split, "test") for split in splits}
-    check_splits(folder, splits, lambda split: predictions_file(folder, split, "test").is_file(), "predictions")
     for path in paths.values():
         existing_file(path, "predictions (`predict` makes them)")
     annotated = read_truth(truth)

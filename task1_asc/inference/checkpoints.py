@@ -13,7 +13,7 @@ from common.run.errors import UserError
 from common.run.files import existing_file
 from common.run.results.store import read_results
 from common.run.verbs import Run
-from task1_asc.config import Config, Precision, check_splits, of_device, of_split
+from task1_asc.config import SPLITS, Config, Precision, of_device, of_split
 from task1_asc.data.batches import eval_loader
 from task1_asc.data.classes import DEVICES
 from task1_asc.data.sets import load_clips, own_devices
@@ -27,14 +27,19 @@ CALIBRATION_CLIPS = 256
 RECIPES = Path(__file__).parents[1] / "recipes"
 
 
-def check_trained(run: Run, splits: Sequence[int]) -> None:
-    """UserError where only other splits of the run have been trained."""
+def check_trained(run: Run, wanted: Sequence[int]) -> None:
+    """UserError where some splits of the run have been trained, but not all that are wanted."""
 
     def trained(split: int) -> bool:
         folder = of_split(run, split).folder
         return (folder / "results.json").is_file() and "checkpoint" in read_results(folder)
 
-    check_splits(run.folder, splits, trained, "finished training")
+    there = [split for split in SPLITS if trained(split)]
+    if there and (missing := [split for split in wanted if split not in there]):
+        raise UserError(
+            f"{run.folder}: no finished training of split {', '.join(map(str, missing))}, only of "
+            f"{', '.join(map(str, there))}; data.splits=[{','.join(map(str, there))}] takes what is there"
+        )
 
 
 def load_network(run: Run, split: int) -> tuple[nn.Module, bool]:

@@ -10,10 +10,8 @@ import soundfile
 from common.run.errors import UserError
 from common.run.verbs import Run, main, open_run
 from task1_asc.__main__ import TASK
-from task1_asc.evaluation.report import record_figures
 from task1_asc.inference.checkpoints import load_exportable, load_network
 from task1_asc.inference.predict import predict_run, store_logits
-from task1_asc.inference.scores import predictions_file
 from task1_asc.tests.conftest import TINY
 
 ONLY_100 = r"run1: no finished training of split 5, 25, only of 100; data\.splits=\[100\] takes what is there"
@@ -36,15 +34,6 @@ def test_one_split_is_trained_and_others_are_asked_for(untrained: Path) -> None:
     shutil.rmtree(untrained)
     with pytest.raises(UserError, match="split5: no finished training; `train` makes one"):
         load_network(run, 5)
-
-
-def test_one_split_is_predicted_and_others_are_evaluated(untrained: Path) -> None:
-    run = run_of(untrained, 5, 100)
-    path = predictions_file(run.folder, 100, "test")
-    path.parent.mkdir()
-    path.touch()
-    with pytest.raises(UserError, match=r"run1: no predictions of split 5, only of 100; data\.splits=\[100\]"):
-        record_figures(run.folder, run.config.data.splits, path, toy=True)
 
 
 def test_files_of_one_name_do_not_fit_the_challenges_table(
