@@ -128,14 +128,15 @@ def validate(run: Run, files: list[Path], edition: Literal["2024", "2025"] | Non
 def complexity(
     run: Run,
     files: list[Path],
-    input_shape: list[int] | None = None,
+    input_shape: list[list[int]] | None = None,
     precision: Literal["float32", "float16", "bfloat16", "int8"] | None = None,
 ) -> Mapping[str, Any]:
-    """Parameters, bytes and MACs as the challenge counts them, and whether its limits are kept.
+    """Parameters, bytes and MACs as the challenge counts them, and whether its limits are kept: exit code 1 if not.
 
     Args:
         files: module:function of your own network; none: the recipe's network
-        input_shape: batch channels mel frames (default: those of the recipe's front end)
+        input_shape: batch channels mel frames (default: those of the recipe's front end; of own networks with a toy
+            recipe: those of the challenge's baseline, 1 1 256 65); once for each input of the network
         precision: what the parameters are stored in (default: the recipe's; of own networks: as they are)
     """
     from task1_asc.deployment.complexity import network_complexity

@@ -10,6 +10,7 @@ from common.run.settings import SubmissionConfig, TrainerConfig
 from common.run.verbs import Run
 
 Precision = Literal["float32", "float16", "float16_weights", "int8"]
+SYNTHETIC = "synthetic"  # augment.impulse_responses: made-up ones in place of a folder
 SPLITS = (5, 10, 25, 50, 100)  # percent of the development-train set
 
 
@@ -22,7 +23,8 @@ class DataConfig:
     evaluation: str | None = None  # folder of the evaluation set; default: beside root, in the official layout
     toy: Literal["toy", "tiny"] | None = None  # `prepare` writes the embedded data set of this size to root
     packs: str | None = None  # where `prepare` packs the audio; default: <root>/packed
-    # Clips are packed at this rate. 44100 as published (the front end resamples); 32000: resampled once, faster.
+    # Clips are packed at this rate. 44100: the front end resamples, as published for 2024 and 2025; 32000: resampled
+    # once, as published for 2023.
     sample_rate: Literal[44100, 32000] = 44100
     splits: list[int] = field(default_factory=lambda: list(SPLITS))  # percent of the training set; one system for each
     devices: list[str] | None = None  # train only on these devices
@@ -69,12 +71,15 @@ class AugmentConfig:
     """Random changes of a training batch."""
 
     roll_seconds: float = in_range(0.1, 0)  # circular shift up to so much, each clip
-    frequency_mask: int = in_range(48, 0)  # widest band that is masked, each clip
+    frequency_mask: int = in_range(48, 0)  # widest band that is masked
     time_mask: int = in_range(0, 0)
+    # Each clip its own masks, or one for the whole batch: what the libraries made of the systems of 2022 and 2023.
+    masks: Literal["per_clip", "per_batch"] = "per_clip"
     mixstyle_probability: float = in_range(0.4, 0, 1)  # Freq-MixStyle, a whole batch
     mixstyle_beta: float = in_range(0.3, 1e-6)
     impulse_response_probability: float = in_range(0.0, 0, 1)  # device impulse responses, clips of device a
-    impulse_responses: str | None = None  # folder of wav files (MicIRP); null: synthetic band-passes
+    # Folder of recorded responses (wav files, MicIRP), or `synthetic`: made-up band-passes. There is no default.
+    impulse_responses: str | None = None
     mixup_probability: float = in_range(0.0, 0, 1)
     mixup_beta: float = in_range(0.3, 1e-6)
 
@@ -139,6 +144,9 @@ class Config:
     # The network's arithmetic at test time and what its size is counted in. float16_weights: stored in half precision,
     # computed in single precision (fast on a CPU).
     precision: Precision = "float16"
+    # Training computes channels last: on a CPU a step takes little more than half of the time, but the sums of batch
+    # norms round more (gradients by a per cent instead of a per mille on a few clips). Prediction does so anyway.
+    channels_last: bool = False
     checkpoint: Literal["last", "best"] = "last"  # which epoch is the model; best: by val/macro_avg_acc
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

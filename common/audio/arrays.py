@@ -7,11 +7,12 @@ caller's folder says what was computed; arrays of the pack as it was before are 
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, BinaryIO, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar, cast
 
 import numpy as np
 from filelock import FileLock
@@ -172,14 +173,25 @@ def write_logits(path: Path, names: Sequence[str], logits: NDArray[Any], about: 
 
 
 def read_logits(path: Path, classes: int, about: type[A]) -> NamedLogits[A]:
-    """What `write_logits` stored. Raises UserError for a missing file or any other content."""
+    """What `write_logits` stored. Raises UserError for a missing file or any other content: what is no finite number,
+    a clip that stands twice.
+    """
     existing_file(path, "teacher's logits (`teach` makes them)")
     try:
         with np.load(path, allow_pickle=False) as stored:
             names, logits = tuple(stored["names"].tolist()), stored["logits"]
             whose = about(**json.loads(str(stored["about"])))
+            kinds = {field.name: type(getattr(whose, field.name)) is field.type for field in fields(cast(Any, whose))}
     except Exception as error:
         raise UserError(f"{path}: no teacher's logits ({type(error).__name__}: {error})") from None
+    if wrong := [name for name, right in kinds.items() if not right]:
+        raise UserError(f"{path}: no teacher's logits ({wrong[0]} is {getattr(whose, wrong[0])!r})")
     if logits.shape != (len(names), classes):
         raise UserError(f"{path}: logits of shape {logits.shape}, expected ({len(names)}, {classes})")
+    if logits.dtype.kind != "f":
+        raise UserError(f"{path}: logits of type {logits.dtype}, expected floating point numbers")
+    if bad := [name for name, finite in zip(names, np.isfinite(logits).all(axis=1), strict=True) if not finite]:
+        raise UserError(f"{path}: the logits of {len(bad)} clips are not finite, the first is {bad[0]}")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise UserError(f"{path}: {len(twice)} clips stand there more than once, the first is {twice[0]}")
     return NamedLogits(path, names, logits, whose)

@@ -29,9 +29,18 @@ BYTES = {
 }
 # What a recipe's `precision` stores a parameter in.
 PRECISION_BYTES = {"float32": 4, "float16": 2, "float16_weights": 2, "bfloat16": 2, "int8": 1}
-QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.qat", "torch.ao.nn.intrinsic")
+# Their weights are packed away or not what is deployed. Containers of fused float layers (torch.ao.nn.intrinsic) count.
+QUANTISED = (
+    "torch.ao.nn.quantized",
+    "torch.ao.nn.qat",
+    "torch.ao.nn.intrinsic.quantized",
+    "torch.ao.nn.intrinsic.qat",
+    "torch.ao.nn.sparse.quantized",
+)
+LARGEST_BLIND_SPOT = 0.5  # of the honest count: from there on the challenge's count is doubtful
 
 Shape = tuple[int, ...]
+Shapes = Shape | Sequence[Shape]  # of a network's input, or of each of several
 
 
 @dataclass(frozen=True)
@@ -55,23 +64,40 @@ class Complexity:
     layers: list[Layer]
     honest_macs: int
 
+    @property
+    def doubt(self) -> str | None:
+        """Why the challenge's count may not stand for this network; None where it sees the greater part of its work."""
+        if self.macs == self.honest_macs == 0:
+            return "no multiply-accumulate was seen: no layer, convolution or matrix product of torch does the work"
+        if self.macs >= LARGEST_BLIND_SPOT * self.honest_macs:
+            return None
+        share = self.macs / self.honest_macs
+        return (
+            f"the challenge's count sees {self.macs:,} of {self.honest_macs:,} MACs ({share:.0%}): it knows layers, "
+            "not functional operations, attention products or reparametrised weights"
+        )
 
-def count(model: nn.Module, input_shape: Shape | Sequence[Shape], precision: str | None = None) -> Complexity:
+
+def shapes_of(input_shape: Shapes) -> list[Shape]:
+    """The shape of each input."""
+    return [cast(Shape, input_shape)] if isinstance(input_shape[0], int) else list(cast(Sequence[Shape], input_shape))
+
+
+def count(model: nn.Module, input_shape: Shapes, precision: str | None = None) -> Complexity:
     """Count `model` for one input of `input_shape` (batch, ...), as the challenge does for a batch of 1.
 
-    input_shape: of networks with several inputs, a shape each. precision: what the parameters are stored in, a key of
-    PRECISION_BYTES; None: each tensor in its own type. Pruned weights (torch.nn.utils.prune) count with the elements
-    that are left. The forward pass runs on a float32 copy on the CPU; `model` is not changed. Raises UserError where
-    it fails at that shape, for quantised modules and for parameter types that the challenge does not know.
+    input_shape: of networks with several inputs, a shape each; all are float32. precision: what the parameters are
+    stored in, a key of PRECISION_BYTES; None: each tensor in its own type. Pruned weights (torch.nn.utils.prune) count
+    with the elements that are left. The forward pass runs on a float32 copy on the CPU; `model` is not changed. Raises
+    UserError where it fails at that shape, for quantised and TorchScript modules and for parameter types that the
+    challenge does not know.
     """
     if precision is not None and precision not in PRECISION_BYTES:
         raise UserError(f"precision: unknown {precision!r}{did_you_mean(precision, PRECISION_BYTES)}")
-    for name, module in model.named_modules():
-        if type(module).__module__.startswith(QUANTISED) and not type(module).__name__.endswith("Functional"):
-            raise UserError(f"{name or 'the network'}: a quantised {type(module).__name__}; count the float network")
+    _refuse_opaque(model)
     network = _float_copy(model)
-    shapes = [input_shape] if isinstance(input_shape[0], int) else input_shape
-    inputs = [torch.zeros(cast(Shape, shape)) for shape in shapes]
+    shapes = shapes_of(input_shape)
+    inputs = [torch.zeros(shape) for shape in shapes]
     try:
         if any(is_lazy(parameter) for parameter in network.parameters()):
             network(*inputs)  # lazy layers take their size from their first input
@@ -82,9 +108,26 @@ def count(model: nn.Module, input_shape: Shape | Sequence[Shape], precision: str
     except Exception as error:  # whatever the network's code raises
         cause = error.__cause__ or error
         what = " ".join(str(cause).split()) or type(cause).__name__
-        raise UserError(f"the network fails at input shape {list(input_shape)}: {what}") from None
+        at = " and ".join(str(list(shape)) for shape in shapes)
+        raise UserError(f"the network fails at input shape {at}: {what}{_hint(cause, shapes)}") from None
     size = sum(_left(model, name, p) * _element_bytes(name, p, precision) for name, p in model.named_parameters())
     return Complexity(summary.total_params, summary.total_mult_adds, size, _layers(network, summary), honest)
+
+
+def _hint(error: BaseException, shapes: list[Shape]) -> str:
+    if isinstance(error, TypeError) and "positional argument" in str(error):
+        return "; a network of several inputs takes a shape for each (--input-shape more than once)"
+    return "; all inputs are float32, a module around the network can make others" if len(shapes) > 1 else ""
+
+
+def _refuse_opaque(model: nn.Module) -> None:
+    """UserError for modules whose layers or weights the counter cannot see."""
+    for name, module in model.named_modules():
+        where, kind = name or "the network", type(module)
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UserError(f"{where}: TorchScript, which hides its layers; count the network that it was made of")
+        if kind.__module__.startswith(QUANTISED) and not kind.__name__.endswith("Functional"):
+            raise UserError(f"{where}: a quantised {kind.__name__}; count the float network")
 
 
 def _float_copy(model: nn.Module) -> nn.Module:

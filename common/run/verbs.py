@@ -128,7 +128,12 @@ def _dispatch(task: Task, arguments: list[str]) -> int:
         options = [o for action in parser._actions for o in action.option_strings if o.startswith("--")]
         raise UserError(f"{name}: unknown option {unknown[0]!r}{did_you_mean(unknown[0], options)}")
     keywords = {key: value for key, value in values.items() if key not in ("recipe", "runs", "run_dir")}
-    result = _call(task, verb, values, keywords, loose)
+    try:
+        result = _call(task, verb, values, keywords, loose)
+    except UserError as error:
+        if as_json and error.result is not None:
+            print(json.dumps(error.result, default=str))
+        raise
     if as_json:
         print(json.dumps(result or {}, default=str))
     sys.stdout.flush()  # a reader that has gone away (`| head`) shows here, not while Python ends
@@ -296,7 +301,10 @@ def _add_option(parser: argparse.ArgumentParser, parameter: inspect.Parameter, h
     if not required:
         options["default"] = default
     if typing.get_origin(kind) in (list, tuple):
-        options |= {"nargs": "+", "type": typing.get_args(kind)[0]}
+        inner = typing.get_args(kind)[0]
+        if typing.get_origin(inner) is list:  # list[list[int]]: the option may be given more than once
+            options["action"], inner = "append", typing.get_args(inner)[0]
+        options |= {"nargs": "+", "type": inner}
     elif typing.get_origin(kind) is typing.Literal:
         options["choices"] = typing.get_args(kind)
     else:

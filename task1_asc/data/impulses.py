@@ -12,25 +12,31 @@ from common.audio.reading import load
 from common.augment import ImpulseDraw, device_impulse, draw_device_impulse
 from common.run.errors import UserError
 from common.run.files import existing_folder
+from task1_asc.config import SYNTHETIC
 from task1_asc.data.classes import DEVICES
 
 SYNTHETIC_RESPONSES = 64
 _SYNTHETIC_SECONDS = 0.03
 
 
-def load_impulses(folder: str | Path | None, sample_rate: int) -> Tensor:
-    """Impulse responses (responses, length) float32 at `sample_rate`: every wav below `folder`, shorter ones padded.
+def load_impulses(source: str | Path | None, sample_rate: int) -> Tensor:
+    """Impulse responses (responses, length) float32 at `sample_rate`: every wav below a folder, shorter ones padded.
 
-    Levels and delays stay as they are (MicIRP). Without a folder synthetic ones. Raises UserError where the folder or
-    its wavs are missing, and for files that cannot be read or are silent.
+    Levels and delays stay as they are (MicIRP). source: the folder, or "synthetic" for made-up ones. Raises UserError
+    where neither is named, where the folder or its wavs are missing, and for files that cannot be read or are silent.
     """
-    if folder is None:
+    if source is None:
+        raise UserError(
+            "augment.impulse_responses: not set, expected the folder of recorded responses (wav files, MicIRP), or "
+            f"{SYNTHETIC} for made-up ones"
+        )
+    if source == SYNTHETIC:
         random = np.random.default_rng(0)
         responses = [device_response(random, sample_rate) for _ in range(SYNTHETIC_RESPONSES)]
     else:
-        paths = sorted(path for path in existing_folder(folder).rglob("*") if path.suffix.lower() == ".wav")
+        paths = sorted(path for path in existing_folder(source).rglob("*") if path.suffix.lower() == ".wav")
         if not paths:
-            raise UserError(f"{folder}: no wav file of an impulse response found")
+            raise UserError(f"{source}: no wav file of an impulse response found")
         responses = [load(path, sample_rate) for path in paths]
         silent = next((path for path, response in zip(paths, responses, strict=True) if not response.any()), None)
         if silent:

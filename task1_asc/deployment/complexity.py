@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from common.run.complexity import Complexity, count
+from common.run.complexity import Complexity, Shapes, count, shapes_of
 from common.run.errors import UserError, did_you_mean
 from common.run.results.tables import print_table
 from common.run.verbs import Run
@@ -40,25 +40,15 @@ def verdict(complexity: Complexity, max_bytes: int = MAX_BYTES, max_macs: int = 
     return found
 
 
-def complexity_verb(model: nn.Module, input_shape: tuple[int, ...], precision: str | None = None) -> Mapping[str, Any]:
+def complexity_verb(model: nn.Module, input_shape: Shapes, precision: str | None = None) -> Mapping[str, Any]:
     """Print the table of layers, the counts and the verdict; returns them for --json.
 
     Keys: parameters, macs, bytes, honest_macs, precision, input_shape, layers (a mapping each), violations, allowed,
-    notes.
+    warnings, notes.
     """
-    counted = count(model, input_shape, precision)
-    rows = [
-        [layer.name, layer.kind, "x".join(map(str, layer.output)), f"{layer.parameters:,}", f"{layer.macs:,}"]
-        for layer in counted.layers
-    ]
-    rows.append(["sum", "", "", f"{counted.parameters:,}", f"{counted.macs:,}"])
-    shape = "x".join(map(str, input_shape))
-    print_table(
-        f"layers, input {shape}",
-        ["layer", "kind", "output", "parameters", "MACs"],
-        rows,
-        emphasis=[row is rows[-1] for row in rows],
-    )
+    counted, shapes = count(model, input_shape, precision), shapes_of(input_shape)
+    shown = " and ".join("x".join(map(str, shape)) for shape in shapes)
+    _print_layers(counted, shown)
     stored = precision or "as stored"
     totals = [
         ["parameters", f"{counted.parameters:,}", ""],
@@ -68,19 +58,34 @@ def complexity_verb(model: nn.Module, input_shape: tuple[int, ...], precision: s
     ]
     print_table("as the challenge counts", ["count", "value", "limit"], totals)
     notes = [*NOTES]
-    if input_shape[0] != 1:
-        notes.insert(0, f"Counted for a batch of {input_shape[0]}; the challenge counts one clip.")
+    if shapes[0][0] != 1:
+        notes.insert(0, f"Counted for a batch of {shapes[0][0]}; the challenge counts one clip.")
     for note in notes:
         print(f"note: {note}")
+    warnings = [counted.doubt] if counted.doubt else []
+    for warning in warnings:
+        print(f"WARNING: {warning}")
     violations = verdict(counted)
-    print("within the limits" if not violations else "\n".join(f"NOT ALLOWED: {line}" for line in violations))
+    within = f"within the limits at input {shown}" + (", by that count alone" if warnings else "")
+    print("\n".join(f"NOT ALLOWED at input {shown}: {line}" for line in violations) or within)
     return asdict(counted) | {
         "precision": precision,
-        "input_shape": list(input_shape),
+        "input_shape": list(shapes[0]) if len(shapes) == 1 else [list(shape) for shape in shapes],
         "violations": violations,
         "allowed": not violations,
+        "warnings": warnings,
         "notes": notes,
     }
+
+
+def _print_layers(counted: Complexity, shape: str) -> None:
+    rows = [
+        [layer.name, layer.kind, "x".join(map(str, layer.output)), f"{layer.parameters:,}", f"{layer.macs:,}"]
+        for layer in counted.layers
+    ]
+    rows.append(["sum", "", "", f"{counted.parameters:,}", f"{counted.macs:,}"])
+    columns = ["layer", "kind", "output", "parameters", "MACs"]
+    print_table(f"layers, input {shape}", columns, rows, emphasis=[row is rows[-1] for row in rows])
 
 
 def load_module(spec: str) -> nn.Module:
@@ -140,11 +145,25 @@ def counts_of(config: Config) -> dict[str, int]:
 
 
 def network_complexity(
-    run: Run, specs: list[str], shape: Sequence[int] | None, precision: str | None
+    run: Run, specs: list[str], shapes: Sequence[Sequence[int]] | None, precision: str | None
 ) -> Mapping[str, Any]:
-    """Print the counts of the recipe's network, or of `module:function`s of somebody's code."""
-    given = tuple(shape) if shape else mel_shape(run.config)
+    """Print the counts of the recipe's network, or of `module:function`s of somebody's code.
+
+    Own networks are measured at the recipe's input, those of a toy recipe at that of the challenge's baseline. Raises
+    UserError, which has the counts, where a network is over the limits.
+    """
+    config: Config = run.config
+    if shapes and min(min(shape) for shape in shapes) < 1:
+        raise UserError(f"--input-shape: {' '.join(map(str, min(shapes, key=min)))}, expected sizes of 1 or more")
+    given = [tuple(shape) for shape in shapes or ()]
     if not specs:
-        return complexity_verb(new_network(run.config), given, precision or storage(run.config))
-    found = {spec: complexity_verb(load_module(spec), given, precision) for spec in specs}
-    return found[specs[0]] if len(specs) == 1 else {"networks": found}
+        of = {
+            run.recipe: complexity_verb(new_network(config), given or mel_shape(config), precision or storage(config))
+        }
+    else:
+        usual = mel_shape(Config() if config.data.toy else config)
+        of = {spec: complexity_verb(load_module(spec), given or usual, precision) for spec in specs}
+    found = next(iter(of.values())) if len(of) == 1 else {"networks": of}
+    if over := [name for name, counted in of.items() if not counted["allowed"]]:
+        raise UserError(f"{', '.join(over)}: not within the challenge's limits", found)
+    return found

@@ -17,6 +17,7 @@ from common.run.errors import UserError
 from common.run.files import existing_file
 
 WARM_UP = 10
+LONGEST_SECONDS = 300.0  # for a file, after which the process that measures it is ended
 
 
 def peak_memory() -> int:
@@ -61,7 +62,7 @@ def latency_table(files: Sequence[str | Path], runs: int = 200) -> list[dict[str
 
     Returns for each: file, bytes (on disk), ms (processor time for one clip on one thread, median), peak_bytes (of the
     whole process), runtime_bytes (of it, before the file was loaded: Python, numpy, onnxruntime), input (name and
-    shape). Raises UserError for a file that onnxruntime cannot run.
+    shape). Raises UserError for a file that onnxruntime cannot run, or not in time.
     """
     from common.run.results.tables import print_table
 
@@ -70,7 +71,11 @@ def latency_table(files: Sequence[str | Path], runs: int = 200) -> list[dict[str
         command = [sys.executable, "-m", "task1_asc.deployment.latency", str(path), str(runs)]
         folder = Path(__file__).resolve().parents[2]
         search = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
-        child = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": search})
+        environment = {**os.environ, "PYTHONPATH": search}
+        try:
+            child = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=LONGEST_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise UserError(f"{path}: not measured within {LONGEST_SECONDS:g} seconds, given up") from None
         if child.returncode:
             said = child.stderr.strip().splitlines() or ["no message"]
             raise UserError(f"{path}: onnxruntime cannot run this file ({said[-1]})")

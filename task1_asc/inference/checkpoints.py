@@ -1,5 +1,6 @@
 """Checkpoint files -> networks: of the parts of a run, as deployed or for export, or of a single file."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from common.run.checkpoints import checkpoint_of
 from common.run.config import load_config
 from common.run.errors import UserError
 from common.run.files import existing_file
+from common.run.results.store import read_results
 from common.run.verbs import Run
-from task1_asc.config import Config, Precision, of_device, of_split
+from task1_asc.config import SPLITS, Config, Precision, of_device, of_split
 from task1_asc.data.batches import eval_loader
 from task1_asc.data.classes import DEVICES
 from task1_asc.data.sets import load_clips, own_devices
@@ -25,12 +27,28 @@ CALIBRATION_CLIPS = 256
 RECIPES = Path(__file__).parents[1] / "recipes"
 
 
+def check_trained(run: Run, wanted: Sequence[int]) -> None:
+    """UserError where some splits of the run have been trained, but not all that are wanted."""
+
+    def trained(split: int) -> bool:
+        folder = of_split(run, split).folder
+        return (folder / "results.json").is_file() and "checkpoint" in read_results(folder)
+
+    there = [split for split in SPLITS if trained(split)]
+    if there and (missing := [split for split in wanted if split not in there]):
+        raise UserError(
+            f"{run.folder}: no finished training of split {', '.join(map(str, missing))}, only of "
+            f"{', '.join(map(str, there))}; data.splits=[{','.join(map(str, there))}] takes what is there"
+        )
+
+
 def load_network(run: Run, split: int) -> tuple[nn.Module, bool]:
     """The deployed form of a trained split before its precision, and whether it asks for the recording device.
 
     int8: the converted network. With device-specific training: the container. Else the network as trained. Raises
     UserError where a training is not finished.
     """
+    check_trained(run, [split])
     part = of_split(run, split)
     config: Config = part.config
     network = load_weights(new_network(config), *checkpoint_of(part.folder))
@@ -70,6 +88,7 @@ def load_file(path: Path, precision: Precision | None = None) -> tuple[nn.Module
 
 def load_exportable(run: Run, split: int) -> tuple[nn.Module, LogMel, Tensor]:
     """A trained split's float network, also where it is deployed as int8; its front end; clips for calibration."""
+    check_trained(run, [split])
     config: Config = run.config
     part = of_split(run, split)
     network = load_weights(new_network(config), *checkpoint_of(part.folder))

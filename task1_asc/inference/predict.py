@@ -1,6 +1,6 @@
 """Trained networks in the arithmetic of their deployment, over data sets and over any audio; teachers' logits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from task1_asc.data.classes import SCENES
 from task1_asc.data.sets import Clips, Part, evaluation_folder, load_clips
 from task1_asc.data.teachers import FILE_NAME, About
 from task1_asc.deployment.precision import deployed
-from task1_asc.inference.checkpoints import load_file, load_network
+from task1_asc.inference.checkpoints import check_trained, load_file, load_network
 from task1_asc.inference.scores import predictions_file, write_outputs
 from task1_asc.model.front_end import front_end
 
@@ -87,6 +87,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def predict_run(run: Run, precision: str | None) -> Mapping[str, Any]:
     """Write <split>/predictions/test.csv and evaluation.csv of every split."""
     config: Config = run.config
+    check_trained(run, config.data.splits)
     parts: list[Part] = ["test", "evaluation"] if evaluation_folder(config.data) else ["test"]
     sets = {part: load_clips(config.data, part) for part in parts}
     done = {
@@ -107,6 +108,8 @@ def predict_files(
 ) -> Mapping[str, Any]:
     """Print the likeliest scenes of named files; with `out` write them there as an output file."""
     paths = reading.audio_files(files)
+    if out is not None:
+        _check_names(paths)
     predictor, _ = predictor_of(run, known_split(run, split), precision)
     found = {str(path): predict_file(predictor, path, run.config) for path in paths}
     rows = []
@@ -117,6 +120,16 @@ def predict_files(
     if out is not None:
         write_outputs(out, list(found), np.array([list(of["probabilities"].values()) for of in found.values()]))
     return {"files": found}
+
+
+def _check_names(paths: Sequence[Path]) -> None:
+    """UserError for files that the challenge's table, which has no folders, could not tell apart."""
+    seen: dict[str, Path] = {}
+    for path in paths:
+        if (other := seen.setdefault(path.name, path)) != path:
+            raise UserError(
+                f"--out: {other} and {path} have the same name, and the table has no folders; one at a time"
+            )
 
 
 def predict_file(
@@ -148,6 +161,7 @@ def classify(
 def store_logits(run: Run) -> Mapping[str, Any]:
     """Write <split>/teacher_logits.npz of every split: the float32 network on the clips as they are."""
     config: Config = run.config
+    check_trained(run, config.data.splits)
     whole = replace(config.data, cropped=False, devices=None, validation_share=0.0)
     counts = {}
     for split in config.data.splits:

@@ -11,7 +11,7 @@ from common.run.files import existing_file
 from common.run.settings import SubmissionConfig
 from common.run.submission.package import Packed, build_submission, described, labels_of, passing_meta, report_of
 from common.run.verbs import Run
-from task1_asc.config import SPLITS, Config, known_split
+from task1_asc.config import SPLITS, SYNTHETIC, Config, known_split
 from task1_asc.data.classes import DEVICES, SAMPLE_RATE
 from task1_asc.data.layout import read_split
 from task1_asc.evaluation.report import network_counts, results_of
@@ -143,7 +143,7 @@ def description(config: Config) -> dict[str, Any]:
         "knowledge distillation": bool(config.distill.teachers),
         "network design": True,
     }
-    responses = of.impulse_response_probability and of.impulse_responses
+    responses = of.impulse_response_probability and of.impulse_responses != SYNTHETIC
     return {
         "data_augmentation": ", ".join(name for name, used in augmentation.items() if used) or None,
         "complexity_management": ", ".join(name for name, used in management.items() if used),

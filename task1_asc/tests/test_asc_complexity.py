@@ -1,18 +1,22 @@
 """Counting as the challenge does: published vectors, layer rules one by one, bytes, verdicts, networks brought in."""
 
 import copy
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from common.run.complexity import Complexity, count
 from common.run.errors import UserError
+from common.run.verbs import main
+from task1_asc.__main__ import TASK
 from task1_asc.config import ModelConfig
 from task1_asc.deployment.complexity import complexity_verb, load_module, verdict
 from task1_asc.model.networks import build_network
@@ -226,6 +230,111 @@ def test_quantised_networks_are_refused() -> None:
         count(network, (1, 4))
 
 
+class Functional(nn.Module):
+    """The same work as two layers, which no counter of layers sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel, self.head = nn.Parameter(torch.zeros(8, 1, 3, 3)), nn.Parameter(torch.zeros(10, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(F.conv2d(x, self.kernel).mean((2, 3)), self.head)
+
+
+class TwoInputs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(1, 4, 3), nn.Linear(6, 10)
+
+    def forward(self, x: Tensor, device: Tensor) -> Tensor:
+        return self.head(torch.cat([self.conv(x).mean((2, 3)), device], dim=1))
+
+
+def small() -> nn.Sequential:
+    pooled = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
+    return nn.Sequential(nn.Conv2d(1, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), *pooled)
+
+
+@pytest.mark.parametrize("fuse", ["fuse_modules", "fuse_modules_qat"])
+def test_fused_float_layers_count(fuse: str) -> None:
+    network = small().train(fuse == "fuse_modules_qat")
+    counted = count(getattr(torch.ao.quantization, fuse)(network, [["0", "1", "2"]]), (1, 1, 64, 50))
+    positions = 62 * 48
+    if fuse == "fuse_modules":  # the batch norm has become the convolution's bias
+        assert (counted.parameters, counted.macs) == (72 + 8 + 90, (72 + 8) * positions + 90)
+    else:
+        assert (counted.parameters, counted.macs) == (72 + 16 + 90, 72 * positions + 16 + 90)
+    assert counted.doubt is None
+
+
+@pytest.mark.parametrize("prepare", ["prepare_qat_fx", "fuse_and_convert"])
+def test_quantised_convolutions_are_refused(prepare: str) -> None:
+    from torch.ao.quantization import get_default_qat_qconfig_mapping, quantize_fx
+
+    mapping, example = get_default_qat_qconfig_mapping("fbgemm"), (torch.zeros(1, 1, 64, 50),)
+    network: nn.Module = quantize_fx.prepare_qat_fx(small().train(), mapping, example)
+    if prepare == "fuse_and_convert":
+        network(*example)
+        network = quantize_fx.convert_fx(network.eval())
+    with pytest.raises(UserError, match=r"0: a quantised Conv.*; count the float network"):
+        count(network, (1, 1, 64, 50))
+
+
+@pytest.mark.parametrize(
+    ("make", "where"),
+    [
+        (lambda: torch.jit.script(small()), "the network"),
+        (lambda: torch.jit.trace(small(), torch.zeros(1, 1, 64, 50)), "the network"),
+        (lambda: torch.jit.freeze(torch.jit.script(small().eval())), "the network"),
+        (lambda: nn.Sequential(torch.jit.script(nn.Conv2d(1, 8, 3)), nn.ReLU()), "0"),
+    ],
+)
+def test_torchscript_is_refused(make: Callable[[], nn.Module], where: str) -> None:
+    with pytest.raises(UserError, match=f"^{where}: TorchScript, which hides its layers"):
+        count(make(), (1, 1, 64, 50))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Functional,
+        SelfAttention,
+        lambda: torch.export.export(small().eval(), (torch.zeros(1, 1, 64, 50),)).module(),
+        lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(1, 8, 3))),
+        lambda: nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Conv2d(1, 8, 3))),
+        lambda: nn.Flatten(),
+    ],
+)
+def test_a_count_that_sees_little_says_so(make: Callable[[], nn.Module], capsys: pytest.CaptureFixture[str]) -> None:
+    shape = (1, 5, 8) if make is SelfAttention else (1, 1, 64, 50)
+    result = complexity_verb(make(), shape)
+    assert result["macs"] <= result["honest_macs"] / 2
+    (warning,) = result["warnings"]
+    assert "MACs (" in warning or "no multiply-accumulate was seen" in warning
+    printed = capsys.readouterr().out
+    assert f"WARNING: {warning}" in printed
+    shown = "x".join(map(str, shape))
+    assert printed.rstrip().endswith(f"within the limits at input {shown}, by that count alone")
+
+
+def test_networks_of_layers_are_beyond_doubt() -> None:
+    assert count(build_network(ModelConfig()), (1, 1, 256, 65)).doubt is None
+    assert count(small(), (1, 1, 64, 50)).doubt is None
+    assert count(nn.GRU(6, 3, batch_first=True), (1, 5, 6)).doubt is None
+
+
+def test_several_inputs(capsys: pytest.CaptureFixture[str]) -> None:
+    shapes = [(1, 1, 64, 50), (1, 2)]
+    result = complexity_verb(TwoInputs(), shapes)
+    assert (result["parameters"], result["macs"]) == (40 + 70, 40 * 62 * 48 + 70)
+    assert result["input_shape"] == [list(shape) for shape in shapes]
+    assert "within the limits at input 1x1x64x50 and 1x2" in capsys.readouterr().out
+    with pytest.raises(UserError, match="'device'; a network of several inputs takes a shape for each"):
+        count(TwoInputs(), (1, 1, 64, 50))
+    with pytest.raises(UserError, match=r"at input shape \[1, 1, 64, 50\] and \[1, 3\]: .*; all inputs are float32"):
+        count(TwoInputs(), [(1, 1, 64, 50), (1, 3)])
+
+
 def test_verdict() -> None:
     assert verdict(Complexity(64_000, 30_000_000, 128_000, [], 0)) == []
     too_large = verdict(Complexity(64_001, 30_000_001, 128_002, [], 0))
@@ -242,12 +351,12 @@ def test_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(result["layers"]) == 42
     assert {"name", "kind", "output", "parameters", "macs"} == set(result["layers"][0])
     printed = capsys.readouterr().out
-    assert "within the limits" in printed
+    assert "within the limits at input 1x1x256x65\n" in printed
     assert "29,419,156" in printed
     result = complexity_verb(build_network(ModelConfig()), (2, 1, 256, 65), "float32")
     assert len(result["violations"]) == 2
     printed = capsys.readouterr().out
-    assert printed.count("NOT ALLOWED") == 2
+    assert printed.count("NOT ALLOWED at input 2x1x256x65: ") == 2
     assert "batch of 2" in printed
 
 
@@ -267,6 +376,15 @@ def wrong():
 
 def needs(size):
     return nn.Linear(size, size)
+
+def large():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 1000))
+
+def two():
+    return nn.Bilinear(3, 4, 5)
+
+def pooled():
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1))
 
 network = nn.Linear(3, 2)
 number = 5
@@ -319,3 +437,36 @@ def test_nothing_to_count(folder: Path, spec: str, message: str) -> None:
 def test_unknown_precision() -> None:
     with pytest.raises(UserError, match="unknown 'fp16'"):
         count(nn.Linear(2, 2), (1, 2), "fp16")
+
+
+def verb(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> tuple[dict[str, Any], str]:
+    """The JSON of `complexity` with the toy recipe, and what stands on stderr."""
+    assert main(TASK, ["complexity", *words, "--json"]) == code
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    return json.loads(lines[-1]) if lines else {}, printed.err
+
+
+def test_over_the_limits_is_exit_code_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found, error = verb(capsys, "brought_network:large", "--input-shape", "1", "1", "8", "8", code=1)
+    assert error == "error: brought_network:large: not within the challenge's limits\n"
+    assert found["violations"] == ["260,000 bytes of parameters, the limit is 128,000"]  # the counts stand all the same
+    both, _ = verb(
+        capsys, "brought_network:pooled", "brought_network:large", "--input-shape", "1", "1", "8", "8", code=1
+    )
+    assert [of["allowed"] for of in both["networks"].values()] == [True, False]
+
+
+def test_own_networks_are_measured_at_the_challenges_input(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found, _ = verb(capsys, "brought_network:pooled")  # the toy's own is smaller
+    assert (found["input_shape"], found["macs"]) == ([1, 1, 256, 65], 40 * 254 * 63)
+    assert verb(capsys)[0]["input_shape"] != [1, 1, 256, 65]
+    recipe = ("--recipe", "cp_mobile")
+    assert verb(capsys, "brought_network:pooled", *recipe)[0]["input_shape"] == [1, 1, 256, 64]
+
+
+def test_a_shape_for_each_input(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shapes = ("--input-shape", "2", "3", "--input-shape", "2", "4")
+    assert verb(capsys, "brought_network:two", *shapes)[0]["input_shape"] == [[2, 3], [2, 4]]
+    _, error = verb(capsys, "brought_network:two", "--input-shape", "0", "3", code=1)
+    assert error == "error: --input-shape: 0 3, expected sizes of 1 or more\n"

@@ -1,6 +1,8 @@
 """Stored logits of teachers: what is kept, averaged and refused."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,6 +75,39 @@ def test_wrong_shape_and_missing_file(tmp_path: Path) -> None:
         read_logits(path, 10, About)
     with pytest.raises(UserError, match="`teach` makes them"):
         read_logits(tmp_path / "none.npz", 10, About)
+
+
+def changed(path: Path, **arrays: Any) -> Path:
+    """A file of logits with other arrays in it."""
+    with np.load(stored(path, 0.0)) as file:
+        whole = {name: file[name] for name in file.files} | arrays
+    np.savez(path, **whole)
+    return path
+
+
+ONE_NAN = np.where(np.arange(30).reshape(3, 10) == 17, np.nan, 1.0).astype(np.float16)
+ABOUT = {"split": 25, "recipe": "teacher", "run": 1, "checkpoint": "abc"}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"logits": ONE_NAN}, r"the logits of 1 clips are not finite, the first is audio/b\.wav"),
+        ({"logits": np.full((3, 10), np.inf)}, r"the logits of 3 clips are not finite, the first is audio/a\.wav"),
+        ({"logits": np.full((3, 10), "high")}, "logits of type <U4, expected floating point numbers"),
+        ({"logits": np.ones((3, 10), int)}, "logits of type int64, expected floating point numbers"),
+        ({"logits": np.ones((3, 10), complex)}, "logits of type complex128"),
+        ({"logits": np.full((3, 10), None)}, "no teacher's logits"),
+        ({"names": np.array([*NAMES[:2], NAMES[0]])}, r"1 clips stand there more than once, the first is audio/a\.wav"),
+        ({"names": np.array(NAMES[:2])}, r"logits of shape \(3, 10\), expected \(2, 10\)"),
+        ({"about": np.array(json.dumps({**ABOUT, "split": "25"}))}, "no teacher's logits .split is '25'"),
+        ({"about": np.array("[" * 100_000)}, "no teacher's logits"),
+    ],
+)
+def test_logits_of_another_machine_are_checked(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
+    path = changed(tmp_path / FILE_NAME, **arrays)
+    with pytest.raises(UserError, match=message):
+        averaged([path], NAMES[:1], 100)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e6])

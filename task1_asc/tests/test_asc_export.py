@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from common.frontends import LogMel, MelSetting
 from common.run.errors import UserError
 from task1_asc.config import ModelConfig
+from task1_asc.deployment import latency
 from task1_asc.deployment.export import MatrixLogMel, export, float_twin, latency_table
 from task1_asc.deployment.quantize import prepare_network
 from task1_asc.model.networks import build_network
@@ -175,6 +176,14 @@ def test_no_onnx_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"network\.onnx: onnxruntime cannot run this file") as error:
         latency_table([path])
     assert "\n" not in str(error.value)
+
+
+def test_a_measurement_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "network.onnx"
+    path.write_bytes(b"")
+    monkeypatch.setattr(latency, "LONGEST_SECONDS", 0.01)
+    with pytest.raises(UserError, match=r"network\.onnx: not measured within 0\.01 seconds, given up"):
+        latency.latency_table([path])
 
 
 @torch.no_grad()

@@ -209,6 +209,12 @@ def inside(*parts: str) -> Callable[[Path], Path]:
     return lambda root: root.joinpath(TEAM, *parts)
 
 
+def move(path: Path) -> Path:
+    """A place whose folder is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def edit(parts: tuple[str, ...], old: str, new: str) -> Mutation:
     return swap("/".join((TEAM, *parts)), old, new)
 
@@ -248,6 +254,17 @@ RULES = [
     (lambda root: inside("pyproject.toml")(root).unlink(), {(".", "layout", None)}),
     (lambda root: inside("pyproject.toml")(root).rename(inside("setup.py")(root)), set()),
     (lambda root: inside(TEAM)(root).rename(inside("Muster_task1")(root)), of("layout")),
+    (
+        lambda root: [inside("pyproject.toml")(root).unlink(), inside(*ACCURACY)(root).unlink()],
+        {(".", "layout", None)} | of("prediction-missing", *ACCURACY),
+    ),
+    (
+        lambda root: [inside(TEAM)(root).rename(inside("Muster_task1")(root)), inside(*ACCURACY)(root).unlink()],
+        of("layout") | of("prediction-missing", *ACCURACY),
+    ),
+    (lambda root: inside(TEAM)(root).rename(move(inside("src", TEAM)(root))), set()),
+    (lambda root: inside(TEAM, "__init__.py")(root).unlink(), of("layout", TEAM, "__init__.py")),
+    (lambda root: shutil.rmtree(inside(TEAM)(root)), of("layout")),
     (lambda root: shutil.rmtree(inside(TEAM, "models")(root)), of("folder-missing", TEAM, "models")),
     (lambda root: inside(*DUMMY)(root).unlink(), of("resource-missing", *DUMMY)),
     (lambda root: inside(*DUMMY)(root).write_bytes(b"RIFF"), of("dummy", *DUMMY)),
@@ -255,10 +272,14 @@ RULES = [
         lambda root: soundfile.write(inside(*DUMMY)(root), np.zeros(32000), 32000),
         of("dummy", *DUMMY),
     ),
+    (lambda root: soundfile.write(inside(*DUMMY)(root), np.zeros(44100), 44100, subtype="FLOAT"), set()),
     (lambda root: inside(*TEST_LIST)(root).unlink(), of("resource-missing", *TEST_LIST)),
     (edit(TEST_LIST, "filename", "name"), of("test-list", *TEST_LIST, line=1)),
     (lambda root: inside(*MODULE)(root).unlink(), of("module-missing", TEAM)),
     (lambda root: inside(*MODULE)(root).write_text("def predict(:\n"), of("module-syntax", *MODULE, line=1)),
+    (lambda root: inside(*MODULE)(root).write_text("x = " + "-" * 20_000 + "1\n"), of("module-syntax", *MODULE)),
+    (lambda root: inside(*MODULE)(root).write_text("from .models.inference import *\n"), set()),
+    (edit(MODULE, "def load_inputs", "load_inputs = make()\ndef inputs"), set()),
     (edit(MODULE, "def load_inputs", "def inputs"), of("function-missing", *MODULE)),
     (edit(MODULE, "load_inputs(file_paths, device_ids, model)", "load_inputs(files, model)"), parameters(15)),
     (edit(MODULE, ", use_cuda=False", ""), parameters(25)),
@@ -269,6 +290,7 @@ RULES = [
     (lambda root: inside(*ACCURACY)(root).unlink(), of("prediction-missing", *ACCURACY)),
     (edit(OUTPUT, "audio/1.wav", "1.wav"), of("filename", *OUTPUT, line=3) | of("filename-missing", *OUTPUT)),
     (lambda root: inside(*COMPLEXITY)(root).write_text("{"), of("json", *COMPLEXITY, line=1)),
+    (lambda root: inside(*COMPLEXITY)(root).write_text("[" * 100_000), of("json", *COMPLEXITY)),
     (lambda root: inside(*COMPLEXITY)(root).write_text("[]"), of("complexity", *COMPLEXITY)),
     (lambda root: inside(*ACCURACY)(root).write_text('"high"'), of("accuracy", *ACCURACY)),
     (counts(lambda counted: counted["per_device"].pop("s9")), of("complexity", *COMPLEXITY)),
@@ -289,3 +311,21 @@ def test_at_most_four_systems(root: Path) -> None:
     inside(*MODULE)(root).rename(inside(TEAM, f"{TEAM}_5.py")(root))
     inside("predictions", LABEL)(root).rename(inside("predictions", f"{TEAM}_5")(root))
     assert [violation.rule for violation in check(root)] == ["label-index"]
+
+
+def test_an_institute_with_underscores_is_accepted_and_checked(root: Path) -> None:
+    """A real submission has one; nothing else of it goes unchecked."""
+    team = "Muster_INST_LAB_task1"
+    inside(TEAM)(root).rename(inside(team)(root))
+    for folder in (inside(team)(root), inside(team, "ckpts")(root), inside("predictions")(root)):
+        for path in sorted(folder.glob(f"{LABEL}*")):
+            path.rename(path.with_name(path.name.replace(TEAM, team)))
+    assert {(violation.rule, violation.severity) for violation in check(root)} == {("label", "warning")}
+    inside(team, "resources", "dummy.wav")(root).unlink()
+    assert {violation.rule for violation in check(root)} == {"label", "resource-missing"}
+
+
+def test_the_packages_that_were_found_are_named(root: Path) -> None:
+    shutil.copytree(inside(TEAM)(root), inside("Other_INST_task1")(root))
+    found = [violation for violation in check(root) if violation.rule == "layout"]
+    assert f"Python packages found: {TEAM}, Other_INST_task1; expected one named" in sorted(found, key=str)[0].message

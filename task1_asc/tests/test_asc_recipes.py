@@ -14,15 +14,17 @@ from task1_asc.inference.scores import read_outputs
 
 FEW = ("trainer.max_epochs=1", "trainer.accelerator=cpu", "energy.enabled=false", "data.workers=0", "data.splits=[5]")
 
+MADE_UP = "augment.impulse_responses=synthetic"
+
 
 @pytest.mark.end_to_end
 @pytest.mark.parametrize(
     ("recipe", "overrides"),
     [
         ("baseline", ["optimizer.warmup_share=0.5"]),
-        ("cp_resnet_teacher", []),
-        ("passt_teacher", ["model.encoder=passt-tiny", "model.checkpoint=null"]),
-        ("cp_mobile_int8", ["distill.teachers=[]", "quantize.epochs=2", "quantize.freeze_epochs=1"]),
+        ("cp_resnet_teacher", [MADE_UP]),
+        ("passt_teacher", [MADE_UP, "model.encoder=passt-tiny", "model.checkpoint=null"]),
+        ("cp_mobile_int8", [MADE_UP, "distill.teachers=[]", "quantize.epochs=2", "quantize.freeze_epochs=1"]),
     ],
 )
 def test_published_recipes_train_and_predict(

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -16,11 +17,13 @@ from torch import Tensor
 from common.augment import Mix
 from common.run.config import load_config
 from common.run.errors import UserError
+from common.run.results.store import read_results
 from common.run.training import LAST, gather_in_order
 from common.run.verbs import Run
 from task1_asc.__main__ import TASK
-from task1_asc.config import AugmentConfig, Config, FrontEndConfig, OptimizerConfig, of_split
+from task1_asc.config import AugmentConfig, Config, FrontEndConfig, ModelConfig, OptimizerConfig, of_split
 from task1_asc.data.batches import Batch
+from task1_asc.data.impulses import SYNTHETIC_RESPONSES
 from task1_asc.model.front_end import front_end
 from task1_asc.model.networks import build_network
 from task1_asc.training.losses import scene_loss
@@ -56,18 +59,20 @@ def noise(clips: int, rate: int) -> Batch:
 
 
 @pytest.mark.parametrize(
-    ("name", "shape"),
+    ("name", "rate", "shape"),
     [
-        ("baseline", (256, 65)),
-        ("cp_mobile", (256, 64)),
-        ("cp_resnet_teacher", (256, 43)),
-        ("passt_teacher", (128, 100)),
+        ("baseline", 44100, (256, 65)),
+        ("cp_mobile", 32000, (256, 64)),
+        ("cp_resnet_teacher", 32000, (256, 43)),
+        ("passt_teacher", 32000, (128, 100)),
     ],
 )
-def test_published_input_shapes(name: str, shape: tuple[int, int]) -> None:
+def test_published_input_shapes(name: str, rate: int, shape: tuple[int, int]) -> None:
+    """The systems of 2023 load their audio resampled, that of 2024 resamples in its front end."""
     config = recipe(name)
-    assert config.data.sample_rate == 44100
-    assert front_end(config.front_end, 44100)(torch.zeros(2, 44100)).shape == (2, *shape)
+    assert config.data.sample_rate == rate
+    for samples in (rate, 44100):
+        assert front_end(config.front_end, samples)(torch.zeros(2, samples)).shape == (2, *shape)
 
 
 def test_front_end_resamples_only_what_needs_it() -> None:
@@ -102,8 +107,9 @@ def test_without_augmentation_the_front_end_is_all(tiny: Callable[..., Config]) 
 @pytest.mark.parametrize(("name", "silence"), [("baseline", math.log(1e-5)), ("cp_mobile", 4.5 / 5)])
 def test_masked_cells_have_the_published_value(name: str, silence: float) -> None:
     config = recipe(name, "model.base_channels=8", "distill.teachers=[]", "optimizer.warmup_share=0.1")
+    rate = config.data.sample_rate
     config = replace(config, augment=replace(QUIET, frequency_mask=48, time_mask=20))
-    system, batch = system_of(config), noise(16, 44100)
+    system, batch = system_of(config), noise(16, rate)
     torch.manual_seed(3)
     mel = system.augmented(batch)[0][:, 0]
     masked = torch.isclose(mel, torch.tensor(silence), atol=1e-5)
@@ -114,6 +120,49 @@ def test_masked_cells_have_the_published_value(name: str, silence: float) -> Non
     for of_clip in masked.all(dim=2):
         rows = of_clip.nonzero()[:, 0]
         assert len(rows) == 0 or rows[-1] - rows[0] + 1 == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "per_batch"), [("baseline", False), ("cp_mobile", True), ("cp_resnet_dir", True), ("passt_mixstyle", True)]
+)
+def test_the_systems_of_2023_have_one_mask_for_a_batch(name: str, per_batch: bool) -> None:
+    config = recipe(name, "optimizer.warmup_share=0.1", "augment.time_mask=20")
+    assert config.augment.masks == ("per_batch" if per_batch else "per_clip")
+    config = replace(config, model=ModelConfig(base_channels=8))
+    system, shape = system_of(config), (16, system_of(config).front_end.num_mels, 40)
+    torch.manual_seed(3)
+    for _ in range(5):
+        masked = system._masked(torch.ones(shape), 0.0) == 0
+        assert bool((masked == masked[0]).all()) == per_batch
+        bands, frames = masked[0].all(dim=1).sum(), masked[0].all(dim=0).sum()
+        assert bands < 48
+        assert frames < 20
+
+
+def test_channels_last_is_the_same_training(tiny: Callable[..., Config]) -> None:
+    batch, steps = noise(8, 32000), {}
+    for last in (False, True):
+        system = system_of(replace(tiny(f"channels_last={last}"), augment=QUIET))
+        (convolution,) = (of for name, of in system.network.named_parameters() if name == "in_c.1.0.weight")
+        assert convolution.is_contiguous(memory_format=torch.channels_last) == last
+        with patch.object(SceneSystem, "log"):
+            loss = system.training_step(batch, 0)
+        loss.backward()
+        assert convolution.grad is not None
+        steps[last] = (loss.detach(), convolution.grad)
+    torch.testing.assert_close(steps[True][0], steps[False][0], rtol=1e-4, atol=0)
+    error = (steps[True][1] - steps[False][1]).norm() / steps[False][1].norm()
+    assert error < 0.02
+
+
+def test_nothing_that_stays_the_same_goes_to_the_other_processes(tiny: Callable[..., Config]) -> None:
+    system = system_of(tiny(), torch.ones(2, 8))
+    kept = set(system._ddp_params_and_buffers_to_ignore)
+    assert {"impulses", "front_end.bank", "front_end.window"} <= kept
+    assert {name for name, _ in system.named_buffers()} - kept == {
+        f"network.{name}" for name, _ in system.network.named_buffers()
+    }
+    assert not kept & {name for name, _ in system.named_parameters()}
 
 
 def test_roll_is_circular_and_bounded(tiny: Callable[..., Config]) -> None:
@@ -300,6 +349,19 @@ def test_interrupted_training_ends_as_an_uninterrupted_one(
     assert len(rows[0]) == 4
     losses = [float(row["train/loss"]) for row in rows[0]]
     assert losses[-1] < losses[0]
+
+
+def test_responses_are_named_and_recorded(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    some = ("augment.impulse_response_probability=0.5", "data.splits=[5]", "trainer.max_epochs=1")
+    run = run_in(tmp_path, tiny(*some))
+    with pytest.raises(UserError, match=r"augment\.impulse_responses: not set, .* or synthetic for made-up ones"):
+        train_run(run)
+    assert not run.folder.exists()
+    run = run_in(tmp_path, tiny(*some, "augment.impulse_responses=synthetic"))
+    train_run(run)
+    recorded = read_results(run.folder / "split5")["train"]["values"]
+    assert recorded["impulse_responses"] == {"from": "synthetic", "count": SYNTHETIC_RESPONSES}
+    assert recorded["config"]["augment"]["impulse_responses"] == "synthetic"
 
 
 def test_warm_up_is_refused_before_anything_is_written(tiny: Callable[..., Config], tmp_path: Path) -> None:

@@ -238,6 +238,9 @@ def test_complexity_of_a_participants_network(house: House, tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     counts = house.call("complexity", "participants_network:build", "--input-shape", "1", "1", "8", "8")
     assert (counts["parameters"], counts["macs"], counts["bytes"]) == (40, 40 * 36, 160)
+    counts = house.call("complexity", "participants_network:build")  # not the toy's input, but the challenge's
+    assert counts["input_shape"] == [1, 1, 256, 65]
+    assert counts["macs"] == 40 * 254 * 63
 
 
 def test_benchmark_measures_every_stage(house: House) -> None:

@@ -48,8 +48,8 @@ def test_only_clips_of_device_a_are_chosen_with_the_probability() -> None:
 
 @pytest.mark.parametrize("rate", [8000, 32000, 44100])
 def test_made_up_devices_are_band_passes_that_start_at_once(rate: int) -> None:
-    impulses = load_impulses(None, rate)
-    assert torch.equal(impulses, load_impulses(None, rate))
+    impulses = load_impulses("synthetic", rate)
+    assert torch.equal(impulses, load_impulses("synthetic", rate))
     assert len({tuple(row.tolist()[:5]) for row in impulses}) == len(impulses)
     spectra = torch.fft.rfft(impulses).abs()
     assert spectra.max(dim=1).values.numpy() == pytest.approx(1, abs=0.01)
@@ -77,6 +77,8 @@ def test_a_folder_of_responses(tmp_path: Path) -> None:
 
 
 def test_wrong_folders(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"augment\.impulse_responses: not set, expected the folder"):
+        load_impulses(None, 32000)
     with pytest.raises(UserError, match="nowhere: folder not found"):
         load_impulses(tmp_path / "nowhere", 32000)
     with pytest.raises(UserError, match="no wav file of an impulse response found"):

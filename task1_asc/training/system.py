@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from common.augment import (
     Mix,
@@ -85,12 +86,17 @@ class SceneSystem(LightningModule):
         impulses: Tensor | None = None,
     ) -> None:
         super().__init__()
+        if config.channels_last:
+            convert_conv2d_weight_memory_format(network, torch.channels_last)
         self.config, self.network, self.steps_per_epoch = config, network, steps_per_epoch
         self.front_end = front_end(config.front_end, config.data.sample_rate)
         check_masks(config.augment, self.front_end.num_mels, self.front_end.num_frames(config.data.sample_rate))
         self.labels, self.devices = labels, devices
         self.register_buffer("teacher", teacher, persistent=False)
         self.register_buffer("impulses", impulses, persistent=False)
+        # DDP would send every buffer to all processes at every step; these are the same everywhere and never change.
+        fixed = [name for name, _ in self.named_buffers() if not name.startswith("network.")]
+        self._ddp_params_and_buffers_to_ignore = fixed
         self.predicted: list[tuple[Tensor, Tensor]] = []
         self.rate_factor()  # says at once when the warm-up does not fit
 
@@ -137,9 +143,11 @@ class SceneSystem(LightningModule):
         return self._masked(self.front_end.compress(mel), -setting.mean / setting.scale)
 
     def _masked(self, x: Tensor, value: float) -> Tensor:
-        for axis, widest in ((-2, self.config.augment.frequency_mask), (-1, self.config.augment.time_mask)):
+        config = self.config.augment
+        masks = len(x) if config.masks == "per_clip" else 1
+        for axis, widest in ((-2, config.frequency_mask), (-1, config.time_mask)):
             if widest:
-                x = spec_mask(x, draw_spec_mask((len(x),), x.device), widest, axis, value=value)
+                x = spec_mask(x, draw_spec_mask((masks,), x.device), widest, axis, value=value)
         return x
 
     def rate_factor(self) -> Callable[[int], float]:

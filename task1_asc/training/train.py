@@ -136,6 +136,8 @@ def _fit(run: Run, split: int, restart: bool, network: nn.Module | None = None, 
     system, data = build(run, split, network, quantized)
     notes: dict[str, Any] = {"data": made_of(root_of(run.config.data)), "split": split, "clips": len(data.training)}
     notes["network"] = counts_of(run.config)
+    if system.impulses is not None:
+        notes["impulse_responses"] = {"from": run.config.augment.impulse_responses, "count": len(system.impulses)}
     batch = min(run.config.data.batch, len(data.training))
     model = run.config.checkpoint
     fit(run, system, data, monitor=MONITOR, batch_size=batch, restart=restart, notes=notes, model=model)

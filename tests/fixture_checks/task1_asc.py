@@ -1,5 +1,6 @@
 """The networks of Task 1: a wave through front end and seeded network, at single and half precision, and by device."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,9 @@ def baseline(folder: Path, group: str, io: Any) -> list[tuple]:
     return [*found, ("logits_half", deployed(network, "float16")(stored), io["logits_half"], HALF)]
 
 
-def devices_of(io: Any, name: str, batch: int) -> Tensor:
-    """The devices of the folder's README: a, s2, s5, c by turns for the mixed batch."""
-    order = ["a", "s2", "s5", "c"] if name == "mixed" else ["a"]
-    return torch.tensor([DEVICES.index(order[i % len(order)]) for i in range(batch)])
+def numbers_of(devices: Sequence[str]) -> Tensor:
+    """Devices as batches have them; -1: none that the data set knows."""
+    return torch.tensor([DEVICES.index(device) if device in DEVICES else -1 for device in devices])
 
 
 @torch.inference_mode()
@@ -65,12 +65,15 @@ def multi_device(folder: Path, group: str, io: Any) -> list[tuple]:
     container: nn.Module = MultiDevice(base, own, DEVICES).eval()
     container.load_state_dict(state)
     mel = log_mel(io)
-    return [
-        ("mixed", container(mel, devices_of(io, "mixed", len(mel))), io["logits_mixed"], FROM_WAVE),
-        ("all a", container(mel, devices_of(io, "all_a", len(mel))), io["logits_all_a"], FROM_WAVE),
-        ("base", container(mel), io["logits_base"], FROM_WAVE),
-        ("unknown", container(mel, torch.full((len(mel),), -1)), io["logits_base"], FROM_WAVE),
+    found = [
+        ("logits_mixed", container(mel, numbers_of(io["devices"].tolist())), io["logits_mixed"], FROM_WAVE),
+        ("logits_base", container(mel), io["logits_base"], FROM_WAVE),
+        ("unknown device", container(mel, torch.full((len(mel),), -1)), io["logits_base"], FROM_WAVE),
     ]
+    for name in (name for name in io.files if name.startswith("logits_all_")):
+        one = numbers_of([name.removeprefix("logits_all_")] * len(mel))
+        found.append((name, container(mel, one), io[name], FROM_WAVE))
+    return found
 
 
 CHECKERS = {
