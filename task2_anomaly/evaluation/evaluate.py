@@ -11,7 +11,7 @@ import numpy as np
 from common.run.errors import UserError
 from common.run.files import existing_file, existing_folder, write_rows, write_text
 from common.run.results.intervals import bootstrap_interval
-from common.run.results.tables import print_table
+from common.run.results.tables import format_value, print_table
 from task2_anomaly.data.classes import EVALUATOR_ORDER, Machine
 from task2_anomaly.evaluation import first_shot
 from task2_anomaly.evaluation.truth import Truth, read_truth_2020, read_truth_first_shot
@@ -91,7 +91,7 @@ def evaluate(folder: Path, truths: Sequence[Truth]) -> SystemResult:
 
 
 def intervals(result: MachineResult, draws: int = 200, seed: int = 0) -> dict[str, tuple[float, float]]:
-    """95 % bootstrap intervals of AUC and pAUC over the machine's clips."""
+    """95 % bootstrap intervals of AUC and pAUC over the machine's clips, see `system_intervals`."""
     found = system_intervals(SystemResult("", [result], {}), draws, seed)
     return {name: found[f"{name}/{result.machine}"] for name in ("auc", "pauc")}
 
@@ -99,7 +99,8 @@ def intervals(result: MachineResult, draws: int = 200, seed: int = 0) -> dict[st
 def system_intervals(result: SystemResult, draws: int = 200, seed: int = 0) -> dict[str, tuple[float, float]]:
     """95 % bootstrap intervals over the clips of all machines together.
 
-    Keys: `auc/<machine>`, `auc/<type>`, `auc`, the same with pauc, and `mean`, that of AUC and pAUC.
+    Keys: `auc/<machine>`, `auc/<type>`, `auc`, the same with pauc, and `mean`, that of AUC and pAUC. NaN where there
+    are fewer than MIN_UNITS normal or anomalous clips.
     """
     machines = [r for kind in result.types() for r in result.of_type(kind)]
     areas = [weighted_areas(r.labels, r.scores) for r in machines]
@@ -114,7 +115,10 @@ def system_intervals(result: SystemResult, draws: int = 200, seed: int = 0) -> d
         mean = types.mean(axis=0)
         return np.concatenate([each.ravel(), types.ravel(), mean, [mean.mean()]])
 
-    low, high = bootstrap_interval(figures, int(ends[-1]), draws=draws, seed=seed)
+    rarer = np.array([min((r.labels == 0).sum(), (r.labels == 1).sum()) for r in machines])
+    units = np.repeat([*rarer, *(rarer[rows].sum() for rows in of_type)], 2)
+    units = np.append(units, [rarer.sum()] * 3)
+    low, high = bootstrap_interval(figures, int(ends[-1]), draws=draws, seed=seed, share=True, units=units)
     keys = [f"{metric}/{name}" for name in names for metric in ("auc", "pauc")] + ["auc", "pauc", "mean"]
     return {key: (float(a), float(b)) for key, a, b in zip(keys, low, high, strict=True)}
 
@@ -182,10 +186,14 @@ def evaluate_files(folder: Path, ground_truth: Path, out: Path | None, draws: in
         for r in result.of_type(kind):
             between = intervals(r, draws)
             found["machines"][str(r.machine)]["intervals"] = between
-            rows.append([str(r.machine), _with(r.auc, between["auc"]), _with(r.pauc, between["pauc"])])
+            shown = [format_value(v, *between[m], decimals=4) for m, v in (("auc", r.auc), ("pauc", r.pauc))]
+            rows.append([str(r.machine), *shown])
         rows.append([f"{kind}, mean over IDs", *map(_plain, result.averages()[kind])])
     rows.append(["mean over types", *map(_plain, result.overall())])
-    note = "; ".join(result.problems.values()) or "pAUC: McClish-standardised, max FPR 0.1; 95 % bootstrap over clips"
+    note = (
+        "; ".join(result.problems.values())
+        or "pAUC: McClish-standardised, max FPR 0.1; [ ]: 95 %, bootstrap over clips"
+    )
     print_table(f"scores of {folder.name}", ["machine", "AUC", "pAUC"], rows, note=note)
     if out is not None:
         write_result(out, result)
@@ -215,10 +223,6 @@ def _evaluate_first_shot(folder: Path, ground_truth: Path, out: Path | None) -> 
 
 def _plain(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.4f}"
-
-
-def _with(value: float | None, between: tuple[float, float]) -> str:
-    return "n/a" if value is None else f"{value:.4f} [{between[0]:.3f}, {between[1]:.3f}]"
 
 
 def rank_systems(folders: Sequence[Path], ground_truth: Path, out: Path | None) -> Mapping[str, Any]:
