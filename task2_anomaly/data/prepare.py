@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from common.audio.coverage import Coverage, cover, pack, packs_of, root_of, write_embedded
+from common.audio.coverage import Coverage, cover, made_of, pack, packs_of, root_of, write_embedded
 from common.audio.coverage import verify as verify_packs
 from common.run.errors import UserError
 from common.run.files import existing_folder, remove_partials, write_json
@@ -32,11 +32,12 @@ def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any
         name: pack(cover(files), packs / name, SAMPLE_RATE, workers, CLIPS_WORTH_A_PROCESS)
         for name, files in listed.items()
     }
-    missing = [] if config.data.toy else _missing(sources)
+    toy = made_of(root) == "toy"
+    missing = [] if toy else _missing(sources)
     _show(root, sets, missing)
     summary = {
         "root": str(root),
-        "toy": bool(config.data.toy),
+        "toy": toy,
         "clips": {name: coverage.packed for name, coverage in sets.items()},
         "missing": missing,
     }

@@ -35,7 +35,7 @@ from common.run.verbs import Run
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine
 from task2_anomaly.data.layout import TEST_PARTS, Part
-from task2_anomaly.data.sets import machines_of
+from task2_anomaly.data.sets import is_toy, machines_of
 from task2_anomaly.evaluation.evaluate import SystemResult, align, evaluate, system_intervals
 from task2_anomaly.evaluation.first_shot import RANKED, Values, confidence, official_score, section_values
 from task2_anomaly.evaluation.truth import Truth, as_section, truths_of
@@ -63,7 +63,7 @@ def evaluate_run(run: Run, plots: bool) -> Mapping[str, Any]:
     chosen = set(machines_of(config.data))
     truths = {part: [t for t in truths_of(config, part) if t.machine in chosen] for part in TEST_PARTS}
     quantile = config.scoring.decision_quantile
-    return record_figures(run.folder, truths, toy=bool(config.data.toy), plots=plots, quantile=quantile)
+    return record_figures(run.folder, truths, toy=is_toy(config.data), plots=plots, quantile=quantile)
 
 
 def record_figures(
