@@ -10,7 +10,7 @@ from common.run.files import existing_folder, remove_partials, write_json
 from common.run.results.tables import print_table
 from task2_anomaly.config import SAMPLE_RATE, Config, DataConfig
 from task2_anomaly.data.classes import TYPES, Machine
-from task2_anomaly.data.layout import PARTS, SOURCES, Part, clips_of, folder_of, types_of
+from task2_anomaly.data.layout import PARTS, SOURCES, Part, clips_of, folders_of, types_of
 from task2_anomaly.data.proxies import ROOM, audioset_files, scene_files
 
 CLIPS_WORTH_A_PROCESS = 300  # starting a process costs about as much as packing some hundred clips
@@ -32,12 +32,11 @@ def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any
         name: pack(cover(files), packs / name, SAMPLE_RATE, workers, CLIPS_WORTH_A_PROCESS)
         for name, files in listed.items()
     }
-    toy = made_of(root) == "toy"
-    missing = [] if toy else _missing(sources)
+    missing = [] if config.data.toy else _missing(sources)
     _show(root, sets, missing)
     summary = {
         "root": str(root),
-        "toy": toy,
+        "toy": made_of(root) == "toy",
         "clips": {name: coverage.packed for name, coverage in sets.items()},
         "missing": missing,
     }
@@ -59,12 +58,10 @@ def _sources(root: Path) -> dict[tuple[Part, Machine], list[tuple[str, Path]]]:
     found: dict[tuple[Part, Machine], list[tuple[str, Path]]] = {}
     for kind in types_of(root):
         for part in PARTS:
-            folder = folder_of(root, part, kind)
-            for number, clips in (clips_of(folder) if folder else {}).items():
-                assert folder is not None
-                found[part, Machine(kind, number, clips[0].section)] = [
-                    (clip.name, folder / clip.name) for clip in clips
-                ]
+            for folder in folders_of(root, part, kind):
+                for number, clips in clips_of(folder).items():
+                    files = found.setdefault((part, Machine(kind, number, clips[0].section)), [])
+                    files += [(clip.name, folder / clip.name) for clip in clips]
     return found
 
 

@@ -175,8 +175,9 @@ def is_first_shot(folder: Path) -> bool:
 
 
 def evaluate_files(folder: Path, ground_truth: Path, out: Path | None, draws: int = 200) -> Mapping[str, Any]:
-    """Score anybody's folder; the edition follows from its file names."""
+    """Score anybody's folder; the edition follows from its file names. Raises UserError for a truth of another one."""
     existing_folder(folder, "scores")
+    _check_edition(folder, ground_truth)
     if is_first_shot(folder):
         return _evaluate_first_shot(folder, ground_truth, out)
     result = evaluate(folder, read_truth_2020(existing_file(ground_truth, "ground truth")))
@@ -202,23 +203,52 @@ def evaluate_files(folder: Path, ground_truth: Path, out: Path | None, draws: in
     return found
 
 
+def _check_edition(folder: Path, ground_truth: Path) -> None:
+    """The list of 2020 is one file, the ground truths of 2021 on are folders."""
+    sections = is_first_shot(folder)
+    if ground_truth.is_dir() and not sections:
+        raise UserError(
+            f"{ground_truth}: a folder, as the ground truths of 2021 to 2025 are; but {folder} has no score files of "
+            "these editions (anomaly_score_<type>_section_<NN>_test.csv, in 2021 ..._<NN>_source_test.csv)"
+        )
+    if ground_truth.is_file() and sections:
+        raise UserError(
+            f"{ground_truth}: a file, as the list of 2020 is; but {folder} has score files of sections (2021 to 2025), "
+            "whose ground truth is a folder with ground_truth_data"
+        )
+
+
 def _evaluate_first_shot(folder: Path, ground_truth: Path, out: Path | None) -> Mapping[str, Any]:
     result = first_shot.evaluate(folder, read_truth_first_shot(existing_folder(ground_truth, "ground truth")))
     if out is not None:
         first_shot.write_result(out, result)
+    parts = [first_shot.ranked(v) for v in result.sections]
+    shown = {name: title for name, title in first_shot.TITLES.items() if any(name in of for of in parts)}
     rows = [
         [
             f"{v.type}, section {v.section}",
-            *(f"{x:.4f}" for x in (*v.auc_domain, v.pauc)),
-            *(f"{d[2]:.3f}" for d in v.per_domain),
+            *(_plain(of.get(name)) for name in shown),
+            *(format_value(d[2]) for d in v.per_domain),
         ]
-        for v in result.sections
+        for v, of in zip(result.sections, parts, strict=True)
     ]
-    columns = ["machine type", "AUC source", "AUC target", "pAUC", "F1 source", "F1 target"]
-    note = f"official score {result.score:.4f} ± {result.interval:.4f} (95 %, jackknife over clips)"
-    print_table(f"scores of {folder.name}", columns, rows, note=note)
-    sections = [v._asdict() for v in result.sections]
-    return {"official_score": result.score, "interval": result.interval, "sections": sections}
+    columns = ["machine type", *shown.values(), "F1 source", "F1 target"]
+    half = None if np.isnan(result.interval) else result.interval
+    note = f"official score {format_value(result.score, spread=half, decimals=4)}"
+    print_table(
+        f"scores of {folder.name}", columns, rows, note=note + (" (95 %, jackknife over clips)" if half else "")
+    )
+    sections = [_without_nan(v._asdict()) for v in result.sections]
+    return {"official_score": result.score, "interval": half, "sections": sections}
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN: null."""
+    if isinstance(value, dict):
+        return {name: _without_nan(of) for name, of in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_without_nan(of) for of in value)
+    return None if isinstance(value, float) and np.isnan(value) else value
 
 
 def _plain(value: float | None) -> str:
@@ -226,7 +256,9 @@ def _plain(value: float | None) -> str:
 
 
 def rank_systems(folders: Sequence[Path], ground_truth: Path, out: Path | None) -> Mapping[str, Any]:
-    """Several folders against each other: the ranking of 2020, or the official summary of the first-shot editions."""
+    """Several folders against each other: the ranking of 2020, or the official summary of the later editions."""
+    for folder in folders:
+        _check_edition(existing_folder(folder, "scores"), ground_truth)
     if all(is_first_shot(folder) for folder in folders):
         truth = read_truth_first_shot(ground_truth)
         results = [first_shot.evaluate(folder, truth) for folder in folders]
