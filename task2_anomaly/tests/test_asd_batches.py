@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -223,13 +224,13 @@ def test_the_end_of_a_pass_is_kept_or_dropped() -> None:
     """Ten proxies in batches of four, three batches an epoch: passes of 4, 4, 2 (kept), or 4, 4 (dropped)."""
     kept = epochs_of(10, 4, "kept", 4)
     assert [len(of) for of in kept] == [4, 4, 2] * 4
-    turns = [sum(kept[first : first + 3], []) for first in range(0, 12, 3)]
+    turns = [list(chain(*kept[first : first + 3])) for first in range(0, 12, 3)]
     assert all(sorted(turn) == list(range(10)) for turn in turns)
     assert len({tuple(turn) for turn in turns}) == 4  # shuffled anew
     dropped = epochs_of(10, 4, "dropped", 4)
     assert [len(of) for of in dropped] == [4] * 12
     assert all(len(set(dropped[n] + dropped[n + 1])) == 8 for n in range(0, 12, 2))
-    assert len(set(sum(dropped[2:4], [])) - set(sum(dropped[0:2], []))) <= 2  # another two are left out
+    assert len({*dropped[2], *dropped[3]} - {*dropped[0], *dropped[1]}) <= 2  # another two are left out
     even = [epochs_of(8, 4, ends, 3) for ends in ("joined", "kept", "dropped")]
     assert even[0] == even[1] == even[2]
     few = [epochs_of(3, 4, ends, 3) for ends in ("joined", "kept", "dropped")]

@@ -312,11 +312,11 @@ def test_its_machines_have_scores_and_thresholds_of_their_own(of_type: Run) -> N
 
 
 def test_settings_of_autoencoders_are_not_the_classifiers(tiny: Configure) -> None:
-    with pytest.raises(UserError, match=r"data\.windows: every is for autoencoders"):
+    with pytest.raises(UserError, match=r"^data\.windows=every: every is for autoencoders"):
         tiny("data.windows=every")
-    with pytest.raises(UserError, match=r"data\.network_per: type is for autoencoders"):
+    with pytest.raises(UserError, match=r"^data\.network_per=type: type is for autoencoders"):
         tiny("data.network_per=type")
-    with pytest.raises(UserError, match=r"data\.validation_split: needs data\.windows=every"):
+    with pytest.raises(UserError, match=r"^data\.validation_split=0\.1: needs data\.windows=every"):
         tiny("model.kind=ae_workshop", "data.validation_split=0.1")
 
 
