@@ -90,6 +90,11 @@ def package_runs(runs: Sequence[Run], out: Path | None, report: Path | None) -> 
     """Build and validate the submission of the recipe's edition: the scores of the evaluation set."""
     run = runs[0]
     config: Config = run.config
+    if config.data.edition == 2021:
+        raise UserError(
+            "data.edition: 2021, whose submissions have a file for each domain; "
+            "`package` makes those of 2020, and of 2022 on"
+        )
     if (about := described(run)) is None:
         return {}
     labels = labels_of(runs, about, SYSTEMS)

@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 from common.audio.reading import write_wav
 from common.run.config import load_config
 from common.run.errors import UserError
-from common.run.verbs import main
+from common.run.verbs import Run, main
 from task2_anomaly.__main__ import TASK
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine
@@ -33,6 +33,7 @@ from task2_anomaly.evaluation.first_shot import (
 )
 from task2_anomaly.evaluation.truth import Section, Truth, as_section, as_truths, read_truth_first_shot, truths_of
 from task2_anomaly.inference.scores import read_flags, read_scores, write_decisions, write_scores
+from task2_anomaly.submission.package import package_runs
 
 CI = "official score ci95"  # the organisers' evaluator has a slip there
 
@@ -387,3 +388,9 @@ def test_an_unknown_edition_is_said_in_plain_words(capsys: pytest.CaptureFixture
     said = capsys.readouterr().err
     assert "2020 or 2021 or 2022 or 2023 or 2024 or 2025" in said
     assert "Literal" not in said
+
+
+def test_no_archive_of_2021(tmp_path: Path) -> None:
+    config = load_config(Config, TASK.recipes, "toy_firstshot", [f"data.root={tmp_path}", "data.edition=2021"])
+    with pytest.raises(UserError, match="2021, whose submissions have a file for each domain"):
+        package_runs([Run(TASK, "toy_firstshot", 1, tmp_path / "run1", config)], None, None)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import task2_anomaly
-from common.encoders.cp_resnet import TASK2_KERNELS, CPResNetEncoder
+from common.encoders.cp_resnet import TASK2_KERNELS, CPResNet, CPResNetEncoder
 from common.run.config import load_config
 from common.tests.helpers import seeded_state
 from task2_anomaly.config import Config
@@ -69,7 +69,7 @@ def system_of(folder: Path, config: Config) -> AnomalySystem:
     network = build_network(config.model, front_end(config.front_end).num_mels)
     network.load_state_dict(state_of(folder))
     system = AnomalySystem(config, network).train()
-    system.log = lambda *args, **kwargs: None  # type: ignore[method-assign, assignment]
+    system.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
     return system
 
 
@@ -153,6 +153,7 @@ def clips(folder: Path, group: str, io: Any) -> Iterator[Comparison]:
     edition, stored = group.split("/")[0], group.replace("/clips", "/clip")
     config = recipe(folder, edition)
     mel, network = observation(io, config), system_of(folder, config).network.eval()
+    assert isinstance(network, CPResNet)
     with torch.inference_mode():
         windows = window_scores(network, mel, config.data.snippet_frames, config.scoring.hop)
     yield "window scores", windows, io[f"{stored}_window_scores"], SCORES
