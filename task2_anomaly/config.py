@@ -20,18 +20,26 @@ class DataConfig:
     """Where the data set lies and how batches are made of it."""
 
     root: str | None = None  # folder with dev_data/ and eval_data/ in the official layout
-    edition: Literal[2020, 2023, 2024, 2025] = 2020  # from 2023 on: first-shot
+    edition: Literal[2020, 2021, 2022, 2023, 2024, 2025] = 2020  # from 2021 on: sections and domains; 2023: first-shot
     toy: Literal["toy", "tiny"] | None = None  # `prepare` writes the embedded data set of this size to root
     packs: str | None = None  # where `prepare` packs the audio; default: <root>/packed
     machines: list[str] | None = None  # types (fan) or machines (fan_id_00, fan_section_00); null: all that are there
     proxies: ProxySet = "same_mic_all_types"
     proxy_clips: int | None = in_range(None, 1)  # draw so many proxy clips once per run; null: all
+    # The end of a pass over the proxies: batches go on with the next pass (joined), or it is a smaller batch (kept), or
+    # left out (dropped). A set smaller than a batch is always joined.
+    proxy_ends: Literal["joined", "kept", "dropped"] = "joined"
     proxy_blur: float | None = in_range(None, 0)  # sigma of a Gaussian blur of the proxies' spectrograms
     audioset: str | None = None  # folder <class>/*.wav of the proxy set `audioset`
     scenes: str | None = None  # folder of wav files of the proxy set `scenes`
     snippet_frames: int = in_range(256, 17)  # the network halves it four times
     batch: int = in_range(32, 1)  # normal clips; as many proxies beside them
     eval_batch: int = in_range(64, 1)
+    # Autoencoders: what an epoch has of a clip: as many windows as it has, at random places; or every window once.
+    windows: Literal["random", "every"] = "random"
+    validation_split: float = in_range(0.0, 0, 0.9)  # of `every`: last share of the windows, which is not trained on
+    # One network for each machine (ID or section), or for all of a type: development and additional IDs apart.
+    network_per: Literal["machine", "type"] = "machine"
 
 
 @dataclass
@@ -111,13 +119,21 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
-    trainer: TrainerConfig = field(default_factory=lambda: TrainerConfig(max_epochs=100))
+    trainer: TrainerConfig = field(default_factory=lambda: TrainerConfig(max_epochs=100, devices=1))
     energy: EnergyConfig = field(default_factory=EnergyConfig)
     submission: SubmissionConfig | None = None
 
     def __post_init__(self) -> None:
-        kind, scoring = self.model.kind, self.scoring
+        kind, scoring, data = self.model.kind, self.scoring, self.data
         if scoring.residuals != "squared" and kind != "ae_firstshot":
             raise UserError(f"scoring.residuals: {scoring.residuals} needs model.kind=ae_firstshot, not {kind}")
+        for name, value, default in (
+            ("windows", data.windows, "random"),
+            ("network_per", data.network_per, "machine"),
+        ):
+            if value != default and kind in ("classifier", "embedding"):
+                raise UserError(f"data.{name}: {value} is for autoencoders (model.kind=ae_...), not {kind}")
+        if data.validation_split and data.windows != "every":
+            raise UserError("data.validation_split: needs data.windows=every, which has an order of windows")
         if kind == "embedding" and not scoring.held_out:
             raise UserError("scoring.held_out: is 0, but a clip's distance to itself makes no decision threshold")

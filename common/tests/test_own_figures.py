@@ -6,7 +6,7 @@ import pytest
 
 from common.run.errors import UserError
 from common.run.results.comparison import TOY, Baseline, MetricColumn
-from common.run.results.runs import Place, beside_published, kept, own_values, section_of
+from common.run.results.runs import TOY_NETWORK, Place, beside_published, kept, network_note, own_values, section_of
 from common.run.results.store import record
 
 RUNS = [
@@ -78,3 +78,12 @@ def test_table_beside_published_ones(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "hidden" not in printed
     assert "hidden" in (tmp_path / "runs" / "comparison.md").read_text()
     assert (tmp_path / "runs" / "comparison.png").is_file()
+
+
+def test_a_network_that_was_trained_on_toy_sounds_says_so(tmp_path: Path) -> None:
+    assert network_note(tmp_path) is None
+    for data, note in (("toy", TOY_NETWORK), ("official", None), ("recordings", None)):
+        record(tmp_path, "train", {"data": data})
+        assert network_note(tmp_path) == note
+    record(tmp_path, "train", {"epochs": 3})
+    assert network_note(tmp_path) is None

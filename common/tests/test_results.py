@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from common.run.errors import UserError
 from common.run.results.comparison import (
@@ -26,7 +27,7 @@ from common.run.results.comparison import (
     read_baselines,
 )
 from common.run.results.environment import ROOT, environment
-from common.run.results.intervals import bootstrap_interval, mean_spread
+from common.run.results.intervals import MIN_UNITS, bootstrap_interval, interval_of, mean_spread
 from common.run.results.store import read_results, record
 from common.run.results.tables import format_value, print_table, write_table
 
@@ -152,20 +153,22 @@ def test_bootstrap_of_a_mean_matches_theory_and_repeats() -> None:
 
 
 def test_bootstrap_of_clusters_draws_whole_groups() -> None:
-    groups = np.array(["b", "a", "b", "c", "a", "b"])
+    groups = np.array(["b", "a", "b", "c", "a", "b", *"defghijk"])
     seen = []
 
     def statistic(weights: np.ndarray) -> float:
         assert weights[0] == weights[2] == weights[5]
         assert weights[1] == weights[4]
-        assert weights[0] + weights[1] + weights[3] == 3
+        assert weights[0] + weights[1] + weights[3] + weights[6:].sum() == 11
         seen.append(weights)
         return float(weights[0])
 
-    low, high = bootstrap_interval(statistic, 6, draws=300, groups=groups)
-    assert low == 0
-    assert high >= 2
-    assert len(seen) == 300
+    low, high = bootstrap_interval(statistic, 14, draws=300, groups=groups)
+    assert (seen[0] == 1).all()  # the sample itself
+    drawn = [weights[0] for weights in seen[1:]]
+    assert len(drawn) == 300
+    half = stats.t.ppf(0.975, 10) * np.std(drawn)
+    assert (low, high) == pytest.approx((1 - half, 1 + half))
 
 
 def test_identical_items_of_a_group_do_not_narrow_the_interval() -> None:
@@ -179,17 +182,58 @@ def test_identical_items_of_a_group_do_not_narrow_the_interval() -> None:
 
 
 def test_bootstrap_of_arrays_leaves_undefined_draws_out() -> None:
-    positives = np.array([[1, 1, 1, 1], [1, 0, 0, 0], [0, 0, 0, 0]])  # (classes, items)
+    values = np.arange(12.0)
+    # (classes, items): everything, an item that is in 1 - (11/12)^12 = 65 % of the draws, and nothing.
+    members = np.array([np.ones(12), np.arange(12) == 3, np.zeros(12)])
 
-    def share(weights: np.ndarray) -> np.ndarray:
-        counts = positives @ weights
-        with np.errstate(invalid="ignore"):
-            return np.where(counts > 0, counts / counts, np.nan)
+    def product(weights: np.ndarray) -> np.ndarray:
+        there = members @ weights
+        return np.where(there > 0, there * (values @ weights), np.nan)
 
-    low, high = bootstrap_interval(share, 4, draws=400)
-    # Class 1 has its only item in 1 - (3/4)^4 = 68 % of the draws, class 2 never.
-    np.testing.assert_array_equal(low, [1, 1, np.nan])
-    np.testing.assert_array_equal(high, [1, 1, np.nan])
+    low, high = bootstrap_interval(product, 12, draws=400)
+    assert np.array_equal(np.isnan(low), [False, False, True])
+    assert np.array_equal(np.isnan(high), [False, False, True])
+    assert low[1] < 66 < high[1]
+
+
+def test_intervals_by_hand() -> None:
+    """Draws 0.6, 0.7, 0.8, 0.9 about 0.8: a deviation of 0.111803; t of 9 degrees of freedom 2.262157."""
+    drawn = np.array([0.6, 0.7, 0.8, 0.9])
+    plain = interval_of(0.8, drawn, 10)
+    assert plain == pytest.approx((0.8 - 0.252917, 0.8 + 0.252917), abs=1e-6)
+    # Logit of 0.8: ln 4 = 1.386294, its standard error 0.111803 / (0.8 * 0.2) = 0.698771, times t: 1.580730.
+    share = interval_of(0.8, drawn, 10, share=True)
+    assert share == pytest.approx((0.451544, 0.951062), abs=1e-6)
+    both = interval_of([0.8, 0.8], np.stack([drawn, drawn], axis=1), np.array([10, 10]), np.array([False, True]))
+    np.testing.assert_allclose(np.transpose(both), [plain, share])
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_no_interval_where_the_sample_says_nothing(share: bool) -> None:
+    drawn = np.random.default_rng(0).uniform(0.4, 0.6, 50)
+    assert np.isfinite(interval_of(0.5, drawn, MIN_UNITS, share)).all()
+    assert np.isnan(interval_of(0.5, drawn, MIN_UNITS - 1, share)).all()  # too few
+    assert np.isnan(interval_of(0.5, np.full(50, 0.5), 1000, share)).all()  # of no width
+    assert np.isnan(interval_of(np.nan, drawn, 1000, share)).all()
+    assert np.isnan(interval_of(1.0, drawn, 1000, share)).all() == share  # a share of 1 has no logit
+    three = bootstrap_interval(lambda w: float(w @ np.array([1.0, 1.0, 1.0]) / w.sum()), 3, share=share)
+    assert np.isnan(three).all()
+
+
+@pytest.mark.parametrize(("n", "chance"), [(12, 0.5), (30, 0.8), (100, 0.95)])
+def test_intervals_of_shares_cover_the_truth(n: int, chance: float) -> None:
+    """About 95 % of 400 samples' intervals hold it (a sample of ones or zeros alone has none), and all of them the
+    sample's own share."""
+    random = np.random.default_rng(n)
+    covered = []
+    for number in range(400):
+        hits = random.random(n) < chance
+        low, high = bootstrap_interval(lambda w, h=hits: float(w @ h / w.sum()), n, 200, number, share=True)
+        if not math.isnan(low):
+            assert 0 < low < hits.mean() < high < 1
+            covered.append(low <= chance <= high)
+    assert len(covered) > 350
+    assert 0.92 < np.mean(covered) < 0.995
 
 
 @pytest.mark.parametrize(
@@ -369,7 +413,7 @@ def test_toy_figures_always_say_so(tmp_path: Path) -> None:
     assert TOY.text in comparison.title
     _, markdown, _ = comparison.save(tmp_path)
     lines = [line for line in markdown.read_text().splitlines() if line.startswith("|")]
-    assert next(line for line in lines if "| own |" in line).count("(toy)") == 3  # both figures and the difference
+    assert next(line for line in lines if "| own |" in line).count("(toy)") == 2  # both figures; there is no difference
     assert not any("(toy)" in line for line in lines if "| published |" in line)
     with open(tmp_path / "comparison.csv", newline="") as file:
         assert all((line["note"] == TOY.text) == (line["result"] == "own") for line in csv.DictReader(file))
@@ -377,7 +421,30 @@ def test_toy_figures_always_say_so(tmp_path: Path) -> None:
     comparison.print(out)
     text = out.getvalue()
     assert TOY.text in text
-    assert text.count("(toy)") == 3  # every own figure and the difference
+    assert text.count("(toy)") == 2  # every own figure; there is no difference
+
+
+@pytest.mark.parametrize("reference", ["best", "base", "ours", None])
+def test_toy_figures_have_no_rank_and_no_difference(tmp_path: Path, reference: str | None) -> None:
+    comparison = compare(OWN, PUBLISHED, [PSDS, KWH], caveat=TOY, reference=reference)
+    official = compare(OWN, PUBLISHED, [PSDS, KWH], reference=reference)
+    assert {(row.system, row.rank) for row in comparison.rows} == {
+        ("best", 1),
+        ("base", 2),  # as if the own figures were not there
+        ("unknown", None),
+        ("ours", None),
+    }
+    assert comparison.rows[-1].system == "ours"
+    ours = comparison.rows[-1].cells.values()
+    assert [cell.value for cell in ours] == [0.5, 1.0]
+    assert all(cell.difference is None for cell in ours)
+    of_base = {row.system: row.cells["dev/psds"].difference for row in comparison.rows}["base"]
+    same = {row.system: row.cells["dev/psds"].difference for row in official.rows}["base"]
+    assert of_base == (None if reference == "ours" else same)
+    comparison.save(tmp_path)
+    with open(tmp_path / "comparison.csv", newline="") as file:
+        own = [line for line in csv.DictReader(file) if line["result"] == "own"]
+    assert {(line["rank"], line["difference"]) for line in own} == {("", "")}
 
 
 @pytest.mark.parametrize(

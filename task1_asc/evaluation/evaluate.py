@@ -100,8 +100,12 @@ def evaluate_outputs(
     labels, predicted, losses = _arrays(outputs, truth, rows)
     metrics = scene_metrics(PARTS, labels, predicted, losses, truth.devices[rows])
     by_segment = _by_segment(sums, truth.segments[rows])
+    of_parts = (by_segment[..., 0] > 0).sum(axis=0)  # segments
     low, high = bootstrap_interval(
-        lambda weights: figures(np.tensordot(weights, by_segment, 1), len(SCENES)), len(by_segment), draws, seed
+        lambda weights: figures(np.tensordot(weights, by_segment, 1), len(SCENES)),
+        *(len(by_segment), draws, seed),
+        share=np.arange(1 + 2 * len(of_parts)) <= len(of_parts),  # accuracies; log losses have no upper end
+        units=np.concatenate(([len(by_segment)], of_parts, of_parts)),
     )
     ends = [None if np.isnan(a) else (a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True)]
     counts = confusion(labels, predicted, len(SCENES)).tolist()
@@ -124,7 +128,8 @@ def rank_interval(
     def mean_macro(weights: np.ndarray) -> float:
         return float(np.mean([figures(np.tensordot(weights, part, 1), len(SCENES))[0] for part in parts]))
 
-    return bootstrap_interval(mean_macro, len(parts[0]), draws, seed)
+    low, high = bootstrap_interval(mean_macro, len(parts[0]), draws, seed, share=True)
+    return None if np.isnan(low) else (low, high)
 
 
 def _scored(outputs: Outputs, truth: Truth, allow_missing: bool) -> tuple[np.ndarray, np.ndarray]:

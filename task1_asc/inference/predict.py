@@ -14,6 +14,7 @@ from common.audio.arrays import write_logits
 from common.frontends import LogMel
 from common.run.checkpoints import checkpoint_of
 from common.run.errors import UserError
+from common.run.results.runs import network_note
 from common.run.results.store import record
 from common.run.results.tables import print_table
 from common.run.verbs import Run
@@ -110,16 +111,18 @@ def predict_files(
     paths = reading.audio_files(files)
     if out is not None:
         _check_names(paths)
-    predictor, _ = predictor_of(run, known_split(run, split), precision)
+    split = known_split(run, split)
+    predictor, _ = predictor_of(run, split, precision)
+    note = network_note(of_split(run, split).folder)
     found = {str(path): predict_file(predictor, path, run.config) for path in paths}
     rows = []
     for path, of in found.items():
         best = sorted(of["probabilities"].items(), key=lambda pair: -pair[1])[:3]
         rows.append([path, f"{of['seconds']:.2f}", *(f"{scene} {share:.2f}" for scene, share in best)])
-    print_table("scenes", ["file", "seconds", "first", "second", "third"], rows)
+    print_table("scenes", ["file", "seconds", "first", "second", "third"], rows, note)
     if out is not None:
         write_outputs(out, list(found), np.array([list(of["probabilities"].values()) for of in found.values()]))
-    return {"files": found}
+    return {"files": found, "note": note}
 
 
 def _check_names(paths: Sequence[Path]) -> None:

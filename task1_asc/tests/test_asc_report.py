@@ -130,9 +130,9 @@ def test_intervals_are_those_of_the_cluster_bootstrap(tmp_path: Path, truth_file
     def accuracy(weights: np.ndarray) -> float:
         return float(weights @ correct / weights.sum())
 
-    expected = bootstrap_interval(accuracy, len(correct), 80, 5, groups=truth.segments)
+    expected = bootstrap_interval(accuracy, len(correct), 80, 5, groups=truth.segments, share=True)
     assert result["intervals"]["accuracy"] == pytest.approx(expected)
-    of_clips = bootstrap_interval(accuracy, len(correct), 80, 5)
+    of_clips = bootstrap_interval(accuracy, len(correct), 80, 5, share=True)
     assert of_clips[1] - of_clips[0] < 0.6 * (expected[1] - expected[0])  # clips as if they were independent
     low, high = result["intervals"]["macro_accuracy"]
     assert low < result["macro_accuracy"] < high

@@ -17,6 +17,7 @@ import task1_asc
 from common.run.config import load_config
 from common.run.errors import UserError
 from common.run.files import read_json, read_rows, sha256
+from common.run.results.runs import TOY_NETWORK
 from common.run.results.store import read_results
 from common.run.training import BEST, LAST
 from common.run.verbs import main
@@ -175,6 +176,7 @@ def test_precisions_agree(house: House, tmp_path: Path) -> None:
         precision: next(iter(house.call("predict", clip, "--precision", precision)["files"].values()))["probabilities"]
         for precision in ("float32", "float16", "float16_weights")
     }
+    assert house.call("predict", clip)["note"] == TOY_NETWORK
     values = {name: np.array([of[scene] for scene in SCENES]) for name, of in found.items()}
     assert 0 < np.abs(values["float16"] - values["float32"]).max() < 0.02
     assert 0 < np.abs(values["float16_weights"] - values["float32"]).max() < 0.02

@@ -1,7 +1,7 @@
 """Batches: snippets of one machine's normal clips, and beside them as many snippets of proxy outliers."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,12 @@ class Clips:
 
     def __len__(self) -> int:
         return len(self.row)
+
+    def windows(self, length: int) -> Indices:
+        """(clips,): places of a snippet in each clip; 1 in a clip that is too short, which is repeated."""
+        frames = [of.num_frames for of in self.parts]
+        sizes = np.array([frames[part][row] for part, row in zip(self.part, self.row, strict=True)], np.int64)
+        return np.maximum(sizes - length, 0) + 1
 
     def subset(self, chosen: Indices) -> "Clips":
         """Only these clips."""
@@ -82,16 +88,26 @@ class SnippetDataset(Dataset[Batch]):
 
 
 class EpochSampler(Sampler[Draw]):
-    """Every normal clip once an epoch, `per_clip` snippets of each; `batch` proxies a batch from an endless shuffle.
+    """Every normal clip once an epoch, `per_clip` snippets of each; beside a batch of them `batch` proxies.
 
-    The draws depend on (seed, epoch) alone, so that a resumed training goes on as it would have gone.
+    The proxies are one endless pass over their set through all epochs: each once, in a shuffled order, before any
+    comes again. `ends`: what becomes of the end of the set, see `DataConfig.proxy_ends`. The draws depend on
+    (seed, epoch) alone, so that a resumed training goes on as it would have gone.
     """
 
     def __init__(
-        self, normals: int, proxies: int, batch: int, seed: int, epoch: Callable[[], int], per_clip: int = 1
+        self,
+        normals: int,
+        proxies: int,
+        batch: int,
+        seed: int,
+        epoch: Callable[[], int],
+        per_clip: int = 1,
+        ends: Literal["joined", "kept", "dropped"] = "joined",
     ) -> None:
         self.normals, self.proxies, self.batch = normals, proxies, batch
         self.seed, self.epoch, self.per_clip = seed, epoch, per_clip
+        self.ends = ends if proxies >= batch else "joined"
 
     def __len__(self) -> int:
         return -(-self.normals * self.per_clip // self.batch)
@@ -100,15 +116,51 @@ class EpochSampler(Sampler[Draw]):
         epoch = self.epoch()
         random = np.random.default_rng(mix_seed(self.seed, epoch, 0))
         order = random.permutation(np.repeat(np.arange(self.normals), self.per_clip))
-        others = self._proxies(random, len(self) * self.batch) if self.proxies else np.empty(0, np.int64)
         for step in range(len(self)):
             chosen = order[step * self.batch : (step + 1) * self.batch]
-            proxies = others[step * self.batch : (step + 1) * self.batch]
+            proxies = self._proxies(epoch * len(self) + step) if self.proxies else np.empty(0, np.int64)
             yield Draw(chosen, proxies, random.integers(0, 2**31, len(chosen) + len(proxies)))
 
-    def _proxies(self, random: np.random.Generator, count: int) -> Indices:
-        rounds = -(-count // self.proxies)
-        return np.concatenate([random.permutation(self.proxies) for _ in range(rounds)])[:count]
+    def _proxies(self, number: int) -> Indices:
+        """Those of a batch, counted through all epochs."""
+        if self.ends == "joined":
+            first, last = number * self.batch, (number + 1) * self.batch
+        else:
+            whole, rest = divmod(self.proxies, self.batch)
+            turn, place = divmod(number, whole + (1 if rest and self.ends == "kept" else 0))
+            first = turn * self.proxies + place * self.batch
+            last = min(first + self.batch, (turn + 1) * self.proxies)
+        turns = range(first // self.proxies, -(-last // self.proxies))
+        orders = np.concatenate([self._order(turn) for turn in turns])
+        return orders[first - turns[0] * self.proxies : last - turns[0] * self.proxies]
+
+    def _order(self, turn: int) -> Indices:
+        return np.random.default_rng(mix_seed(self.seed, turn, 2)).permutation(self.proxies)
+
+
+class WindowSampler(Sampler[Draw]):
+    """Every window of every clip once an epoch, shuffled anew; but for the last share `left_out` of the windows.
+
+    windows (clips,): their numbers of windows. The windows of a clip follow each other, and the clips, as the clips
+    are numbered: Keras' validation_split, which the organisers' baseline of 2020 has.
+    """
+
+    def __init__(
+        self, windows: Indices, batch: int, seed: int, epoch: Callable[[], int], left_out: float = 0.0
+    ) -> None:
+        self.ends, self.batch, self.seed, self.epoch = np.cumsum(windows), batch, seed, epoch
+        self.kept = int(self.ends[-1] * (1 - left_out))
+
+    def __len__(self) -> int:
+        return -(-self.kept // self.batch)
+
+    def __iter__(self) -> Iterator[Draw]:
+        order = np.random.default_rng(mix_seed(self.seed, self.epoch(), 0)).permutation(self.kept)
+        starts = np.append(0, self.ends)
+        for first in range(0, self.kept, self.batch):
+            chosen = order[first : first + self.batch]
+            clips = np.searchsorted(self.ends, chosen, side="right")
+            yield Draw(clips, np.empty(0, np.int64), chosen - starts[clips])
 
 
 def choose(clips: Clips, count: int | None, seed: int) -> Clips:
@@ -123,7 +175,7 @@ def choose(clips: Clips, count: int | None, seed: int) -> Clips:
     return clips.subset(np.sort(np.random.default_rng(mix_seed(seed, 1)).permutation(len(clips))[:count]))
 
 
-def train_loader(normals: Clips, proxies: Clips | None, length: int, sampler: EpochSampler) -> DataLoader[Any]:
+def train_loader(normals: Clips, proxies: Clips | None, length: int, sampler: Sampler[Draw]) -> DataLoader[Any]:
     """Batches as the sampler draws them; reading mapped arrays needs no further process."""
     return training_loader(SnippetDataset(normals, proxies, length), sampler, workers=0)
 

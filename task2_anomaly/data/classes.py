@@ -27,7 +27,7 @@ class Machine(NamedTuple):
 
 def parse_machine(text: str) -> Machine:
     """`fan_id_00` or `fan_section_00` -> Machine. Raises UserError."""
-    match = re.fullmatch(r"(\w+)_(id|section)_(\d+)", text)
+    match = re.fullmatch(r"(\w+)_(id|section)_([0-9]+)", text)
     if match is None:
         raise UserError(f"{text!r} names no machine, expected <type>_id_<NN> or <type>_section_<NN>")
     return Machine(match[1], int(match[3]), match[2] == "section")

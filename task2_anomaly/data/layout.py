@@ -1,8 +1,9 @@
-"""The official layout on disk and its file names: 2020, and the first-shot editions.
+"""The official layout on disk and its file names: 2020, and the editions from 2021 on (sections, two domains).
 
 2020: `dev_data/<type>/{train,test}` and `eval_data/<type>/{train,test}` with `normal_id_00_00000000.wav`,
-`anomaly_id_...`, and unlabelled `id_01_00000000.wav`. First-shot: the same folders (also below `raw/`) with
-`section_00_source_train_normal_0000_<attributes>.wav` and unlabelled `section_00_0000.wav`.
+`anomaly_id_...`, and unlabelled `id_01_00000000.wav`. From 2021 on: the same folders (also below `raw/`; in 2021
+`source_test` and `target_test` in place of `test`) with `section_00_source_train_normal_0000_<attributes>.wav` and
+unlabelled `section_00_0000.wav`, in 2022 `section_03_test_0000.wav`, in 2021 `section_03_source_test_0000.wav`.
 """
 
 import re
@@ -16,10 +17,11 @@ Part = Literal["dev_train", "dev_test", "eval_train", "eval_test"]
 PARTS: tuple[Part, ...] = ("dev_train", "dev_test", "eval_train", "eval_test")
 TRAIN_PARTS: tuple[Part, ...] = ("dev_train", "eval_train")
 TEST_PARTS: tuple[Part, ...] = ("dev_test", "eval_test")
-NAME_2020 = re.compile(r"(?:(?P<label>normal|anomaly)_)?id_(?P<id>\d{2})_\d{8}\.wav")
+DOMAINS = ("source", "target")
+NAME_2020 = re.compile(r"(?:(?P<label>normal|anomaly)_)?id_(?P<id>[0-9]{2})_[0-9]{8}\.wav")
 NAME_FIRST_SHOT = re.compile(
-    r"section_(?P<id>\d{2})_(?:(?P<domain>source|target)_)?(?:(?:train|test)_)?(?:(?P<label>normal|anomaly)_)?"
-    r"\d{4}(?:_(?P<attributes>.*))?\.wav"
+    r"section_(?P<id>[0-9]{2})_(?:(?P<domain>source|target)_)?(?:(?:train|test)_)?(?:(?P<label>normal|anomaly)_)?"
+    r"[0-9]{4}(?:_(?P<attributes>.*))?\.wav"
 )
 # Where a part can be had: Zenodo record and the archive of a machine type.
 SOURCES: dict[Part, tuple[str, str]] = {
@@ -65,6 +67,16 @@ def folder_of(root: Path, part: Part, kind: str) -> Path | None:
     """The folder of a part of a machine type, None where it is not there."""
     data, piece = f"{part.split('_')[0]}_data", part.split("_")[1]
     return next((p for p in (root / data / kind / piece, root / data / "raw" / kind / piece) if p.is_dir()), None)
+
+
+def folders_of(root: Path, part: Part, kind: str) -> list[Path]:
+    """The folders of a part of a machine type: one; of the tests of 2021 one for each domain; none where it is not."""
+    whole = folder_of(root, part, kind)
+    if whole is not None or part not in TEST_PARTS:
+        return [] if whole is None else [whole]
+    data = f"{part.split('_')[0]}_data"
+    bases = (root / data / kind, root / data / "raw" / kind)
+    return [path for base in bases for domain in DOMAINS if (path := base / f"{domain}_test").is_dir()]
 
 
 def types_of(root: Path) -> list[str]:

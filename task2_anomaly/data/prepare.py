@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from common.audio.coverage import Coverage, cover, pack, packs_of, root_of, write_embedded
+from common.audio.coverage import Coverage, cover, made_of, pack, packs_of, root_of, write_embedded
 from common.audio.coverage import verify as verify_packs
 from common.run.errors import UserError
 from common.run.files import existing_folder, remove_partials, write_json
 from common.run.results.tables import print_table
 from task2_anomaly.config import SAMPLE_RATE, Config, DataConfig
 from task2_anomaly.data.classes import TYPES, Machine
-from task2_anomaly.data.layout import PARTS, SOURCES, Part, clips_of, folder_of, types_of
+from task2_anomaly.data.layout import PARTS, SOURCES, Part, clips_of, folders_of, types_of
 from task2_anomaly.data.proxies import ROOM, audioset_files, scene_files
 
 CLIPS_WORTH_A_PROCESS = 300  # starting a process costs about as much as packing some hundred clips
@@ -36,7 +36,7 @@ def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any
     _show(root, sets, missing)
     summary = {
         "root": str(root),
-        "toy": bool(config.data.toy),
+        "toy": made_of(root) == "toy",
         "clips": {name: coverage.packed for name, coverage in sets.items()},
         "missing": missing,
     }
@@ -58,12 +58,10 @@ def _sources(root: Path) -> dict[tuple[Part, Machine], list[tuple[str, Path]]]:
     found: dict[tuple[Part, Machine], list[tuple[str, Path]]] = {}
     for kind in types_of(root):
         for part in PARTS:
-            folder = folder_of(root, part, kind)
-            for number, clips in (clips_of(folder) if folder else {}).items():
-                assert folder is not None
-                found[part, Machine(kind, number, clips[0].section)] = [
-                    (clip.name, folder / clip.name) for clip in clips
-                ]
+            for folder in folders_of(root, part, kind):
+                for number, clips in clips_of(folder).items():
+                    files = found.setdefault((part, Machine(kind, number, clips[0].section)), [])
+                    files += [(clip.name, folder / clip.name) for clip in clips]
     return found
 
 

@@ -1,19 +1,32 @@
 """Packed clips by machine and part: which there are, which serve as proxies, which are held out from training."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from common.audio.coverage import packs_of
+from common.audio.coverage import made_of, packs_of
 from common.run.errors import UserError
+from common.run.files import read_json
 from common.run.verbs import Run
 from task2_anomaly.config import DataConfig
 from task2_anomaly.data.classes import TYPES, Machine, parse_machine, proxy_types
 from task2_anomaly.data.layout import TRAIN_PARTS, Part
 
 HELD_OUT_SEED = 2020  # the same clips in every training, so that ensembles can be normalised by them
+
+
+def is_toy(config: DataConfig) -> bool:
+    """Whether the data set is the embedded one: by what lies on disk, whatever the recipe says.
+
+    Its marker is in `data.root`; beside packs without it, `prepare` has noted it.
+    """
+    if config.root is not None and Path(config.root).is_dir() and made_of(Path(config.root)) == "toy":
+        return True
+    noted = packs_of(config) / "coverage.json"
+    return noted.is_file() and bool(read_json(noted).get("toy"))
 
 
 def pack_of(config: DataConfig, part: Part, machine: Machine) -> Path:
@@ -79,11 +92,39 @@ def proxy_packs(config: DataConfig, machine: Machine) -> list[Path]:
     return found
 
 
+def together(config: DataConfig, machine: Machine) -> list[Machine]:
+    """The machines that share a network with `machine`, itself among them: see `DataConfig.network_per`."""
+    if config.network_per == "machine":
+        return [machine]
+    part = part_of(config, machine)
+    return [other for of, other in packed(config, (part,)) if other.type == machine.type]
+
+
+def part_of(config: DataConfig, machine: Machine) -> Part:
+    """The part that a machine's training clips belong to. Raises UserError where there are none."""
+    path = training_pack(config, machine)
+    return next(part for part in TRAIN_PARTS if path == pack_of(config, part, machine))
+
+
 def of_machine(run: Run, machine: Machine) -> Run:
-    """The part of a run that belongs to one machine. Energy is measured for the run as a whole."""
-    data = replace(run.config.data, machines=[str(machine)])
-    config = replace(run.config, data=data, energy=replace(run.config.energy, enabled=False))
-    return replace(run, folder=run.folder / "machines" / str(machine), config=config)
+    """The part of a run that belongs to the network of a machine, which is trained on one device.
+
+    Energy is measured for the run as a whole.
+    """
+    data, trainer = run.config.data, run.config.trainer
+    name = str(machine)
+    if data.network_per == "type":
+        name = f"{machine.type}_{part_of(data, machine).removesuffix('_train')}"
+    data = replace(data, machines=[str(other) for other in together(data, machine)])
+    trainer = replace(trainer, devices=one_device(trainer.devices), num_nodes=1, strategy="auto")
+    energy = replace(run.config.energy, enabled=False)
+    config = replace(run.config, data=data, trainer=trainer, energy=energy)
+    return replace(run, folder=run.folder / "machines" / name, config=config)
+
+
+def one_device(devices: int | str) -> int | str:
+    """What `trainer.devices` comes to for a network that takes one: a device named by its number stays that one."""
+    return devices if isinstance(devices, str) and re.fullmatch(r"[0-9]+,", devices) else 1
 
 
 def training_rows(clips: int, held_out: float) -> npt.NDArray[np.int64]:

@@ -11,7 +11,7 @@ import numpy as np
 from common.run.errors import UserError
 from common.run.files import existing_file, existing_folder, write_rows, write_text
 from common.run.results.intervals import bootstrap_interval
-from common.run.results.tables import print_table
+from common.run.results.tables import format_value, print_table
 from task2_anomaly.data.classes import EVALUATOR_ORDER, Machine
 from task2_anomaly.evaluation import first_shot
 from task2_anomaly.evaluation.truth import Truth, read_truth_2020, read_truth_first_shot
@@ -91,7 +91,7 @@ def evaluate(folder: Path, truths: Sequence[Truth]) -> SystemResult:
 
 
 def intervals(result: MachineResult, draws: int = 200, seed: int = 0) -> dict[str, tuple[float, float]]:
-    """95 % bootstrap intervals of AUC and pAUC over the machine's clips."""
+    """95 % bootstrap intervals of AUC and pAUC over the machine's clips, see `system_intervals`."""
     found = system_intervals(SystemResult("", [result], {}), draws, seed)
     return {name: found[f"{name}/{result.machine}"] for name in ("auc", "pauc")}
 
@@ -99,7 +99,8 @@ def intervals(result: MachineResult, draws: int = 200, seed: int = 0) -> dict[st
 def system_intervals(result: SystemResult, draws: int = 200, seed: int = 0) -> dict[str, tuple[float, float]]:
     """95 % bootstrap intervals over the clips of all machines together.
 
-    Keys: `auc/<machine>`, `auc/<type>`, `auc`, the same with pauc, and `mean`, that of AUC and pAUC.
+    Keys: `auc/<machine>`, `auc/<type>`, `auc`, the same with pauc, and `mean`, that of AUC and pAUC. NaN where there
+    are fewer than MIN_UNITS normal or anomalous clips.
     """
     machines = [r for kind in result.types() for r in result.of_type(kind)]
     areas = [weighted_areas(r.labels, r.scores) for r in machines]
@@ -114,7 +115,10 @@ def system_intervals(result: SystemResult, draws: int = 200, seed: int = 0) -> d
         mean = types.mean(axis=0)
         return np.concatenate([each.ravel(), types.ravel(), mean, [mean.mean()]])
 
-    low, high = bootstrap_interval(figures, int(ends[-1]), draws=draws, seed=seed)
+    rarer = np.array([min((r.labels == 0).sum(), (r.labels == 1).sum()) for r in machines])
+    units = np.repeat([*rarer, *(rarer[rows].sum() for rows in of_type)], 2)
+    units = np.append(units, [rarer.sum()] * 3)
+    low, high = bootstrap_interval(figures, int(ends[-1]), draws=draws, seed=seed, share=True, units=units)
     keys = [f"{metric}/{name}" for name in names for metric in ("auc", "pauc")] + ["auc", "pauc", "mean"]
     return {key: (float(a), float(b)) for key, a, b in zip(keys, low, high, strict=True)}
 
@@ -171,8 +175,9 @@ def is_first_shot(folder: Path) -> bool:
 
 
 def evaluate_files(folder: Path, ground_truth: Path, out: Path | None, draws: int = 200) -> Mapping[str, Any]:
-    """Score anybody's folder; the edition follows from its file names."""
+    """Score anybody's folder; the edition follows from its file names. Raises UserError for a truth of another one."""
     existing_folder(folder, "scores")
+    _check_edition(folder, ground_truth)
     if is_first_shot(folder):
         return _evaluate_first_shot(folder, ground_truth, out)
     result = evaluate(folder, read_truth_2020(existing_file(ground_truth, "ground truth")))
@@ -182,10 +187,14 @@ def evaluate_files(folder: Path, ground_truth: Path, out: Path | None, draws: in
         for r in result.of_type(kind):
             between = intervals(r, draws)
             found["machines"][str(r.machine)]["intervals"] = between
-            rows.append([str(r.machine), _with(r.auc, between["auc"]), _with(r.pauc, between["pauc"])])
+            shown = [format_value(v, *between[m], decimals=4) for m, v in (("auc", r.auc), ("pauc", r.pauc))]
+            rows.append([str(r.machine), *shown])
         rows.append([f"{kind}, mean over IDs", *map(_plain, result.averages()[kind])])
     rows.append(["mean over types", *map(_plain, result.overall())])
-    note = "; ".join(result.problems.values()) or "pAUC: McClish-standardised, max FPR 0.1; 95 % bootstrap over clips"
+    note = (
+        "; ".join(result.problems.values())
+        or "pAUC: McClish-standardised, max FPR 0.1; [ ]: 95 %, bootstrap over clips"
+    )
     print_table(f"scores of {folder.name}", ["machine", "AUC", "pAUC"], rows, note=note)
     if out is not None:
         write_result(out, result)
@@ -194,35 +203,62 @@ def evaluate_files(folder: Path, ground_truth: Path, out: Path | None, draws: in
     return found
 
 
+def _check_edition(folder: Path, ground_truth: Path) -> None:
+    """The list of 2020 is one file, the ground truths of 2021 on are folders."""
+    sections = is_first_shot(folder)
+    if ground_truth.is_dir() and not sections:
+        raise UserError(
+            f"{ground_truth}: a folder, as the ground truths of 2021 to 2025 are; but {folder} has no score files of "
+            "these editions (anomaly_score_<type>_section_<NN>_test.csv, in 2021 ..._<NN>_source_test.csv)"
+        )
+    if ground_truth.is_file() and sections:
+        raise UserError(
+            f"{ground_truth}: a file, as the list of 2020 is; but {folder} has score files of sections (2021 to 2025), "
+            "whose ground truth is a folder with ground_truth_data"
+        )
+
+
 def _evaluate_first_shot(folder: Path, ground_truth: Path, out: Path | None) -> Mapping[str, Any]:
     result = first_shot.evaluate(folder, read_truth_first_shot(existing_folder(ground_truth, "ground truth")))
     if out is not None:
         first_shot.write_result(out, result)
+    parts = [first_shot.ranked(v) for v in result.sections]
+    shown = {name: title for name, title in first_shot.TITLES.items() if any(name in of for of in parts)}
     rows = [
         [
             f"{v.type}, section {v.section}",
-            *(f"{x:.4f}" for x in (*v.auc_domain, v.pauc)),
-            *(f"{d[2]:.3f}" for d in v.per_domain),
+            *(_plain(of.get(name)) for name in shown),
+            *(format_value(d[2]) for d in v.per_domain),
         ]
-        for v in result.sections
+        for v, of in zip(result.sections, parts, strict=True)
     ]
-    columns = ["machine type", "AUC source", "AUC target", "pAUC", "F1 source", "F1 target"]
-    note = f"official score {result.score:.4f} ± {result.interval:.4f} (95 %, jackknife over clips)"
-    print_table(f"scores of {folder.name}", columns, rows, note=note)
-    sections = [v._asdict() for v in result.sections]
-    return {"official_score": result.score, "interval": result.interval, "sections": sections}
+    columns = ["machine type", *shown.values(), "F1 source", "F1 target"]
+    half = None if np.isnan(result.interval) else result.interval
+    note = f"official score {format_value(result.score, spread=half, decimals=4)}"
+    print_table(
+        f"scores of {folder.name}", columns, rows, note=note + (" (95 %, jackknife over clips)" if half else "")
+    )
+    sections = [_without_nan(v._asdict()) for v in result.sections]
+    return {"official_score": result.score, "interval": half, "sections": sections}
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN: null."""
+    if isinstance(value, dict):
+        return {name: _without_nan(of) for name, of in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_without_nan(of) for of in value)
+    return None if isinstance(value, float) and np.isnan(value) else value
 
 
 def _plain(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.4f}"
 
 
-def _with(value: float | None, between: tuple[float, float]) -> str:
-    return "n/a" if value is None else f"{value:.4f} [{between[0]:.3f}, {between[1]:.3f}]"
-
-
 def rank_systems(folders: Sequence[Path], ground_truth: Path, out: Path | None) -> Mapping[str, Any]:
-    """Several folders against each other: the ranking of 2020, or the official summary of the first-shot editions."""
+    """Several folders against each other: the ranking of 2020, or the official summary of the later editions."""
+    for folder in folders:
+        _check_edition(existing_folder(folder, "scores"), ground_truth)
     if all(is_first_shot(folder) for folder in folders):
         truth = read_truth_first_shot(ground_truth)
         results = [first_shot.evaluate(folder, truth) for folder in folders]

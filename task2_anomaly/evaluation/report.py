@@ -18,6 +18,7 @@
 Whether the data are the toy's is recorded by `record_figures`; the others read it and mark every figure.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,9 @@ from common.run.verbs import Run
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine
 from task2_anomaly.data.layout import TEST_PARTS, Part
-from task2_anomaly.data.sets import machines_of
+from task2_anomaly.data.sets import is_toy, machines_of
 from task2_anomaly.evaluation.evaluate import SystemResult, align, evaluate, system_intervals
-from task2_anomaly.evaluation.first_shot import RANKED, Values, confidence, official_score, section_values
+from task2_anomaly.evaluation.first_shot import TITLES, Values, confidence, official_score, ranked, section_values
 from task2_anomaly.evaluation.truth import Truth, as_section, truths_of
 from task2_anomaly.inference.scores import NORMAL, decision_file, read_flags, read_scores, score_file
 from task2_anomaly.inference.thresholds import threshold
@@ -49,7 +50,6 @@ BASELINES = Path(__file__).parents[1] / "baselines.csv"
 SETS = {"dev_test": "development", "eval_test": "evaluation"}
 SHORT = {"dev_test": "dev.", "eval_test": "eval."}
 METRICS = {"auc": "AUC", "pauc": "pAUC"}
-FIRST_SHOT_METRICS = {"auc_source": "AUC source", "auc_target": "AUC target", "pauc": "pAUC"}
 # Published systems that stand beside own figures: the system that the recipes follow, the organisers' baseline.
 REFERENCES = ("Primus_CP-JKU_task2_1", "AE baseline 2020")
 FIRST_SHOT_REFERENCE = "ASDKit ae"
@@ -63,7 +63,7 @@ def evaluate_run(run: Run, plots: bool) -> Mapping[str, Any]:
     chosen = set(machines_of(config.data))
     truths = {part: [t for t in truths_of(config, part) if t.machine in chosen] for part in TEST_PARTS}
     quantile = config.scoring.decision_quantile
-    return record_figures(run.folder, truths, toy=bool(config.data.toy), plots=plots, quantile=quantile)
+    return record_figures(run.folder, truths, toy=is_toy(config.data), plots=plots, quantile=quantile)
 
 
 def record_figures(
@@ -117,13 +117,13 @@ def _values(folder: Path, result: SystemResult, truths: Sequence[Truth], draws: 
         figures, intervals = _first_shot(result, truths, decisions)
     else:
         figures, intervals = _figures(result), system_intervals(result, draws)
-    metrics = FIRST_SHOT_METRICS if first_shot else METRICS
+    metrics = _metrics({"first_shot": first_shot, "figures": figures})
     return {
         "first_shot": first_shot,
         "clips": sum(len(r.labels) for r in result.machines),
         "figures": figures,
         "intervals": intervals,
-        "types": {kind: {metric: figures[f"{metric}/{kind}"] for metric in metrics} for kind in result.types()},
+        "types": {kind: {metric: figures.get(f"{metric}/{kind}") for metric in metrics} for kind in result.types()},
         "machines": {kind: [str(r.machine) for r in result.of_type(kind)] for kind in result.types()},
         "decisions": {
             str(r.machine): dict(zip(("precision", "recall", "f1"), precision_recall_f1(r.labels, of), strict=True))
@@ -152,30 +152,33 @@ def _figures(result: SystemResult) -> Figures:
 def _first_shot(
     result: SystemResult, truths: Sequence[Truth], decisions: Mapping[Machine, np.ndarray | None]
 ) -> tuple[Figures, dict[str, tuple[float, float]]]:
-    """First-shot editions: AUC of each domain, pAUC, harmonic means, the official score and its jackknife interval."""
+    """From 2021 on: AUC of each domain, pAUC, harmonic means, the official score and its jackknife interval."""
     scores = {r.machine: r.scores for r in result.machines}
     values: list[Values] = []
     found: Figures = {}
     for truth in truths:
         decided = decisions[truth.machine]
-        of, own = as_section(truth), scores[truth.machine]
-        values.append(section_values(of, own, np.zeros(len(own)) if decided is None else decided))
-    for metric, of_section in RANKED.items():
-        every = [of_section(v) for v in values]
-        found |= {f"{metric}/{truth.machine}": x for truth, x in zip(truths, every, strict=True)}
-        for kind in result.types():
-            found[f"{metric}/{kind}"] = harmonic_mean([x for v, x in zip(values, every, strict=True) if v.type == kind])
-        found[metric] = harmonic_mean(every)
+        values.append(section_values(as_section(truth), scores[truth.machine], decided))
+    parts = {truth.machine: ranked(v) for truth, v in zip(truths, values, strict=True)}
+    for metric in dict.fromkeys(name for of in parts.values() for name in of):
+        every = {machine: of[metric] for machine, of in parts.items() if metric in of}
+        found |= {f"{metric}/{machine}": value for machine, value in every.items()}
+        for kind in dict.fromkeys(machine.type for machine in every):
+            found[f"{metric}/{kind}"] = harmonic_mean([x for machine, x in every.items() if machine.type == kind])
+        found[metric] = harmonic_mean(list(every.values()))
     score = official_score(values)
     half = confidence([(as_section(truth), scores[truth.machine]) for truth in truths])
-    return {**found, "official_score": score}, {"official_score": (score - half, score + half)}
+    ends = (max(score - half, 0.0), min(score + half, 1.0)) if half == half else (math.nan, math.nan)
+    return {**found, "official_score": score}, {"official_score": ends}
 
 
 # ------------------------------------------------------------------------------------------------------------- tables
 
 
 def _metrics(values: Mapping[str, Any]) -> dict[str, str]:
-    return FIRST_SHOT_METRICS if values["first_shot"] else METRICS
+    if not values["first_shot"]:
+        return METRICS
+    return {name: title for name, title in TITLES.items() if name in values["figures"]}
 
 
 def _rows_of(values: Mapping[str, Any]) -> dict[str, str]:
@@ -196,7 +199,7 @@ def _show(title: str, values: Mapping[str, Any], caveat: str | None) -> None:
 
     def shown(name: str) -> str:
         low, high = values["intervals"].get(name, (None, None))
-        return format_value(values["figures"][name], low, high, decimals=4)
+        return format_value(values["figures"].get(name), low, high, decimals=4)
 
     rows = []
     for ending, label in _rows_of(values).items():
@@ -214,7 +217,7 @@ def _heat_map(values: Mapping[str, Any]) -> tuple[list[str], list[str], np.ndarr
     """Machines, metrics, and their figures (machines, metrics) with NaN where one is not defined."""
     machines = [machine for of in values["machines"].values() for machine in of]
     metrics = _metrics(values)
-    table = [[values["figures"][f"{metric}/{machine}"] for metric in metrics] for machine in machines]
+    table = [[values["figures"].get(f"{metric}/{machine}") for metric in metrics] for machine in machines]
     return machines, list(metrics.values()), np.array(table, dtype=np.float64)
 
 
@@ -245,6 +248,10 @@ class _Runs:
         self.caveat = TOY if any(of["toy"] for of in recorded) else None
         self.trainings = trainings(len(folders))
 
+    def metrics(self) -> dict[str, str]:
+        """{name: title} of what any of the parts is measured by."""
+        return {name: title for part in self.parts.values() for name, title in _metrics(part[0]).items()}
+
     def spreads(self, part: str) -> dict[str, MeanSpread]:
         """Mean and deviation over runs of every figure that all of them have."""
         names = self.parts[part][0]["figures"]
@@ -269,7 +276,7 @@ def report_runs(folders: Sequence[Path], recipe: str) -> dict[str, Any]:
     references = () if runs.first_shot else REFERENCES
     published = {(b.system, b.set, b.metric): b for b in read_baselines(BASELINES) if b.system in references}
     mark = f" ({runs.caveat.mark})" if runs.caveat else ""
-    metrics = FIRST_SHOT_METRICS if runs.first_shot else METRICS
+    metrics = runs.metrics()
     rows, lines = [], []
     found: dict[str, Any] = {}
     for part, of in runs.parts.items():
@@ -333,9 +340,7 @@ def compare_figures(
 
 def _compared(runs: _Runs) -> list[tuple[str, str, str]]:
     """(part, figure, title) of the columns: what everything comes to, then the AUC of each type of the main set."""
-    overall = (
-        {"official_score": "official score", **FIRST_SHOT_METRICS} if runs.first_shot else {"mean": "mean", **METRICS}
-    )
+    overall = {"official_score": "official score", **runs.metrics()} if runs.first_shot else {"mean": "mean", **METRICS}
     columns = [(part, name, f"{title}, {SHORT[part]}") for part in runs.parts for name, title in overall.items()]
     main, of = next(iter(runs.parts.items()))
     types = () if runs.first_shot else of[0]["types"]

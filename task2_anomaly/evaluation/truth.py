@@ -10,34 +10,41 @@ from common.run.errors import UserError
 from common.run.files import existing_folder
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine
-from task2_anomaly.data.layout import Part, parse_clip
+from task2_anomaly.data.layout import DOMAINS, Part, parse_clip
 from task2_anomaly.data.sets import pack_of, packed
 from task2_anomaly.inference.scores import read_flags, read_lines, read_pairs
 
 LIST_2020 = "eval_data_list.csv"
-TEST_NAME = re.compile(r"id_(?P<id>\d{2})_\d{8}\.wav")
-TRUTH_FILE = re.compile(r"ground_truth_(?P<type>\w+?)_section_(?P<section>\d{2})_test\.csv")
+TEST_NAME = re.compile(r"id_(?P<id>[0-9]{2})_[0-9]{8}\.wav")
+TRUTH_FILE = re.compile(
+    r"ground_truth_(?P<type>\w+?)_section_(?P<section>[0-9]{2})(?:_(?P<domain>source|target))?_test\.csv"
+)
 
 
 class Truth(NamedTuple):
-    """Ground truth of one machine: {file name: 0 or 1}, in the first-shot editions also {file name: domain}.
+    """Ground truth of one machine: {file name: 0 or 1}, from 2021 on also {file name: domain}.
 
-    Domains are 0 (source) and 1 (target).
+    Domains are 0 (source) and 1 (target). apart: as in `Section`.
     """
 
     machine: Machine
     labels: dict[str, int]
     domains: dict[str, int] | None = None
+    apart: bool = False
 
 
 class Section(NamedTuple):
-    """Ground truth of one section of a machine type, by file name."""
+    """Ground truth of one section of a machine type, by file name.
+
+    apart: the edition of 2021, where a domain's AUC and pAUC are of its own normal and anomalous clips.
+    """
 
     type: str
     section: str
     labels: dict[str, int]
     domains: dict[str, int]
     descriptive: dict[str, str]  # descriptive name, without .wav -> file name
+    apart: bool = False
 
 
 def truths_of(config: Config, part: Part) -> list[Truth]:
@@ -53,7 +60,7 @@ def truths_of(config: Config, part: Part) -> list[Truth]:
         return []
     names = {machine: list(open_pack(pack_of(config.data, part, machine)).names) for machine in machines}
     labelled = [m for m in machines if parse_clip(names[m][0]).label is not None]
-    found = [truth_of_names(names[m], m) for m in labelled]
+    found = [truth_of_names(names[m], m)._replace(apart=config.data.edition == 2021) for m in labelled]
     if part == "eval_test" and not found:
         root = root_of(config.data)
         if (root / LIST_2020).is_file():
@@ -100,34 +107,57 @@ def truth_of_names(names: Sequence[str], machine: Machine) -> Truth:
 
 
 def read_truth_first_shot(folder: Path) -> list[Section]:
-    """Ground truth from a folder with ground_truth_data, _domain and (where names are to be mapped) _attributes."""
+    """Ground truth of 2022 on: ground_truth_data, _domain and (where names are to be mapped) _attributes in `folder`.
+
+    Of 2021: ground_truth_data with a file for each domain; a section may have one domain alone.
+    """
     data = existing_folder(folder / "ground_truth_data", "folder of labels")
-    found = []
+    found: dict[tuple[str, str], Section] = {}
     for path in sorted(data.iterdir()):
         match = TRUTH_FILE.fullmatch(path.name)
         if match is None:
             continue
-        labels = read_flags(path, "label")
-        domains = read_flags(folder / "ground_truth_domain" / path.name, "domain")
-        if labels.keys() != domains.keys():
-            name = sorted(labels.keys() ^ domains.keys())[0]
-            raise UserError(f"{folder}: {name} of {path.name} stands only in one of ground_truth_data and _domain")
-        attributes = folder / "ground_truth_attributes" / path.name
-        pairs = read_pairs(attributes) if attributes.is_file() else {}
-        descriptive = {text.removesuffix(".wav"): name for name, text in pairs.items()}
-        found.append(Section(match["type"], match["section"], labels, domains, descriptive))
+        key = match["type"], match["section"]
+        section = _of_domain(path, *key, match["domain"]) if match["domain"] else _whole(folder, path, *key)
+        if (before := found.get(key)) is not None:
+            if not (before.apart and section.apart):
+                raise UserError(f"{path}: the labels of this section stand in another file too; keep one form")
+            labels, domains = before.labels | section.labels, before.domains | section.domains
+            section = section._replace(labels=labels, domains=domains)
+        found[key] = section
     if not found:
         raise UserError(f"{data}: no ground truth (ground_truth_<type>_section_<NN>_test.csv)")
-    return found
+    return list(found.values())
+
+
+def _whole(folder: Path, path: Path, kind: str, number: str) -> Section:
+    """A section of 2022 on, whose domains stand in another file."""
+    labels, domains = read_flags(path, "label"), read_flags(folder / "ground_truth_domain" / path.name, "domain")
+    if labels.keys() != domains.keys():
+        name = sorted(labels.keys() ^ domains.keys())[0]
+        raise UserError(f"{folder}: {name} of {path.name} stands only in one of ground_truth_data and _domain")
+    attributes = folder / "ground_truth_attributes" / path.name
+    pairs = read_pairs(attributes) if attributes.is_file() else {}
+    descriptive: dict[str, str] = {}
+    for name, text in pairs.items():
+        if descriptive.setdefault(text.removesuffix(".wav"), name) != name:
+            raise UserError(f"{attributes}: {text} for the second time, of {name}")
+    return Section(kind, number, labels, domains, descriptive)
+
+
+def _of_domain(path: Path, kind: str, number: str, domain: str) -> Section:
+    """What a file of 2021 has of a section."""
+    labels = read_flags(path, "label")
+    return Section(kind, number, labels, dict.fromkeys(labels, DOMAINS.index(domain)), {}, apart=True)
 
 
 def as_truths(sections: Sequence[Section]) -> list[Truth]:
     """The same labels and domains by machine, as own score files are named."""
-    return [Truth(Machine(of.type, int(of.section), section=True), of.labels, of.domains) for of in sections]
+    return [Truth(Machine(of.type, int(of.section), section=True), of.labels, of.domains, of.apart) for of in sections]
 
 
 def as_section(truth: Truth) -> Section:
     """The reverse of `as_truths`. Raises UserError for a truth without domains."""
     if truth.domains is None:
         raise UserError(f"{truth.machine}: clips without a domain, these are no first-shot names")
-    return Section(truth.machine.type, f"{truth.machine.id:02d}", truth.labels, truth.domains, {})
+    return Section(truth.machine.type, f"{truth.machine.id:02d}", truth.labels, truth.domains, {}, truth.apart)

@@ -6,7 +6,7 @@ from torch import nn
 
 from common.run.checkpoints import checkpoint_of, fill, network_state, read_checkpoint
 from common.run.config import load_config
-from common.run.errors import UserError
+from common.run.errors import UserError, did_you_mean
 from common.run.files import existing_file
 from common.run.verbs import Run, Task
 from task2_anomaly.config import Config
@@ -32,10 +32,11 @@ def load_normal(run: Run, machine: Machine) -> Normal:
     return read_normal(folder / NORMAL_CLIPS)
 
 
-def run_of(checkpoint: Path) -> tuple[Run, Machine]:
-    """The run and the machine of `<run>/machines/<machine>`, or of a checkpoint file in that folder.
+def run_of(checkpoint: Path, machine: str | None = None) -> tuple[Run, Machine]:
+    """The run and the machine of `<run>/machines/<network>`, or of a checkpoint file in that folder.
 
-    Its settings are those that training has written there. Raises UserError for anything else.
+    Its settings are those that training has written there. Raises UserError for anything else, and where the network
+    is one of several machines and none of them is named.
     """
     folder = checkpoint.resolve()
     if folder.is_file():
@@ -45,4 +46,10 @@ def run_of(checkpoint: Path) -> tuple[Run, Machine]:
         raise UserError(f"{checkpoint}: not the folder of one machine, expected <run>/machines/<machine>")
     run = folder.parent.parent
     config = load_config(Config, settings.parent, str(settings))
-    return Run(Task("task2_anomaly", "", Config, ()), run.parent.name, 1, run, config), parse_machine(folder.name)
+    known = config.data.machines or [folder.name]
+    if machine is None and len(known) > 1:
+        raise UserError(f"{checkpoint}: a network of {', '.join(known)}; machine= says whose recording it is")
+    if machine is not None and machine not in known:
+        raise UserError(f"machine: {checkpoint} has no {machine!r}{did_you_mean(machine, known)}")
+    found = parse_machine(machine or known[0])
+    return Run(Task("task2_anomaly", "", Config, ()), run.parent.name, 1, run, config), found

@@ -9,13 +9,14 @@ import numpy as np
 from common.audio.reading import Waveform, audio_files, load, waveform_of
 from common.run.errors import UserError, did_you_mean
 from common.run.progress import progress
+from common.run.results.runs import TOY_NETWORK, network_note
 from common.run.results.store import record
 from common.run.results.tables import print_table
 from common.run.verbs import Run
 from task2_anomaly.config import SAMPLE_RATE, Config
 from task2_anomaly.data.classes import Machine
 from task2_anomaly.data.layout import TEST_PARTS
-from task2_anomaly.data.sets import machines_of, pack_of
+from task2_anomaly.data.sets import is_toy, machines_of, of_machine, pack_of
 from task2_anomaly.inference.checkpoints import run_of
 from task2_anomaly.inference.scorers import EmbeddingScorer, Scorer, load_scorer
 from task2_anomaly.inference.scores import (
@@ -91,9 +92,11 @@ def predict_files(run: Run, files: list[Path], machine: str | None) -> Mapping[s
         raise UserError(f"--machine: no machine {machine!r} here{did_you_mean(machine, known)}")
     found = verdicts_of(run, known[machine], audio_files(files))
     rows = [[str(v.file), f"{v.score:.4f}", f"{v.limit:.4f}", "ANOMALY" if v.anomalous else "normal"] for v in found]
-    print_table(f"recordings of {machine}", ["file", "score", "threshold", "decision"], rows)
+    # A frozen encoder has no training of its own; there it is the normal clips that are toys.
+    note = network_note(of_machine(run, known[machine]).folder) or (TOY_NETWORK if is_toy(run.config.data) else None)
+    print_table(f"recordings of {machine}", ["file", "score", "threshold", "decision"], rows, note)
     files_json = [{"file": str(v.file), "score": v.score, "anomalous": v.anomalous} for v in found]
-    return {"threshold": found[0].limit, "files": files_json}
+    return {"threshold": found[0].limit, "files": files_json, "note": note}
 
 
 def verdicts_of(run: Run, machine: Machine, files: Sequence[Path]) -> list[Verdict]:
@@ -103,9 +106,11 @@ def verdicts_of(run: Run, machine: Machine, files: Sequence[Path]) -> list[Verdi
     return [_verdict(scorer, limit, load(path, SAMPLE_RATE), path) for path in files]
 
 
-def judge(recording: str | Path | np.ndarray, checkpoint: str | Path, sample_rate: int | None) -> dict[str, Any]:
+def judge(
+    recording: str | Path | np.ndarray, checkpoint: str | Path, sample_rate: int | None, named: str | None = None
+) -> dict[str, Any]:
     """`task2_anomaly.judge`."""
-    run, machine = run_of(Path(checkpoint))
+    run, machine = run_of(Path(checkpoint), named)
     scorer = load_scorer(run, machine)
     waveform = waveform_of(recording, sample_rate, SAMPLE_RATE)
     name = Path("recording") if isinstance(recording, np.ndarray) else Path(recording)

@@ -3,7 +3,7 @@
 `NetworkScorer` has a classifier or an autoencoder, `EmbeddingScorer` the distance to what is normal.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from task2_anomaly.data.embeddings import embeddings_of
 from task2_anomaly.data.features import Features, features_of, spectrogram
 from task2_anomaly.data.front_end import front_end
 from task2_anomaly.data.layout import Part, parse_clip
-from task2_anomaly.data.sets import held_out_rows, pack_of, training_pack, training_rows
+from task2_anomaly.data.sets import held_out_rows, pack_of, together, training_pack, training_rows
 from task2_anomaly.inference.checkpoints import load_network, load_normal
 from task2_anomaly.inference.windows import repeated, window_scores
 from task2_anomaly.model import backends
@@ -140,8 +140,15 @@ def load_scorer(run: Run, machine: Machine, embedder: Embedder | None = None) ->
 def _fit_covariance(scorer: NetworkScorer, run: Run, machine: Machine) -> None:
     """What Mahalanobis distances are measured by: the residuals of the clips that training has seen."""
     assert isinstance(scorer.network, FirstShotAutoencoder)
-    own = features_of(training_pack(run.config.data, machine), run.config.front_end)
-    rows = training_rows(len(own), run.config.scoring.held_out)
-    target = torch.tensor([parse_clip(name).domain == "target" for name in own.names])
-    batches = _by_length(own, rows, run.config.data.eval_batch)
-    scorer.network.fit_covariance((scorer.residuals(torch.from_numpy(x)), target[chosen]) for chosen, x in batches)
+    scorer.network.fit_covariance(_training_residuals(scorer, run.config, together(run.config.data, machine)))
+
+
+def _training_residuals(
+    scorer: NetworkScorer, config: Config, machines: Sequence[Machine]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    for machine in machines:
+        own = features_of(training_pack(config.data, machine), config.front_end)
+        target = torch.tensor([parse_clip(name).domain == "target" for name in own.names])
+        rows = training_rows(len(own), config.scoring.held_out)
+        for chosen, x in _by_length(own, rows, config.data.eval_batch):
+            yield scorer.residuals(torch.from_numpy(x)), target[chosen]

@@ -16,8 +16,10 @@ from common.run.verbs import Run
 from task2_anomaly.data.classes import Machine, parse_machine
 from task2_anomaly.data.layout import Part
 
-SCORE_NAME = re.compile(r"anomaly_score_(?P<machine>[A-Za-z0-9]+_(?:id|section)_\d{2})(?:_test)?\.csv")
+SCORE_NAME = re.compile(r"anomaly_score_(?P<machine>[A-Za-z0-9]+_(?:id|section)_[0-9]{2})(?:_test)?\.csv")
+NUMBER = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|nan|inf(?:inity)?)", re.IGNORECASE)
 NORMAL = "normal"  # sub-folder of a run's scores with those of held-out normal training clips
+OTHER_SIGNS = {";": "semicolons", "\t": "tabs", " ": "blanks"}
 _ENDING = {False: ".csv", True: "_test.csv"}  # of the files of an ID, and of a section
 
 
@@ -54,15 +56,19 @@ def _write(path: Path, rows: Sequence[tuple[str, str]]) -> None:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
+def number(text: str) -> float | None:
+    """A number as the challenge's tools write it (1.5, -2e-3, nan, inf); None for what only Python reads: 1_0, ١.٥."""
+    return float(text) if NUMBER.fullmatch(text) else None
+
+
 def read_scores(path: Path) -> dict[str, float]:
     """{file name: score}. Raises UserError naming the line for anything else."""
     found: dict[str, float] = {}
     for line, (name, value) in _rows(path, "scores"):
-        try:
-            score = float(value)
-        except ValueError:
+        score = number(value)
+        if score is None:
             hint = "; these files have no header" if line == 1 else ""
-            raise UserError(f"{path}:{line}: score {value!r} is no number{hint}") from None
+            raise UserError(f"{path}:{line}: score {value!r} is no number{hint}")
         if not math.isfinite(score):
             raise UserError(f"{path}:{line}: score {value!r}, expected a finite number")
         if name in found:
@@ -85,15 +91,23 @@ def read_flags(path: Path, what: str) -> dict[str, int]:
 
 def read_pairs(path: Path) -> dict[str, str]:
     """{file name: text}, e.g. descriptive names; further columns are not read."""
-    return {row[0]: row[1] for _, row in _rows(path, "attributes", exactly=False)}
+    found: dict[str, str] = {}
+    for line, row in _rows(path, "attributes", exactly=False):
+        if row[0] in found:
+            raise UserError(f"{path}:{line}: {row[0]} for the second time")
+        found[row[0]] = row[1]
+    return found
 
 
 def _rows(path: Path, what: str, exactly: bool = True) -> list[tuple[int, list[str]]]:
     """(line, cells) of a file of two columns, or at least two; blank lines are left out."""
     rows = read_lines(path, what)
-    for number, row in rows:
+    for line, row in rows:
         if len(row) < 2 or (exactly and len(row) > 2):
-            raise UserError(f"{path}:{number}: {len(row)} columns, expected 2: file name, value")
+            hint = next((f" (separated by {name}?)" for sign, name in OTHER_SIGNS.items() if sign in row[0]), "")
+            raise UserError(f"{path}:{line}: {len(row)} columns, expected 2: file name, value, with a comma{hint}")
+        if "/" in row[0] or "\\" in row[0]:  # a name can come from two folders
+            raise UserError(f"{path}:{line}: {row[0]} has a folder, expected the file's name alone")
     return rows
 
 

@@ -28,19 +28,22 @@ class Autoencoder(nn.Module):
 
 
 class DenseAutoencoder(Autoencoder):
-    """On 5 frames. ae_organisers: four hidden layers a side, flattened frame by frame; ae_workshop: three, by band.
+    """On 5 frames. ae_workshop: three hidden layers a side, flattened by band; the others: four, frame by frame.
 
-    Koizumi et al. 2020; Primus et al. 2020.
+    Linear layers begin as in Keras (ae_organisers), as the workshop's, or as PyTorch has them (ae_firstshot).
+    Koizumi et al. 2020; Primus et al. 2020; Harada et al. 2023.
     """
 
     def __init__(self, num_mels: int, kind: str) -> None:
         super().__init__()
-        self.by_frame = kind == "ae_organisers"
+        self.by_frame = kind != "ae_workshop"
         hidden = [WIDTH] * (4 if self.by_frame else 3)
         inputs = num_mels * CONTEXT
         norm: dict[str, Any] = KERAS if self.by_frame else {}
         self.encoder = _layers([inputs, *hidden, CODE], norm, last_is_plain=False)
         self.decoder = _layers([CODE, *hidden, inputs], norm, last_is_plain=True)
+        if kind == "ae_firstshot":
+            return
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 gain = 1.0 if self.by_frame else nn.init.calculate_gain("relu")
@@ -72,7 +75,7 @@ class FirstShotAutoencoder(DenseAutoencoder):
     inverse: Tensor
 
     def __init__(self, num_mels: int) -> None:
-        super().__init__(num_mels, "ae_organisers")
+        super().__init__(num_mels, "ae_firstshot")
         self.num_mels = num_mels
         self.register_buffer("inverse", torch.eye(num_mels).repeat(2, 1, 1))
 

@@ -18,7 +18,7 @@ from common.run.training import claim, locked
 from common.run.verbs import Run
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine
-from task2_anomaly.data.sets import machines_of, proxy_packs
+from task2_anomaly.data.sets import is_toy, machines_of, proxy_packs
 from task2_anomaly.evaluation.evaluate import evaluate
 from task2_anomaly.evaluation.truth import truths_of
 from task2_anomaly.inference.predict import predict_machine
@@ -148,7 +148,7 @@ def _report(run: Run, found: Mapping[tuple[str, str], list[tuple[float, float]]]
         table.append([study, name, len(values), *(x for m in means for x in (m.mean, m.spread))])
         rows.append([study, name, str(len(values)), *(_shown(m) for m in means)])
     write_rows(out / "grid.csv", ("study", "variation", "seeds", "auc", "auc_sd", "pauc", "pauc_sd"), table)
-    caveat = "toy data, not comparable; " if run.config.data.toy else ""
+    caveat = "toy data, not comparable; " if is_toy(run.config.data) else ""
     note = f"{caveat}mean over {machines} development machines (IDs, then types); spread over seeds"
     print_table("grid", ["study", "variation", "seeds", "AUC", "pAUC"], rows, note=note)
     for study in dict.fromkeys(study for study, _ in found):

@@ -12,6 +12,7 @@ from common.run.submission.meta import ExternalDataset
 from common.run.submission.package import Packed, build_submission, described, labels_of, passing_meta, report_of
 from common.run.verbs import Run
 from task2_anomaly.config import Config
+from task2_anomaly.data.sets import of_machine
 from task2_anomaly.evaluation.report import results_of
 from task2_anomaly.inference.ensemble import ENSEMBLE
 from task2_anomaly.inference.scores import decision_file, score_file, scored_machines
@@ -89,6 +90,11 @@ def package_runs(runs: Sequence[Run], out: Path | None, report: Path | None) -> 
     """Build and validate the submission of the recipe's edition: the scores of the evaluation set."""
     run = runs[0]
     config: Config = run.config
+    if config.data.edition == 2021:
+        raise UserError(
+            "data.edition: 2021, whose submissions have a file for each domain; "
+            "`package` makes those of 2020, and of 2022 on"
+        )
     if (about := described(run)) is None:
         return {}
     labels = labels_of(runs, about, SYSTEMS)
@@ -125,7 +131,8 @@ def parameters(run: Run) -> int:
     from task2_anomaly.model.networks import build_network
 
     network = build_network(config.model, front_end(config.front_end).num_mels)
-    return members(run) * len(expected_files(config)) * sum(p.numel() for p in network.parameters())
+    networks = {of_machine(run, machine).folder for machine in expected_files(config)}
+    return members(run) * len(networks) * sum(p.numel() for p in network.parameters())
 
 
 def members(run: Run) -> int:

@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,7 @@ from common.audio.packs import open_pack
 from common.audio.reading import write_wav
 from common.run.errors import UserError
 from task2_anomaly.config import SAMPLE_RATE, Config
-from task2_anomaly.data.batches import Clips, Draw, EpochSampler, SnippetDataset, choose, train_loader
+from task2_anomaly.data.batches import Clips, Draw, EpochSampler, SnippetDataset, WindowSampler, choose, train_loader
 from task2_anomaly.data.classes import Machine
 from task2_anomaly.data.features import Features, features_of
 from task2_anomaly.data.front_end import front_end
@@ -198,6 +199,75 @@ def test_draws_depend_on_seed_and_epoch_alone() -> None:
 
 def test_without_proxies() -> None:
     assert all(len(draw.proxies) == 0 and len(draw.seeds) == len(draw.normals) for draw in epoch(proxies=0))
+
+
+def epochs_of(proxies: int, batch: int, ends: str, epochs: int, normals: int = 10) -> list[list[int]]:
+    """The proxies of all batches of several epochs."""
+    state = SimpleNamespace(epoch=0)
+    sampler = EpochSampler(normals, proxies, batch, 5, lambda: state.epoch, ends=ends)  # type: ignore[arg-type]
+    found = []
+    for state.epoch in range(epochs):
+        found += [draw.proxies.tolist() for draw in sampler]
+    return found
+
+
+@settings(deadline=None, max_examples=40)
+@given(proxies=st.integers(1, 40), batch=st.integers(1, 9), normals=st.integers(1, 20))
+def test_proxies_are_one_endless_pass_through_all_epochs(proxies: int, batch: int, normals: int) -> None:
+    every = [n for of in epochs_of(proxies, batch, "joined", 6, normals) for n in of]
+    turns = [every[first : first + proxies] for first in range(0, len(every), proxies)]
+    assert all(sorted(turn) == list(range(proxies)) for turn in turns[:-1])
+    assert len(set(turns[-1])) == len(turns[-1])  # each once before any comes again
+
+
+def test_the_end_of_a_pass_is_kept_or_dropped() -> None:
+    """Ten proxies in batches of four, three batches an epoch: passes of 4, 4, 2 (kept), or 4, 4 (dropped)."""
+    kept = epochs_of(10, 4, "kept", 4)
+    assert [len(of) for of in kept] == [4, 4, 2] * 4
+    turns = [list(chain(*kept[first : first + 3])) for first in range(0, 12, 3)]
+    assert all(sorted(turn) == list(range(10)) for turn in turns)
+    assert len({tuple(turn) for turn in turns}) == 4  # shuffled anew
+    dropped = epochs_of(10, 4, "dropped", 4)
+    assert [len(of) for of in dropped] == [4] * 12
+    assert all(len(set(dropped[n] + dropped[n + 1])) == 8 for n in range(0, 12, 2))
+    assert len({*dropped[2], *dropped[3]} - {*dropped[0], *dropped[1]}) <= 2  # another two are left out
+    even = [epochs_of(8, 4, ends, 3) for ends in ("joined", "kept", "dropped")]
+    assert even[0] == even[1] == even[2]
+    few = [epochs_of(3, 4, ends, 3) for ends in ("joined", "kept", "dropped")]
+    assert few[0] == few[1] == few[2]  # fewer than a batch: always joined
+    assert {len(of) for of in few[0]} == {4}
+
+
+@settings(deadline=None, max_examples=40)
+@given(sizes=st.lists(st.integers(1, 12), min_size=1, max_size=5), batch=st.integers(1, 9), seed=st.integers(0, 99))
+def test_every_window_of_every_clip_once_an_epoch(sizes: list[int], batch: int, seed: int) -> None:
+    length = 4
+    clips = Clips([features(*sizes)])
+    state = SimpleNamespace(epoch=0)
+    sampler = WindowSampler(clips.windows(length), batch, seed, lambda: state.epoch)
+    draws = list(sampler)
+    assert len(draws) == len(sampler)
+    expected = {(clip, place) for clip, size in enumerate(sizes) for place in range(max(size - length, 0) + 1)}
+    drawn = [(int(c), int(s)) for draw in draws for c, s in zip(draw.normals, draw.seeds, strict=True)]
+    assert sorted(drawn) == sorted(expected)
+    for draw in draws:  # a seed is the place
+        found = clips.snippets(draw.normals, draw.seeds, length)
+        starts = clips.parts[0].starts[draw.normals] + draw.seeds
+        np.testing.assert_array_equal(found[:, 0, 0], starts)
+    state.epoch = 1
+    again = [(int(c), int(s)) for draw in sampler for c, s in zip(draw.normals, draw.seeds, strict=True)]
+    assert sorted(again) == sorted(drawn)
+    assert len(drawn) < 8 or again != drawn
+
+
+def test_the_last_windows_are_held_out_as_keras_does() -> None:
+    """Windows 3, 1, 6 of three clips: of ten, one in ten is the last place of the last clip; in four, three places."""
+    for share, missing in ((0.1, [(2, 5)]), (0.3, [(2, 3), (2, 4), (2, 5)])):
+        sampler = WindowSampler(np.array([3, 1, 6]), 4, 0, lambda: 0, left_out=share)
+        drawn = {(int(c), int(s)) for draw in sampler for c, s in zip(draw.normals, draw.seeds, strict=True)}
+        every = {(clip, place) for clip, count in enumerate((3, 1, 6)) for place in range(count)}
+        assert sorted(every - drawn) == missing
+        assert len(sampler) == -(-(10 - len(missing)) // 4)
 
 
 def test_an_amount_of_proxies_is_drawn_once() -> None:

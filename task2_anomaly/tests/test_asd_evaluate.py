@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from common.run.errors import UserError
 from common.run.results.comparison import read_baselines
 from common.run.results.intervals import bootstrap_interval
 from task2_anomaly.data.classes import Machine
 from task2_anomaly.evaluation.evaluate import (
+    MachineResult,
     SystemResult,
     evaluate,
     intervals,
@@ -33,7 +35,7 @@ from task2_anomaly.inference.scores import (
     write_decisions,
     write_scores,
 )
-from task2_anomaly.metrics import auc, partial_auc
+from task2_anomaly.metrics import auc, partial_auc, standardised_area
 from task2_anomaly.submission.editions import EVALUATION
 
 FAN, CAR = Machine("fan", 1), Machine("ToyCar", 5)
@@ -174,6 +176,11 @@ WRONG_ROWS = [
     (line(3, "id_01_00000002.wav,nan"), r":3: score 'nan', expected a finite number"),
     (line(3, "id_01_00000002.wav,-inf"), r":3: score '-inf', expected a finite number"),
     (line(3, "id_01_00000002.wav"), r":3: 1 columns, expected 2"),
+    (line(3, "id_01_00000002.wav,1_0"), r":3: score '1_0' is no number$"),  # Python's own way of writing 10
+    (line(3, "id_01_00000002.wav,\u0661\u0662"), r":3: score '\u0661\u0662' is no number$"),  # Arabic digits
+    (line(3, "id_01_00000002.wav,0x10"), r":3: score '0x10' is no number$"),
+    (line(3, "id_01_00000002.wav;0.5"), r":3: 1 columns, expected 2: .* \(separated by semicolons\?\)"),
+    (line(3, "fan/test/id_01_00000002.wav,0.5"), r":3: fan/test/id_01_00000002\.wav has a folder, expected the file's"),
     (line(3, "id_01_00000002.wav,0,5"), r":3: 3 columns, expected 2"),
     (line(3, "id_01_00000001.wav,0.5"), r":3: id_01_00000001.wav for the second time"),
     (lambda lines: [*lines, lines[4]], r":23: id_01_00000004.wav for the second time"),
@@ -264,6 +271,12 @@ def test_names_of_score_files(tmp_path: Path) -> None:
         scored_machines(tmp_path / "empty")
 
 
+@pytest.mark.parametrize("text", ["1", "-1.", "+.5", "1e5", "-2.5E-3", "1.162701964378357"])
+def test_numbers_of_the_challenge_are_read(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.csv").write_text(f"id_01_00000000.wav,{text}\n")
+    assert read_scores(tmp_path / "x.csv") == {"id_01_00000000.wav": float(text)}
+
+
 # -------------------------------------------------------------------------------------------------- ranks, intervals
 
 
@@ -287,7 +300,8 @@ def test_intervals_are_those_of_the_bootstrap(folder: Path) -> None:
         labels, scores = np.repeat(machine.labels, weights), np.repeat(machine.scores, weights)
         return np.array([auc(labels, scores) or np.nan, partial_auc(labels, scores) or np.nan])
 
-    low, high = bootstrap_interval(both, len(machine.labels), draws=60, seed=3)
+    fewer = min(machine.labels.sum(), (1 - machine.labels).sum())
+    low, high = bootstrap_interval(both, len(machine.labels), draws=60, seed=3, share=True, units=np.full(2, fewer))
     found = intervals(machine, draws=60, seed=3)
     assert found["auc"] == pytest.approx((low[0], high[0]))
     assert found["pauc"] == pytest.approx((low[1], high[1]))
@@ -304,6 +318,43 @@ def test_intervals_of_a_system(folder: Path) -> None:
         assert found[name][1] - found[name][0] < max(widths)  # a mean is known better
     lonely = replace_labels(result, 0)
     assert all(np.isnan(system_intervals(lonely, draws=20)["auc"]))
+
+
+def test_an_interval_needs_ten_of_each_class() -> None:
+    random = np.random.default_rng(1)
+
+    def result(normals: int, anomalies: int) -> MachineResult:
+        labels = np.repeat([0, 1], [normals, anomalies])
+        scores = labels + random.normal(size=len(labels))
+        return MachineResult(FAN, auc(labels, scores), partial_auc(labels, scores), labels, scores)
+
+    for few in ((9, 200), (200, 9)):
+        assert np.isnan(list(intervals(result(*few), draws=50).values())).all()
+    for name, (low, high) in intervals(result(16, 16), draws=50).items():
+        assert 0 < low < high < 1, name
+
+
+@pytest.mark.parametrize(("normals", "apart"), [(16, 1.0), (16, 2.0), (100, 1.5)])
+def test_intervals_cover_the_truth_and_hold_their_own_figure(normals: int, apart: float) -> None:
+    """Two normal distributions whose means differ; the areas under their curve are known. 120 samples."""
+    fpr = np.linspace(0, 1, 20_001)
+    tpr = norm.cdf(apart + norm.ppf(fpr))
+    truth = {"auc": norm.cdf(apart / 2**0.5), "pauc": standardised_area(fpr, tpr)}
+    random, covered = np.random.default_rng(normals), []
+    for number in range(120):
+        labels = np.repeat([0, 1], normals)
+        scores = labels * apart + random.normal(size=len(labels))
+        machine = MachineResult(FAN, auc(labels, scores), partial_auc(labels, scores), labels, scores)
+        found = intervals(machine, draws=100, seed=number)
+        for name, own in (("auc", machine.auc), ("pauc", machine.pauc)):
+            low, high = found[name]
+            if own == 1:  # nothing is known of the spread then
+                assert np.isnan(low)
+                continue
+            assert low + 0.05 * (high - low) < own < high - 0.05 * (high - low)  # not at an edge
+            covered.append((name, low <= truth[name] <= high))
+    for name in truth:
+        assert np.mean([hit for of, hit in covered if of == name]) > 0.87, name
 
 
 def replace_labels(result: SystemResult, label: int) -> SystemResult:

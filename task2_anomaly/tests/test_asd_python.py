@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,16 @@ import soundfile
 
 import task2_anomaly
 from common.run.errors import UserError
+from common.run.files import read_rows
+from common.run.results.comparison import TOY
+from common.run.results.runs import TOY_NETWORK, network_note
 from common.run.verbs import Run, main, open_run
 from common.tests.helpers import loaded_by, run_examples
 from task2_anomaly.__main__ import TASK
 from task2_anomaly.config import Config
-from task2_anomaly.inference.predict import predict_run
+from task2_anomaly.data.sets import is_toy
+from task2_anomaly.evaluation.report import compare_runs, evaluate_run
+from task2_anomaly.inference.predict import predict_files, predict_run
 from task2_anomaly.training.train import train_run
 
 FOLDER = Path(__file__).resolve().parents[1]
@@ -57,6 +63,7 @@ def test_judge_is_what_predict_says(place: Path, capsys: pytest.CaptureFixture[s
     words = ["recording.wav", "--machine", "fan_id_00", "--recipe", "mine.yaml", "--run-dir", "runs/task2_anomaly/toy"]
     assert main(TASK, ["predict", *words, "--json"]) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert said["note"] == TOY_NETWORK
     found = task2_anomaly.judge("recording.wav", checkpoint=MACHINE)
     assert found["threshold"] == said["threshold"]
     assert found["score"] == said["files"][0]["score"]
@@ -64,6 +71,32 @@ def test_judge_is_what_predict_says(place: Path, capsys: pytest.CaptureFixture[s
     assert task2_anomaly.judge("recording.wav", f"{MACHINE}/checkpoints/last.ckpt") == found
     samples, rate = soundfile.read("recording.wav")
     assert task2_anomaly.judge(samples, MACHINE, sample_rate=rate) == found
+
+
+def test_toys_are_told_by_what_lies_on_disk(
+    trained: Path, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever the recipe says: marked in tables, results and answers, without rank and difference."""
+    run = run_in(trained)
+    run = replace(run, config=replace(run.config, data=replace(run.config.data, toy=None)))
+    assert is_toy(run.config.data)
+    found = evaluate_run(run, plots=False)
+    assert found["toy"] is True
+    compare_runs([run])
+    shown = capsys.readouterr().out
+    assert "development set (toy data, not comparable)" in shown
+    rows = read_rows(run.folder.parent / "comparison.csv", ("result", "rank", "difference", "note"))
+    own = [row for row in rows if row["result"] == "own"]
+    assert {(row["rank"], row["difference"], row["note"]) for row in own} == {("", "", TOY.text)}
+    answer = predict_files(run, [trained / "recording.wav"], "fan_id_00")
+    assert answer["note"] == TOY_NETWORK
+    assert TOY_NETWORK in capsys.readouterr().out
+    # What training has recorded stays true without the marker; packs without their data set say it too.
+    packs, data = tiny_root / "packed", run.config.data
+    assert is_toy(replace(data, root=None, packs=str(packs)))
+    assert is_toy(replace(data, root=str(tmp_path), packs=str(packs)))
+    assert not is_toy(replace(data, root=str(tmp_path), packs=str(tmp_path)))
+    assert network_note(trained / MACHINE) == TOY_NETWORK
 
 
 def test_judge_by_the_second_system(tiny: Callable[..., Config], place: Path, tmp_path: Path) -> None:

@@ -58,6 +58,19 @@ def test_beginnings_differ() -> None:
     assert (workshop.encoder[1].eps, organisers.encoder[1].eps) == (1e-5, 1e-3)
 
 
+def test_the_first_shot_network_begins_as_pytorch_has_it() -> None:
+    torch.manual_seed(3)
+    network = FirstShotAutoencoder(128)
+    torch.manual_seed(3)
+    plain = [nn.Linear(of.in_features, of.out_features) for of in network.modules() if isinstance(of, nn.Linear)]
+    made = [of for of in network.modules() if isinstance(of, nn.Linear)]
+    assert len(made) == 10
+    for own, default in zip(made, plain, strict=True):
+        assert torch.equal(own.weight, default.weight)
+        assert torch.equal(own.bias, default.bias)
+    assert network.encoder[1].eps == 1e-3  # batch norm as the organisers'
+
+
 def test_bands_that_cannot_be_halved_three_times_are_refused() -> None:
     with pytest.raises(UserError, match=r"num_mels: 20 bands, model.kind=ae_conv needs a multiple of 8"):
         build_network(ModelConfig(kind="ae_conv"), 20)

@@ -1,6 +1,7 @@
 """First-shot editions: the official results to 1e-12, names in all forms, and what is wrong with a submission."""
 
 import csv
+import json
 import math
 import re
 import shutil
@@ -13,8 +14,14 @@ import pytest
 from scipy.stats import hmean
 from sklearn.metrics import roc_auc_score
 
+from common.audio.reading import write_wav
+from common.run.config import load_config
 from common.run.errors import UserError
+from common.run.verbs import Run, main
+from task2_anomaly.__main__ import TASK
+from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine
+from task2_anomaly.data.prepare import prepare
 from task2_anomaly.evaluation.first_shot import (
     confidence,
     evaluate,
@@ -24,8 +31,9 @@ from task2_anomaly.evaluation.first_shot import (
     write_result,
     write_summary,
 )
-from task2_anomaly.evaluation.truth import Section, Truth, as_section, as_truths, read_truth_first_shot
-from task2_anomaly.inference.scores import write_decisions, write_scores
+from task2_anomaly.evaluation.truth import Section, Truth, as_section, as_truths, read_truth_first_shot, truths_of
+from task2_anomaly.inference.scores import read_flags, read_scores, write_decisions, write_scores
+from task2_anomaly.submission.package import package_runs
 
 CI = "official score ci95"  # the organisers' evaluator has a slip there
 
@@ -229,3 +237,160 @@ def test_sections_are_machines() -> None:
     assert [as_section(truth) for truth in truths] == [of._replace(descriptive={}) for of in TRUTH]
     with pytest.raises(UserError, match="without a domain"):
         as_section(Truth(Machine("fan", 0), {"a.wav": 1}))
+
+
+# ------------------------------------------------------------------------------------------------------ 2021 and 2022
+
+
+def write_2021(root: Path, domains: tuple[str, ...] = ("source", "target"), each: int = 12) -> tuple[Path, Path]:
+    """Ground truth and scores of two sections, a file for each domain; returns both folders."""
+    random = np.random.default_rng(0)
+    for number in (3, 4):
+        for domain in domains:
+            names = [f"section_{number:02d}_{domain}_test_{n:04d}.wav" for n in range(2 * each)]
+            labels = {name: n % 2 for n, name in enumerate(names)}
+            stem = f"fan_section_{number:02d}_{domain}_test.csv"
+            shift = 2.0 if domain == "target" else 0.0  # only a comparison within the domain is not misled
+            scores = {name: label + shift + random.normal() for name, label in labels.items()}
+            write_decisions(root / "truth" / "ground_truth_data" / f"ground_truth_{stem}", labels)
+            write_scores(root / "system" / f"anomaly_score_{stem}", scores)
+    return root / "truth", root / "system"
+
+
+@pytest.mark.parametrize("domains", [("source", "target"), ("source",), ("target",)])
+def test_domains_of_2021_are_scored_apart(tmp_path: Path, domains: tuple[str, ...]) -> None:
+    truth, system = write_2021(tmp_path, domains)
+    sections = read_truth_first_shot(truth)
+    assert [(of.type, of.section, of.apart) for of in sections] == [("fan", "03", True), ("fan", "04", True)]
+    result = evaluate(system, sections)
+    expected = []
+    for values in result.sections:
+        for metric, options in (("auc_domain", {}), ("pauc_domain", {"max_fpr": 0.1})):
+            for number, domain in enumerate(("source", "target")):
+                found = getattr(values, metric)[number]
+                if domain not in domains:
+                    assert math.isnan(found)
+                    continue
+                stem = f"fan_section_{values.section}_{domain}_test.csv"
+                labels = read_flags(truth / "ground_truth_data" / f"ground_truth_{stem}", "label")
+                scores = read_scores(system / f"anomaly_score_{stem}")
+                own = roc_auc_score(list(labels.values()), [scores[name] for name in labels], **options)
+                assert found == pytest.approx(own)
+                expected.append(own)
+    assert result.score == pytest.approx(hmean(expected))
+    assert 0 < result.interval < 0.5
+    write_result(tmp_path / "result.csv", result)
+    rows = cells(tmp_path / "result.csv")
+    assert [row[:3] for row in rows[1:-1]] == [["fan", n, d] for n in ("03", "04") for d in domains]
+    assert rows[-1][:4] == ["official score", "", "", pytest.approx(result.score)]
+    write_summary(tmp_path / "summary.csv", [result])
+    assert len(cells(tmp_path / "summary.csv")) == 1 + 2 * len(domains) + 1
+
+
+def test_2021_by_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth, system = write_2021(tmp_path)
+    words = ["--scores", str(system), "--ground-truth", str(truth), "--out", str(tmp_path / "out.csv")]
+    assert main(TASK, ["evaluate", *words, "--json"]) == 0
+    shown = capsys.readouterr().out
+    assert "pAUC target" in shown
+    found = json.loads(shown.splitlines()[-1])
+    assert found["official_score"] == pytest.approx(evaluate(system, read_truth_first_shot(truth)).score)
+    for kind in ("source", "target"):  # with decisions
+        for number in (3, 4):
+            stem = f"fan_section_{number:02d}_{kind}_test.csv"
+            scores = read_scores(system / f"anomaly_score_{stem}")
+            write_decisions(system / f"decision_result_{stem}", {name: int(of > 1) for name, of in scores.items()})
+    assert main(TASK, ["evaluate", *words]) == 0
+    rows = cells(tmp_path / "out.csv")
+    assert rows[0][-3:] == ["precision", "recall", "F1 score"]
+    assert all(isinstance(cell, type(pytest.approx(1.0))) for row in rows[1:-1] for cell in row[3:])
+
+
+def test_a_missing_domain_of_scores_is_named(tmp_path: Path) -> None:
+    truth, system = write_2021(tmp_path)
+    (system / "anomaly_score_fan_section_03_target_test.csv").unlink()
+    with pytest.raises(UserError, match=r"anomaly_score_fan_section_03_target_test\.csv: anomaly_score file not found"):
+        evaluate(system, read_truth_first_shot(truth))
+
+
+def test_scores_of_2021_in_one_file_for_a_section(tmp_path: Path) -> None:
+    """As own runs write them."""
+    truth, system = write_2021(tmp_path)
+    expected = evaluate(system, read_truth_first_shot(truth))
+    for number in (3, 4):
+        parts = [system / f"anomaly_score_fan_section_{number:02d}_{d}_test.csv" for d in ("source", "target")]
+        write_scores(
+            system / f"anomaly_score_fan_section_{number:02d}_test.csv", read_scores(parts[0]) | read_scores(parts[1])
+        )
+        for part in parts:
+            part.unlink()
+    assert evaluate(system, read_truth_first_shot(truth)) == expected
+
+
+def test_scores_and_truths_of_different_editions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth, system = write_2021(tmp_path)
+    write_scores(tmp_path / "old" / "anomaly_score_fan_id_01.csv", {"id_01_00000000.wav": 1.0})
+    (tmp_path / "list.csv").write_text("fan\nid_01_00000000.wav,normal_id_01_00000000.wav,0\n")
+    for scores, labels, message in (
+        (tmp_path / "old", truth, "a folder, as the ground truths of 2021 to 2025 are; but"),
+        (system, tmp_path / "list.csv", "a file, as the list of 2020 is; but"),
+    ):
+        assert main(TASK, ["evaluate", "--scores", str(scores), "--ground-truth", str(labels)]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_the_case_of_2021(shared: Path, tmp_path: Path) -> None:
+    """A published ground truth of one domain."""
+    cases = sorted((shared / "data" / "cases").glob("*editions-2021*/*/ground_truth_data/*.csv"))
+    if not cases:
+        pytest.skip("no case")
+    for path in cases:
+        labels = read_flags(path, "label")
+        name = path.name.replace("ground_truth", "anomaly_score")
+        write_scores(tmp_path / name, {clip: label + 0.25 for clip, label in labels.items()})
+        assert evaluate(tmp_path, read_truth_first_shot(path.parents[1])).score == 1.0
+
+
+@pytest.mark.parametrize("year", [2021, 2022])
+def test_data_sets_of_2021_and_2022_are_prepared(tmp_path: Path, year: int) -> None:
+    """Three sections of a type in the development set, three others in the evaluation set."""
+    sound = 0.1 * np.random.default_rng(0).standard_normal(8000)
+    for data, sections in (("dev_data", (0, 1)), ("eval_data", (3, 4))):
+        for number in sections:
+            for domain in ("source", "target"):
+                start = f"section_{number:02d}_{domain}"
+                write_wav(tmp_path / data / "fan" / "train" / f"{start}_train_normal_0000_noise_1.wav", sound, 16000)
+                label = "_normal" if data == "dev_data" else ""
+                test = f"{domain}_test" if year == 2021 else "test"
+                name = f"{start}_test{label}_0000.wav"
+                if year == 2022 and not label:
+                    name = f"section_{number:02d}_test_{int(domain == 'target'):04d}.wav"
+                write_wav(tmp_path / data / "fan" / test / name, sound, 16000)
+    config = load_config(Config, TASK.recipes, "ae_firstshot", [f"data.root={tmp_path}", f"data.edition={year}"])
+    counts = prepare(config, workers=1)["clips"]
+    expected = {
+        f"{data}_{part}_fan_section_{number:02d}": 2
+        for data, sections in (("dev", (0, 1)), ("eval", (3, 4)))
+        for part in ("train", "test")
+        for number in sections
+    }
+    assert counts == expected
+    truths = truths_of(config, "dev_test")
+    assert [(str(of.machine), of.apart) for of in truths] == [
+        ("fan_section_00", year == 2021),
+        ("fan_section_01", year == 2021),
+    ]
+    assert all(sorted((of.domains or {}).values()) == [0, 1] for of in truths)
+
+
+def test_an_unknown_edition_is_said_in_plain_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(TASK, ["prepare", "data.edition=2019"]) == 1
+    said = capsys.readouterr().err
+    assert "2020 or 2021 or 2022 or 2023 or 2024 or 2025" in said
+    assert "Literal" not in said
+
+
+def test_no_archive_of_2021(tmp_path: Path) -> None:
+    config = load_config(Config, TASK.recipes, "toy_firstshot", [f"data.root={tmp_path}", "data.edition=2021"])
+    with pytest.raises(UserError, match="2021, whose submissions have a file for each domain"):
+        package_runs([Run(TASK, "toy_firstshot", 1, tmp_path / "run1", config)], None, None)

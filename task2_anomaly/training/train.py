@@ -21,14 +21,24 @@ from common.run.files import remove_partials
 from common.run.progress import progress
 from common.run.results.store import read_results, record
 from common.run.results.tables import print_table
+from common.run.settings import TrainerConfig
 from common.run.training import claim, finished, fit, locked
 from common.run.verbs import Run
 from task2_anomaly.config import Config
-from task2_anomaly.data.batches import Batch, Clips, EpochSampler, choose, train_loader
+from task2_anomaly.data.batches import Batch, Clips, EpochSampler, WindowSampler, choose, train_loader
 from task2_anomaly.data.classes import Machine
 from task2_anomaly.data.features import features_of
 from task2_anomaly.data.front_end import front_end
-from task2_anomaly.data.sets import machines_of, of_machine, proxy_packs, training_pack, training_rows
+from task2_anomaly.data.sets import (
+    is_toy,
+    machines_of,
+    of_machine,
+    one_device,
+    proxy_packs,
+    together,
+    training_pack,
+    training_rows,
+)
 from task2_anomaly.model.networks import build_network, window_frames
 from task2_anomaly.training import embedding
 from task2_anomaly.training.system import AnomalySystem
@@ -45,12 +55,29 @@ def train_run(run: Run, jobs: int | None, restart: bool) -> Mapping[str, Any]:
         embedding.train(run, restart)
         return {"run": run.number, "finetuned": config.embedding.finetune}
     machines = machines_of(config.data)
+    if more := _more_devices(config.trainer):
+        print(f"{more}: each network takes one device; several of them train at once (--jobs)")
     compute_features([run], machines)
     train_machines(run, machines, jobs or default_jobs(), restart)
     values = read_results(run.folder)["train"]["values"]
-    rows = [[str(m), *_figures(run, m)] for m in machines]
-    print_table(f"{run.folder}: trained", ["machine", "epochs", "steps", "loss"], rows)
+    rows = [[of_machine(run, m).folder.name, *_figures(run, m)] for m in networks_of(run, machines)]
+    print_table(f"{run.folder}: trained", ["network", "epochs", "steps", "loss"], rows)
     return {"run": run.number, "seed": run.seed, "machines": len(machines), "kwh": values["kwh"]}
+
+
+def _more_devices(trainer: TrainerConfig) -> str | None:
+    """The setting by which somebody asked for more than one device."""
+    if trainer.num_nodes > 1:
+        return f"trainer.num_nodes={trainer.num_nodes}"
+    asked = str(trainer.devices)
+    one = asked in ("1", "auto") or one_device(trainer.devices) == trainer.devices
+    return None if one else f"trainer.devices={asked}"
+
+
+def networks_of(run: Run, machines: Sequence[Machine]) -> list[Machine]:
+    """A machine for each network that the machines have; all of them where each has its own."""
+    by_folder = {of_machine(run, machine).folder: machine for machine in reversed(machines)}
+    return [machine for machine in machines if machine in by_folder.values()]
 
 
 def _figures(run: Run, machine: Machine) -> list[str]:
@@ -64,13 +91,14 @@ def default_jobs() -> int:
 
 
 class MachineData(LightningDataModule):
-    """Batches of one machine."""
+    """Batches of one machine's network: of its clips, or of all machines that it is for."""
 
     def __init__(self, config: Config, machine: Machine, seed: int) -> None:
         super().__init__()
         self.config, self.seed = config, seed
-        own = features_of(training_pack(config.data, machine), config.front_end)
-        self.normals = Clips([own], [training_rows(len(own), config.scoring.held_out)])
+        packs = [training_pack(config.data, other) for other in together(config.data, machine)]
+        own = [features_of(pack, config.front_end) for pack in packs]
+        self.normals = Clips(own, [training_rows(len(of), config.scoring.held_out) for of in own])
         self.proxies: Clips | None = None
         if config.model.kind == "classifier":
             packs = proxy_packs(config.data, machine)
@@ -78,15 +106,16 @@ class MachineData(LightningDataModule):
             self.proxies = choose(others, config.data.proxy_clips, seed)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """A random snippet of every normal clip; an autoencoder takes as many windows of a clip as it has."""
-        config = self.config
-        length = window_frames(config)
-        per_clip = 1 if self.proxies else max(1, int(self.normals.parts[0].num_frames.max()) - length + 1)
-        sampler = EpochSampler(
-            *(len(self.normals), len(self.proxies or ()), config.data.batch, self.seed),
-            turn_of(self.trainer).epoch,
-            per_clip,
-        )
+        """A random snippet of every normal clip; an autoencoder takes as many windows of a clip as it has, or each."""
+        data, length, epoch = self.config.data, window_frames(self.config), turn_of(self.trainer).epoch
+        if data.windows == "every":
+            windows = WindowSampler(
+                self.normals.windows(length), data.batch, self.seed, epoch, left_out=data.validation_split
+            )
+            return train_loader(self.normals, None, length, windows)
+        per_clip = 1 if self.proxies else int(self.normals.windows(length).max())
+        counts = (len(self.normals), len(self.proxies or ()))
+        sampler = EpochSampler(*counts, data.batch, self.seed, epoch, per_clip, data.proxy_ends)
         return train_loader(self.normals, self.proxies, length, sampler)
 
 
@@ -95,7 +124,12 @@ def compute_features(runs: Sequence[Run], machines: Sequence[Machine]) -> None:
 
     The runs have the same front end.
     """
-    packs = {training_pack(run.config.data, machine) for run in runs for machine in machines}
+    packs = {
+        training_pack(run.config.data, other)
+        for run in runs
+        for machine in machines
+        for other in together(run.config.data, machine)
+    }
     for run in runs:
         if run.config.model.kind == "classifier":
             packs |= {pack for machine in machines for pack in proxy_packs(run.config.data, machine)}
@@ -121,7 +155,16 @@ def train_machine(run: Run, machine: Machine, restart: bool = False) -> None:
         return
     system, data = build(own, machine)
     batch = own.config.data.batch * (2 if data.proxies else 1)
-    fit(own, system, data, monitor="train/loss", mode="min", batch_size=batch, restart=restart, model="last")
+    notes = {"data": "toy" if is_toy(run.config.data) else "official"}
+    fit(
+        *(own, system, data),
+        monitor="train/loss",
+        mode="min",
+        batch_size=batch,
+        restart=restart,
+        notes=notes,
+        model="last",
+    )
 
 
 def train_machines(run: Run, machines: Sequence[Machine], jobs: int, restart: bool = False) -> None:
@@ -129,7 +172,8 @@ def train_machines(run: Run, machines: Sequence[Machine], jobs: int, restart: bo
 
     A machine whose training fails does not stop the others; it is named at the end. Raises UserError then.
     """
-    open_ones = [m for m in machines if restart or not finished(of_machine(run, m))]
+    networks = networks_of(run, machines)
+    open_ones = [m for m in networks if restart or not finished(of_machine(run, m))]
     with locked(run.folder):
         remove_partials(run.folder, recursive=False)
         claim(run, restart)
@@ -137,7 +181,7 @@ def train_machines(run: Run, machines: Sequence[Machine], jobs: int, restart: bo
         failures: dict[Machine, str] = {}
         with (
             measure(run.folder, "training", run.config.energy) as meter,
-            progress("train", len(machines), "machines", done=len(machines) - len(open_ones)) as advance,
+            progress("train", len(networks), "networks", done=len(networks) - len(open_ones)) as advance,
         ):
             work = partial(_train, restart=restart)
             for (_, machine), problem in each(work, [(run, m) for m in open_ones], jobs):

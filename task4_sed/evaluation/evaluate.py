@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from common.run.errors import UserError
+from common.run.results.intervals import interval_of
 from common.run.results.tables import print_table
 from task4_sed.data.classes import MEDIAN_FILTER_FRAMES, median_frames
 from task4_sed.evaluation.figures import (
@@ -268,7 +269,7 @@ def bootstrap_psds(
     csebbs: str | None = None,
     allow_missing: bool = False,
 ) -> dict[str, dict[str, float | None]]:
-    """{metric: {"value", "low", "high"}}: values and 95 % intervals (percentiles) over clips drawn with replacement.
+    """{metric: {"value", "low", "high"}}: values and 95 % intervals (`interval_of`) over clips drawn with replacement.
 
     psds1 and psds2 of the clips; with `maestro` (its scores, soft labels and durations; recordings are drawn) also
     mpauc and rank_score = psds1 + mpauc. `csebbs` as in `evaluate`; tuning happens once, before drawing.
@@ -290,12 +291,15 @@ def bootstrap_psds(
         values["mpauc"] = mean_of_defined(segment_auroc(segments, MAX_FPR))
         values["rank_score"] = values["psds1"] + values["mpauc"]
     drawn = resample(statistics, segments, draws, seed)
-    return {
-        name: json_able(
-            {"value": value, "low": np.nanquantile(drawn[name], 0.025), "high": np.nanquantile(drawn[name], 0.975)}
-        )
-        for name, value in values.items()
-    }
+    clips = len(next(iter(statistics.values())).durations)
+    recordings = int(segments.clip.max()) + 1 if segments is not None else clips
+    units = {"mpauc": recordings, "rank_score": min(clips, recordings)}
+    found = {}
+    for name, value in values.items():
+        # The rank score is a sum of two shares.
+        low, high = interval_of(value, drawn[name], units.get(name, clips), share=name != "rank_score")
+        found[name] = json_able({"value": value, "low": low, "high": high})
+    return found
 
 
 def show_metrics(result: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Events in any audio: a table, JSON, an Audacity label track and a picture for every file; or as plain Python."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from common.audio import reading
 from common.run.errors import UserError
 from common.run.files import remove_partials, write_json, write_rows, write_text
 from common.run.progress import progress
+from common.run.results.runs import network_note
 from common.run.results.tables import print_table
 from common.run.verbs import Run
 from task4_sed.config import Config
@@ -43,14 +45,22 @@ def predict_files(
     parameters = parameters_for(
         loaded.classes, setting or (str(tuned) if tuned.is_file() and checkpoint is None else "default")
     )
-    found = detect(Predictor(loaded), files, out, parameters, threshold, draw)
+    note = network_note(path.parent.parent)
+    if note and draw is not None:
+        draw = partial(draw, note=note)
+    found = detect(Predictor(loaded), files, out, parameters, threshold, draw, note)
     rows = [
         [name, f"{e['onset']:.2f}", f"{e['offset']:.2f}", e["event_label"], f"{e['confidence']:.2f}"]
         for name, events in found.items()
         for e in events
     ]
-    print_table("events", ["file", "onset (s)", "offset (s)", "event", "confidence"], rows, note=f"all files: {out}")
-    return {"out": str(out), "files": found}
+    print_table(
+        "events",
+        ["file", "onset (s)", "offset (s)", "event", "confidence"],
+        rows,
+        note="; ".join(filter(None, (note, f"all files: {out}"))),
+    )
+    return {"out": str(out), "files": found, "note": note}
 
 
 def detect_in(
@@ -85,11 +95,12 @@ def detect(
     parameters: Parameters,
     threshold: float = 0.5,
     draw: Draw | None = None,
+    note: str | None = None,
 ) -> dict[str, Any]:
     """Write the events (confidence >= threshold) of every file to `out`; returns {name: events}.
 
-    `draw(path, log_mel, scores, events, title=...)` makes the picture of a file, `out/<name>.png`. The frame scores go
-    to `out/scores`, in the form that `evaluate --scores` reads.
+    `draw(path, log_mel, scores, events, title=...)` makes the picture of a file, `out/<name>.png`; the frame scores go
+    to `out/scores`, in the form that `evaluate --scores` reads; `note` stands in the JSON.
     """
     if not 0 <= threshold <= 1:
         raise UserError(f"--threshold is {threshold:g}, expected 0 to 1")
@@ -102,7 +113,7 @@ def detect(
             waveform, logits = predict_file(predictor, path)
             scores = scores_of(logits, waveform, predictor.classes)
             events = events_of(scores, parameters, threshold)
-            write_events(out / name, events, path, len(waveform) / SAMPLE_RATE)
+            write_events(out / name, events, path, len(waveform) / SAMPLE_RATE, note)
             clips[name] = scores.clips["clip"]
             if draw is not None:
                 heard = waveform[: round(clips[name].edges[-1] * SAMPLE_RATE)]
@@ -135,11 +146,11 @@ def events_of(scores: ScoreSet, parameters: Parameters, threshold: float) -> lis
     return sorted(events, key=lambda e: (e.onset, e.label))
 
 
-def write_events(stem: Path, events: Sequence[Event], source: Path, seconds: float) -> None:
-    """`<stem>.tsv`, `<stem>.json` and `<stem>.txt` (Audacity: File, Import, Labels)."""
+def write_events(stem: Path, events: Sequence[Event], source: Path, seconds: float, note: str | None = None) -> None:
+    """`<stem>.tsv`, `<stem>.json` (with the note) and `<stem>.txt` (Audacity: File, Import, Labels)."""
     rows = [(source.name, e.onset, e.offset, e.label, e.confidence) for e in events]
     write_rows(Path(f"{stem}.tsv"), ("filename", "onset", "offset", "event_label", "confidence"), rows)
     about = {"file": str(source), "duration": round(seconds, 3), "events": listed(events)}
-    write_json(Path(f"{stem}.json"), about)
+    write_json(Path(f"{stem}.json"), about | ({"note": note} if note else {}))
     labels = (f"{e.onset:.6f}\t{e.offset:.6f}\t{e.label} {e.confidence:.2f}\n" for e in events)
     write_text(Path(f"{stem}.txt"), "".join(labels))

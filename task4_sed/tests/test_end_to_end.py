@@ -15,6 +15,7 @@ import yaml
 import task4_sed
 from common.run.errors import UserError
 from common.run.files import read_json, read_rows, sha256
+from common.run.results.runs import TOY_NETWORK
 from common.run.results.store import read_results
 from common.run.training import BEST
 from common.run.verbs import main
@@ -142,7 +143,8 @@ def test_evaluate_has_metrics_intervals_floors_and_plots(house: House) -> None:
             assert 0 <= variant["psds1"] <= 1
         assert 0 <= soft["median"]["segment_pauroc_1s_maxfpr0.1_step"] <= 1
         for key, interval in recorded["intervals"].items():
-            assert interval["low"] <= interval["high"], key
+            ends = (interval["low"], interval["high"])
+            assert ends == (None, None) or ends[0] <= ends[1], key  # too few clips, or all draws alike
         boxes = read_rows(house.run(n) / "csebbs.tsv", ())
         assert len(boxes) == len(DESED_CLASSES)
         plots = {path.name for path in (house.run(n) / "plots").iterdir()}
@@ -213,8 +215,9 @@ def test_files_of_any_length_and_rate(house: House, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "short.flac", sound[:1600:2], 8_000)
     out = tmp_path / "out"
     words = [str(tmp_path / "long.wav"), str(tmp_path / "short.flac"), "--out", str(out), "--csebbs", "default"]
-    found = house.call("predict", *words)["files"]
-    assert set(found) == {"long", "short"}
+    answer = house.call("predict", *words)
+    assert set(answer["files"]) == {"long", "short"}
+    assert answer["note"] == json.loads((out / "long.json").read_text())["note"] == TOY_NETWORK
     assert json.loads((out / "long.json").read_text())["duration"] == pytest.approx(3 * len(sound) / rate)
     assert json.loads((out / "short.json").read_text())["duration"] == 0.1
     assert {path.name for path in out.glob("*.png")} == {"long.png", "short.png"}

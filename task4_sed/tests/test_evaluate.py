@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,14 @@ CLIPS = ("w", "x", "y", "z")
 
 
 class Files:
-    """Four clips with an event of Cat and Dog each (z: none), scores that find most of them."""
+    """Clips (four) with an event of Cat and Dog each (z: none), scores that find most of them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, names: Sequence[str] = CLIPS) -> None:
         self.scores, self.truth, self.durations = folder / "scores", folder / "truth.tsv", folder / "durations.tsv"
         random = np.random.default_rng(4)
         edges = np.arange(101) * 0.1
         clips = {}
-        for name in CLIPS:
+        for name in names:
             values = random.uniform(0, 0.45, (100, 3))
             if name != "z":
                 values[10:30, 0] += 0.5
@@ -33,9 +34,9 @@ class Files:
             clips[name] = ClipScores(edges, values)
         self.set = ScoreSet(("Cat", "Dog", "Blender"), clips)
         write_scores_folder(self.scores, self.set)
-        rows = [f"{name}.wav\t{on}\t{off}\t{c}" for name in CLIPS[:3] for on, off, c in ((1, 3, "Cat"), (5, 8, "Dog"))]
+        rows = [f"{name}.wav\t{on}\t{off}\t{c}" for name in names[:-1] for on, off, c in ((1, 3, "Cat"), (5, 8, "Dog"))]
         self.truth.write_text("filename\tonset\toffset\tevent_label\n" + "\n".join([*rows, "z.wav\t\t\t"]) + "\n")
-        self.durations.write_text("filename\tduration\n" + "".join(f"{name}.wav\t10.0\n" for name in CLIPS))
+        self.durations.write_text("filename\tduration\n" + "".join(f"{name}.wav\t10.0\n" for name in names))
 
     def evaluate(self, **options: Any) -> dict[str, Any]:
         return evaluate_files(self.scores, self.truth, self.durations, **options)
@@ -208,8 +209,8 @@ def test_maestro(tmp_path: Path) -> None:
     assert evaluate_files(*arguments, allow_missing=True)["dropped"]["truth_clips"] == ["s-000000-001000"]
 
 
-def test_bootstrap(files: Files, tmp_path: Path) -> None:
-    maestro = Maestro(tmp_path)
+def test_bootstrap(tmp_path: Path) -> None:
+    maestro, files = Maestro(tmp_path), Files(tmp_path, (*"abcdefghijkl", "z"))
     options = {"draws": 40, "seed": 1}
     arguments = (files.scores, files.truth, files.durations)
     values = bootstrap_psds(*arguments, maestro=(maestro.scores, maestro.truth, maestro.durations), **options)
@@ -217,11 +218,19 @@ def test_bootstrap(files: Files, tmp_path: Path) -> None:
     expected = files.evaluate()
     for name in ("psds1", "psds2"):
         assert values[name]["value"] == expected[name]
-        assert values[name]["low"] <= values[name]["value"] <= values[name]["high"]
+    assert 0 < values["psds1"]["low"] < values["psds1"]["value"] < values["psds1"]["high"] < 1
+    assert values["psds2"] == {"value": 1.0, "low": None, "high": None}  # all draws are perfect
     assert values["rank_score"]["value"] == pytest.approx(expected["psds1"] + 1.0)
+    assert values["mpauc"]["low"] is values["rank_score"]["high"] is None  # of two recordings
     assert bootstrap_psds(*arguments, **options)["psds1"] == bootstrap_psds(*arguments, **options)["psds1"]
     with pytest.raises(UserError, match="0 draws"):
         bootstrap_psds(*arguments, draws=0)
+
+
+def test_four_clips_have_no_interval(files: Files) -> None:
+    for value in bootstrap_psds(files.scores, files.truth, files.durations, draws=20).values():
+        assert value["value"] > 0
+        assert value["low"] is value["high"] is None
 
 
 def test_curves(files: Files) -> None:

@@ -14,7 +14,10 @@ NORMAL_95 = 1.959964  # a spread becomes a 95 % interval of +- this many standar
 
 
 class Caveat(NamedTuple):
-    """Why own figures must not be compared: `mark` stands beside every number, `text` in title and note."""
+    """Why own figures must not be compared: `mark` stands beside every number, `text` in title and note.
+
+    They have no rank and no difference to published ones.
+    """
 
     mark: str
     text: str
@@ -223,7 +226,8 @@ def compare(
     `own` is {system: {"<set>/<metric>": value}}. A published system has a row where it has an entry, also an empty
     one, in a column. `reference` names the system, published or own, to which differences are given; their 95 %
     interval combines both systems' uncertainty as if they were independent (`difference`).
-    `caveat` (e.g. TOY): why the own figures must not be compared with the published ones; everything says so.
+    `caveat` (e.g. TOY): why the own figures must not be compared with the published ones: everything says so, and
+    they have neither rank nor difference.
     Raises UserError for an own figure that has no column, a name that is both own and published, an unknown reference.
     """
     if not metrics:
@@ -245,15 +249,17 @@ def compare(
     if reference is not None:
         against = cells[reference]
         cells = {
-            system: {key: replace(cell, difference=difference(cell, against.get(key))) for key, cell in of.items()}
+            system: of
+            if system == reference or (caveat and (system in ours or reference in ours))
+            else {key: replace(cell, difference=difference(cell, against.get(key))) for key, cell in of.items()}
             for system, of in cells.items()
-            if system != reference
-        } | {reference: against}
+        }
     rows = [ComparisonRow(system, "own" if system in ours else "published", of) for system, of in cells.items()]
     title = f"{title} ({caveat.text})" if caveat else title
-    return Comparison(
-        title, tuple(metrics), _ranked(rows, metrics[0]), reference, caveat, _note(metrics[0].title, reference, caveat)
-    )
+    ranked = _ranked([row for row in rows if not (caveat and row.kind == "own")], metrics[0])
+    apart = tuple(sorted((row for row in rows if caveat and row.kind == "own"), key=lambda row: row.system))
+    note = _note(metrics[0].title, reference, caveat)
+    return Comparison(title, tuple(metrics), (*ranked, *apart), reference, caveat, note)
 
 
 def difference(cell: Cell, reference: Cell | None) -> Difference | None:
@@ -314,7 +320,7 @@ def _note(main: str, reference: str | None, caveat: Caveat | None) -> str:
             f"Differences ({main}) take the systems as independent; a figure without uncertainty counts as exact."
         )
     if caveat:
-        parts.append(f"Own figures: {caveat.text}.")
+        parts.append(f"Own figures: {caveat.text}: they have no rank and no difference.")
     return " ".join(parts)
 
 

@@ -12,6 +12,7 @@ from common.run.results.intervals import MeanSpread, mean_spread
 from common.run.results.store import FILE_NAME, read_results
 
 Keys = tuple[Hashable, ...]
+TOY_NETWORK = "trained on toy sounds: says nothing about real recordings"
 
 
 class Place(NamedTuple):
@@ -29,6 +30,16 @@ def section_of(folder: Path, section: str, missing: str) -> dict[str, Any]:
         raise UserError(f"{path}: {missing}")
     values: dict[str, Any] = sections[section]["values"]
     return values
+
+
+def network_note(folder: Path) -> str | None:
+    """What must stand beside the answers of the network that was trained in `folder`: whether on toy sounds.
+
+    Training records what its data were made of ("data" of the section "train"). None for anything but a toy.
+    """
+    recorded = read_results(folder) if (folder / FILE_NAME).is_file() else {}
+    data = kept(recorded, ("train", "values", "data"))
+    return TOY_NETWORK if data == "toy" else None
 
 
 def kept(results: Mapping[Any, Any], keys: Keys) -> Any:
