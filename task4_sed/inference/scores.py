@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from common.run.files import Row, existing_file, read_rows, write_then_rename
 from task4_sed.data.classes import CLASSES, FRAME_SECONDS
 from task4_sed.metrics.types import TIME_DECIMALS, ClipScores, ScoreSet, clip_name
 
+# The network that is not submitted: its test scores lie in a folder of its name beside the others.
+OTHER: dict[Literal["student", "teacher"], Literal["student", "teacher"]] = {"student": "teacher", "teacher": "student"}
 # Folders beside a run's scores, and what a metric gives for nothing: their scores.
 FLOORS = {"untrained": "untrained network", "constant": "constant prior"}
 # Significant digits of scores in text files: more than float32 holds.
