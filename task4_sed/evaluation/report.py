@@ -27,7 +27,7 @@ from task4_sed.evaluation.plots import draw_events, per_class, psd_roc, segment_
 from task4_sed.inference.postprocess.boxes import parse_csebbs
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, CsebbsParameters, write_parameters
 from task4_sed.inference.postprocess.tuning import grid, tune_csebbs
-from task4_sed.inference.scores import FLOORS, OTHER, stored_scores
+from task4_sed.inference.scores import FLOORS, OTHER, check_network, stored_scores
 from task4_sed.metrics.truth import truth_arrays
 from task4_sed.metrics.types import ClipScores, ScoreSet, clip_name
 
@@ -84,6 +84,7 @@ def evaluate_runs(runs: Sequence[Run], plots: bool = True) -> list[dict[str, Any
 def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
     """Score a run's stored test scores; writes results.json, csebbs.tsv and plots."""
     config: Config = run.config
+    check_network(run.folder, config.postprocess.network)
     frames = median_frames(classes_of(root_of(config.data)))
     filtered: Mapping[str, int] | bool = frames if config.postprocess.median_filter else False
     csebbs = tune(run)
