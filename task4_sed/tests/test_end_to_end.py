@@ -110,6 +110,9 @@ def test_train_leaves_a_checkpoint_a_run(house: House) -> None:
     recorded = [read_results(house.run(n))["checkpoint"]["values"] for n in RUNS]
     assert [of["sha256"] for of in recorded] == [sha256(house.run(n) / BEST) for n in RUNS]
     assert len({of["sha256"] for of in recorded}) == 3
+    chosen_by = read_results(house.run(1))["train"]["values"]["selection"]
+    assert chosen_by["objective"] == ["psds1", "mpauc"]
+    assert chosen_by["as_published"] is False
     for n in RUNS:
         assert len(read_rows(house.run(n) / "metrics.csv", ("epoch", "val/objective"))) == 2
         assert (house.run(n) / "config.yaml").is_file()
