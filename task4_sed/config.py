@@ -57,6 +57,7 @@ class DataConfig:
     packs: str | None = None  # where `prepare` packs the audio; default: <root>/packed
     blocks: BlocksConfig = field(default_factory=BlocksConfig)
     desed_to_maestro: bool = False  # labels Speech and Dishes also count for their MAESTRO aliases
+    maestro_dog: bool = False  # Dog counts among the classes that MAESTRO is labelled for (as in the baseline)
     exclude_overlapping: bool = True  # leave out clips that the exclusion lists name
     workers: int = in_range(2, 0)  # loader processes
     eval_batch: int = in_range(16, 1)
@@ -82,6 +83,7 @@ class ModelConfig:
     fusion_dim: int = 128
     dropstep: float = 0.3  # largest share of frames that is masked in each stream before the fusion; 0: off
     dropstep_frames: int = 16
+    dropstep_masks: Literal["clip", "batch"] = "clip"  # a mask for each clip, or (as published) one for the whole batch
 
     def __post_init__(self) -> None:
         if len(self.pooling) != len(self.channels):
@@ -132,6 +134,10 @@ class AugmentConfig:
     frame_shift: float = in_range(0.0, 0, 1)  # circular, N(0, share of the clip's frames); DESED blocks only
     mixup_probability: float = in_range(0.5, 0, 1)  # partners come from the same block
     mixup_beta: float = in_range(0.2, 1e-6)  # Beta(b, b) of the coefficients
+    # Labels of a mixed clip: weighted as its input; hard: 1 for every class of either partner, as in the baseline.
+    mixup_weak: Literal["soft", "hard"] = "soft"
+    # Own: embeddings have partners and coefficients apart from the features', labels are mixed by both draws.
+    mixup_embeddings: Literal["shared", "own"] = "shared"
     mixstyle_probability: float = in_range(0.0, 0, 1)  # mean and deviation per band exchanged between clips
     mixstyle_beta: float = in_range(0.3, 1e-6)
     filter_probability: float = in_range(0.0, 0, 1)  # FilterAugment, drawn apart for student and teacher
@@ -143,7 +149,10 @@ class LossConfig:
 
     consistency_weight: float = in_range(2.0, 0)
     consistency_ramp_epochs: float = in_range(50.0, 0)
-    teacher_decay: float = in_range(0.999, 0, 1)
+    teacher_decay: float = in_range(0.999, 0, 1)  # the limit of it
+    # When the teacher follows in step n of the student (from 1): after it with a decay of 1 - 1/n, or, as published,
+    # before it (after the forward pass) with 1 - 1/(n + 1), hence one step behind.
+    teacher_moves: Literal["after_step", "before_step"] = "after_step"
 
 
 @dataclass
@@ -154,6 +163,9 @@ class OptimizerConfig:
     warmup_epochs: float = in_range(50.0, 0)
     constant_until_epoch: float = in_range(100.0, 0)
     final_lr: float = in_range(1e-8, 0)
+    # Full, as published: the schedule sets nothing before the first step; step n has the rate and the consistency
+    # weight of n. Scheduled: those of n - 1.
+    first_step: Literal["scheduled", "full"] = "scheduled"
 
 
 @dataclass
@@ -164,6 +176,9 @@ class ValidationConfig:
     objective: list[Literal["weak_f1", "intersection_f1", "segment_f1", "psds1", "mpauc"]] = field(
         default_factory=lambda: ["weak_f1", "intersection_f1", "segment_f1"]
     )
+    # As published: weak_f1 is the mean over all classes, absent ones count as 0; segment_f1 and mpauc are taken per
+    # window with events, up to the end of the last one, of the largest score in each second.
+    as_published: bool = False
 
 
 @dataclass

@@ -1,8 +1,9 @@
 """Parity with the stored inputs and outputs of the official systems: every fixture folder, group by group.
 
-A module of `fixture_checks` names the folders that it knows in `CHECKERS`: folder -> (groups, check), where `groups`
-lists the groups of an opened io.npz and `check` yields comparisons `(what, measured, expected, tolerance)`. The
-tolerance has "max" (absolute), "rel" (of the expected value, added to max) and "mean" (of the absolute difference).
+A module of `fixture_checks`, or a task's `tests/fixture_checks.py`, names the folders that it knows in `CHECKERS`:
+folder -> (groups, check), where `groups` lists the groups of an opened io.npz and `check` yields comparisons
+`(what, measured, expected, tolerance)`. The tolerance has "max" (absolute), "rel" (of the expected value, added to
+max) and "mean" (of the absolute difference).
 All shapes, draws and values come from the files.
 """
 
@@ -30,11 +31,8 @@ def load(path: Path) -> ModuleType:
 
 
 def checkers() -> dict[str, Any]:
-    return {
-        folder: checker
-        for path in sorted((HERE / "fixture_checks").glob("*.py"))
-        for folder, checker in load(path).CHECKERS.items()
-    }
+    modules = [*(HERE / "fixture_checks").glob("*.py"), *HERE.parent.glob("*/tests/fixture_checks.py")]
+    return {folder: checker for path in sorted(modules) for folder, checker in load(path).CHECKERS.items()}
 
 
 CHECKERS = checkers()

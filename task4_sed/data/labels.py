@@ -81,12 +81,19 @@ def aliases_for(kind: Kind, classes: Sequence[str], desed_to_maestro: bool, trai
     return DESED_TO_MAESTRO if desed_to_maestro and training else {}
 
 
-def valid_classes(kind: Kind, classes: Sequence[str], desed_to_maestro: bool, training: bool) -> np.ndarray:
-    """Which classes a clip of a set is labelled for: (classes,) bool. All of them for a data set of its own classes."""
+def valid_classes(
+    kind: Kind, classes: Sequence[str], desed_to_maestro: bool, training: bool, maestro_dog: bool = False
+) -> np.ndarray:
+    """Which classes a clip of a set is labelled for: (classes,) bool. All of them for a data set of its own classes.
+
+    maestro_dog: MAESTRO's clips count as labelled for Dog, of which they have none (MAESTRO's synthetic set has).
+    """
     if tuple(classes) != CLASSES:
         return np.ones(len(classes), bool)
     native = MAESTRO_CLASSES if kind == "soft" else DESED_CLASSES
     valid = {*native, *aliases_for(kind, classes, desed_to_maestro, training).values()}
+    if maestro_dog and kind == "soft":
+        valid.add("Dog")
     return np.array([name in valid for name in classes])
 
 

@@ -116,7 +116,7 @@ def load_set(config: DataConfig, name: str, part: Part) -> ClipSet:
         {clip: annotation.events.get(clip, []) for clip in clips},
         {clip: annotation.weak[clip] for clip in clips if clip in annotation.weak},
         annotation.durations,
-        valid_classes(layout.kind, classes, config.desed_to_maestro, training),
+        valid_classes(layout.kind, classes, config.desed_to_maestro, training, config.maestro_dog),
     )
 
 

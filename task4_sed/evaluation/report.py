@@ -27,7 +27,7 @@ from task4_sed.evaluation.plots import draw_events, per_class, psd_roc, segment_
 from task4_sed.inference.postprocess.boxes import parse_csebbs
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, CsebbsParameters, write_parameters
 from task4_sed.inference.postprocess.tuning import grid, tune_csebbs
-from task4_sed.inference.scores import FLOORS, stored_scores
+from task4_sed.inference.scores import FLOORS, OTHER, check_network, stored_scores
 from task4_sed.metrics.truth import truth_arrays
 from task4_sed.metrics.types import ClipScores, ScoreSet, clip_name
 
@@ -84,11 +84,13 @@ def evaluate_runs(runs: Sequence[Run], plots: bool = True) -> list[dict[str, Any
 def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
     """Score a run's stored test scores; writes results.json, csebbs.tsv and plots."""
     config: Config = run.config
+    check_network(run.folder, config.postprocess.network)
     frames = median_frames(classes_of(root_of(config.data)))
     filtered: Mapping[str, int] | bool = frames if config.postprocess.median_filter else False
     csebbs = tune(run)
     tests = {name: open_test_set(run, name) for name in config.test_sets}
-    results: dict[str, Any] = {"data": made_of(root_of(config.data)), "sets": {}, "csebbs": csebbs}
+    results: dict[str, Any] = {"data": made_of(root_of(config.data)), "network": config.postprocess.network}
+    results |= {"sets": {}, "csebbs": csebbs}
     for name, test in tests.items():
         results["sets"][name] = evaluate_set(run, test, filtered, csebbs)
     strong = next((t for t in tests.values() if not t.soft), None)
@@ -107,17 +109,17 @@ def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
 
 
 def evaluate_set(run: Run, test: TestSet, filtered: Mapping[str, int] | bool, csebbs: str) -> dict[str, dict[str, Any]]:
-    """Metrics of one test set, per post-processing, and of the floors where they were predicted."""
+    """Metrics of one test set, per post-processing; of the other network and the floors where they were predicted."""
     variants: dict[str, dict[str, Any]] = {
         "raw": evaluate_files(*test.files(), allow_missing=True),
         "median": evaluate_files(*test.files(), median_filter=filtered, allow_missing=True),
     }
     if not test.soft:
         variants["csebbs"] = evaluate_files(*test.files(), csebbs=csebbs, allow_missing=True)
-    for floor in FLOORS:
-        scores = run.folder / "scores" / floor / f"{test.name}.h5"
+    for beside in (OTHER[run.config.postprocess.network], *FLOORS):
+        scores = run.folder / "scores" / beside / f"{test.name}.h5"
         if scores.is_file():
-            variants[floor] = evaluate_files(*test.files(scores), median_filter=filtered, allow_missing=True)
+            variants[beside] = evaluate_files(*test.files(scores), median_filter=filtered, allow_missing=True)
     return variants
 
 
@@ -218,12 +220,13 @@ def _draw_rolls(run: Run, test: TestSet, csebbs: str, note: str | None, plots: P
 
 
 def _table(run: Run, results: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:
-    """Title, columns and rows: a row per post-processing and floor, a column per metric."""
+    """Title, columns and rows: a row per post-processing, one of the other network, of each floor; metrics beside."""
     intervals = results.get("intervals", {})
     strong = [values for name, values in results["sets"].items() if SETS[name].kind != "soft"]
     soft = [values for name, values in results["sets"].items() if SETS[name].kind == "soft"]
-    rows = []
-    for variant in ("median", "raw", "csebbs", *FLOORS):
+    rows, other = [], OTHER[results["network"]]
+    names = {other: f"{other}, median", **FLOORS}
+    for variant in ("median", "raw", "csebbs", *names):
         cells = []
         for metric in SHOWN:
             value = strong[0].get(variant, {}).get(metric) if strong else None
@@ -231,10 +234,10 @@ def _table(run: Run, results: Mapping[str, Any]) -> tuple[str, list[str], list[l
             cells.append(_cell(value, intervals.get(key)))
         mpauc = soft[0].get(variant, {}).get("segment_pauroc_1s_maxfpr0.1_step") if soft else None
         cells.append(_cell(mpauc, intervals.get("mpauc") if variant == "median" else None))
-        rows.append([FLOORS.get(variant, variant), *cells])
+        rows.append([names.get(variant, variant), *cells])
     columns = ["scores", "PSDS1", "PSDS2", "intersection F1", "collar F1", "segment F1", "MAESTRO mpAUC"]
     sets = ", ".join(results["sets"])
-    return f"{run.task.name} {run.recipe}, training {run.number}: {sets}", columns, rows
+    return f"{run.task.name} {run.recipe}, training {run.number}, {results['network']}: {sets}", columns, rows
 
 
 def _cell(value: float | None, interval: Mapping[str, float] | None) -> str:

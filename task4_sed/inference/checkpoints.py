@@ -76,6 +76,13 @@ def load_network(
     return Loaded(network, classes, _own_encoder(beside, encoder, path), beside["sha256"], str(path))
 
 
+def has_network(path: Path, which: Which) -> bool:
+    """Whether a checkpoint holds the student, or the teacher: published ones may have one of them only."""
+    content = read_checkpoint(path)
+    names = [*content, *(content.get("state_dict") or ())]
+    return any(name.split(".")[0] in (which, f"sed_{which}") for name in names)
+
+
 def _own_config(about: Any, path: Path) -> ModelConfig:
     """The settings that a checkpoint of this code carries."""
     try:

@@ -21,7 +21,7 @@ from task4_sed.inference.checkpoints import checkpoint_of, load_network
 from task4_sed.inference.postprocess.boxes import parse_csebbs
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, CsebbsParameters, csebbs
 from task4_sed.inference.predict import Predictor, audio_files, log_mel, predict_file
-from task4_sed.inference.scores import from_logits, write_scores_folder
+from task4_sed.inference.scores import from_logits, scored_network, write_scores_folder
 from task4_sed.metrics.types import ClipScores, ScoreSet
 
 Parameters = CsebbsParameters | Mapping[str, CsebbsParameters]
@@ -71,8 +71,9 @@ def detect_in(
     csebbs: str | None,
 ) -> list[dict[str, Any]]:
     """What `task4_sed.detect` gives."""
-    loaded = load_network(checkpoint, "student")
-    tuned = Path(checkpoint).parents[1] / CSEBBS_FILE
+    folder = Path(checkpoint).absolute().parents[1]  # of the run that the checkpoint lies in
+    loaded = load_network(checkpoint, scored_network(folder) or "student")
+    tuned = folder / CSEBBS_FILE
     parameters = parameters_for(loaded.classes, csebbs or (str(tuned) if tuned.is_file() else "default"))
     predictor = Predictor(loaded)
     waveform = reading.waveform_of(recording, sample_rate, SAMPLE_RATE)

@@ -25,8 +25,8 @@ from task4_sed.data.classes import FRAME_SECONDS, FRAMES_PER_CLIP, SAMPLE_RATE
 from task4_sed.data.labels import frames_of
 from task4_sed.data.layout import SETS, Part
 from task4_sed.data.sets import classes_of, load_set
-from task4_sed.inference.checkpoints import Loaded, checkpoint_of, load_network
-from task4_sed.inference.scores import FLOORS, stored_scores, write_logits
+from task4_sed.inference.checkpoints import Loaded, checkpoint_of, has_network, load_network
+from task4_sed.inference.scores import FLOORS, OTHER, stored_scores, write_logits
 from task4_sed.model.crnn import CRNN
 from task4_sed.model.embedder import Embedder, check_weights
 from task4_sed.model.networks import front_end
@@ -100,7 +100,10 @@ def predict_set(predictor: Predictor, config: Config, name: str, out: Path) -> i
 
 
 def predict_run(run: Run, checkpoint: Path | None, floors: bool) -> Mapping[str, Any]:
-    """Store logits of every data set that later stages read, with the energy of the test sets."""
+    """Store logits of every data set that later stages read, with the energy of the test sets.
+
+    Of the network that `postprocess.network` names; of the other one, to compare with, those of the test sets.
+    """
     config: Config = run.config
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
@@ -117,11 +120,33 @@ def predict_run(run: Run, checkpoint: Path | None, floors: bool) -> Mapping[str,
     submission = [config.submission_set] if config.submission_set else []
     for name in [*config.postprocess.tune_on, *submission]:
         clips[name] = predict_set(predictor, config, name, out)
+    predict_other(run, path, out)
     if floors:
         predict_floors(run, out, loaded.classes)
-    result = {"checkpoint": str(path), "clips": clips, "kwh": meter.kwh, "seconds": round(seconds, 2)}
+    result = {
+        "network": config.postprocess.network,
+        "checkpoint": str(path),
+        "clips": clips,
+        "kwh": meter.kwh,
+        "seconds": round(seconds, 2),
+    }
     record(run.folder, "predict", result)
     return result
+
+
+def predict_other(run: Run, path: Path, out: Path) -> None:
+    """Test scores of the student where the teacher's are submitted, and the other way round: `<out>/<network>/`."""
+    config: Config = run.config
+    other = OTHER[config.postprocess.network]
+    for which in OTHER:  # what another checkpoint, or the other choice, has left there
+        for name in config.test_sets:
+            (out / which / f"{name}.h5").unlink(missing_ok=True)
+    if not has_network(path, other):
+        print(f"{path}: no {other} in it, only the {config.postprocess.network} is scored")
+        return
+    predictor = Predictor(load_network(path, other, config.model, encoder=config.encoder), batch=config.data.eval_batch)
+    for name in config.test_sets:
+        predict_set(predictor, config, name, out / other)
 
 
 def predict_floors(run: Run, out: Path, classes: Sequence[str]) -> None:

@@ -140,10 +140,10 @@ class CRNN(nn.Module):
         return self.cat_tf(self.dropout(torch.cat(streams, dim=-1)))
 
     def _dropstep(self, x: Tensor) -> Tensor:
-        """In training a random run of frames of each clip is set to 0, (batch, frames, dim)."""
+        """In training a random run of frames, of each clip or the same of all, is set to 0, (batch, frames, dim)."""
         if not self.training or self.config.dropstep == 0.0:
             return x
-        draw = draw_spec_mask((len(x),), x.device)
+        draw = draw_spec_mask((len(x) if self.config.dropstep_masks == "clip" else 1,), x.device)
         return spec_mask(x, draw, self.config.dropstep_frames, axis=-2, share=self.config.dropstep)
 
     def _head(self, x: Tensor, class_mask: Tensor | None) -> Prediction:

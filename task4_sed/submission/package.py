@@ -23,7 +23,7 @@ from task4_sed.evaluation.complexity import network_counts
 from task4_sed.evaluation.report import mean_of
 from task4_sed.inference.postprocess.boxes import parse_csebbs
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, combine_with_second_means, csebbs
-from task4_sed.inference.scores import stored_scores
+from task4_sed.inference.scores import check_network, stored_scores
 from task4_sed.metrics.types import TIME_DECIMALS, ClipScores, ScoreSet
 from task4_sed.submission.meta import Complexity, Description, DevtestResults, SubmissionMeta, meta_yaml
 from task4_sed.submission.rules import check_meta, label_problem
@@ -156,6 +156,7 @@ def package_runs(runs: list[Run], out: Path | None, report: Path | None) -> Mapp
 
 def submission_scores(run: Run) -> RunScores:
     """Scores of the evaluation set as they are, and post-processed: boxes for DESED, 1-s means for MAESTRO."""
+    check_network(run.folder, run.config.postprocess.network)
     scores = stored_scores(run.folder / "scores" / f"{run.config.submission_set}.h5")
     tuned = run.folder / CSEBBS_FILE
     setting = run.config.postprocess.csebbs

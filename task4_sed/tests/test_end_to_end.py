@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -45,16 +46,27 @@ class House:
     def run(self, number: int) -> Path:
         return self.runs / f"run{number}"
 
-    def call(self, verb: str, *words: str) -> Any:
-        """What a verb prints with --json."""
-        out = io.StringIO()
-        with contextlib.redirect_stdout(out):
+    def told(self, verb: str, *words: str) -> tuple[int, str, str]:
+        """Exit code, output and errors of a verb with --json."""
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = main(
                 TASK,
                 [verb, *words, "--recipe", str(TINY), "--run-dir", str(self.runs), "--json", f"data.root={self.root}"],
             )
-        assert code == 0, out.getvalue()
-        return json.loads(out.getvalue().splitlines()[-1])
+        return code, out.getvalue(), err.getvalue()
+
+    def call(self, verb: str, *words: str) -> Any:
+        """What a verb prints with --json."""
+        code, out, _ = self.told(verb, *words)
+        assert code == 0, out
+        return json.loads(out.splitlines()[-1])
+
+    def refused(self, verb: str, *words: str) -> str:
+        """The one line that a verb says when it fails."""
+        code, out, err = self.told(verb, *words)
+        assert code == 1, out
+        return err.splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +111,9 @@ def test_train_leaves_a_checkpoint_a_run(house: House) -> None:
     recorded = [read_results(house.run(n))["checkpoint"]["values"] for n in RUNS]
     assert [of["sha256"] for of in recorded] == [sha256(house.run(n) / BEST) for n in RUNS]
     assert len({of["sha256"] for of in recorded}) == 3
+    chosen_by = read_results(house.run(1))["train"]["values"]["selection"]
+    assert chosen_by["objective"] == ["psds1", "mpauc"]
+    assert chosen_by["as_published"] is False
     for n in RUNS:
         assert len(read_rows(house.run(n) / "metrics.csv", ("epoch", "val/objective"))) == 2
         assert (house.run(n) / "config.yaml").is_file()
@@ -137,8 +152,9 @@ def test_evaluate_has_metrics_intervals_floors_and_plots(house: House) -> None:
         assert recorded == result
         assert recorded["data"] == "toy"
         strong, soft = recorded["sets"]["devtest"], recorded["sets"]["maestro_val"]
-        assert set(strong) == {"raw", "median", "csebbs", "untrained", "constant"}
-        assert set(soft) == {"raw", "median", "untrained", "constant"}
+        assert set(strong) == {"raw", "median", "csebbs", "teacher", "untrained", "constant"}
+        assert set(soft) == {"raw", "median", "teacher", "untrained", "constant"}
+        assert recorded["network"] == "student"
         for variant in strong.values():
             assert 0 <= variant["psds1"] <= 1
         assert 0 <= soft["median"]["segment_pauroc_1s_maxfpr0.1_step"] <= 1
@@ -150,6 +166,31 @@ def test_evaluate_has_metrics_intervals_floors_and_plots(house: House) -> None:
         plots = {path.name for path in (house.run(n) / "plots").iterdir()}
         assert {"training.png", "psd_roc.png", "maestro_roc.png", "classes.png"} <= plots
         assert any(name.startswith("roll_devtest_") for name in plots)
+
+
+def test_the_teacher_is_scored_beside_the_student_or_in_its_place(house: House, tmp_path: Path) -> None:
+    copied = House(house.root.parent)
+    copied.runs = tmp_path / "runs"
+    shutil.copytree(house.run(1), copied.run(1))
+    teacher = "postprocess.network=teacher"
+    assert copied.refused("evaluate", teacher).endswith(
+        "those of the student, expected the teacher's; `predict` makes them"
+    )
+    before = {which: read_logits(copied.run(1) / "scores" / which / "devtest.h5") for which in ("", "teacher")}
+    assert not np.array_equal(before[""].logits, before["teacher"].logits)
+    predicted = copied.call("predict", teacher)
+    assert predicted["network"] == "teacher"
+    for which, was in (("", "teacher"), ("student", "")):
+        stored = read_logits(copied.run(1) / "scores" / which / "devtest.h5")
+        np.testing.assert_allclose(stored.logits, before[was].logits, atol=1e-5)
+    assert not (copied.run(1) / "scores" / "teacher" / "devtest.h5").exists()
+    result = copied.call("evaluate", "--no-plots", teacher)
+    student = house.results["evaluate"]["runs"][0]
+    assert result["network"] == "teacher"
+    for name, variants in result["sets"].items():
+        for ours, theirs in (("median", "teacher"), ("student", "median")):
+            there = student["sets"][name][theirs]["segment_f1_th0.5_1s"]
+            assert variants[ours]["segment_f1_th0.5_1s"] == pytest.approx(there, abs=1e-3)
 
 
 def test_the_archive_is_valid_and_whole(house: House) -> None:

@@ -132,6 +132,32 @@ def test_every_step_moves_the_teacher_as_the_formula_says(
     assert not torch.equal(*means)  # own statistics: the teacher stays in training mode
 
 
+def test_as_published_the_teacher_moves_before_the_step(
+    tiny: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """min(1 - 1 / (n + 1), decay) before step n; the first step has the full rate, step n that of n."""
+    published = ("loss.teacher_moves=before_step", "optimizer.first_step=full", "trainer.accumulate_grad_batches=2")
+    settings = ("loss.teacher_decay=0.7", "optimizer.lr=0.05", "optimizer.warmup_epochs=1", "trainer.max_epochs=3")
+    started: list[float] = []
+    begin = SedSystem.on_train_batch_start
+
+    def starting(system: SedSystem, *arguments: Any) -> None:
+        begin(system, *arguments)
+        started.append(system.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+
+    monkeypatch.setattr(SedSystem, "on_train_batch_start", starting)
+    _, seen = watched_training(tmp_path, tiny(*published, *settings), monkeypatch)
+    assert seen.steps == [0, 1, 2, 2, 3, 4, 4, 5, 6]  # 2 steps an epoch of 3 batches
+    begins = [0, 2, 3, 5, 6, 8]  # the batch with which a step begins: the teacher moves after its forward pass
+    assert all(map(torch.equal, seen.teacher[0], seen.teacher[1]))  # both begin alike
+    for n, batch in enumerate(begins[1:], start=2):
+        assert follows(seen.teacher[batch + 1], seen.teacher[batch], seen.student[batch - 1], min(1 - 1 / (n + 1), 0.7))
+    for batch in {1, 4, 7}:
+        assert all(map(torch.equal, seen.teacher[batch], seen.teacher[batch + 1]))
+    warmup = math.exp(-5 * (1 - 2 / 2) ** 2)
+    assert started[:3] == pytest.approx([0.05, 0.05, 0.05 * warmup])
+
+
 def test_accumulated_gradients_are_one_step(tiny: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """3 batches an epoch, 2 of them a step, the third one too: 2 steps an epoch, and the schedule knows it."""
     config = tiny("trainer.accumulate_grad_batches=2", "optimizer.warmup_epochs=0", "optimizer.constant_until_epoch=1")

@@ -281,7 +281,8 @@ def baseline_loss(
 ) -> tuple[Tensor, Terms]:
     """Organisers' baseline: frame-wise BCE, weak BCE, and mean-teacher consistency on all clips but MAESTRO.
 
-    The consistency weight rises exponentially over `warmup` optimiser steps (50 epochs).
+    The consistency weight, among the terms as `ssl_weight`, rises exponentially over `warmup` optimiser steps (50
+    epochs).
     """
     _check(student, blocks)
     mask = targets.class_mask.to(student.strong.dtype)
@@ -294,4 +295,4 @@ def baseline_loss(
     }
     weight = ssl_weight * exponential_ramp(step, warmup)
     total = terms["strong"] + terms["weak"] + weight * (terms["ssl_strong"] + terms["ssl_weak"])
-    return total, _detached(terms)
+    return total, _detached(terms) | {"ssl_weight": total.new_tensor(weight)}

@@ -1,6 +1,6 @@
 """The mean-teacher system of the DCASE 2024 Task 4 baseline: losses, augmentation, optimiser; no file access."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -41,10 +41,6 @@ class Inputs(NamedTuple):
 
     mel: Tensor
     embeddings: Tensor | None
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> "Inputs":
-        """The same change of both."""
-        return Inputs(change(self.mel), None if self.embeddings is None else change(self.embeddings))
 
 
 class SedSystem(LightningModule):
@@ -87,7 +83,7 @@ class SedSystem(LightningModule):
             teacher,
             Targets(strong, weak, batch.valid),
             self.blocks,
-            self.global_step,
+            self.schedule_step,
             warmup=ramp,
             ssl_weight=self.config.loss.consistency_weight,
         )
@@ -96,6 +92,11 @@ class SedSystem(LightningModule):
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=self.blocks.size, sync_dist=True)
         return loss
 
+    @property
+    def schedule_step(self) -> int:
+        """Where the schedules stand in this step: the published counter is 1 in the first one."""
+        return self.global_step + (self.config.optimizer.first_step == "full")
+
     def embeddings(self, batch: Batch) -> Tensor | None:
         """The encoder's sequence (batch, dim, steps): stored, or computed here; None without an encoder."""
         if batch.embeddings is not None:
@@ -103,20 +104,30 @@ class SedSystem(LightningModule):
         return None if self.embedder is None else self.embedder(batch.waveform)
 
     def _augmented(self, inputs: Inputs, strong: Tensor) -> tuple[Inputs, Tensor, Tensor]:
-        """Inputs, strong and weak targets after shift, mixup and MixStyle (of the mel); all share the draws."""
+        """Inputs, strong and weak targets after shift, mixup and MixStyle (of the mel)."""
         config = self.config.augment
         if config.frame_shift:
             inputs, strong = self._shifted(inputs, strong)
         weak = weak_from_strong(strong)
         if coin(config.mixup_probability):
-            mix = self._draw_mix(strong.device)
-            inputs = inputs.map(lambda x: mixup(x, mix))
-            strong, weak = mixup_soft_labels(strong, mix), mixup_soft_labels(weak, mix)
+            inputs, strong, weak = self._mixed(inputs, strong, weak)
         if coin(config.mixstyle_probability):
             style = draw_mix(self.blocks.groups, config.mixstyle_beta, strong.device)
             mel = freq_mixstyle(inputs.mel[:, None], style, per_channel=True)[:, 0].clamp(min=0)
             inputs = inputs._replace(mel=mel)
         return inputs, strong, weak
+
+    def _mixed(self, inputs: Inputs, strong: Tensor, weak: Tensor) -> tuple[Inputs, Tensor, Tensor]:
+        """Inputs, strong and weak targets of mixed clips. Features and labels share the draw."""
+        config, (mel, embeddings) = self.config.augment, inputs
+        mixes = [self._draw_mix(strong.device)]
+        if embeddings is not None and config.mixup_embeddings == "own":
+            mixes.append(self._draw_mix(strong.device))
+        mel = mixup(mel, mixes[0])
+        embeddings = None if embeddings is None else mixup(embeddings, mixes[-1])
+        for mix in mixes:
+            strong, weak = mixup_soft_labels(strong, mix), mixup_soft_labels(weak, mix)
+        return Inputs(mel, embeddings), strong, weak_from_strong(strong) if config.mixup_weak == "hard" else weak
 
     def _shifted(self, inputs: Inputs, strong: Tensor) -> tuple[Inputs, Tensor]:
         """Inputs and targets, moved in time by the same seconds; MAESTRO stays."""
@@ -141,7 +152,7 @@ class SedSystem(LightningModule):
     def _draw_mix(self, device: torch.device) -> Mix:
         """Partners within MAESTRO, within the strong blocks and within Weak, one coefficient for each of them.
 
-        Unlabeled clips are not mixed. Inputs and labels share the draw.
+        Unlabeled clips are not mixed.
         """
         groups = (self.blocks.maestro, self.blocks.strong + self.blocks.synth, self.blocks.weak)
         lam, perm, start = [], [], 0
@@ -171,9 +182,14 @@ class SedSystem(LightningModule):
         if self.embedder is not None and about is not None:
             check_weights(self.embedder, about["sha256"], "checkpoints/last.ckpt")
 
+    def on_before_zero_grad(self, optimizer: torch.optim.Optimizer) -> None:
+        """Published order: move the teacher before every optimiser step, after the (first) forward pass for it."""
+        if self.config.loss.teacher_moves == "before_step":
+            self.follow(min(1 - 1 / (self.global_step + 2), self.config.loss.teacher_decay))
+
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Move the teacher after every optimiser step."""
-        if self.global_step != self.updates:
+        if self.config.loss.teacher_moves == "after_step" and self.global_step != self.updates:
             self.updates = self.global_step
             self.follow(min(1 - 1 / self.global_step, self.config.loss.teacher_decay))
 
@@ -189,9 +205,13 @@ class SedSystem(LightningModule):
         optimizer = torch.optim.Adam(self.student.parameters(), lr=config.lr)
         total = steps * self.config.trainer.max_epochs
 
-        def factor(step: int) -> float:
+        late = config.first_step == "full"
+
+        def factor(step: int) -> float:  # `step` optimiser steps are done
+            if late and step == 0:
+                return 1.0
             return ramp_hold_quarter_cosine(
-                step,
+                step + late,
                 config.warmup_epochs * steps,
                 config.constant_until_epoch * steps,
                 total,

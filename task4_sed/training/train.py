@@ -1,7 +1,7 @@
 """A recipe's data, network and validation, put together for the Trainer."""
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import torch
 
@@ -44,5 +44,9 @@ def train_run(run: Run, restart: bool = False) -> None:
         monitor="val/objective",
         batch_size=sum(data.batch),
         restart=restart,
-        notes={"data": made_of(root_of(run.config.data)), "classes": list(system.classes)},
+        notes={
+            "data": made_of(root_of(run.config.data)),
+            "classes": list(system.classes),
+            "selection": asdict(run.config.validation),  # what chose the best checkpoint
+        },
     )

@@ -17,9 +17,20 @@ from task4_sed.data.sets import ClipSet
 from task4_sed.metrics.detections import detections_above_thresholds, detections_of_scores
 from task4_sed.metrics.f1 import intersection_f1, weak_f1
 from task4_sed.metrics.filters import median_filter
-from task4_sed.metrics.maestro import overlap_add, recording_events, segments_of_recordings
+from task4_sed.metrics.maestro import (
+    CONFIDENCE_THRESHOLD,
+    overlap_add,
+    recording_events,
+    segments_of_recordings,
+)
 from task4_sed.metrics.psds import PSDS1, psds, psds_statistics
-from task4_sed.metrics.segments import best_segment_f1, mean_of_defined, segment_auroc
+from task4_sed.metrics.segments import (
+    Segments,
+    best_segment_f1,
+    mean_of_defined,
+    segment_auroc,
+    segments_of_scores,
+)
 from task4_sed.metrics.truth import Truth, truth_arrays
 from task4_sed.metrics.types import ClipScores, ScoreSet, clip_name
 
@@ -32,9 +43,9 @@ def validators(sets: Sequence[ClipSet], config: ValidationConfig, classes: Seque
     made: dict[str, Validator] = {}
     for of in sets:
         if of.layout.kind == "weak":
-            made[of.name] = _weak(of, classes)
+            made[of.name] = _weak(of, classes, classes if config.as_published else scored_classes(classes))
         elif of.layout.kind == "soft":
-            made[of.name] = _maestro(of, classes)
+            made[of.name] = _maestro_windows(of, classes) if config.as_published else _maestro(of, classes)
         else:
             made[of.name] = _strong(of, classes, config)
     return made
@@ -54,8 +65,8 @@ def score_set(names: Sequence[str], strong: np.ndarray, classes: Sequence[str]) 
     return ScoreSet(tuple(classes), of_clip)
 
 
-def _weak(of: ClipSet, classes: Sequence[str]) -> Validator:
-    chosen = scored_classes(classes)
+def _weak(of: ClipSet, classes: Sequence[str], chosen: Sequence[str]) -> Validator:
+    """Macro F1 over the `chosen` classes; one without clips counts as 0."""
     columns = [tuple(classes).index(name) for name in chosen]
     targets = np.array([[name in of.weak[clip] for name in chosen] for clip in of.clips])
 
@@ -100,8 +111,31 @@ def _maestro(of: ClipSet, classes: Sequence[str]) -> Validator:
 
     def validate(strong: np.ndarray, weak: np.ndarray) -> dict[str, float]:
         scores = median_filter(score_set(of.clips, strong, classes), median_frames(classes))
-        segments = segments_of_recordings(overlap_add(scores, durations, truth.classes), truth)
-        f1, _ = best_segment_f1(segments)
-        return {"segment_f1": f1.macro, "mpauc": mean_of_defined(segment_auroc(segments, max_fpr=0.1))}
+        return _segment_metrics(segments_of_recordings(overlap_add(scores, durations, truth.classes), truth))
 
     return validate
+
+
+def _maestro_windows(of: ClipSet, classes: Sequence[str]) -> Validator:
+    """As published: each window with events on its own, to the end of the last one, a second's largest score."""
+    events = {
+        clip_name(clip): [
+            event
+            for event in of.truth[clip]
+            if event.confidence > CONFIDENCE_THRESHOLD and event.label in MAESTRO_SCORED_CLASSES
+        ]
+        for clip in of.clips
+    }
+    durations = {name: max(event.offset for event in found) for name, found in events.items() if found}
+    truth = _with_events(events, durations, MAESTRO_SCORED_CLASSES)
+
+    def validate(strong: np.ndarray, weak: np.ndarray) -> dict[str, float]:
+        scores = median_filter(score_set(of.clips, strong, classes), median_frames(classes))
+        return _segment_metrics(segments_of_scores(scores, truth))
+
+    return validate
+
+
+def _segment_metrics(segments: Segments) -> dict[str, float]:
+    f1, _ = best_segment_f1(segments)
+    return {"segment_f1": f1.macro, "mpauc": mean_of_defined(segment_auroc(segments, max_fpr=0.1))}
