@@ -330,6 +330,11 @@ def show_metrics(result: Mapping[str, Any]) -> None:
     print_table("per class", ["class", *shown], rows, note="more of them in the JSON (--json)")
     for note in result["notes"]:
         print(f"note: {note}")
+    if ruler := result.get("ruler"):
+        names = ", ".join(
+            name for name in ruler["fast_path"] if not name.endswith(("_micro", "_macro_mean_of_classes"))
+        )
+        print(f"measured with {ruler['library']}: {names}; the fast path differs by {ruler['largest_difference']:.1g}")
 
 
 def _number(value: float | None) -> str:

@@ -55,7 +55,7 @@ def open_hdf5(path: str | Path, what: str) -> "Iterator[h5py.File]":
 
 
 def data_set(file: "h5py.File", key: str, dims: int, kinds: str) -> "h5py.Dataset":
-    """The data set `key` of `dims` dimensions and one of numpy's `kinds` of numbers ("S": text); nothing is read yet."""
+    """The data set `key` of `dims` dimensions, of numbers of one of numpy's `kinds` or of text ("S"); not read yet."""
     import h5py
 
     at = f"{file.filename}: {key}"

@@ -27,6 +27,8 @@ FLOORS = {"untrained": "untrained network", "constant": "constant prior"}
 _SCORE_FORMAT = "%.9g"
 # Bytes of memory for a byte of text: numbers; and fields that are looked at one by one.
 _TEXT_FACTOR, _TABLE_FACTOR = 3, 12
+# Bytes for a logit: as read, sorted, and its score.
+_CELL = 16
 
 
 @dataclass(frozen=True)
@@ -335,6 +337,7 @@ def read_logits(path: str | Path) -> StoredLogits:
         stated = number_attribute(file, "frame_seconds")
         stems = [clip_name(name) for name in names]
         order = _name_order(path, stems)
+        check_memory(f"{path}: strong_logits {stored.shape}", _CELL * float(stored.size))
         logits = stored[()]
     _check_times(path, names, durations, stated)
     if twice := next((name for name in classes if classes.count(name) > 1), None):
