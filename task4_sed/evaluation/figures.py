@@ -123,8 +123,11 @@ def ruler_figures(inputs: Inputs, scores: ScoreSet, threshold: float) -> tuple[F
             if not (why := ruler.reason_against(parameters)):
                 figures.add_psds(name, *ruler.psds(parameters))
             against[name] = why
-        figures.add_f1(f"intersection_f1_th{threshold:g}_dtc0.5_gtc0.5", ruler.intersection_f1(threshold))
-        figures.add_f1(f"collar_f1_th{threshold:g}_200ms_20pct", ruler.collar_f1(threshold))
+        if not (why := ruler.reason_against()):
+            by_intersection, by_collars = ruler.f1(threshold)
+            figures.add_f1(f"intersection_f1_th{threshold:g}_dtc0.5_gtc0.5", by_intersection)
+            figures.add_f1(f"collar_f1_th{threshold:g}_200ms_20pct", by_collars)
+        against["F1 by intersection and by collars"] = why
     return figures, [f"{name}: not computed with sed_scores_eval, {why}" for name, why in against.items() if why]
 
 
@@ -140,10 +143,12 @@ def measured(fast: Figures, inputs: Inputs, scores: ScoreSet, threshold: float) 
     pairs = [(name, value, replaced[name]) for name, value in figures.overall.items()]
     for metric, values in figures.classes.items():
         pairs += [(f"{metric} of {name}", value, of_classes[metric][name]) for name, value in values.items()]
-    for name, value, other in pairs:
-        if abs(value - other) > RULER_TOLERANCE:
-            notes.append(f"{name}: {value:.6f} with sed_scores_eval, {other:.6f} on the fast path")
-    inputs.report.notes += notes
+    differences = [
+        f"{name}: {value:.6f} with sed_scores_eval, {other:.6f} on the fast path"
+        for name, value, other in pairs
+        if abs(value - other) > RULER_TOLERANCE
+    ]
+    inputs.report.notes += notes + differences
     fast.overall |= figures.overall
     fast.classes |= figures.classes
     return {
@@ -151,6 +156,7 @@ def measured(fast: Figures, inputs: Inputs, scores: ScoreSet, threshold: float) 
         "fast_path": replaced,
         "fast_path_classes": of_classes,
         "largest_difference": max((abs(value - other) for _, value, other in pairs), default=0.0),
+        "differences": differences,
         "seconds": round(time.perf_counter() - start, 2),
     }
 

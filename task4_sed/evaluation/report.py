@@ -78,6 +78,10 @@ def evaluate_runs(runs: Sequence[Run], plots: bool = True) -> list[dict[str, Any
     found: list[dict[str, Any]] = all_done(evaluate_run, [(run, plots) for run in runs], default_jobs(threads=1))
     for run, results in zip(runs, found, strict=True):
         print_table(*_table(run, results), note=caveat_of(results["data"]))
+        for variants in results["sets"].values():
+            for variant, values in variants.items():
+                for line in values.get("ruler", {}).get("differences", ()):
+                    print(f"note: {variant}: {line}")
     return found
 
 
@@ -107,9 +111,12 @@ def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
 
 
 def evaluate_set(run: Run, test: TestSet, filtered: Mapping[str, int] | bool, csebbs: str) -> dict[str, dict[str, Any]]:
-    """Metrics of one test set, per post-processing, and of the floors where they were predicted."""
+    """Metrics of one test set, per post-processing, and of the floors where they were predicted.
+
+    Final figures, those of the median filter and of cSEBBs, are sed_scores_eval's; the others only stand beside them.
+    """
     variants: dict[str, dict[str, Any]] = {
-        "raw": evaluate_files(*test.files(), allow_missing=True),
+        "raw": evaluate_files(*test.files(), allow_missing=True, ruler=False),
         "median": evaluate_files(*test.files(), median_filter=filtered, allow_missing=True),
     }
     if not test.soft:
@@ -117,7 +124,9 @@ def evaluate_set(run: Run, test: TestSet, filtered: Mapping[str, int] | bool, cs
     for floor in FLOORS:
         scores = run.folder / "scores" / floor / f"{test.name}.h5"
         if scores.is_file():
-            variants[floor] = evaluate_files(*test.files(scores), median_filter=filtered, allow_missing=True)
+            variants[floor] = evaluate_files(
+                *test.files(scores), median_filter=filtered, allow_missing=True, ruler=False
+            )
     return variants
 
 

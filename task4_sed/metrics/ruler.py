@@ -23,6 +23,8 @@ from task4_sed.metrics.types import ScoreSet
 MAX_FRAMES = 3000
 # Cells of these matrices over all clips, classes and, for cross triggers, pairs of classes: minutes of work.
 MAX_WORK = 3e10
+# Clips, or segments, times classes: about 0.1 ms and 2 us each.
+MAX_CLIPS_X_CLASSES, MAX_SEGMENTS_X_CLASSES = 200_000, 5_000_000
 
 
 def library() -> ModuleType:
@@ -47,15 +49,21 @@ class Ruler:
     scores: ScoreSet
     truth: Truth
 
-    @cached_property
-    def tables(self) -> dict[str, Any]:
-        """{clip: data frame of onset, offset and a column per class (its number: the library refuses some names)}."""
-        from sed_scores_eval.base_modules.scores import create_score_dataframe
+    def _tables(self, threshold: float | None = None) -> dict[str, Any]:
+        """{clip: data frame of onset, offset and a column per class}, named by number: the library refuses some names.
 
+        With a threshold: 1 where a score exceeds it, else 0. They give the same detections at 0.5, and the library has
+        one threshold to go through in place of all.
+        """
+        create = library().base_modules.scores.create_score_dataframe
         columns = [self.scores.classes.index(name) for name in self.truth.classes]
-        clips = {name: self.scores.clips[name] for name in self.truth.clips}
-        names = _labels(self.truth.classes)
-        return {n: create_score_dataframe(clip.scores[:, columns], clip.edges, names) for n, clip in clips.items()}
+        names, tables = _labels(self.truth.classes), {}
+        for name in self.truth.clips:
+            clip = self.scores.clips[name]
+            scores = clip.scores[:, columns]
+            values = scores if threshold is None else (scores > threshold).astype(float)
+            tables[name] = create(values, clip.edges, names)
+        return tables
 
     @cached_property
     def events(self) -> dict[str, list[tuple[float, float, str]]]:
@@ -72,14 +80,19 @@ class Ruler:
         """{clip: seconds}."""
         return dict(zip(self.truth.clips, self.truth.durations.tolist(), strict=True))
 
-    def reason_against(self, p: PsdsParameters) -> str | None:
-        """Why it cannot measure this PSDS here (None: it can), as the end of a sentence."""
+    def reason_against(self, p: PsdsParameters | None = None) -> str | None:
+        """Why it cannot measure this PSDS, or without one F1, here (None: it can), as the end of a sentence."""
         frames = np.array([len(self.scores.clips[name].scores) for name in self.truth.clips], dtype=float)
         classes = len(self.truth.classes)
+        too_many = f"{len(frames):,} clips with {classes} classes are too many"
+        if len(frames) * classes > MAX_CLIPS_X_CLASSES:
+            return too_many
+        if p is None:
+            return None
         if frames.max(initial=0) > MAX_FRAMES:
             return f"a clip has {int(frames.max()):,} frames, more than {MAX_FRAMES:,}"
         if float((frames**2).sum()) * classes * (1 if p.cttc is None else classes) > MAX_WORK:
-            return f"{len(frames):,} clips with {classes} classes are too many"
+            return too_many
         if p.cttc is not None and (classes == 1 or not self.truth.seconds().sum(axis=0).all()):
             return "cross triggers need two classes or more, each with an event longer than 0 s"
         return None
@@ -87,7 +100,7 @@ class Ruler:
     def psds(self, p: PsdsParameters) -> tuple[float, dict[str, float]]:
         """The score and those of the single classes."""
         value, single, *_ = library().intersection_based.psds(
-            *(self.tables, self.events, self.durations),
+            *(self._tables(), self.events, self.durations),
             dtc_threshold=p.dtc,
             gtc_threshold=p.gtc,
             cttc_threshold=p.cttc,
@@ -97,27 +110,16 @@ class Ruler:
         )
         return float(value), _by_class(self.truth.classes, single)
 
-    def _above(self, threshold: float) -> dict[str, Any]:
-        """The tables as 0 and 1: the same detections, and one threshold to go through in place of all."""
-        tables = {}
-        for name, table in self.tables.items():
-            tables[name] = table.copy()
-            tables[name].iloc[:, 2:] = (table.iloc[:, 2:] > threshold).astype(float)
-        return tables
-
-    def intersection_f1(self, threshold: float, dtc: float = 0.5, gtc: float = 0.5) -> F1:
-        """Intersection-based F1 of scores > threshold."""
-        criteria = {"dtc_threshold": dtc, "gtc_threshold": gtc}
-        return self._f1(library().intersection_based.fscore(self._above(threshold), self.events, 0.5, **criteria)[0])
-
-    def collar_f1(self, threshold: float) -> F1:
-        """Collar-based F1 of scores > threshold."""
+    def f1(self, threshold: float, dtc: float = 0.5, gtc: float = 0.5) -> tuple[F1, F1]:
+        """Intersection-based and collar-based F1 of scores > threshold."""
+        tables, ruler = self._tables(threshold), library()
         collars = {"onset_collar": COLLAR_SECONDS, "offset_collar": COLLAR_SECONDS}
         collars["offset_collar_rate"] = COLLAR_OF_LENGTH
-        return self._f1(library().collar_based.fscore(self._above(threshold), self.events, 0.5, **collars)[0])
-
-    def _f1(self, found: Mapping[str, float]) -> F1:
-        return _f1(self.truth.classes, found)
+        by_intersection = ruler.intersection_based.fscore(
+            tables, self.events, 0.5, dtc_threshold=dtc, gtc_threshold=gtc
+        )
+        by_collars = ruler.collar_based.fscore(tables, self.events, 0.5, **collars)
+        return _f1(self.truth.classes, by_intersection[0]), _f1(self.truth.classes, by_collars[0])
 
 
 @dataclass(frozen=True)
@@ -128,14 +130,13 @@ class SegmentRuler:
 
     @cached_property
     def _inputs(self) -> tuple[dict[str, Any], dict[str, list[tuple[float, float, str]]], dict[str, float]]:
-        from sed_scores_eval.base_modules.scores import create_score_dataframe
-
+        create = library().base_modules.scores.create_score_dataframe
         segments, tables, events, durations = self.segments, {}, {}, {}
         for clip in np.unique(segments.clip).tolist():
             rows = np.flatnonzero(segments.clip == clip)
             name, edges = str(clip), np.arange(len(rows) + 1, dtype=float)
             labels = _labels(segments.classes)
-            tables[name] = create_score_dataframe(segments.scores[rows], edges, labels)
+            tables[name] = create(segments.scores[rows], edges, labels)
             events[name] = [
                 (float(on), float(off), label)
                 for i, label in enumerate(labels)
@@ -146,6 +147,8 @@ class SegmentRuler:
 
     def reason_against(self, areas: bool) -> str | None:
         """Why it cannot measure F1, or ROC areas, here (None: it can), as the end of a sentence."""
+        if self.segments.targets.size > MAX_SEGMENTS_X_CLASSES:
+            return "{:,} segments with {} classes are too many".format(*self.segments.targets.shape)
         if not self.segments.targets.any(axis=0).all():
             return "a class has no active segment"
         if areas and self.segments.targets.all(axis=0).any():
