@@ -11,7 +11,7 @@ from common.run.files import existing_file, read_rows, sha256
 from task4_sed.data.annotations import END_TOLERANCE, Event, is_empty, read_durations, read_soft, read_strong
 from task4_sed.data.classes import CLASSES, FRAMES_PER_CLIP, MAESTRO_SCORED_CLASSES
 from task4_sed.inference.hdf5 import check_memory, is_hdf5
-from task4_sed.inference.scores import StoredLogits, from_stored, read_logits, read_scores
+from task4_sed.inference.scores import TABLE_FACTOR, StoredLogits, from_stored, read_logits, read_scores
 from task4_sed.metrics.maestro import CONFIDENCE_THRESHOLD, is_window, recording_events, window_of
 from task4_sed.metrics.truth import merge_intervals
 from task4_sed.metrics.types import ScoreSet, clip_name
@@ -19,6 +19,7 @@ from task4_sed.metrics.types import ScoreSet, clip_name
 Value = TypeVar("Value")
 # Of memory for a score of a frame and class, at the peak of an evaluation.
 CELL_BYTES = 200
+_MAX_HEADER = 1 << 20
 Points = dict[float, dict[tuple[str, str], list[tuple[float, float]]]]
 
 
@@ -60,19 +61,25 @@ def is_detections(path: Path) -> bool:
     """Is the file a table of detections with a threshold column?"""
     if not path.is_file() or path.suffix != ".tsv":
         return False
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
-        return "threshold" in file.readline().rstrip("\r\n").split("\t")
+    return "threshold" in _columns(path)
 
 
 def is_soft(path: Path) -> bool:
     """Is the truth a table of soft labels (with confidences)?"""
-    with open(existing_file(path, "ground truth"), encoding="utf-8-sig", errors="replace") as file:
-        return "confidence" in file.readline().rstrip("\r\n").split("\t")
+    return "confidence" in _columns(existing_file(path, "ground truth"))
+
+
+def _columns(path: Path) -> list[str]:
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        return file.readline(_MAX_HEADER).rstrip("\r\n").split("\t")
 
 
 def load(scores: Path, ground_truth: Path, durations: Path, allow_missing: bool) -> Inputs:
     """Read and match; the kind of each file is recognised by its columns. Raises UserError."""
     report = Report()
+    for path in (ground_truth, durations, scores):
+        if path.is_file() and not (path == scores and is_hdf5(path)):
+            check_memory(f"{path}: reading it", TABLE_FACTOR * path.stat().st_size)
     soft = is_soft(ground_truth)
     seconds = _by_clip(read_durations(durations), durations)
     # Soft labels are those of windows, their durations those of whole recordings.
@@ -158,7 +165,8 @@ def _on_time(stored: StoredLogits, path: Path, lengths: Mapping[str, float], rep
         report.notes.append(f"{frames} frames end at {end:g} s, the longest clip at {longest:g} s: taken for padding")
         return stored
     fitting = longest / frames
-    if not stored.stated and longest - min(known.values()) < 1e-3 and abs(fitting - round(fitting, 3)) < 1e-6:
+    whole_ms = fitting <= 1 and abs(fitting - round(fitting, 3)) < 1e-6
+    if not stored.stated and longest - min(known.values()) < 1e-3 and whole_ms:
         report.notes.append(
             f"the file has no frame_seconds: {fitting:g} s a frame taken, so that {frames} frames last {longest:g} s"
         )

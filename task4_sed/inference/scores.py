@@ -26,7 +26,7 @@ FLOORS = {"untrained": "untrained network", "constant": "constant prior"}
 # Significant digits of scores in text files: more than float32 holds.
 _SCORE_FORMAT = "%.9g"
 # Bytes of memory for a byte of text: numbers; and fields that are looked at one by one.
-_TEXT_FACTOR, _TABLE_FACTOR = 3, 12
+_TEXT_FACTOR, TABLE_FACTOR = 3, 12
 # Bytes for a logit: as read, sorted, and its score.
 _CELL = 16
 
@@ -128,7 +128,7 @@ def _stripped(row: Row) -> Row:
 
 
 def _read_table(path: Path) -> ScoreSet:
-    check_memory(f"{path}: reading it", _TABLE_FACTOR * path.stat().st_size)
+    check_memory(f"{path}: reading it", TABLE_FACTOR * path.stat().st_size)
     rows = read_rows(path, ())
     if not rows:
         raise UserError(f"{path}: no rows, expected scores")
@@ -216,7 +216,15 @@ def _clip(onsets: np.ndarray, offsets: np.ndarray, scores: np.ndarray) -> ClipSc
 
 
 def _score(row: Row, column: str) -> float:
-    return -np.inf if row[column].strip().lower() in ("-inf", "-infinity") else row.number(column)
+    return -np.inf if row[column].strip().lower() in ("-inf", "-infinity") else _number(row, column)
+
+
+def _number(row: Row, column: str) -> float:
+    try:
+        number(row[column])
+    except ValueError:
+        raise UserError(f"{row.at}: {column} is {row[column]!r}, expected a number") from None
+    return row.number(column)
 
 
 def _clip_of_rows(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> ClipScores:
@@ -226,7 +234,7 @@ def _clip_of_rows(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> Cl
     end = 0.0
     scores = []
     for i, row in enumerate(rows):
-        onset, offset = row.number("onset"), row.number("offset")
+        onset, offset = _number(row, "onset"), _number(row, "offset")
         if round(offset, TIME_DECIMALS) <= round(onset, TIME_DECIMALS):
             raise UserError(f"{row.at}: offset {offset:g} is not after onset {onset:g}")
         difference = round(onset, TIME_DECIMALS) - round(end, TIME_DECIMALS)

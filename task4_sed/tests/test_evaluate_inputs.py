@@ -148,7 +148,8 @@ def test_what_is_cut_lies_in_the_clip(spans: list[tuple[float, float]], end: flo
     assert all(event.offset <= end + inputs.END_TOLERANCE and event.onset <= event.offset for event in kept)
     late = len(report.dropped.get("late_events", ()))
     assert len(kept) + late == len(events)
-    assert [event for event in kept if event in events] == [e for e in events if e.offset <= end + inputs.END_TOLERANCE]
+    assert sum(event.offset - event.onset for event in kept) <= sum(event.offset - event.onset for event in events)
+    assert all(event in kept for event in events if event.offset <= end + inputs.END_TOLERANCE)
 
 
 def test_events_of_length_0_count_as_in_sed_scores_eval(files: Files) -> None:
@@ -334,8 +335,15 @@ def test_what_does_not_fit_into_memory_is_refused_at_once(files: Files) -> None:
         file.truncate(1 << 42)  # four terabytes of nothing
     with pytest.raises(UserError, match=r"scores: reading 5 files needs about [\d,.]+ GiB of memory, "):
         files.evaluate()
-    with pytest.raises(UserError, match=r"v\.tsv: reading it needs about [\d,.]+ GiB"):
-        evaluate_files(files.scores / "v.tsv", files.truth, files.durations)
+    huge = files.scores.with_name("v.tsv")
+    (files.scores / "v.tsv").rename(huge)
+    for paths in (
+        (huge, files.truth, files.durations),
+        (files.scores, huge, files.durations),
+        (files.scores, files.truth, huge),
+    ):
+        with pytest.raises(UserError, match=r"v\.tsv: reading it needs about [\d,.]+ GiB"):
+            evaluate_files(*paths)
 
 
 def test_the_memory_of_an_evaluation_is_bounded_and_said(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
