@@ -25,6 +25,7 @@ from task4_sed.evaluation.figures import (
 from task4_sed.evaluation.inputs import Inputs, describe_inputs, load
 from task4_sed.inference.postprocess.boxes import box_scores, make_boxes, number_of_boxes, parse_csebbs
 from task4_sed.inference.postprocess.tuning import grid
+from task4_sed.inference.scores import check_threshold
 from task4_sed.metrics.detections import detections_at_points, detections_of_scores
 from task4_sed.metrics.filters import median_filter as filter_scores
 from task4_sed.metrics.psds import PsdsStatistics, psds, psds_statistics
@@ -96,8 +97,8 @@ def evaluate_files(
 
 def _check_options(threshold: float | None, csebbs: str | None) -> None:
     """Before anything is read: files can be large."""
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise UserError(f"--threshold is {threshold:g}, expected 0 to 1")
+    if threshold is not None:
+        check_threshold(threshold)
     mode, _, name = (csebbs or "default").partition(":")
     if mode == "tune":
         grid(name or "default")

@@ -223,6 +223,7 @@ def _draw_rolls(run: Run, test: TestSet, csebbs: str, note: str | None, plots: P
             truth=truth[name],
             title=f"{test.name}: {name}",
             note=note,
+            setting=features.setting,
         )
 
 

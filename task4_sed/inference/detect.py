@@ -19,7 +19,7 @@ from task4_sed.inference.checkpoints import checkpoint_of, load_network
 from task4_sed.inference.postprocess.boxes import parse_csebbs
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, CsebbsParameters, csebbs
 from task4_sed.inference.predict import Predictor, audio_files, log_mel, predict_file
-from task4_sed.inference.scores import from_logits, write_scores_folder
+from task4_sed.inference.scores import check_threshold, from_logits, write_scores_folder
 from task4_sed.metrics.types import ClipScores, ScoreSet
 
 Parameters = CsebbsParameters | Mapping[str, CsebbsParameters]
@@ -36,6 +36,7 @@ def predict_files(
     draw: Draw | None,
 ) -> Mapping[str, Any]:
     """Events in named files, by the run's network and its tuned boxes."""
+    check_threshold(threshold)
     path, expected = checkpoint_of(run, checkpoint)
     config: Config = run.config
     loaded = load_network(path, config.postprocess.network, config.model, expected, config.encoder)
@@ -61,6 +62,7 @@ def detect_in(
     csebbs: str | None,
 ) -> list[dict[str, Any]]:
     """What `task4_sed.detect` gives."""
+    check_threshold(threshold)
     loaded = load_network(checkpoint, "student")
     tuned = Path(checkpoint).parents[1] / CSEBBS_FILE
     parameters = parameters_for(loaded.classes, csebbs or (str(tuned) if tuned.is_file() else "default"))
@@ -88,11 +90,10 @@ def detect(
 ) -> dict[str, Any]:
     """Write the events (confidence >= threshold) of every file to `out`; returns {name: events}.
 
-    `draw(path, log_mel, scores, events, title=...)` makes the picture of a file, `out/<name>.png`. The frame scores go
-    to `out/scores`, in the form that `evaluate --scores` reads.
+    `draw(path, log_mel, scores, events, title=..., setting=...)` makes the picture of a file, `out/<name>.png`. The
+    frame scores go to `out/scores`, in the form that `evaluate --scores` reads.
     """
-    if not 0 <= threshold <= 1:
-        raise UserError(f"--threshold is {threshold:g}, expected 0 to 1")
+    check_threshold(threshold)
     named = list(audio_files(files))
     remove_partials(out, recursive=False)
     found: dict[str, Any] = {}
@@ -106,7 +107,9 @@ def detect(
             clips[name] = scores.clips["clip"]
             if draw is not None:
                 heard = waveform[: round(clips[name].edges[-1] * SAMPLE_RATE)]
-                draw(out / f"{name}.png", log_mel(predictor.front_end, heard), scores, events, title=path.name)
+                seen = log_mel(predictor.front_end, heard)
+                setting = predictor.front_end.setting
+                draw(out / f"{name}.png", seen, scores, events, title=path.name, setting=setting)
             found[name] = listed(events)
             advance(note=path.name)
     write_scores_folder(out / "scores", ScoreSet(predictor.classes, clips))
