@@ -146,10 +146,10 @@ CASES: dict[str, tuple[str, Change, str]] = {
         lambda p: p.change_line(f"data/{DEVTEST}", 2, scored_clip(p).stem + ".wav\t1\t25\tDog"),
         r"validation\.tsv:2: offset 25 is past the end of the clip \(\d+\.?\d* s\)",
     ),
-    "event past the end in evaluate": (
+    "event before the start in evaluate": (
         "evaluate",
-        lambda p: p.change_line(f"data/{DEVTEST}", 2, scored_clip(p).stem + ".wav\t1\t25\tDog"),
-        r"validation\.tsv:2: offset 25 is past the end of the clip",
+        lambda p: p.change_line(f"data/{DEVTEST}", 2, scored_clip(p).stem + ".wav\t-1\t2\tDog"),
+        r"validation\.tsv:2: onset -1 is negative",
     ),
     "duration no number": (
         "prepare",

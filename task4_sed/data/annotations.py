@@ -13,6 +13,8 @@ from common.run.files import Row, read_rows, write_rows
 
 # Annotated ends may pass the measured end of a clip, in DESED's validation set by 0.115 s; far beyond it is a mistake.
 END_TOLERANCE = 0.25
+# How tables say "no event": empty, or as pandas and spreadsheets write a missing value.
+_NOTHING = ("", "nan", "na", "n/a", "<na>", "null", "none")
 
 
 @dataclass(frozen=True)
@@ -25,13 +27,20 @@ class Event:
     confidence: float = 1.0
 
 
-def _event(row: Row, classes: Sequence[str] | None, durations: Mapping[str, float] | None) -> Event:
-    onset, offset, label = row.number("onset"), row.number("offset"), row["event_label"]
+def is_empty(row: Row) -> bool:
+    """Does the row say that a clip has no event?"""
+    return all(row[column].strip().lower() in _NOTHING for column in ("onset", "offset", "event_label"))
+
+
+def _event(row: Row, classes: Sequence[str] | None, durations: Mapping[str, float] | None, instants: bool) -> Event:
+    onset, offset, label = row.number("onset"), row.number("offset"), row["event_label"].strip()
     if classes is not None and label not in classes:
         raise UserError(f"{row.at}: unknown class {label!r}{did_you_mean(label, classes)}")
+    if not label:
+        raise UserError(f"{row.at}: empty event_label")
     if onset < 0:
         raise UserError(f"{row.at}: onset {onset:g} is negative")
-    if offset <= onset:
+    if offset < onset or (offset == onset and not instants):
         raise UserError(f"{row.at}: offset {offset:g} is not after onset {onset:g}")
     if durations is not None:
         duration = durations.get(row["filename"])
@@ -44,27 +53,34 @@ def _event(row: Row, classes: Sequence[str] | None, durations: Mapping[str, floa
 
 
 def _read_events(
-    path: str | Path, columns: Sequence[str], classes: Sequence[str] | None, durations: Mapping[str, float] | None
+    path: str | Path,
+    columns: Sequence[str],
+    classes: Sequence[str] | None,
+    durations: Mapping[str, float] | None,
+    instants: bool = False,
 ) -> dict[str, list[Event]]:
     events: dict[str, list[Event]] = {}
     for row in read_rows(path, columns):
         if not row["filename"]:
             raise UserError(f"{row.at}: empty filename")
         of_clip = events.setdefault(row["filename"], [])
-        if row["onset"] or row["offset"] or row["event_label"]:  # else: a clip without any event
-            of_clip.append(_event(row, classes, durations))
+        if not is_empty(row):  # else: a clip without any event
+            of_clip.append(_event(row, classes, durations, instants))
     return events
 
 
 def read_strong(
-    path: str | Path, classes: Sequence[str] | None = None, durations: Mapping[str, float] | None = None
+    path: str | Path,
+    classes: Sequence[str] | None = None,
+    durations: Mapping[str, float] | None = None,
+    instants: bool = False,
 ) -> dict[str, list[Event]]:
     """Strong labels {filename: events}: columns filename, onset, offset, event_label.
 
-    A clip whose other fields are empty has no event. Unknown classes are an error where `classes` is given, ends
-    past the clip where its duration is.
+    A clip whose other fields are empty (or NaN) has no event. Unknown classes are an error where `classes` is given,
+    ends past the clip where its duration is, events of length 0 unless `instants` are allowed.
     """
-    return _read_events(path, ("filename", "onset", "offset", "event_label"), classes, durations)
+    return _read_events(path, ("filename", "onset", "offset", "event_label"), classes, durations, instants)
 
 
 def read_soft(

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
+    from common.frontends import MelSetting
+
 TRUTH_COLOUR = "#D55E00"
 BOX_COLOUR = "black"
 SCORE_COLOURS = "Blues"
@@ -83,12 +85,26 @@ def draw_events(
     truth: Sequence[Event] | None = None,
     title: str = "",
     note: str | None = None,
+    setting: "MelSetting | None" = None,
 ) -> None:
-    """Write the event roll of the first clip of `scores`; truth of classes without scores is left out."""
+    """Write the event roll of the first clip of `scores`; truth of classes without scores is left out.
+
+    setting: the front end that made `log_mel`, for an axis in Hz.
+    """
     clip, classes = next(iter(scores.clips.values())), scores.classes
     known = None if truth is None else [event for event in truth if event.label in classes]
-    figure = event_roll(log_mel, clip, classes, known, events, min(threshold, 0.3), title=title, note=note)
+    hz = None if setting is None else band_frequencies(setting)
+    figure = event_roll(log_mel, clip, classes, known, events, min(threshold, 0.3), hz, title, note)
     save(figure, path)
+
+
+def band_frequencies(setting: "MelSetting") -> np.ndarray:
+    """Centre frequencies (mel,) of a front end's bands, Hz; Kaldi's mel scale is HTK's."""
+    import librosa
+
+    htk = setting.filterbank != "slaney"
+    centres: np.ndarray = librosa.mel_frequencies(setting.num_mels + 2, fmin=setting.fmin, fmax=setting.fmax, htk=htk)
+    return centres[1:-1]
 
 
 def relevant_classes(
@@ -108,18 +124,24 @@ def _pool(edges: np.ndarray, scores: np.ndarray) -> Curve:
 
 
 def _spectrogram(axes: "Axes", log_mel: np.ndarray, span: tuple[float, float], band_hz: np.ndarray | None) -> None:
-    bands = log_mel.shape[0]
+    import librosa.display
+
+    bands, frames = log_mel.shape
+    times, shown = _pool(np.linspace(*span, frames + 1), log_mel.T)
+    centres = np.arange(bands, dtype=float) if band_hz is None else np.asarray(band_hz, dtype=float)
+    middles = (centres[1:] + centres[:-1]) / 2
+    edges = np.concatenate((2 * centres[:1] - middles[:1], middles, 2 * centres[-1:] - middles[-1:]))
     # The quietest and loudest per cent would leave little contrast for everything between.
     low, high = np.percentile(log_mel, [2, 99.7])
-    extent = (*span, -0.5, bands - 0.5)
-    axes.imshow(
-        log_mel, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=low, vmax=max(high, low + 1e-9)
-    )
+    colours: Any = {"cmap": "magma", "vmin": low, "vmax": max(high, low + 1e-9)}
+    axis = None if band_hz is None else "mel"
+    librosa.display.specshow(shown.T, x_coords=times, y_coords=edges, y_axis=axis, ax=axes, **colours)
     axes.set_ylabel("mel band" if band_hz is None else "frequency (kHz)")
     if band_hz is not None:
         ticks = [hz for hz in (500, 1000, 2000, 4000, 8000, 16000) if band_hz[0] <= hz <= band_hz[-1] * 1.03]
-        positions = np.interp(ticks, band_hz, np.arange(bands))
-        axes.set_yticks(positions, [f"{hz / 1000:g}" for hz in ticks])
+        axes.set_yticks(ticks, [f"{hz / 1000:g}" for hz in ticks])
+        axes.set_yticks([], minor=True)
+        axes.set_ylim(max(edges[0], 0.0), max(edges[-1], *ticks, 0.0))
 
 
 def _score_rows(axes: "Axes", edges: np.ndarray, scores: np.ndarray, shown: Sequence[str]) -> "QuadMesh | None":

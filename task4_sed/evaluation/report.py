@@ -78,6 +78,10 @@ def evaluate_runs(runs: Sequence[Run], plots: bool = True) -> list[dict[str, Any
     found: list[dict[str, Any]] = all_done(evaluate_run, [(run, plots) for run in runs], default_jobs(threads=1))
     for run, results in zip(runs, found, strict=True):
         print_table(*_table(run, results), note=caveat_of(results["data"]))
+        for variants in results["sets"].values():
+            for variant, values in variants.items():
+                for line in values.get("ruler", {}).get("differences", ()):
+                    print(f"note: {variant}: {line}")
     return found
 
 
@@ -109,9 +113,12 @@ def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
 
 
 def evaluate_set(run: Run, test: TestSet, filtered: Mapping[str, int] | bool, csebbs: str) -> dict[str, dict[str, Any]]:
-    """Metrics of one test set, per post-processing; of the other network and the floors where they were predicted."""
+    """Metrics of one test set, per post-processing; of the other network and the floors where they were predicted.
+
+    Final figures, those of the median filter and of cSEBBs, are sed_scores_eval's; the others only stand beside them.
+    """
     variants: dict[str, dict[str, Any]] = {
-        "raw": evaluate_files(*test.files(), allow_missing=True),
+        "raw": evaluate_files(*test.files(), allow_missing=True, ruler=False),
         "median": evaluate_files(*test.files(), median_filter=filtered, allow_missing=True),
     }
     if not test.soft:
@@ -119,7 +126,9 @@ def evaluate_set(run: Run, test: TestSet, filtered: Mapping[str, int] | bool, cs
     for beside in (OTHER[run.config.postprocess.network], *FLOORS):
         scores = run.folder / "scores" / beside / f"{test.name}.h5"
         if scores.is_file():
-            variants[beside] = evaluate_files(*test.files(scores), median_filter=filtered, allow_missing=True)
+            variants[beside] = evaluate_files(
+                *test.files(scores), median_filter=filtered, allow_missing=True, ruler=False
+            )
     return variants
 
 
@@ -216,6 +225,7 @@ def _draw_rolls(run: Run, test: TestSet, csebbs: str, note: str | None, plots: P
             truth=truth[name],
             title=f"{test.name}: {name}",
             note=note,
+            setting=features.setting,
         )
 
 

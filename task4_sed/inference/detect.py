@@ -21,7 +21,7 @@ from task4_sed.inference.checkpoints import checkpoint_of, load_network
 from task4_sed.inference.postprocess.boxes import parse_csebbs
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, CsebbsParameters, csebbs
 from task4_sed.inference.predict import Predictor, audio_files, log_mel, predict_file
-from task4_sed.inference.scores import from_logits, scored_network, write_scores_folder
+from task4_sed.inference.scores import check_threshold, from_logits, scored_network, write_scores_folder
 from task4_sed.metrics.types import ClipScores, ScoreSet
 
 Parameters = CsebbsParameters | Mapping[str, CsebbsParameters]
@@ -38,6 +38,7 @@ def predict_files(
     draw: Draw | None,
 ) -> Mapping[str, Any]:
     """Events in named files, by the run's network and its tuned boxes."""
+    check_threshold(threshold)
     path, expected = checkpoint_of(run, checkpoint)
     config: Config = run.config
     loaded = load_network(path, config.postprocess.network, config.model, expected, config.encoder)
@@ -71,6 +72,7 @@ def detect_in(
     csebbs: str | None,
 ) -> list[dict[str, Any]]:
     """What `task4_sed.detect` gives."""
+    check_threshold(threshold)
     folder = Path(checkpoint).absolute().parents[1]  # of the run that the checkpoint lies in
     loaded = load_network(checkpoint, scored_network(folder) or "student")
     tuned = folder / CSEBBS_FILE
@@ -100,11 +102,10 @@ def detect(
 ) -> dict[str, Any]:
     """Write the events (confidence >= threshold) of every file to `out`; returns {name: events}.
 
-    `draw(path, log_mel, scores, events, title=...)` makes the picture of a file, `out/<name>.png`; the frame scores go
-    to `out/scores`, in the form that `evaluate --scores` reads; `note` stands in the JSON.
+    `draw(path, log_mel, scores, events, title=..., setting=...)` makes the picture of a file, `out/<name>.png`; the
+    frame scores go to `out/scores`, in the form that `evaluate --scores` reads; `note` stands in the JSON.
     """
-    if not 0 <= threshold <= 1:
-        raise UserError(f"--threshold is {threshold:g}, expected 0 to 1")
+    check_threshold(threshold)
     named = list(audio_files(files))
     remove_partials(out, recursive=False)
     found: dict[str, Any] = {}
@@ -118,7 +119,9 @@ def detect(
             clips[name] = scores.clips["clip"]
             if draw is not None:
                 heard = waveform[: round(clips[name].edges[-1] * SAMPLE_RATE)]
-                draw(out / f"{name}.png", log_mel(predictor.front_end, heard), scores, events, title=path.name)
+                seen = log_mel(predictor.front_end, heard)
+                setting = predictor.front_end.setting
+                draw(out / f"{name}.png", seen, scores, events, title=path.name, setting=setting)
             found[name] = listed(events)
             advance(note=path.name)
     write_scores_folder(out / "scores", ScoreSet(predictor.classes, clips))

@@ -18,7 +18,9 @@ import numpy as np
 from common.run.errors import UserError, did_you_mean
 from common.run.files import Row, existing_file, read_rows, write_then_rename
 from common.run.results.store import FILE_NAME, read_results
+from common.run.submission.tables import number
 from task4_sed.data.classes import CLASSES, FRAME_SECONDS
+from task4_sed.inference.hdf5 import check_memory, data_set, is_hdf5, number_attribute, numbers, open_hdf5, texts
 from task4_sed.metrics.types import TIME_DECIMALS, ClipScores, ScoreSet, clip_name
 
 # The network that is not submitted: its test scores lie in a folder of its name beside the others.
@@ -28,6 +30,10 @@ OTHER: dict[Network, Network] = {"student": "teacher", "teacher": "student"}
 FLOORS = {"untrained": "untrained network", "constant": "constant prior"}
 # Significant digits of scores in text files: more than float32 holds.
 _SCORE_FORMAT = "%.9g"
+# Bytes of memory for a byte of text: numbers; and fields that are looked at one by one.
+_TEXT_FACTOR, TABLE_FACTOR = 3, 12
+# Bytes for a logit: as read, sorted, and its score.
+_CELL = 16
 
 
 def scored_network(folder: Path) -> Network | None:
@@ -49,7 +55,8 @@ class StoredLogits:
     """Logits of clips on one frame grid, sorted by name.
 
     names: clip names without ".wav"; logits: (clips, frames, classes) float16 or float32, as stored;
-    frame_seconds: length of a frame; durations: (clips,) seconds, or None where the file has none.
+    frame_seconds: length of a frame, `stated` in the file or else 64 ms; durations: (clips,) seconds, or None where the
+    file has none.
     """
 
     names: tuple[str, ...]
@@ -57,6 +64,13 @@ class StoredLogits:
     classes: tuple[str, ...]
     frame_seconds: float
     durations: np.ndarray | None = None
+    stated: bool = True
+
+
+def check_threshold(threshold: float) -> None:
+    """UserError where it is no probability."""
+    if not 0 <= threshold <= 1:
+        raise UserError(f"--threshold is {threshold:g}, expected 0 to 1")
 
 
 def read_scores(path: str | Path) -> ScoreSet:
@@ -69,17 +83,17 @@ def read_scores(path: str | Path) -> ScoreSet:
     if path.is_dir():
         return _read_folder(path)
     existing_file(path, "score file or folder")
-    if path.suffix in (".h5", ".hdf5"):
-        stored = read_logits(path)
-        durations = None if stored.durations is None else stored.durations.tolist()
-        return from_logits(stored.names, stored.logits, stored.classes, stored.frame_seconds, durations)
-    return _read_table(path)
+    return from_stored(read_logits(path)) if is_hdf5(path) else _read_table(path)
+
+
+def from_stored(stored: StoredLogits) -> ScoreSet:
+    """Scores of stored logits."""
+    durations = None if stored.durations is None else stored.durations.tolist()
+    return from_logits(stored.names, stored.logits, stored.classes, stored.frame_seconds, durations)
 
 
 def _read_folder(folder: Path) -> ScoreSet:
-    files = sorted(file for file in folder.glob("*.tsv") if not file.name.startswith("."))
-    if not files:
-        raise UserError(f"{folder}: no .tsv file, expected one <clip>.tsv per clip")
+    files = _score_files(folder)
     header: list[str] = []
     clips: dict[str, ClipScores] = {}
     for file in files:
@@ -89,6 +103,7 @@ def _read_folder(folder: Path) -> ScoreSet:
             raise UserError(f"{file}: not a text file in UTF-8") from None
         first_line, _, body = text.partition("\n")
         fields = first_line.rstrip("\r").split("\t")
+        fields = [field.strip() for field in fields]
         if not header:
             _check_header(file, fields, ("onset", "offset"))
             header = fields
@@ -101,36 +116,68 @@ def _read_folder(folder: Path) -> ScoreSet:
         name = clip_name(file.name)
         if name in clips:
             raise UserError(f"{file}: a second file for clip {name}")
+        if not name:
+            raise UserError(f"{file}: expected <clip>.tsv")
         values = _numbers(body, len(header))
         clip = None if values is None else _clip(values[:, times[0]], values[:, times[1]], values[:, columns])
         if clip is None:  # something is wrong: go through it line by line
-            clip = _clip_of_rows(file, read_rows(file, ("onset", "offset")), [header[i] for i in columns])
+            rows = [_stripped(row) for row in read_rows(file, ())]
+            clip = _clip_of_rows(file, rows, [header[i] for i in columns])
         clips[name] = clip
     return ScoreSet(tuple(header[i] for i in columns), clips)
 
 
+def _score_files(folder: Path) -> list[Path]:
+    """The .tsv files of a folder, sorted; UserError for anything of such a name that isn't a file of readable size."""
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    found = [entry for entry in entries if entry.suffix.lower() == ".tsv"]
+    if not found:
+        inner = [entry for entry in entries if entry.is_dir() and any(entry.glob("*.tsv"))]
+        if inner:
+            raise UserError(
+                f"{folder}: holds {len(inner)} folders of scores ({inner[0].name}, ...), expected that of one system, "
+                f"e.g. {inner[0]}"
+            )
+        raise UserError(f"{folder}: no .tsv file, expected one <clip>.tsv per clip")
+    for file in found:
+        if not file.is_file():  # a pipe or device might never end
+            raise UserError(f"{file}: not a file, expected the scores of a clip")
+    check_memory(f"{folder}: reading {len(found):,} files", _TEXT_FACTOR * sum(file.stat().st_size for file in found))
+    return found
+
+
+def _stripped(row: Row) -> Row:
+    stripped = Row((column.strip(), text) for column, text in row.items())
+    stripped.at = row.at
+    return stripped
+
+
 def _read_table(path: Path) -> ScoreSet:
-    rows = read_rows(path, ("filename", "onset", "offset"))
+    check_memory(f"{path}: reading it", TABLE_FACTOR * path.stat().st_size)
+    rows = read_rows(path, ())
     if not rows:
         raise UserError(f"{path}: no rows, expected scores")
-    header = list(rows[0])
-    _check_header(path, header, ("filename", "onset", "offset"))
-    classes = [name for name in header if name not in ("filename", "onset", "offset")]
+    _check_header(path, [name.strip() for name in rows[0]], ("filename", "onset", "offset"))
+    rows = [_stripped(row) for row in rows]
+    classes = [name for name in rows[0] if name not in ("filename", "onset", "offset")]
     columns = ["onset", "offset", *classes]
     of_clip: dict[str, list[Row]] = {}
-    last = None
+    last = ""
     for row in rows:
-        name = clip_name(row["filename"])
+        name, listed_as = clip_name(row["filename"]), row["filename"]
         if not name:
             raise UserError(f"{row.at}: empty filename")
-        if name != last and name in of_clip:
-            raise UserError(f"{row.at}: {row['filename']} was already listed, expected its rows one after another")
-        of_clip.setdefault(name, []).append(row)
+        first = of_clip.setdefault(name, [])
+        if first and first[0]["filename"] != listed_as:
+            raise UserError(f"{row.at}: {first[0]['filename']} and {listed_as} have the same name, {name}")
+        if name != last and first:
+            raise UserError(f"{row.at}: {listed_as} was already listed, expected its rows one after another")
+        first.append(row)
         last = name
     clips = {}
     for name, listed in of_clip.items():
         try:
-            values = np.array([[float(row[column]) for column in columns] for row in listed])
+            values = np.array([[number(row[column]) for column in columns] for row in listed])
         except ValueError:
             clip = None
         else:
@@ -142,6 +189,11 @@ def _read_table(path: Path) -> ScoreSet:
 def _check_header(file: Path, header: Sequence[str], needed: Sequence[str]) -> None:
     if list(header) == [""]:
         raise UserError(f"{file}: empty, expected a header line with {', '.join(needed)} and the classes")
+    other = next((sign for sign in ",;" if len(header) == 1 and sign in header[0]), None)
+    if other:
+        raise UserError(f"{file}:1: columns separated by {other!r}, expected '\\t'")
+    if "" in header:
+        raise UserError(f"{file}:1: column {list(header).index('') + 1} has no name")
     for column in needed:
         if column not in header:
             raise UserError(f"{file}:1: no column {column!r}{did_you_mean(column, header)}")
@@ -189,7 +241,15 @@ def _clip(onsets: np.ndarray, offsets: np.ndarray, scores: np.ndarray) -> ClipSc
 
 
 def _score(row: Row, column: str) -> float:
-    return -np.inf if row[column].strip().lower() in ("-inf", "-infinity") else row.number(column)
+    return -np.inf if row[column].strip().lower() in ("-inf", "-infinity") else _number(row, column)
+
+
+def _number(row: Row, column: str) -> float:
+    try:
+        number(row[column])
+    except ValueError:
+        raise UserError(f"{row.at}: {column} is {row[column]!r}, expected a number") from None
+    return row.number(column)
 
 
 def _clip_of_rows(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> ClipScores:
@@ -199,7 +259,7 @@ def _clip_of_rows(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> Cl
     end = 0.0
     scores = []
     for i, row in enumerate(rows):
-        onset, offset = row.number("onset"), row.number("offset")
+        onset, offset = _number(row, "onset"), _number(row, "offset")
         if round(offset, TIME_DECIMALS) <= round(onset, TIME_DECIMALS):
             raise UserError(f"{row.at}: offset {offset:g} is not after onset {onset:g}")
         difference = round(onset, TIME_DECIMALS) - round(end, TIME_DECIMALS)
@@ -296,37 +356,42 @@ def read_logits(path: str | Path) -> StoredLogits:
     A file without `classes` holds the 27 classes in the challenge's order, one without `frame_seconds` frames of
     64 ms: the form in which the challenge's systems exchange predictions. Raises UserError for anything else.
     """
-    import h5py
-
-    path = existing_file(path, "HDF5 file of logits")
-    try:
-        with h5py.File(path, "r") as file:
-            for key in ("strong_logits", "filenames"):
-                if key not in file:
-                    raise UserError(f"{path}: no data set {key!r}{did_you_mean(key, file.keys())}")
-            logits = file["strong_logits"][()]
-            names = [_text(name) for name in file["filenames"][()]]
-            classes = tuple(_text(name) for name in file["classes"][()]) if "classes" in file else CLASSES
-            durations = file["durations"][()] if "durations" in file else None
-            frame_seconds = float(file.attrs.get("frame_seconds", FRAME_SECONDS))
-    except OSError as error:
-        raise UserError(f"{path}: not a readable HDF5 file, or cut off ({str(error).splitlines()[0]})") from None
-    if logits.ndim != 3 or logits.dtype.kind != "f":
-        raise UserError(f"{path}: strong_logits is {logits.dtype} {logits.shape}, expected (clips, frames, classes)")
-    if logits.shape[0] != len(names) or logits.shape[2] != len(classes):
-        raise UserError(
-            f"{path}: strong_logits {logits.shape} does not fit {len(names)} filenames and {len(classes)} classes"
-        )
-    stems = [clip_name(name) for name in names]
-    order = _name_order(path, stems)
+    with open_hdf5(path, "HDF5 file of logits") as file:
+        stored = data_set(file, "strong_logits", 3, "f")
+        names = texts(file, "filenames")
+        classes = tuple(texts(file, "classes")) if "classes" in file else CLASSES
+        if stored.shape[0] != len(names) or stored.shape[2] != len(classes):
+            raise UserError(
+                f"{path}: strong_logits {stored.shape} does not fit {len(names)} filenames and {len(classes)} classes"
+            )
+        if 0 in stored.shape:
+            raise UserError(f"{path}: strong_logits is empty: {stored.shape} clips, frames, classes")
+        durations = numbers(file, "durations") if "durations" in file else None
+        stated = number_attribute(file, "frame_seconds")
+        stems = [clip_name(name) for name in names]
+        order = _name_order(path, stems)
+        check_memory(f"{path}: strong_logits {stored.shape}", _CELL * float(stored.size))
+        logits = stored[()]
+    _check_times(path, names, durations, stated)
+    if twice := next((name for name in classes if classes.count(name) > 1), None):
+        raise UserError(f"{path}: class {twice!r} is there twice")
     if order != list(range(len(stems))):
         logits = logits[order]
         durations = None if durations is None else durations[order]
-    return StoredLogits(tuple(stems[i] for i in order), logits, classes, frame_seconds, durations)
+    frame_seconds = FRAME_SECONDS if stated is None else stated
+    return StoredLogits(tuple(stems[i] for i in order), logits, classes, frame_seconds, durations, stated is not None)
 
 
-def _text(name: bytes | str) -> str:
-    return name.decode() if isinstance(name, bytes) else str(name)
+def _check_times(path: str | Path, names: Sequence[str], durations: np.ndarray | None, stated: float | None) -> None:
+    if stated is not None and not 0 < stated < np.inf:
+        raise UserError(f"{path}: frame_seconds is {stated:g}, expected seconds above 0")
+    if durations is None:
+        return
+    if len(durations) != len(names):
+        raise UserError(f"{path}: {len(durations)} durations for {len(names)} filenames")
+    for name, seconds in zip(names, durations.tolist(), strict=True):
+        if not 0 < seconds < np.inf:
+            raise UserError(f"{path}: the duration of {name} is {seconds:g}, expected seconds above 0")
 
 
 def from_logits(
@@ -336,7 +401,7 @@ def from_logits(
     frame_seconds: float = FRAME_SECONDS,
     durations: Mapping[str, float] | Sequence[float] | None = None,
 ) -> ScoreSet:
-    """Scores sigmoid(logits) of (clips, frames, classes); NaN raises UserError with the clip.
+    """Scores sigmoid(logits) of (clips, frames, classes); NaN and infinity raise UserError with the clip.
 
     Where `durations` (seconds, by name or in the order of `names`) are given, frames past the end of a clip are left
     out and the last frame ends with the clip.
@@ -347,8 +412,8 @@ def from_logits(
     for i, name in enumerate(names):
         stem = clip_name(name)
         of_clip = np.asarray(logits[i], dtype=np.float64)
-        if np.isnan(of_clip).any():
-            raise UserError(f"{stem}: logits are not a number (NaN)")
+        if not np.isfinite(of_clip).all():
+            raise UserError(f"{stem}: logits are {'not a number (NaN)' if np.isnan(of_clip).any() else 'infinite'}")
         # tanh form: no overflow for large negative logits
         scores = 0.5 * (1 + np.tanh(0.5 * of_clip))
         if durations is None:

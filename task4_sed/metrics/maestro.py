@@ -34,6 +34,11 @@ def window_of(name: str) -> tuple[str, int, float]:
     return match["recording"], start // 100, (end - start) / 100
 
 
+def is_window(name: str) -> bool:
+    """Is the name of the form <recording>-<start>-<end>?"""
+    return _WINDOW.fullmatch(name) is not None
+
+
 def recording_events(soft: Mapping[str, Sequence[AnyEvent]], classes: Sequence[str]) -> dict[str, list[AnyEvent]]:
     """Events of whole recordings: windows' soft labels of `classes` with a confidence above 0.5, shifted and merged."""
     found: dict[str, dict[str, list[AnyEvent]]] = {}

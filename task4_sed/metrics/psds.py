@@ -183,7 +183,7 @@ def _true_positives(
     row, event, amount = _overlaps(found, onset, offset, ratios)
     born, dies = found.born[row], found.dies[row]
     if not ratios:
-        # An event is never found by nothing, however small its tolerated part is.
+        # An event is never found by nothing, however small its tolerated part is (those of length 0: `_instants`).
         needed = np.maximum(np.rint(gtc * (offset - onset)), 1)
         return event_steps(event, amount, born, dies, needed)
     # Each detection is there at one operating point only: add up per event and point.
@@ -192,11 +192,27 @@ def _true_positives(
     if not len(event):
         return event, born, event
     new = np.flatnonzero(np.append(True, (event[1:] != event[:-1]) | (born[1:] != born[:-1])))
-    hit = np.add.reduceat(amount / (_seconds(offset) - _seconds(onset))[event], new) >= gtc
+    length = np.maximum(_seconds(offset) - _seconds(onset), 1 / MICROSECONDS)
+    hit = np.add.reduceat(amount / length[event], new) >= gtc
     event, born, dies = event[new][hit], born[new][hit], dies[new][hit]
     ends = dies > -np.inf
     change = np.concatenate((np.ones(len(event), np.int64), -np.ones(int(ends.sum()), np.int64)))
     return np.concatenate((event, event[ends])), np.concatenate((born, dies[ends])), change
+
+
+def _instants(
+    found: Detections, event_clip: np.ndarray, onset: np.ndarray, offset: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Changes (event, value, +-1) of events of length 0: found while their class is detected anywhere in the clip.
+
+    No part of them can be missing, which is how sed_scores_eval counts them.
+    """
+    instant = np.flatnonzero(onset == offset)
+    order = np.argsort(found.clip, kind="stable")
+    clip = found.clip[order]
+    row, at = expand_ranges(*(np.searchsorted(clip, event_clip[instant], side=side) for side in ("left", "right")))
+    one = np.ones(len(onset), np.int64)
+    return event_steps(instant[row], np.ones(len(row), np.int64), found.born[order[at]], found.dies[order[at]], one)
 
 
 def _cross_triggers(label: int, false: Detections, truth: Truth, cttc: float, ratios: bool) -> np.ndarray:
@@ -211,7 +227,11 @@ def _cross_triggers(label: int, false: Detections, truth: Truth, cttc: float, ra
 def _class_steps(label: int, found: Detections, truth: Truth, parameters: PsdsParameters, ratios: bool) -> ClassSteps:
     event_clip, onset, offset = truth.of_class(label)
     relevant = _relevant(found, onset, offset, parameters.dtc, ratios)
-    event, tp_value, tp_change = _true_positives(found.select(relevant), onset, offset, parameters.gtc, ratios)
+    steps = (
+        _true_positives(found.select(relevant), onset, offset, parameters.gtc, ratios),
+        _instants(found, event_clip, onset, offset),
+    )
+    event, tp_value, tp_change = (np.concatenate(of) for of in zip(*steps, strict=True))
     false = found.select(~relevant)
     ends = false.dies > -np.inf
     fp_change = np.concatenate((np.ones(len(ends), np.int32), -np.ones(int(ends.sum()), np.int32)))

@@ -1,5 +1,6 @@
 """What the metrics are computed from: events, and scores that are piecewise constant in time."""
 
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -7,6 +8,10 @@ import numpy as np
 
 # Times are compared after rounding to microseconds, everywhere in the metrics.
 TIME_DECIMALS = 6
+
+# Data sets are handed on in other formats than their tables name.
+_AUDIO = "wav|flac|ogg|oga|opus|mp3|mp4|m4a|aac|wma|aif|aiff|aifc|au|snd|caf|w64|rf64"
+_SUFFIXES = re.compile(rf"(\.({_AUDIO}))?(\.tsv)?$", re.IGNORECASE)
 
 
 class Event(Protocol):
@@ -45,6 +50,5 @@ class ScoreSet:
 
 
 def clip_name(name: str) -> str:
-    """The name that matches scores, truth and durations: without folder, ".tsv" and ".wav"."""
-    name = name.replace("\\", "/").rsplit("/", 1)[-1]
-    return name.removesuffix(".tsv").removesuffix(".wav")
+    """The name that matches scores, truth and durations: without folder, ".tsv" and the suffix of an audio file."""
+    return _SUFFIXES.sub("", name.strip().replace("\\", "/").rsplit("/", 1)[-1])

@@ -94,7 +94,9 @@ def test_clips_that_are_only_in_one_place(files: Files) -> None:
 
 def test_classes_that_are_only_in_one_place(files: Files) -> None:
     files.append(files.truth, "w.wav\t4\t5\tSpeech")
-    result = files.evaluate()
+    with pytest.raises(UserError, match=r"no scores of 'Speech', .*1 such classes.*--allow-missing"):
+        files.evaluate()
+    result = files.evaluate(allow_missing=True)
     assert result["dropped"]["truth_classes"] == ["Speech"]
     assert "Speech" not in result["classes"]["psds1_single_class"]
 

@@ -1,5 +1,7 @@
 """The metrics equal sed_scores_eval, on random scores with ties, clips without events, and single classes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import sed_scores_eval as reference
@@ -11,6 +13,7 @@ from task4_sed.data.annotations import Event
 from task4_sed.metrics.detections import detections_of_scores
 from task4_sed.metrics.f1 import best_collar_f1, collar_f1, intersection_f1
 from task4_sed.metrics.psds import PSDS1, PSDS2, PsdsParameters, psds, psds_statistics
+from task4_sed.metrics.ruler import Ruler, SegmentRuler
 from task4_sed.metrics.segments import best_segment_f1, segment_auroc, segment_f1, segments_of_scores
 from task4_sed.metrics.truth import Truth, truth_arrays
 from task4_sed.metrics.types import ClipScores, ScoreSet
@@ -22,7 +25,7 @@ seeds = st.integers(0, 2**32 - 1)
 class Case:
     """Random scores and events in both forms."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, instants: bool = False) -> None:
         random = np.random.default_rng(seed)
         self.classes = tuple("abc"[: random.integers(1, 4)])
         clips, self.events, self.durations = {}, {}, {}
@@ -34,6 +37,8 @@ class Case:
             events = [] if i == 1 else self._events(random, duration)
             if i == 0:
                 events = [Event(0.5, 1.7, name) for name in self.classes] + [e for e in events if e.onset > 2]
+            if instants:
+                events += self._instants(random, events, duration)
             scores = random.uniform(0, 0.5, (frames, len(self.classes)))
             for event in events:
                 inside = (edges[:-1] < event.offset) & (edges[1:] > event.onset)
@@ -51,6 +56,15 @@ class Case:
             if len(np.unique(borders)) == len(borders):
                 events += [Event(float(a), float(b), name) for a, b in borders.reshape(-1, 2)]
         return events
+
+    def _instants(self, random: np.random.Generator, events: list[Event], duration: float) -> list[Event]:
+        """Events of length 0 that touch no other of their class."""
+        found = []
+        for name in self.classes:
+            at = float(np.round(random.uniform(0, duration), 1))
+            if not any(event.label == name and event.onset <= at <= event.offset for event in events):
+                found.append(Event(at, at, name))
+        return found
 
     @property
     def truth(self) -> Truth:
@@ -81,6 +95,55 @@ def test_psds(seed: int, p: PsdsParameters) -> None:
     )
     assert found.value == pytest.approx(value, abs=1e-9)
     assert found.single_class == pytest.approx(of_classes(single, case.classes), abs=1e-9)
+
+
+@few
+@given(seeds, st.booleans(), st.booleans(), st.sampled_from([0.15, 0.3, 0.5]))
+def test_the_ruler_is_the_fast_path(seed: int, instants: bool, boxes: bool, threshold: float) -> None:
+    """Also for events of length 0, for scores of -inf outside of boxes, and names that the library itself refuses."""
+    case = Case(seed, instants)
+    names = dict(zip(case.classes, ("a\\b", "onset", "c c"), strict=False))
+    events = {clip: [replace(e, label=names[e.label]) for e in listed] for clip, listed in case.events.items()}
+    clips = {
+        name: replace(clip, scores=np.where(clip.scores > 0.3, clip.scores, -np.inf)) if boxes else clip
+        for name, clip in case.scores.clips.items()
+    }
+    scores = ScoreSet(tuple(names.values()), clips)
+    truth = truth_arrays(events, case.durations, scores.classes)
+    ruler, detections = Ruler(scores, truth), detections_of_scores(scores, truth.clips, truth.classes)
+    for p in (PSDS1, PSDS2):
+        if ruler.reason_against(p) is None:
+            found = psds(psds_statistics(detections, truth, p))
+            value, single = ruler.psds(p)
+            assert found.value == pytest.approx(value, abs=1e-9)
+            assert found.single_class == pytest.approx(single, abs=1e-9)
+    above = [of_class.above(threshold) for of_class in detections]
+    for expected, found in zip(
+        ruler.f1(threshold), (intersection_f1(above, truth), collar_f1(above, truth)), strict=True
+    ):
+        assert found.classes == pytest.approx(expected.classes, abs=1e-9)
+        assert (found.macro, found.micro) == pytest.approx((expected.macro, expected.micro), abs=1e-9)
+    segments = segments_of_scores(scores, truth)
+    measured = SegmentRuler(segments)
+    if measured.reason_against(areas=True) is None:
+        assert segment_f1(segments, threshold).classes == pytest.approx(measured.f1(threshold).classes, abs=1e-9)
+        for max_fpr in (None, 0.1):
+            assert segment_auroc(segments, max_fpr) == pytest.approx(measured.areas(max_fpr), abs=1e-9)
+
+
+def test_the_ruler_says_what_it_cannot_measure() -> None:
+    case = Case(1)
+    only = truth_arrays(case.events, case.durations, case.classes[:1])
+    ruler = Ruler(case.scores, only)
+    assert ruler.reason_against(PSDS1) is None
+    assert "two classes" in str(ruler.reason_against(PSDS2))
+    long = {name: ClipScores(np.arange(5001.0), np.zeros((5000, len(case.classes)))) for name in case.scores.clips}
+    assert "5,000 frames" in str(Ruler(ScoreSet(case.classes, long), case.truth).reason_against(PSDS1))
+    silent = replace(segments_of_scores(case.scores, case.truth), targets=np.zeros((1, 2), bool))
+    assert "no active segment" in str(SegmentRuler(silent).reason_against(areas=False))
+    busy = replace(silent, targets=np.ones((1, 2), bool))
+    assert SegmentRuler(busy).reason_against(areas=False) is None
+    assert "no inactive segment" in str(SegmentRuler(busy).reason_against(areas=True))
 
 
 @few

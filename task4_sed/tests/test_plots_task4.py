@@ -14,7 +14,7 @@ from matplotlib.text import Text
 from common.run.plots import save
 from task4_sed.data.annotations import Event
 from task4_sed.evaluation import plots
-from task4_sed.metrics.types import ClipScores
+from task4_sed.metrics.types import ClipScores, ScoreSet
 
 CLASSES = ("Cat", "Dog", "Electric_shaver_toothbrush", "Speech")
 
@@ -94,6 +94,35 @@ def test_pooling_keeps_span_peaks_and_order(frames: int, seed: int) -> None:
 def test_the_frequency_axis_is_in_kilohertz_where_bands_are_known() -> None:
     figure = plots.event_roll(mel(), clip(), CLASSES, band_hz=np.geomspace(50, 7900, 64))
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["0.5", "1", "2", "4", "8"]
+
+
+def test_the_picture_of_a_front_end_has_its_frequencies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Against the peaks of the filters themselves: librosa's centres are those of the bank."""
+    from common.frontends import SETTINGS, mel_bank
+
+    for name in ("task4_crnn", "atst"):
+        setting = SETTINGS[name]
+        bank = mel_bank(setting).numpy()
+        wide = np.flatnonzero((bank > 0).sum(axis=1) > 8)  # narrow ones have their peak between two bins
+        peaks = bank.argmax(axis=1) * setting.sample_rate / setting.fft
+        np.testing.assert_allclose(
+            plots.band_frequencies(setting)[wide], peaks[wide], atol=setting.sample_rate / setting.fft
+        )
+    kept: list[Figure] = []
+    monkeypatch.setattr(plots, "save", lambda figure, path: kept.append(figure))
+    scores = ScoreSet(CLASSES, {"clip": clip()})
+    seen = np.random.default_rng(0).normal(size=(128, 200))
+    plots.draw_events(tmp_path / "a.png", seen, scores, [], 0.5, setting=SETTINGS["task4_crnn"])
+    axes = kept[0].axes[0]
+    assert axes.get_ylabel() == "frequency (kHz)"
+    assert [float(tick) for tick in axes.get_yticks()] == [500, 1000, 2000, 4000, 8000]  # positions in Hz
+    assert axes.get_yscale() == "symlog"  # librosa's mel axis
+
+
+def test_a_spectrogram_of_an_hour_is_pooled() -> None:
+    figure = plots.event_roll(np.zeros((64, 225_000), np.float32), clip(), CLASSES)
+    (image,) = [mesh for mesh in figure.axes[0].collections if isinstance(mesh, QuadMesh)]
+    assert np.asarray(image.get_array()).shape == (64, plots.MAX_SCORE_COLUMNS - 3)
 
 
 def test_event_roll_refuses_what_does_not_fit() -> None:
