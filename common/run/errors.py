@@ -1,11 +1,19 @@
 """The one exception whose message is meant for the person at the terminal."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 
 class UserError(Exception):
-    """Wrong input: the message is one line that names the file, the line or key, and what would be right."""
+    """Wrong input: the message is one line that names the file, the line or key, and what would be right.
+
+    result: what the verb returns nonetheless, where only a part of its input was wrong.
+    """
+
+    def __init__(self, message: str, result: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

@@ -128,7 +128,12 @@ def _dispatch(task: Task, arguments: list[str]) -> int:
         options = [o for action in parser._actions for o in action.option_strings if o.startswith("--")]
         raise UserError(f"{name}: unknown option {unknown[0]!r}{did_you_mean(unknown[0], options)}")
     keywords = {key: value for key, value in values.items() if key not in ("recipe", "runs", "run_dir")}
-    result = _call(task, verb, values, keywords, loose)
+    try:
+        result = _call(task, verb, values, keywords, loose)
+    except UserError as error:
+        if as_json and error.result is not None:
+            print(json.dumps(error.result, default=str))
+        raise
     if as_json:
         print(json.dumps(result or {}, default=str))
     sys.stdout.flush()  # a reader that has gone away (`| head`) shows here, not while Python ends

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from common.audio import reading
+from common.audio.recordings import Recording, Recordings, beginning, find_recordings, short_names
 from common.run.errors import UserError
 from common.run.files import remove_partials, write_json, write_rows, write_text
+from common.run.folders import printable
 from common.run.progress import progress
 from common.run.results.tables import print_table
 from common.run.verbs import Run
@@ -18,9 +19,9 @@ from task4_sed.data.classes import FRAME_SECONDS, SAMPLE_RATE
 from task4_sed.inference.checkpoints import checkpoint_of, load_network
 from task4_sed.inference.postprocess.boxes import parse_csebbs
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, CsebbsParameters, csebbs
-from task4_sed.inference.predict import Predictor, audio_files, log_mel, predict_file
-from task4_sed.inference.scores import from_logits, write_scores_folder
-from task4_sed.metrics.types import ClipScores, ScoreSet
+from task4_sed.inference.predict import Predictor, log_mel
+from task4_sed.inference.scores import from_logits, write_score_table
+from task4_sed.metrics.types import ScoreSet
 
 Parameters = CsebbsParameters | Mapping[str, CsebbsParameters]
 Draw = Callable[..., None]
@@ -36,6 +37,8 @@ def predict_files(
     draw: Draw | None,
 ) -> Mapping[str, Any]:
     """Events in named files, by the run's network and its tuned boxes."""
+    check_threshold(threshold)
+    recordings = find_recordings(files)
     path, expected = checkpoint_of(run, checkpoint)
     config: Config = run.config
     loaded = load_network(path, config.postprocess.network, config.model, expected, config.encoder)
@@ -43,14 +46,22 @@ def predict_files(
     parameters = parameters_for(
         loaded.classes, setting or (str(tuned) if tuned.is_file() and checkpoint is None else "default")
     )
-    found = detect(Predictor(loaded), files, out, parameters, threshold, draw)
+    found = detect(Predictor(loaded), recordings, out, parameters, threshold, draw)
     rows = [
         [name, f"{e['onset']:.2f}", f"{e['offset']:.2f}", e["event_label"], f"{e['confidence']:.2f}"]
         for name, events in found.items()
         for e in events
     ]
-    print_table("events", ["file", "onset (s)", "offset (s)", "event", "confidence"], rows, note=f"all files: {out}")
-    return {"out": str(out), "files": found}
+    if found:
+        columns = ["file", "onset (s)", "offset (s)", "event", "confidence"]
+        print_table("events", columns, rows, note=f"all files: {out}")
+    return recordings.finish({"out": str(out), "files": found})
+
+
+def check_threshold(threshold: float) -> None:
+    """UserError for one that is no confidence."""
+    if not 0 <= threshold <= 1:
+        raise UserError(f"--threshold is {threshold:g}, expected 0 to 1")
 
 
 def detect_in(
@@ -64,10 +75,8 @@ def detect_in(
     loaded = load_network(checkpoint, "student")
     tuned = Path(checkpoint).parents[1] / CSEBBS_FILE
     parameters = parameters_for(loaded.classes, csebbs or (str(tuned) if tuned.is_file() else "default"))
-    predictor = Predictor(loaded)
-    waveform = reading.waveform_of(recording, sample_rate, SAMPLE_RATE)
-    logits = predictor.recording(waveform)
-    return listed(events_of(scores_of(logits, waveform, loaded.classes), parameters, threshold))
+    scores = heard(Predictor(loaded), Recording(recording, SAMPLE_RATE, sample_rate))
+    return listed(events_of(scores, parameters, threshold))
 
 
 def parameters_for(classes: Sequence[str], setting: str) -> Parameters:
@@ -80,7 +89,7 @@ def parameters_for(classes: Sequence[str], setting: str) -> Parameters:
 
 def detect(
     predictor: Predictor,
-    files: list[Path],
+    recordings: Recordings,
     out: Path,
     parameters: Parameters,
     threshold: float = 0.5,
@@ -89,33 +98,43 @@ def detect(
     """Write the events (confidence >= threshold) of every file to `out`; returns {name: events}.
 
     `draw(path, log_mel, scores, events, title=...)` makes the picture of a file, `out/<name>.png`. The frame scores go
-    to `out/scores`, in the form that `evaluate --scores` reads.
+    to `out/scores`, in the form that `evaluate --scores` reads. What lies there for other files stays. A file that
+    cannot be read is left out; `recordings` knows why.
     """
-    if not 0 <= threshold <= 1:
-        raise UserError(f"--threshold is {threshold:g}, expected 0 to 1")
-    named = list(audio_files(files))
-    remove_partials(out, recursive=False)
+    check_threshold(threshold)
+    for folder in (out, out / "scores"):
+        remove_partials(folder, recursive=False)
     found: dict[str, Any] = {}
-    clips: dict[str, ClipScores] = {}
-    with progress("detect", len(named), "files") as advance:
-        for name, path in named:
-            waveform, logits = predict_file(predictor, path)
-            scores = scores_of(logits, waveform, predictor.classes)
-            events = events_of(scores, parameters, threshold)
-            write_events(out / name, events, path, len(waveform) / SAMPLE_RATE)
-            clips[name] = scores.clips["clip"]
-            if draw is not None:
-                heard = waveform[: round(clips[name].edges[-1] * SAMPLE_RATE)]
-                draw(out / f"{name}.png", log_mel(predictor.front_end, heard), scores, events, title=path.name)
-            found[name] = listed(events)
-            advance(note=path.name)
-    write_scores_folder(out / "scores", ScoreSet(predictor.classes, clips))
+    names = short_names(recordings.files)
+    with progress("detect", len(names), "files") as advance:
+        for path, name in names.items():
+            with recordings.skipping(path):
+                events = _detect(predictor, path, out / name, parameters, threshold, draw)
+                found[printable(name)] = listed(events)
+            advance(note=printable(path.name))
     return found
 
 
-def scores_of(logits: np.ndarray, waveform: np.ndarray, classes: Sequence[str]) -> ScoreSet:
-    """Scores of the single clip "clip" from the logits (frames, classes) of its waveform (samples,) at 16 kHz."""
-    return from_logits(["clip"], logits[None], classes, FRAME_SECONDS, durations=[len(waveform) / SAMPLE_RATE])
+def _detect(
+    predictor: Predictor, path: Path, stem: Path, parameters: Parameters, threshold: float, draw: Draw | None
+) -> list[Event]:
+    """The events of one file, and all that is written for it."""
+    recording = Recording(path, SAMPLE_RATE)
+    scores = heard(predictor, recording)
+    events = events_of(scores, parameters, threshold)
+    write_events(stem, events, path, recording.seconds)
+    write_score_table(stem.parent / "scores" / f"{stem.name}.tsv", scores.clips["clip"], scores.classes)
+    if draw is not None:
+        shown = beginning(recording, round(scores.clips["clip"].edges[-1] * SAMPLE_RATE))
+        seen = log_mel(predictor.front_end, shown)
+        draw(stem.with_name(f"{stem.name}.png"), seen, scores, events, title=printable(path.name))
+    return events
+
+
+def heard(predictor: Predictor, recording: Recording) -> ScoreSet:
+    """Scores of the single clip "clip"."""
+    logits = predictor.recording(recording)
+    return from_logits(["clip"], logits[None], predictor.classes, FRAME_SECONDS, durations=[recording.seconds])
 
 
 def listed(events: Sequence[Event]) -> list[dict[str, Any]]:
@@ -137,9 +156,9 @@ def events_of(scores: ScoreSet, parameters: Parameters, threshold: float) -> lis
 
 def write_events(stem: Path, events: Sequence[Event], source: Path, seconds: float) -> None:
     """`<stem>.tsv`, `<stem>.json` and `<stem>.txt` (Audacity: File, Import, Labels)."""
-    rows = [(source.name, e.onset, e.offset, e.label, e.confidence) for e in events]
+    rows = [(printable(source.name), e.onset, e.offset, e.label, e.confidence) for e in events]
     write_rows(Path(f"{stem}.tsv"), ("filename", "onset", "offset", "event_label", "confidence"), rows)
-    about = {"file": str(source), "duration": round(seconds, 3), "events": listed(events)}
+    about = {"file": printable(source), "duration": round(seconds, 3), "events": listed(events)}
     write_json(Path(f"{stem}.json"), about)
     labels = (f"{e.onset:.6f}\t{e.offset:.6f}\t{e.label} {e.confidence:.2f}\n" for e in events)
     write_text(Path(f"{stem}.txt"), "".join(labels))

@@ -210,12 +210,8 @@ def write_scores_folder(folder: str | Path, scores: ScoreSet) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
-        header = "\t".join(("onset", "offset", *scores.classes)) + "\n"
-        line = "\t".join([_SCORE_FORMAT] * (2 + len(scores.classes))) + "\n"
         for name, clip in scores.clips.items():
-            table = np.column_stack((clip.edges[:-1], clip.edges[1:], clip.scores))
-            text = header + "".join([line % tuple(row) for row in table.tolist()])
-            (partial / f"{name}.tsv").write_text(text, encoding="utf-8")
+            _write_table(partial / f"{name}.tsv", clip, scores.classes)
         if folder.exists():
             replaced = partial.with_name(f"{partial.name}.replaced")
             os.rename(folder, replaced)
@@ -225,6 +221,20 @@ def write_scores_folder(folder: str | Path, scores: ScoreSet) -> None:
             os.rename(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_score_table(path: Path, clip: ClipScores, classes: Sequence[str]) -> None:
+    """Write the scores of one clip, whole or not at all."""
+    with write_then_rename(path) as partial:
+        _write_table(partial, clip, classes)
+
+
+def _write_table(path: Path, clip: ClipScores, classes: Sequence[str]) -> None:
+    line = "\t".join([_SCORE_FORMAT] * (2 + len(classes))) + "\n"
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        file.write("\t".join(("onset", "offset", *classes)) + "\n")
+        times = zip(clip.edges[:-1].tolist(), clip.edges[1:].tolist(), strict=True)
+        file.writelines(line % (*edges, *row.tolist()) for edges, row in zip(times, clip.scores, strict=True))
 
 
 def write_logits(
