@@ -7,6 +7,7 @@ also has a filename column, and an HDF5 file with the logits of one frame grid. 
 import os
 import shutil
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -126,7 +127,7 @@ def _check_header(file: Path, header: Sequence[str], needed: Sequence[str]) -> N
     for column in needed:
         if column not in header:
             raise UserError(f"{file}:1: no column {column!r}{did_you_mean(column, header)}")
-    repeated = sorted({name for name in header if header.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(header).items() if count > 1)
     if repeated:
         raise UserError(f"{file}:1: column {repeated[0]!r} is there twice")
     if len(header) == len(needed):
@@ -134,7 +135,8 @@ def _check_header(file: Path, header: Sequence[str], needed: Sequence[str]) -> N
 
 
 def _difference(expected: Sequence[str], found: Sequence[str]) -> str:
-    missing, extra = [c for c in expected if c not in found], [c for c in found if c not in expected]
+    there, known = set(found), set(expected)
+    missing, extra = [c for c in expected if c not in there], [c for c in found if c not in known]
     if missing:
         return f"no column {missing[0]!r}{did_you_mean(missing[0], extra) if extra else ''}"
     return f"unexpected column {extra[0]!r}" if extra else "another order"

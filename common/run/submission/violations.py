@@ -13,18 +13,27 @@ from common.run.folders import printable
 Severity = Literal["error", "warning"]
 Measure = Literal["challenge", "recipe"]
 
+LONGEST_MESSAGE = 1000  # characters
 MOST_BYTES = 256 << 20  # of one file that is read whole; no table of a challenge has a tenth of it
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A broken rule: `file` as it is called in the archive, `line` counted from 1 (None: the file as a whole)."""
+    """A broken rule: `file` as it is called in the archive, `line` counted from 1 (None: the file as a whole).
+
+    Of a longer message the first and the last characters are kept: it may quote a field of any length.
+    """
 
     file: str
     line: int | None
     rule: str
     message: str
     severity: Severity = "error"
+
+    def __post_init__(self) -> None:
+        if len(self.message) > LONGEST_MESSAGE:
+            half = LONGEST_MESSAGE // 2
+            object.__setattr__(self, "message", f"{self.message[:half]} ... {self.message[-half:]}")
 
     def __str__(self) -> str:
         at = self.file if self.line is None else f"{self.file}:{self.line}"
