@@ -161,6 +161,9 @@ def _search(folder: Path, found: Recordings) -> None:
     for path in below(folder):
         if path.is_dir() and not path.is_symlink():
             found.skipped[printable(path)] = f"{printable(path)}: this folder cannot be listed"
+        elif path.suffix.lower() in SUFFIXES and not path.is_file():
+            reason = "no plain file, but a pipe, a device or a broken link"
+            found.skipped[printable(path)] = f"{printable(path)}: {reason}"
         elif path.suffix.lower() in SUFFIXES:
             found.files.append(path)
         else:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from common.audio.coverage import root_of
 from common.run.errors import UserError
 from common.run.files import existing_folder
+from common.run.folders import entries
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine
 from task2_anomaly.data.layout import Part, parse_clip
@@ -103,7 +104,7 @@ def read_truth_first_shot(folder: Path) -> list[Section]:
     """Ground truth from a folder with ground_truth_data, _domain and (where names are to be mapped) _attributes."""
     data = existing_folder(folder / "ground_truth_data", "folder of labels")
     found = []
-    for path in sorted(data.iterdir()):
+    for path in entries(data):
         match = TRUTH_FILE.fullmatch(path.name)
         if match is None:
             continue
