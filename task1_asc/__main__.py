@@ -113,16 +113,22 @@ def compare(runs: list[Run]) -> Mapping[str, Any]:
     return compare_runs(runs)
 
 
-def validate(run: Run, files: list[Path], edition: Literal["2024", "2025"] | None = None) -> Mapping[str, Any]:
+def validate(
+    run: Run,
+    files: list[Path],
+    edition: Literal["2024", "2025"] | None = None,
+    measure: Literal["challenge", "recipe"] | None = None,
+) -> Mapping[str, Any]:
     """Check anybody's submission: every broken rule with file and line.
 
     Args:
         files: archives (.zip) or unpacked folders
         edition: 2024 (outputs per split) or 2025 (inference package); default: the recipe's
+        measure: by the challenge's evaluation set, or that of the recipe's data (default: for archives of toy runs)
     """
     from task1_asc.submission.validate import validate_archives
 
-    return validate_archives(run, files, None if edition is None else int(edition))
+    return validate_archives(run, files, None if edition is None else int(edition), measure=measure)
 
 
 def complexity(

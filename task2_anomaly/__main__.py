@@ -116,16 +116,22 @@ def package(runs: list[Run], out: Path | None = None, report: Path | None = None
     return package_runs(runs, out, report)
 
 
-def validate(run: Run, files: list[Path], edition: Literal["2020", "first-shot"] | None = None) -> Mapping[str, Any]:
+def validate(
+    run: Run,
+    files: list[Path],
+    edition: Literal["2020", "first-shot"] | None = None,
+    measure: Literal["challenge", "recipe"] | None = None,
+) -> Mapping[str, Any]:
     """Check anybody's submission: every broken rule with file and line.
 
     Args:
         files: archives (.zip) or unpacked folders
-        edition: default: the recipe's; another one than the recipe's: the challenge's evaluation set
+        edition: default: the recipe's
+        measure: by the challenge's evaluation set, or that of the recipe's data (default: for archives of toy runs)
     """
     from task2_anomaly.submission.validate import validate_archives
 
-    return validate_archives(run, files, edition)
+    return validate_archives(run, files, edition, measure=measure)
 
 
 def compare(runs: list[Run]) -> Mapping[str, Any]:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from common.run.errors import UserError
 from common.run.verbs import Run, Task, main
@@ -151,16 +151,22 @@ def package(runs: list[Run], out: Path | None = None, report: Path | None = None
     return package_runs(runs, out, report)
 
 
-def validate(run: Run, files: list[Path], evaluation_set: Path | None = None) -> Mapping[str, Any]:
+def validate(
+    run: Run,
+    files: list[Path],
+    evaluation_set: Path | None = None,
+    measure: Literal["challenge", "recipe"] | None = None,
+) -> Mapping[str, Any]:
     """Check anybody's submission archive: every broken rule with file and line.
 
     Args:
         files: archives (.zip, .tar, .tar.gz) or unpacked folders
         evaluation_set: durations table of the evaluation set (eval24_durations.tsv): names and lengths are checked too
+        measure: by the challenge's classes, or by the recipe's data (default: of archives that were made of toy runs)
     """
     from task4_sed.submission.validate import validate_archives
 
-    return validate_archives(run, files, evaluation_set)
+    return validate_archives(run, files, evaluation_set, measure)
 
 
 def compare(runs: list[Run]) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from common.audio.packing import PackReport, write_pack
 from common.audio.packs import Pack, open_pack
 from common.run.errors import UserError
 from common.run.files import existing_folder, read_json, write_rows
+from common.run.folders import printable
 from common.run.progress import progress
 
 MARKERS = {"toy.json": "toy", "recordings.json": "recordings"}  # files of data sets that were made here
@@ -130,7 +131,7 @@ def pack(coverage: Coverage, folder: Path, sample_rate: int, workers: int, clips
 
 def _list(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if rows:
-        write_rows(path, columns, rows)
+        write_rows(path, columns, [[printable(cell) for cell in row] for row in rows])
     else:
         path.unlink(missing_ok=True)
 

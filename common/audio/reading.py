@@ -2,8 +2,9 @@
 
 import io
 import math
+import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,13 +20,15 @@ from common.run.files import existing_file, write_then_rename
 
 Waveform = npt.NDArray[np.float32]
 Resampling = Literal["hann", "kaiser"]
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
 _METHODS = {"hann": "sinc_interp_hann", "kaiser": "sinc_interp_kaiser"}
 _UNKNOWN_SIZES = 0x7FFFF000  # writers to a pipe do not know the size and put at least this (sox) or 0xFFFFFFFF (ffmpeg)
 # A jump into an mp3 misses bits of the frames before, one into an ogg lands elsewhere (libsndfile 1.2.2, measured).
 _INEXACT_SEEKING = ("MP3", "OGG")
 _LINEAR_FORMATS = (1, 3, 0xFFFE)  # PCM, float, extensible: one block is one sample of every channel
+_UNKNOWN_FRAMES = 2**63 - 1  # of a file whose header leaves its length open, as a FLAC may
+_BLOCK_VALUES = 1 << 20  # decoded at once, over all channels
+SAMPLE_RATES = (1_000, 10_000_000)  # Hz; a header beyond is damaged, and resampling would fill the memory
 
 
 @dataclass(frozen=True)
@@ -47,62 +50,83 @@ class AudioInfo:
 def info(source: str | Path | bytes, name: str | None = None) -> AudioInfo:
     """Header of an audio file without decoding it (the length of an mp3 may be an estimate).
 
-    Raises UserError as `read` does, except for what only the samples show (NaN).
+    A file that leaves its length open is decoded to count. Raises UserError as `read` does, except for what only the
+    samples show (NaN).
     """
-    with _opened(source, name) as (file, _):
-        return AudioInfo(file.samplerate, file.channels, file.frames, file.format, file.subtype)
+    with _opened(source, name) as (file, name):
+        frames = file.frames
+        if frames == _UNKNOWN_FRAMES:
+            frames = sum(len(block) for block in _decoded(file, name, 0, None))
+        return AudioInfo(file.samplerate, file.channels, frames, file.format, file.subtype)
 
 
 def read(
     source: str | Path | bytes, start: int = 0, frames: int | None = None, name: str | None = None
 ) -> tuple[Waveform, int]:
-    """Decode wav, flac, ogg or mp3, from a path or from the file's bytes, to `(waveform (samples,), sample rate)`.
+    """Decode whatever libsndfile reads, a path or a file's bytes, to `(waveform (samples,), sample rate)`.
 
     Channels are averaged. `start` and `frames` count samples at the file's own rate; fewer than `frames` come back
     at the end of the file. `name` stands for the file in messages when `source` is bytes.
-    Raises UserError: not found, empty, not audio, no samples, truncated wav, NaN or infinite samples, or a `start`
-    at or after the end. A truncated mp3 or ogg gives what is there. A variable-rate mp3 without a Xing header ends
-    where libsndfile estimates its end.
+    Raises UserError, whatever goes wrong: not found, empty, not audio, no samples, truncated, NaN or infinite samples,
+    an absurd sample rate, or a `start` at or after the end. A truncated mp3 or ogg gives what is there. A variable-rate
+    mp3 without a Xing header ends where libsndfile estimates its end.
     """
     if start < 0 or (frames is not None and frames < 0):
         raise ValueError(f"start {start} and frames {frames} must not be negative")
     with _opened(source, name) as (file, name):
         if start >= file.frames:
             raise UserError(f"{name}: start at sample {start}, but the file has {file.frames} samples")
-        if file.format in _INEXACT_SEEKING:
-            data = file.read(-1 if frames is None else start + frames, dtype="float32", always_2d=True)[start:]
-        else:
-            file.seek(start)
-            data = file.read(-1 if frames is None else frames, dtype="float32", always_2d=True)
-        promised = file.frames - start if frames is None else min(frames, file.frames - start)
-        if len(data) < promised and file.format != "MP3":  # without a Xing header the length of an mp3 is an estimate
-            raise UserError(f"{name}: truncated: {start + len(data)} of {file.frames} promised samples are there")
-        if not len(data) and frames != 0:
+        blocks = list(_decoded(file, name, start, frames))
+        waveform = blocks[0] if len(blocks) == 1 else np.concatenate([np.empty(0, np.float32), *blocks])
+        if not len(waveform) and frames != 0:
             raise UserError(f"{name}: no samples at or after sample {start}")
-        waveform = data[:, 0] if file.channels == 1 else data.mean(axis=1)
         if file.subtype in ("FLOAT", "DOUBLE"):
             _check_finite(waveform, start, file.samplerate, name)
         return waveform, file.samplerate
 
 
+def read_blocks(source: str | Path | bytes, name: str | None = None) -> Iterator[tuple[Waveform, int]]:
+    """What `read` gives for the whole file, block by block: `(waveform (samples,), sample rate)`, none of them empty.
+
+    Raises UserError as `read` does, some of it only when the block with the fault is asked for.
+    """
+    with _opened(source, name) as (file, name):
+        heard = 0
+        for block in _decoded(file, name, 0, None):
+            if file.subtype in ("FLOAT", "DOUBLE"):
+                _check_finite(block, heard, file.samplerate, name)
+            heard += len(block)
+            yield block, file.samplerate
+        if not heard:
+            raise UserError(f"{name}: no samples in this {file.format} file")
+
+
+def _decoded(file: soundfile.SoundFile, name: str, start: int, frames: int | None) -> Iterator[Waveform]:
+    """Blocks (samples,) of an opened file, channels averaged. Raises UserError where promised samples are missing."""
+    known = file.frames != _UNKNOWN_FRAMES
+    first = 0 if file.format in _INEXACT_SEEKING or not known else start
+    if first:
+        file.seek(first)
+    end = min(file.frames, file.frames if frames is None else start + frames)
+    size = max(1, _BLOCK_VALUES // file.channels)
+    while first < end:
+        data = file.read(min(size, end - first), dtype="float32", always_2d=True)
+        kept = data[max(0, start - first) :]
+        if len(kept):
+            yield kept[:, 0] if file.channels == 1 else kept.mean(axis=1)
+        first += len(data)
+        if not len(data):
+            # Without a Xing header the length of an mp3 is an estimate.
+            if known and file.format != "MP3":
+                raise UserError(f"{name}: truncated: {first} of {file.frames} promised samples are there")
+            return
+
+
 def load(path: str | Path, sample_rate: int, resampling: Resampling = "hann") -> Waveform:
     """The whole file as mono float32 `(samples,)` at `sample_rate` Hz. Raises UserError as `read` does."""
     waveform, file_rate = read(path)
-    return resample(waveform, file_rate, sample_rate, resampling)
-
-
-def waveform_of(recording: str | Path | np.ndarray, sample_rate: int | None, to_rate: int) -> Waveform:
-    """A file, or an array `(samples,)` at `sample_rate` Hz, as mono float32 `(samples,)` at `to_rate` Hz.
-
-    Raises UserError for a file as `read` does, and for an array of another shape, without rate or not finite.
-    """
-    if not isinstance(recording, np.ndarray):
-        return load(recording, to_rate)
-    if sample_rate is None:
-        raise UserError("sample_rate: an array needs it, in Hz")
-    if recording.ndim != 1 or not np.isfinite(recording).all():
-        raise UserError(f"recording: an array of shape {recording.shape}, expected (samples,) of finite numbers")
-    return resample(recording.astype(np.float32), sample_rate, to_rate)
+    with explained(str(path)):
+        return resample(waveform, file_rate, sample_rate, resampling)
 
 
 def resample(waveform: Waveform, from_rate: int, to_rate: int, resampling: Resampling = "hann") -> Waveform:
@@ -155,35 +179,61 @@ def _resampler(from_rate: int, to_rate: int, resampling: Resampling) -> Any:
 
 
 @contextmanager
+def explained(name: str) -> Iterator[None]:
+    """Whatever a library raises about one source, as a UserError that names it and says why."""
+    try:
+        yield
+    except UserError:
+        raise
+    except soundfile.LibsndfileError as error:
+        reason = error.error_string.rstrip(". \n")
+        raise UserError(f"{name}: not readable as wav, flac, ogg or mp3, nor as other audio ({reason})") from None
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{name}: cannot be read ({reason})") from error
+
+
+class _Sequential(soundfile.SoundFile):
+    """A file that is read from front to back: without the jump after every read that soundfile makes in others.
+
+    A jump fails at the end of a FLAC of unknown length, and is inexact in mp3 and ogg.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+@contextmanager
 def _opened(source: str | Path | bytes, name: str | None) -> Iterator[tuple[soundfile.SoundFile, str]]:
     """The opened file, checked as far as its header goes, and its name for messages."""
     if isinstance(source, bytes):
         name = name or "encoded audio"
         size = len(source)
         stream: BinaryIO = io.BytesIO(source)
-        target: str | BinaryIO = stream
+        target: bytes | BinaryIO = stream
     else:
         path = existing_file(source, "audio file")
         name = name or str(path)
-        target = str(path)
+        target = os.fsencode(path)  # soundfile encodes a str itself, strictly
         size = path.stat().st_size
         try:
             stream = open(path, "rb")  # noqa: SIM115 (closed below)
         except OSError as error:
             raise UserError(f"{name}: cannot be opened ({error.strerror})") from None
     try:
-        if size == 0:
-            raise UserError(f"{name}: empty file (0 bytes), expected audio")
-        with suppress(struct.error):  # a header that ends in the middle: libsndfile says so below
-            _check_riff(stream, size, name)
-        stream.seek(0)
-        with soundfile.SoundFile(target) as file:
-            if file.frames <= 0:
-                raise UserError(f"{name}: no samples in this {file.format} file")
-            yield file, name
-    except soundfile.LibsndfileError as error:
-        reason = error.error_string.rstrip(". \n")
-        raise UserError(f"{name}: not readable as wav, flac, ogg or mp3 ({reason})") from None
+        with explained(name):
+            if size == 0:
+                raise UserError(f"{name}: empty file (0 bytes), expected audio")
+            with suppress(struct.error):  # a header that ends in the middle: libsndfile says so below
+                _check_riff(stream, size, name)
+            stream.seek(0)
+            with _Sequential(target) as file:
+                if file.frames <= 0:
+                    raise UserError(f"{name}: no samples in this {file.format} file")
+                if not SAMPLE_RATES[0] <= file.samplerate <= SAMPLE_RATES[1]:
+                    low, high = SAMPLE_RATES
+                    raise UserError(f"{name}: sample rate is {file.samplerate} Hz, expected {low:,} to {high:,} Hz")
+                yield file, name
     finally:
         stream.close()
 
@@ -226,14 +276,3 @@ def _check_finite(waveform: Waveform, start: int, sample_rate: int, name: str) -
         seconds = (start + first) / sample_rate
         kind = "NaN" if math.isnan(waveform[first]) else "infinite"
         raise UserError(f"{name}: {np.sum(~finite)} samples are not finite, the first ({kind}) at {seconds:.4f} s")
-
-
-def audio_files(paths: Iterable[Path]) -> list[Path]:
-    """Every audio file that is named or lies below a named folder. Raises UserError for a folder without any."""
-    found: list[Path] = []
-    for path in paths:
-        below = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES) if path.is_dir() else [path]
-        if not below:
-            raise UserError(f"{path}: no audio in this folder ({', '.join(AUDIO_SUFFIXES)})")
-        found += below
-    return found

@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from common.audio.reading import Resampling, read, resample, resampled_length, to_pcm16
+from common.audio.reading import Resampling, explained, read, resample, resampled_length, to_pcm16
 from common.run.errors import UserError
 from common.run.files import existing_file, sha256, write_then_rename
 
@@ -78,8 +78,8 @@ def write_shard(
 ) -> None:
     """Decode `sources` into one shard, whole or not at all.
 
-    Raises UserError for the first source that cannot be read; with `skip_broken` these are left out and listed in
-    the shard.
+    Raises UserError for the first source that cannot be read, whatever a library says of it; with `skip_broken` these
+    are left out and listed in the shard.
     """
     names: list[bytes] = []
     lengths: list[int] = []
@@ -89,7 +89,8 @@ def write_shard(
         data = _create_data(file, settings)
         for name, source in sources:
             try:
-                values, length, beyond = _prepare(source, settings)
+                with explained(str(source)):
+                    values, length, beyond = _prepare(source, settings)
             except UserError as error:
                 if not skip_broken:
                     raise

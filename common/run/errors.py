@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+LONGEST_WORD = 200  # that is compared with others: it takes time and memory in proportion to its length
+
 
 class UserError(Exception):
     """Wrong input: the message is one line that names the file, the line or key, and what would be right.
@@ -19,7 +21,7 @@ class UserError(Exception):
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """A hint for a misspelt word: `; did you mean 'lr'?`, or the choices when nothing is close."""
     choices = sorted(choices)
-    close = get_close_matches(word, choices, n=1)
+    close = get_close_matches(word, choices, n=1) if len(word) <= LONGEST_WORD else []
     if close:
         return f"; did you mean {close[0]!r}?"
     shown = ", ".join(choices[:12]) + (", ..." if len(choices) > 12 else "")

@@ -12,6 +12,7 @@ from common.audio.reading import load
 from common.augment import ImpulseDraw, device_impulse, draw_device_impulse
 from common.run.errors import UserError
 from common.run.files import existing_folder
+from common.run.folders import below
 from task1_asc.config import SYNTHETIC
 from task1_asc.data.classes import DEVICES
 
@@ -34,7 +35,7 @@ def load_impulses(source: str | Path | None, sample_rate: int) -> Tensor:
         random = np.random.default_rng(0)
         responses = [device_response(random, sample_rate) for _ in range(SYNTHETIC_RESPONSES)]
     else:
-        paths = sorted(path for path in existing_folder(source).rglob("*") if path.suffix.lower() == ".wav")
+        paths = [path for path in below(existing_folder(source)) if path.suffix.lower() == ".wav"]
         if not paths:
             raise UserError(f"{source}: no wav file of an impulse response found")
         responses = [load(path, sample_rate) for path in paths]

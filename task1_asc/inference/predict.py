@@ -1,6 +1,7 @@
 """Trained networks in the arithmetic of their deployment, over data sets and over any audio; teachers' logits."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.audio import reading
 from common.audio.arrays import write_logits
+from common.audio.recordings import Recording, find_recordings, rechunked, short_names
 from common.frontends import LogMel
 from common.run.checkpoints import checkpoint_of
 from common.run.errors import UserError
+from common.run.folders import printable
 from common.run.results.runs import network_note
 from common.run.results.store import record
 from common.run.results.tables import print_table
@@ -57,18 +59,26 @@ class Predictor:
             lambda batch: self.logits(batch.waveform, batch.device if by_device else None), clips, config, what
         )
 
-    def recording(self, waveform: np.ndarray, sample_rate: int, batch: int) -> np.ndarray:
-        """Probabilities (classes,) of a waveform (samples,) of any length: the mean over its windows of one second.
+    def recording(self, blocks: Iterable[np.ndarray], sample_rate: int, batch: int) -> np.ndarray:
+        """Probabilities (classes,) of a recording of any length: the mean over its windows of one second.
 
-        The last window ends with the recording; what is shorter than one second is filled up with silence.
+        blocks: its samples, piece by piece. The last window ends with the recording; what is shorter than one second is
+        filled up with silence. Raises UserError where there are none.
         """
-        length = round(WINDOW_SECONDS * sample_rate)
-        padded = np.pad(waveform, (0, max(0, length - len(waveform))))
-        starts = np.minimum(np.arange(0, len(padded), length), len(padded) - length)
-        windows = np.lib.stride_tricks.sliding_window_view(padded, length)
-        parts = [self.logits(torch.from_numpy(windows[starts[i : i + batch]])) for i in range(0, len(starts), batch)]
-        mean: np.ndarray = torch.cat(parts).softmax(dim=-1).mean(dim=0).cpu().numpy()
-        return mean
+        length, count, before = round(WINDOW_SECONDS * sample_rate), 0, np.empty(0, np.float32)
+        total = np.zeros(len(SCENES))
+        for piece in rechunked(blocks, batch * length):
+            windows = piece[: len(piece) // length * length].reshape(-1, length)
+            if len(piece) % length:  # the end of the recording
+                last = np.concatenate((before, piece))[-length:]
+                windows = np.concatenate((windows, np.pad(last, (0, length - len(last)))[None]))
+            for i in range(0, len(windows), batch):
+                shares = self.logits(torch.from_numpy(windows[i : i + batch])).softmax(dim=-1)
+                total += shares.double().sum(dim=0).cpu().numpy()
+            count, before = count + len(windows), piece[-length:]
+        if not count:
+            raise UserError("recording: no audio in it")
+        return total / count
 
 
 def predictor_of(run: Run, split: int, precision: str | None = None) -> tuple[Predictor, bool]:
@@ -108,44 +118,39 @@ def predict_files(
     run: Run, files: list[Path], out: Path | None, split: int | None, precision: str | None
 ) -> Mapping[str, Any]:
     """Print the likeliest scenes of named files; with `out` write them there as an output file."""
-    paths = reading.audio_files(files)
-    if out is not None:
-        _check_names(paths)
+    recordings = find_recordings(files)
     split = known_split(run, split)
     predictor, _ = predictor_of(run, split, precision)
     note = network_note(of_split(run, split).folder)
-    found = {str(path): predict_file(predictor, path, run.config) for path in paths}
-    rows = []
-    for path, of in found.items():
-        best = sorted(of["probabilities"].items(), key=lambda pair: -pair[1])[:3]
-        rows.append([path, f"{of['seconds']:.2f}", *(f"{scene} {share:.2f}" for scene, share in best)])
-    print_table("scenes", ["file", "seconds", "first", "second", "third"], rows, note)
-    if out is not None:
-        write_outputs(out, list(found), np.array([list(of["probabilities"].values()) for of in found.values()]))
-    return {"files": found, "note": note}
+    found: dict[Path, dict[str, Any]] = {}
+    for path in recordings.files:
+        with recordings.skipping(path):
+            found[path] = predict_file(predictor, Recording(path, run.config.data.sample_rate), run.config)
+    if found:
+        rows = []
+        for path, of in found.items():
+            best = sorted(of["probabilities"].items(), key=lambda pair: -pair[1])[:3]
+            shares = (f"{scene} {share:.2f}" for scene, share in best)
+            rows.append([printable(path), f"{of['seconds']:.2f}", *shares])
+        print_table("scenes", ["file", "seconds", "first", "second", "third"], rows, note)
+    if found and out is not None:
+        table = np.array([list(of["probabilities"].values()) for of in found.values()])
+        write_outputs(out, output_names(list(found)), table)
+    return recordings.finish({"files": {printable(path): of for path, of in found.items()}, "note": note})
 
 
-def _check_names(paths: Sequence[Path]) -> None:
-    """UserError for files that the challenge's table, which has no folders, could not tell apart."""
-    seen: dict[str, Path] = {}
-    for path in paths:
-        if (other := seen.setdefault(path.name, path)) != path:
-            raise UserError(
-                f"--out: {other} and {path} have the same name, and the table has no folders; one at a time"
-            )
+def output_names(files: Sequence[Path]) -> list[str]:
+    """Names without folder, as output files have them; those of files that are called alike are told apart."""
+    alike, short = Counter(file.name for file in files), short_names(files)
+    return [printable(file.name if alike[file.name] == 1 else short[file]) for file in files]
 
 
-def predict_file(
-    predictor: Predictor, recording: str | Path | np.ndarray, config: Config, sample_rate: int | None = None
-) -> dict[str, Any]:
-    """{"seconds", "scene": the likeliest, "probabilities": {scene: share}} of a file or an array of any length."""
-    waveform = reading.waveform_of(recording, sample_rate, config.data.sample_rate)
-    if len(waveform) == 0:
-        raise UserError(f"{'recording' if isinstance(recording, np.ndarray) else recording}: no audio in it")
-    shares = predictor.recording(waveform, config.data.sample_rate, config.data.eval_batch)
+def predict_file(predictor: Predictor, recording: Recording, config: Config) -> dict[str, Any]:
+    """{"seconds", "scene": the likeliest, "probabilities": {scene: share}} of a recording of any length."""
+    shares = predictor.recording(recording, config.data.sample_rate, config.data.eval_batch)
     probabilities = dict(zip(SCENES, map(float, shares), strict=True))
     return {
-        "seconds": len(waveform) / config.data.sample_rate,
+        "seconds": recording.seconds,
         "scene": max(SCENES, key=probabilities.__getitem__),
         "probabilities": probabilities,
     }
@@ -158,7 +163,7 @@ def classify(
     network, config = load_file(Path(checkpoint), precision)
     ears = front_end(config.front_end, config.data.sample_rate)
     predictor = Predictor(network, ears, config.precision)
-    return predict_file(predictor, recording, config, sample_rate)
+    return predict_file(predictor, Recording(recording, config.data.sample_rate, sample_rate), config)
 
 
 def store_logits(run: Run) -> Mapping[str, Any]:

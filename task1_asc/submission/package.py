@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common.audio.coverage import root_of
+from common.audio.coverage import made_of, root_of
 from common.run.errors import UserError
 from common.run.files import existing_file
 from common.run.settings import SubmissionConfig
+from common.run.submission.measure import mark
 from common.run.submission.package import Packed, build_submission, described, labels_of, passing_meta, report_of
 from common.run.verbs import Run
 from task1_asc.config import SPLITS, SYNTHETIC, Config, known_split
@@ -68,12 +69,14 @@ def package_runs(runs: list[Run], out: Path | None, report: Path | None) -> Mapp
         from task1_asc.submission.package_2025 import package_2025
 
         package_2025(out, [inference_of(run, label) for run, label in zip(runs, labels, strict=True)], files)
-        return validate_archives(run, [out])
+        mark(out, made_of(root_of(run.config.data)))
+        return validate_archives(run, [out], measure="recipe")
     if missing := [split for split in SPLITS if split not in run.config.data.splits]:
         raise UserError(f"a submission needs all five splits, but data.splits has no {missing[0]}")
     systems = [system_of(run, replace(about, label=label)) for run, label in zip(runs, labels, strict=True)]
     package_2024(out, systems, report_of(about, report), files)
-    return validate_archives(run, [out], counted=network_counts(run))
+    mark(out, made_of(root_of(run.config.data)))
+    return validate_archives(run, [out], counted=network_counts(run), measure="recipe")
 
 
 def output_of(run: Run, split: int) -> Path:

@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from common.audio.coverage import made_of
 from common.run.files import existing_file, read_rows
-from common.run.submission.archive import Limits, open_archive
-from common.run.submission.rules import check_meta_file, check_reports, entries, team_folder
-from common.run.submission.violations import Findings, Violation, judge_archives
+from common.run.folders import entries
+from common.run.submission.archive import Limits
+from common.run.submission.measure import OwnData
+from common.run.submission.rules import check_meta_file, check_reports, opened, team_folder
+from common.run.submission.violations import Findings, Measure, Violation, judge_archives
 from common.run.verbs import Run
 from task1_asc.config import SPLITS, Config
 from task1_asc.data.layout import read_evaluation
@@ -49,14 +52,13 @@ def validate(
 
     Raises UserError where `path` can't be opened safely. Source: rules of DCASE 2024 and 2025 Task 1.
     """
-    with open_archive(path, limits or Limits()) as folder:
+    check = _Check(files, counted)
+    with opened(path, limits, check) as (folder, _):
         if edition == 2025:
-            found = check_inference_package(folder, files)
+            check.found += check_inference_package(folder, files)
         else:
-            check = _Check(files, counted)
             _check_package(folder, check)
-            found = check.found
-    return found + check_training(training or {}, split_lists or {})
+    return check.found + check_training(training or {}, split_lists or {})
 
 
 def check_training(
@@ -90,12 +92,28 @@ def expected_files(config: Config) -> int | Collection[str]:
 
 
 def validate_archives(
-    run: Run, files: Sequence[Path], edition: int | None = None, counted: Mapping[str, int] | None = None
+    run: Run,
+    files: Sequence[Path],
+    edition: int | None = None,
+    counted: Mapping[str, int] | None = None,
+    measure: Measure | None = None,
 ) -> Mapping[str, Any]:
-    """List every violation of every archive; UserError at the end where there was an error."""
+    """List every violation of every archive; UserError at the end where there was an error.
+
+    measure: by the evaluation set of the challenge, or of the recipe's data; None: as `common.run.submission.measure`
+    says.
+    """
     data = run.config.data if edition is None else replace(run.config.data, edition=edition)
-    expected = expected_files(replace(run.config, data=data))
-    return judge_archives(files, lambda path: validate(path, data.edition, expected, counted))
+    own = OwnData(data.root, made_of, run.config.data.edition == data.edition)
+
+    def expected(path: Path) -> int | Collection[str]:
+        return expected_files(replace(run.config, data=data)) if own.measures(path, measure) else EVALUATION_FILES
+
+    return judge_archives(
+        files,
+        lambda path: validate(path, data.edition, expected(path), counted),
+        lambda path: own.described(path, measure, f"the challenge's evaluation set of {data.edition}"),
+    )
 
 
 def _check_package(root: Path, check: _Check) -> None:
@@ -134,7 +152,8 @@ def _check_outputs(outputs: Mapping[int, Path], shown: str, check: _Check) -> No
         if not path.is_file():
             check.report(f"{shown}/{path.name}", "output-missing", "missing")
             continue
-        data = path.read_bytes()
+        if (data := check.content(path, f"{shown}/{path.name}")) is None:
+            continue
         check.found.extend(check_output(data, f"{shown}/{path.name}", check.files))
         same = digests.setdefault(hashlib.sha256(data).hexdigest(), split)
         if same != split:

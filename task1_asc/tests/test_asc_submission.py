@@ -353,7 +353,7 @@ LAYOUT_RULES = [
     (lambda root: of_task(LABEL, "notes.txt")(root).touch(), [(f"task1/{LABEL}/notes.txt", "stray", "warning")]),
     (lambda root: of_task("notes.txt")(root).touch(), [("task1/notes.txt", "stray", "warning")]),
     (lambda root: (root / "readme.txt").touch(), [("readme.txt", "stray", "warning")]),
-    (lambda root: (root / "__MACOSX").mkdir(), []),
+    (lambda root: (root / "__MACOSX").mkdir(), [(".", "clutter", "warning")]),
     (lambda root: of_task(REPORT)(root).unlink(), [(f"task1/{REPORT}", "report", "error")]),
     (lambda root: of_task(REPORT)(root).write_text("text"), [(f"task1/{REPORT}", "report", "error")]),
     (

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from common.run.errors import UserError
+from common.run.folders import entries, is_clutter
 from task2_anomaly.data.classes import TYPES
 
 Part = Literal["dev_train", "dev_test", "eval_train", "eval_test"]
@@ -86,7 +87,7 @@ def types_of(root: Path) -> list[str]:
         for data in ("dev_data", "eval_data")
         for base in (root / data, root / data / "raw")
         if base.is_dir()
-        for path in base.iterdir()
+        for path in entries(base)
         if path.is_dir() and path.name != "raw"
     }
     if not found:
@@ -97,7 +98,7 @@ def types_of(root: Path) -> list[str]:
 def clips_of(folder: Path) -> dict[int, list[Clip]]:
     """{ID: clips by name} of a folder of wav files. Raises UserError for a name that does not fit."""
     found: dict[int, list[Clip]] = {}
-    for path in sorted(folder.glob("*.wav")):
+    for path in (path for path in sorted(folder.glob("*.wav")) if not is_clutter(path.name)):
         clip = parse_clip(path.name)
         found.setdefault(clip.id, []).append(clip)
     return found

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from common.audio.coverage import root_of
 from common.run.errors import UserError
 from common.run.files import existing_folder
+from common.run.folders import entries
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine
 from task2_anomaly.data.layout import DOMAINS, Part, parse_clip
@@ -113,7 +114,7 @@ def read_truth_first_shot(folder: Path) -> list[Section]:
     """
     data = existing_folder(folder / "ground_truth_data", "folder of labels")
     found: dict[tuple[str, str], Section] = {}
-    for path in sorted(data.iterdir()):
+    for path in entries(data):
         match = TRUTH_FILE.fullmatch(path.name)
         if match is None:
             continue

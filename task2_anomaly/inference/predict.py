@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from common.audio.reading import Waveform, audio_files, load, waveform_of
+from common.audio.recordings import Recording, Recordings, find_recordings, rechunked
 from common.run.errors import UserError, did_you_mean
+from common.run.folders import printable
 from common.run.progress import progress
 from common.run.results.runs import TOY_NETWORK, network_note
 from common.run.results.store import record
@@ -30,6 +31,8 @@ from task2_anomaly.inference.scores import (
 )
 from task2_anomaly.inference.thresholds import decide, threshold
 from task2_anomaly.model.embedder import Embedder
+
+MINUTE = 60 * SAMPLE_RATE  # samples of a long recording that are scored at once
 
 
 def predict_run(run: Run) -> Mapping[str, Any]:
@@ -90,20 +93,27 @@ def predict_files(run: Run, files: list[Path], machine: str | None) -> Mapping[s
     known = {str(m): m for m in machines_of(run.config.data)}
     if machine not in known:
         raise UserError(f"--machine: no machine {machine!r} here{did_you_mean(machine, known)}")
-    found = verdicts_of(run, known[machine], audio_files(files))
-    rows = [[str(v.file), f"{v.score:.4f}", f"{v.limit:.4f}", "ANOMALY" if v.anomalous else "normal"] for v in found]
+    recordings = find_recordings(files)
+    found = verdicts_of(run, known[machine], recordings)
     # A frozen encoder has no training of its own; there it is the normal clips that are toys.
     note = network_note(of_machine(run, known[machine]).folder) or (TOY_NETWORK if is_toy(run.config.data) else None)
-    print_table(f"recordings of {machine}", ["file", "score", "threshold", "decision"], rows, note)
-    files_json = [{"file": str(v.file), "score": v.score, "anomalous": v.anomalous} for v in found]
-    return {"threshold": found[0].limit, "files": files_json, "note": note}
+    named = [(printable(v.file), v) for v in found]
+    if found:
+        rows = [[name, f"{v.score:.4f}", f"{v.limit:.4f}", "ANOMALY" if v.anomalous else "normal"] for name, v in named]
+        print_table(f"recordings of {machine}", ["file", "score", "threshold", "decision"], rows, note)
+    files_json = [{"file": name, "score": v.score, "anomalous": v.anomalous} for name, v in named]
+    return recordings.finish({"threshold": found[0].limit if found else None, "files": files_json, "note": note})
 
 
-def verdicts_of(run: Run, machine: Machine, files: Sequence[Path]) -> list[Verdict]:
+def verdicts_of(run: Run, machine: Machine, recordings: Recordings) -> list[Verdict]:
     """Judge recordings of any length, rate and number of channels by what one machine's training has learnt."""
     scorer = load_scorer(run, machine)
     limit = decision_threshold(run, machine, scorer)
-    return [_verdict(scorer, limit, load(path, SAMPLE_RATE), path) for path in files]
+    found = []
+    for path in recordings.files:
+        with recordings.skipping(path):
+            found.append(_verdict(scorer, limit, Recording(path, SAMPLE_RATE), path))
+    return found
 
 
 def judge(
@@ -112,14 +122,21 @@ def judge(
     """`task2_anomaly.judge`."""
     run, machine = run_of(Path(checkpoint), named)
     scorer = load_scorer(run, machine)
-    waveform = waveform_of(recording, sample_rate, SAMPLE_RATE)
     name = Path("recording") if isinstance(recording, np.ndarray) else Path(recording)
-    verdict = _verdict(scorer, decision_threshold(run, machine, scorer), waveform, name)
+    limit = decision_threshold(run, machine, scorer)
+    verdict = _verdict(scorer, limit, Recording(recording, SAMPLE_RATE, sample_rate), name)
     return {"score": verdict.score, "threshold": verdict.limit, "anomalous": verdict.anomalous}
 
 
-def _verdict(scorer: Scorer, limit: float, waveform: Waveform, name: Path) -> Verdict:
-    score = scorer.of_waveform(waveform, name)
+def _verdict(scorer: Scorer, limit: float, recording: Recording, name: Path) -> Verdict:
+    """What lasts two minutes or more is scored minute by minute: the mean, each counting as long as it lasts."""
+    lengths, scores = [], []
+    for minute in rechunked(recording, MINUTE, least_last=MINUTE):
+        lengths.append(len(minute))
+        scores.append(scorer.of_waveform(minute, recording.name))
+    if not scores:
+        raise UserError(f"{recording.name}: too short, no samples")
+    score = float(np.average(scores, weights=lengths)) if len(scores) > 1 else scores[0]
     return Verdict(name, score, limit, score > limit)
 
 

@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from common.audio.coverage import made_of, root_of
 from common.run.errors import UserError
 from common.run.files import read_json
 from common.run.settings import SubmissionConfig
+from common.run.submission.measure import mark
 from common.run.submission.meta import ExternalDataset
 from common.run.submission.package import Packed, build_submission, described, labels_of, passing_meta, report_of
 from common.run.verbs import Run
@@ -103,7 +105,8 @@ def package_runs(runs: Sequence[Run], out: Path | None, report: Path | None) -> 
     package = package_2020 if edition_of(config) == "2020" else package_first_shot
     package(out, systems, report_of(about, report), expected_files(config))
     results = {system.meta.label: system.meta.results for system in systems}
-    return validate_archives(run, [out], counted=parameters(run), results=results)
+    mark(out, made_of(root_of(config.data)))
+    return validate_archives(run, [out], counted=parameters(run), results=results, measure="recipe")
 
 
 def system_of(run: Run, about: SubmissionConfig) -> System:

@@ -7,10 +7,13 @@ from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
 
+from common.audio.coverage import made_of
+from common.run.folders import entries
 from common.run.marked_yaml import read_marked
-from common.run.submission.archive import Limits, open_archive
-from common.run.submission.rules import check_meta_file, check_reports, entries, team_folder
-from common.run.submission.violations import Findings, Violation, judge_archives
+from common.run.submission.archive import Limits
+from common.run.submission.measure import OwnData
+from common.run.submission.rules import META_BYTES, check_meta_file, check_reports, opened, team_folder
+from common.run.submission.violations import Findings, Measure, Violation, judge_archives
 from common.run.verbs import Run
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine, parse_machine
@@ -52,7 +55,7 @@ def validate(
     Raises UserError where `path` can't be opened safely. Source: rules of DCASE 2020 and 2023 to 2025 Task 2.
     """
     check = _Check(edition, expected, counted, results or {})
-    with open_archive(path, limits or Limits()) as folder:
+    with opened(path, limits, check) as (folder, _):
         _check_package(folder, check)
     return check.found
 
@@ -63,16 +66,25 @@ def validate_archives(
     edition: Edition | None = None,
     counted: int | None = None,
     results: Mapping[str, Results] | None = None,
+    measure: Measure | None = None,
 ) -> Mapping[str, Any]:
     """List every violation of every archive; UserError at the end where there was an error.
 
-    Measured by the recipe's data set, or by the challenge's evaluation set where the recipe has none.
+    measure: by the evaluation set of the challenge, or of the recipe's data; None: as `common.run.submission.measure`
+    says.
     """
     config: Config = run.config
-    own = config.data.root is not None and Path(config.data.root).is_dir() and edition in (None, edition_of(config))
-    expected = expected_files(config) if own else None
+    own = OwnData(config.data.root, made_of, edition in (None, edition_of(config)))
     edition = edition or edition_of(config)
-    return judge_archives(files, lambda path: validate(path, edition, expected, counted, results))
+
+    def expected(path: Path) -> Expected | None:
+        return expected_files(config) or None if own.measures(path, measure) else None
+
+    return judge_archives(
+        files,
+        lambda path: validate(path, edition, expected(path), counted, results),
+        lambda path: own.described(path, measure, f"the challenge's evaluation set ({edition})"),
+    )
 
 
 def _check_package(root: Path, check: _Check) -> None:
@@ -143,7 +155,9 @@ def _read_table(
     if not path.is_file():
         check.report(f"{shown}/{path.name}", f"{what}-missing", "missing")
         return None
-    found, values = check_table(path.read_bytes(), f"{shown}/{path.name}", what, machine, names)
+    if (data := check.content(path, f"{shown}/{path.name}")) is None:
+        return None
+    found, values = check_table(data, f"{shown}/{path.name}", what, machine, names)
     check.found.extend(found)
     return values
 
@@ -153,8 +167,8 @@ def _compare_systems(top: Path, scored: Mapping[str, Mapping[Machine, Mapping[st
     metas = {label: top / label / f"{label}.meta.yaml" for label in scored}
     results = {
         label: read_marked(path.read_bytes().decode(errors="replace"), label).get("results", "development_dataset")
-        for label, path in metas.items()
-        if path.is_file()
+        for label, path in islice(metas.items(), COMPARED)
+        if path.is_file() and path.stat().st_size <= META_BYTES
     }
     for other, label in combinations(islice(scored, COMPARED), 2):
         if scored[label] and scored[label] == scored[other]:

@@ -402,7 +402,7 @@ LAYOUT_RULES = [
     (lambda root: shutil.rmtree(root / "task2" / LABEL), {("layout", "task2"), ("report-name", f"task2/{REPORT}")}),
     (lambda root: (root / "notes.txt").write_text("x"), {("stray", "notes.txt")}),
     (lambda root: (root / "task2" / "notes.txt").write_text("x"), {("stray", "task2/notes.txt")}),
-    (lambda root: (root / "task2" / ".DS_Store").write_text("x"), set()),
+    (lambda root: (root / "task2" / ".DS_Store").write_text("x"), {("clutter", ".")}),
     (lambda root: (root / "task2" / REPORT).unlink(), {("report", f"task2/{REPORT}")}),
     (lambda root: (root / "task2" / REPORT).write_text("hello"), {("report", f"task2/{REPORT}")}),
     (rename(REPORT, "My.technical_report.pdf"), {("report-name", "task2/My.technical_report.pdf")}),

@@ -19,6 +19,7 @@ import torch
 from filelock import FileLock
 from scipy.ndimage import gaussian_filter
 
+from common.audio.recordings import Recordings
 from common.augment import gaussian_blur
 from common.run import processes
 from common.run.errors import UserError
@@ -499,7 +500,7 @@ def test_thresholds_come_from_held_out_normal_clips(predicted: Run) -> None:
     scores = read_scores(folder / score_file(VALVE))
     clips = pack_of(predicted.config.data, "eval_test", VALVE)
     files = [Path(predicted.config.data.root or "") / "eval_data" / "valve" / "test" / name for name in scores]
-    verdicts = verdicts_of(predicted, VALVE, files)
+    verdicts = verdicts_of(predicted, VALVE, Recordings(files))
     assert clips.is_dir()
     for verdict in verdicts:
         name = verdict.file.name
@@ -531,7 +532,7 @@ def test_a_named_file_is_heard_as_a_packed_clip(tiny: Configure, tmp_path: Path)
     scores = read_scores(scores_folder(run, "dev_test") / score_file(FAN))
     name = next(iter(scores))
     file = Path(run.config.data.root or "") / "dev_data" / "fan" / "test" / name
-    assert verdicts_of(run, FAN, [file])[0].score == pytest.approx(scores[name], abs=1e-4)
+    assert verdicts_of(run, FAN, Recordings([file]))[0].score == pytest.approx(scores[name], abs=1e-4)
 
 
 def test_short_clips_are_repeated() -> None:
@@ -544,7 +545,7 @@ def test_networks_that_are_not_there_or_damaged(predicted: Run, tmp_path: Path) 
     with pytest.raises(UserError, match="fan_id_02: no finished training; `train` makes one"):
         load_scorer(predicted, Machine("fan", 2))
     with pytest.raises(UserError, match="no scores of normal clips of ToyCar_id_05 for a threshold; `predict` makes"):
-        verdicts_of(predicted, CAR, [])
+        verdicts_of(predicted, CAR, Recordings([]))
     wider = replace(predicted, config=replace(predicted.config, model=replace(predicted.config.model, base_channels=8)))
     with pytest.raises(UserError, match=r"last\.ckpt: checkpoint of another model: .* misshapen"):
         load_scorer(wider, FAN)

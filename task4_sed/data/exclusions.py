@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from common.run.files import existing_folder, write_rows
+from common.run.folders import is_clutter
 from common.run.results.tables import print_table
 from task4_sed.data.annotations import read_durations, read_strong
 from task4_sed.data.layout import EXCLUSION_LISTS, SETS
@@ -35,7 +36,7 @@ def clips_of(root: Path, name: str) -> list[str]:
     if durations is not None:
         names |= read_durations(durations).keys()
     if audio is not None and (layout.kind != "strong" or not names):
-        names |= {path.name for path in audio.glob("*.wav")}
+        names |= {path.name for path in audio.glob("*.wav") if not is_clutter(path.name)}
     return sorted(names)
 
 

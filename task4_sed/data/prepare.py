@@ -9,6 +9,7 @@ from common.audio.coverage import Coverage, cover, made_of, pack, packs_of, root
 from common.audio.coverage import verify as verify_packs
 from common.run.errors import UserError
 from common.run.files import remove_partials, sha256, write_json
+from common.run.folders import is_clutter
 from common.run.processes import usable_cores
 from common.run.results.tables import print_table
 from task4_sed.config import Config, DataConfig
@@ -90,7 +91,7 @@ def _listed(layout: SetLayout, annotation: Annotation, audio: Path | None) -> li
     if layout.kind in ("strong", "weak"):
         return sorted(set(annotation.clips))
     named = annotation.durations if layout.kind == "unlabeled" else annotation.events
-    wavs = (path.name for path in audio.glob("*.wav")) if audio else ()
+    wavs = (path.name for path in audio.glob("*.wav") if not is_clutter(path.name)) if audio else ()
     return sorted({*named, *wavs})
 
 

@@ -218,7 +218,7 @@ def _draw_rolls(run: Run, test: TestSet, csebbs: str, note: str | None, plots: P
         heard = load(audio / name, SAMPLE_RATE)[: round(clip.edges[-1] * SAMPLE_RATE)]
         draw_events(
             plots / f"roll_{test.name}_{clip_name(name)}.png",
-            log_mel(features, heard),
+            log_mel(features, [heard]),
             one,
             [] if test.soft else events_of(one, parameters, 0.3),
             threshold=0.3,

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from common.audio import reading
+from common.audio.recordings import Recording, Recordings, beginning, find_recordings, short_names
 from common.run.errors import UserError
 from common.run.files import remove_partials, write_json, write_rows, write_text
+from common.run.folders import printable
 from common.run.progress import progress
 from common.run.results.runs import network_note
 from common.run.results.tables import print_table
@@ -20,9 +21,9 @@ from task4_sed.data.classes import FRAME_SECONDS, SAMPLE_RATE
 from task4_sed.inference.checkpoints import checkpoint_of, load_network
 from task4_sed.inference.postprocess.boxes import parse_csebbs
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, CsebbsParameters, csebbs
-from task4_sed.inference.predict import Predictor, audio_files, log_mel, predict_file
-from task4_sed.inference.scores import check_threshold, from_logits, scored_network, write_scores_folder
-from task4_sed.metrics.types import ClipScores, ScoreSet
+from task4_sed.inference.predict import Predictor, log_mel
+from task4_sed.inference.scores import check_threshold, from_logits, scored_network, write_score_table
+from task4_sed.metrics.types import ScoreSet
 
 Parameters = CsebbsParameters | Mapping[str, CsebbsParameters]
 Draw = Callable[..., None]
@@ -39,6 +40,7 @@ def predict_files(
 ) -> Mapping[str, Any]:
     """Events in named files, by the run's network and its tuned boxes."""
     check_threshold(threshold)
+    recordings = find_recordings(files)
     path, expected = checkpoint_of(run, checkpoint)
     config: Config = run.config
     loaded = load_network(path, config.postprocess.network, config.model, expected, config.encoder)
@@ -49,19 +51,16 @@ def predict_files(
     note = network_note(path.parent.parent)
     if note and draw is not None:
         draw = partial(draw, note=note)
-    found = detect(Predictor(loaded), files, out, parameters, threshold, draw, note)
+    found = detect(Predictor(loaded), recordings, out, parameters, threshold, draw, note)
     rows = [
         [name, f"{e['onset']:.2f}", f"{e['offset']:.2f}", e["event_label"], f"{e['confidence']:.2f}"]
         for name, events in found.items()
         for e in events
     ]
-    print_table(
-        "events",
-        ["file", "onset (s)", "offset (s)", "event", "confidence"],
-        rows,
-        note="; ".join(filter(None, (note, f"all files: {out}"))),
-    )
-    return {"out": str(out), "files": found, "note": note}
+    if found:
+        columns = ["file", "onset (s)", "offset (s)", "event", "confidence"]
+        print_table("events", columns, rows, note="; ".join(filter(None, (note, f"all files: {out}"))))
+    return recordings.finish({"out": str(out), "files": found, "note": note})
 
 
 def detect_in(
@@ -77,10 +76,8 @@ def detect_in(
     loaded = load_network(checkpoint, scored_network(folder) or "student")
     tuned = folder / CSEBBS_FILE
     parameters = parameters_for(loaded.classes, csebbs or (str(tuned) if tuned.is_file() else "default"))
-    predictor = Predictor(loaded)
-    waveform = reading.waveform_of(recording, sample_rate, SAMPLE_RATE)
-    logits = predictor.recording(waveform)
-    return listed(events_of(scores_of(logits, waveform, loaded.classes), parameters, threshold))
+    scores = heard(Predictor(loaded), Recording(recording, SAMPLE_RATE, sample_rate))
+    return listed(events_of(scores, parameters, threshold))
 
 
 def parameters_for(classes: Sequence[str], setting: str) -> Parameters:
@@ -93,7 +90,7 @@ def parameters_for(classes: Sequence[str], setting: str) -> Parameters:
 
 def detect(
     predictor: Predictor,
-    files: list[Path],
+    recordings: Recordings,
     out: Path,
     parameters: Parameters,
     threshold: float = 0.5,
@@ -103,34 +100,50 @@ def detect(
     """Write the events (confidence >= threshold) of every file to `out`; returns {name: events}.
 
     `draw(path, log_mel, scores, events, title=..., setting=...)` makes the picture of a file, `out/<name>.png`; the
-    frame scores go to `out/scores`, in the form that `evaluate --scores` reads; `note` stands in the JSON.
+    frame scores go to `out/scores`, in the form that `evaluate --scores` reads; `note` stands in the JSON. What lies
+    there for other files stays. A file that cannot be read is left out; `recordings` knows why.
     """
     check_threshold(threshold)
-    named = list(audio_files(files))
-    remove_partials(out, recursive=False)
+    for folder in (out, out / "scores"):
+        remove_partials(folder, recursive=False)
     found: dict[str, Any] = {}
-    clips: dict[str, ClipScores] = {}
-    with progress("detect", len(named), "files") as advance:
-        for name, path in named:
-            waveform, logits = predict_file(predictor, path)
-            scores = scores_of(logits, waveform, predictor.classes)
-            events = events_of(scores, parameters, threshold)
-            write_events(out / name, events, path, len(waveform) / SAMPLE_RATE, note)
-            clips[name] = scores.clips["clip"]
-            if draw is not None:
-                heard = waveform[: round(clips[name].edges[-1] * SAMPLE_RATE)]
-                seen = log_mel(predictor.front_end, heard)
-                setting = predictor.front_end.setting
-                draw(out / f"{name}.png", seen, scores, events, title=path.name, setting=setting)
-            found[name] = listed(events)
-            advance(note=path.name)
-    write_scores_folder(out / "scores", ScoreSet(predictor.classes, clips))
+    names = short_names(recordings.files)
+    with progress("detect", len(names), "files") as advance:
+        for path, name in names.items():
+            with recordings.skipping(path):
+                events = _detect(predictor, path, out / name, parameters, threshold, draw, note)
+                found[printable(name)] = listed(events)
+            advance(note=printable(path.name))
     return found
 
 
-def scores_of(logits: np.ndarray, waveform: np.ndarray, classes: Sequence[str]) -> ScoreSet:
-    """Scores of the single clip "clip" from the logits (frames, classes) of its waveform (samples,) at 16 kHz."""
-    return from_logits(["clip"], logits[None], classes, FRAME_SECONDS, durations=[len(waveform) / SAMPLE_RATE])
+def _detect(
+    predictor: Predictor,
+    path: Path,
+    stem: Path,
+    parameters: Parameters,
+    threshold: float,
+    draw: Draw | None,
+    note: str | None,
+) -> list[Event]:
+    """The events of one file, and all that is written for it."""
+    recording = Recording(path, SAMPLE_RATE)
+    scores = heard(predictor, recording)
+    events = events_of(scores, parameters, threshold)
+    write_events(stem, events, path, recording.seconds, note)
+    write_score_table(stem.parent / "scores" / f"{stem.name}.tsv", scores.clips["clip"], scores.classes)
+    if draw is not None:
+        shown = beginning(recording, round(scores.clips["clip"].edges[-1] * SAMPLE_RATE))
+        seen = log_mel(predictor.front_end, shown)
+        setting = predictor.front_end.setting
+        draw(stem.with_name(f"{stem.name}.png"), seen, scores, events, title=printable(path.name), setting=setting)
+    return events
+
+
+def heard(predictor: Predictor, recording: Recording) -> ScoreSet:
+    """Scores of the single clip "clip"."""
+    logits = predictor.recording(recording)
+    return from_logits(["clip"], logits[None], predictor.classes, FRAME_SECONDS, durations=[recording.seconds])
 
 
 def listed(events: Sequence[Event]) -> list[dict[str, Any]]:
@@ -152,9 +165,9 @@ def events_of(scores: ScoreSet, parameters: Parameters, threshold: float) -> lis
 
 def write_events(stem: Path, events: Sequence[Event], source: Path, seconds: float, note: str | None = None) -> None:
     """`<stem>.tsv`, `<stem>.json` (with the note) and `<stem>.txt` (Audacity: File, Import, Labels)."""
-    rows = [(source.name, e.onset, e.offset, e.label, e.confidence) for e in events]
+    rows = [(printable(source.name), e.onset, e.offset, e.label, e.confidence) for e in events]
     write_rows(Path(f"{stem}.tsv"), ("filename", "onset", "offset", "event_label", "confidence"), rows)
-    about = {"file": str(source), "duration": round(seconds, 3), "events": listed(events)}
+    about = {"file": printable(source), "duration": round(seconds, 3), "events": listed(events)}
     write_json(Path(f"{stem}.json"), about | ({"note": note} if note else {}))
     labels = (f"{e.onset:.6f}\t{e.offset:.6f}\t{e.label} {e.confidence:.2f}\n" for e in events)
     write_text(Path(f"{stem}.txt"), "".join(labels))

@@ -1,18 +1,20 @@
 """A trained network over data sets and over any audio: probabilities per class and frame of 64 ms."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from common.audio import reading
 from common.audio.coverage import root_of
+from common.audio.recordings import rechunked
 from common.frontends import LogMel
 from common.run.energy import measure
 from common.run.errors import UserError
@@ -34,6 +36,8 @@ from task4_sed.model.networks import front_end
 # Long recordings: windows of 156 frames that overlap by half, so that no event is seen only at a window's edge.
 WINDOW_HOP_FRAMES = FRAMES_PER_CLIP // 2
 FRAME_SAMPLES = round(FRAME_SECONDS * SAMPLE_RATE)
+# Pictures of long recordings: a minute at a time, frames joined to columns of a quarter of a second.
+MINUTE, POOLED_FRAMES = 60 * SAMPLE_RATE, 16
 
 
 class Predictor:
@@ -62,25 +66,38 @@ class Predictor:
         embeddings = self.embedder(waveform) if self.embedder else None
         return self.network(self.front_end(waveform), embeddings).logits.transpose(1, 2)
 
-    def recording(self, waveform: np.ndarray) -> np.ndarray:
-        """Logits (frames, classes) of a waveform (samples,) at 16 kHz of any length; the mean where windows overlap.
+    def recording(self, blocks: Iterable[np.ndarray]) -> np.ndarray:
+        """Logits (frames, classes) of a recording of any length at 16 kHz; the mean where windows overlap.
 
-        As many frames as the network has for that length (at least one): a clip of 10 s is a single window.
+        blocks: its samples, piece by piece. As many frames as the network has for that length (at least one): a clip of
+        10 s is a single window.
         """
-        total = max(1, frames_of(len(waveform)))
-        starts = range(0, max(total - FRAMES_PER_CLIP, 0) + WINDOW_HOP_FRAMES, WINDOW_HOP_FRAMES)
-        frames = starts[-1] + FRAMES_PER_CLIP
-        padded = np.zeros(starts[-1] * FRAME_SAMPLES + CLIP_SAMPLES, np.float32)
-        padded[: min(len(waveform), len(padded))] = waveform[: len(padded)]
-        sums, counts = np.zeros((frames, len(self.classes))), np.zeros((frames, 1))
-        for first in range(0, len(starts), self.batch):
-            chosen = starts[first : first + self.batch]
-            windows = np.stack([padded[s * FRAME_SAMPLES :][:CLIP_SAMPLES] for s in chosen])
-            logits = self.logits(torch.from_numpy(windows)).float().cpu().numpy()
-            for start, of_window in zip(chosen, logits, strict=True):
-                sums[start : start + FRAMES_PER_CLIP] += of_window
-                counts[start : start + FRAMES_PER_CLIP] += 1
-        return (sums / counts)[:total]
+        halves: list[np.ndarray] = []  # (78, classes) each: the second half of a window and the first of the next
+        windows = iter(_windows(blocks))
+        while chosen := list(islice(windows, self.batch)):
+            logits = self.logits(torch.from_numpy(np.stack([samples for samples, _ in chosen]))).float().cpu().numpy()
+            for of_window in logits.astype(np.float64):
+                first, second = of_window[:WINDOW_HOP_FRAMES], of_window[WINDOW_HOP_FRAMES:]
+                halves[-1:] = [(halves[-1] + first) / 2, second] if halves else [first, second]
+            total = chosen[-1][1]
+        return np.concatenate(halves)[:total]
+
+
+def _windows(blocks: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, int]]:
+    """(samples of a window, frames up to its end), every 78 frames; the last ones are filled up with silence."""
+    hop = WINDOW_HOP_FRAMES * FRAME_SAMPLES
+    heard = start = 0
+    buffer = np.empty(0, np.float32)
+    for piece in rechunked(blocks, hop):
+        heard += len(piece)
+        buffer = np.concatenate((buffer, piece))
+        if len(buffer) >= CLIP_SAMPLES:
+            yield buffer[:CLIP_SAMPLES], start + FRAMES_PER_CLIP
+            buffer, start = buffer[hop:], start + WINDOW_HOP_FRAMES
+    total = max(1, frames_of(heard))
+    while start == 0 or start + WINDOW_HOP_FRAMES < total:
+        yield np.pad(buffer, (0, CLIP_SAMPLES))[:CLIP_SAMPLES], total
+        buffer, start = buffer[hop:], start + WINDOW_HOP_FRAMES
 
 
 def predict_set(predictor: Predictor, config: Config, name: str, out: Path) -> int:
@@ -166,27 +183,17 @@ def predict_floors(run: Run, out: Path, classes: Sequence[str]) -> None:
     assert {"untrained", "constant"} == set(FLOORS)
 
 
-def audio_files(paths: list[Path]) -> Iterator[tuple[str, Path]]:
-    """(name, file) of every audio file that is named or lies below a named folder; names are unique, without suffix."""
-    seen: dict[str, Path] = {}
-    for file in reading.audio_files(paths):
-        name = file.stem
-        if name in seen:
-            raise UserError(f"{file}: would be written to the same place as {seen[name]}")
-        seen[name] = file
-        yield name, file
-
-
-def predict_file(predictor: Predictor, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Waveform (samples,) at 16 kHz and logits (frames, classes) of an audio file of any length, rate and channels."""
-    waveform = reading.load(path, SAMPLE_RATE)
-    return waveform, predictor.recording(waveform)
-
-
-@torch.inference_mode()
-def log_mel(front_end: LogMel, waveform: np.ndarray) -> np.ndarray:
-    """What the network sees of a waveform (samples,), for pictures: (mel, frames)."""
-    padded = np.pad(waveform, (0, max(front_end.setting.fft - len(waveform), 0)))
-    device = next(front_end.buffers()).device
-    seen: np.ndarray = front_end(torch.from_numpy(padded)[None].to(device))[0].cpu().numpy()
+def log_mel(front_end: LogMel, recording: Iterable[np.ndarray]) -> np.ndarray:
+    """What the network sees of a recording, for pictures: (mel, frames); beyond two minutes means of 16 frames."""
+    with torch.inference_mode():
+        parts = [_mel(front_end, minute) for minute in rechunked(recording, MINUTE, least_last=MINUTE)]
+        if len(parts) > 1:
+            parts = [F.avg_pool1d(part, POOLED_FRAMES, ceil_mode=True) for part in parts]
+        seen: np.ndarray = front_end.compress(torch.cat(parts, dim=-1))[0].cpu().numpy()
     return seen
+
+
+def _mel(front_end: LogMel, waveform: np.ndarray) -> Tensor:
+    """Of (samples,): (1, mel, frames) before compression."""
+    padded = np.pad(waveform, (0, max(front_end.setting.fft - len(waveform), 0)))
+    return front_end.mel(torch.from_numpy(padded)[None].to(next(front_end.buffers()).device))

@@ -7,6 +7,7 @@ also has a filename column, and an HDF5 file with the logits of one frame grid. 
 import os
 import shutil
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -197,7 +198,7 @@ def _check_header(file: Path, header: Sequence[str], needed: Sequence[str]) -> N
     for column in needed:
         if column not in header:
             raise UserError(f"{file}:1: no column {column!r}{did_you_mean(column, header)}")
-    repeated = sorted({name for name in header if header.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(header).items() if count > 1)
     if repeated:
         raise UserError(f"{file}:1: column {repeated[0]!r} is there twice")
     if len(header) == len(needed):
@@ -205,7 +206,8 @@ def _check_header(file: Path, header: Sequence[str], needed: Sequence[str]) -> N
 
 
 def _difference(expected: Sequence[str], found: Sequence[str]) -> str:
-    missing, extra = [c for c in expected if c not in found], [c for c in found if c not in expected]
+    there, known = set(found), set(expected)
+    missing, extra = [c for c in expected if c not in there], [c for c in found if c not in known]
     if missing:
         return f"no column {missing[0]!r}{did_you_mean(missing[0], extra) if extra else ''}"
     return f"unexpected column {extra[0]!r}" if extra else "another order"
@@ -289,12 +291,8 @@ def write_scores_folder(folder: str | Path, scores: ScoreSet) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
-        header = "\t".join(("onset", "offset", *scores.classes)) + "\n"
-        line = "\t".join([_SCORE_FORMAT] * (2 + len(scores.classes))) + "\n"
         for name, clip in scores.clips.items():
-            table = np.column_stack((clip.edges[:-1], clip.edges[1:], clip.scores))
-            text = header + "".join([line % tuple(row) for row in table.tolist()])
-            (partial / f"{name}.tsv").write_text(text, encoding="utf-8")
+            _write_table(partial / f"{name}.tsv", clip, scores.classes)
         if folder.exists():
             replaced = partial.with_name(f"{partial.name}.replaced")
             os.rename(folder, replaced)
@@ -304,6 +302,20 @@ def write_scores_folder(folder: str | Path, scores: ScoreSet) -> None:
             os.rename(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_score_table(path: Path, clip: ClipScores, classes: Sequence[str]) -> None:
+    """Write the scores of one clip, whole or not at all."""
+    with write_then_rename(path) as partial:
+        _write_table(partial, clip, classes)
+
+
+def _write_table(path: Path, clip: ClipScores, classes: Sequence[str]) -> None:
+    line = "\t".join([_SCORE_FORMAT] * (2 + len(classes))) + "\n"
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        file.write("\t".join(("onset", "offset", *classes)) + "\n")
+        times = zip(clip.edges[:-1].tolist(), clip.edges[1:].tolist(), strict=True)
+        file.writelines(line % (*edges, *row.tolist()) for edges, row in zip(times, clip.scores, strict=True))
 
 
 def write_logits(

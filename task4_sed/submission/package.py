@@ -12,6 +12,7 @@ from common.run.errors import UserError, did_you_mean
 from common.run.files import existing_file
 from common.run.results.store import read_results
 from common.run.submission.archive import Content
+from common.run.submission.measure import mark
 from common.run.submission.meta import identity
 from common.run.submission.package import Packed, build_submission, passing_meta, report_of
 from common.run.verbs import Run
@@ -151,7 +152,8 @@ def package_runs(runs: list[Run], out: Path | None, report: Path | None) -> Mapp
     root = root_of(config.data)
     classes, toy = classes_of(root), made_of(root) == "toy"
     package(out, meta_of(runs), scored, energy, report_of(config.submission, report), classes=classes, toy=toy)
-    return validate_archives(run, [out], first_existing(root, SETS[config.submission_set].durations))
+    mark(out, made_of(root))
+    return validate_archives(run, [out], first_existing(root, SETS[config.submission_set].durations), "recipe")
 
 
 def submission_scores(run: Run) -> RunScores:

@@ -8,15 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from common.audio.coverage import made_of
 from common.run.errors import UserError, did_you_mean
-from common.run.submission.archive import Limits, is_archive, open_archive
-from common.run.submission.rules import check_meta_file, is_pdf
+from common.run.folders import below, entries
+from common.run.submission.archive import Budget, Limits, is_archive, open_archive
+from common.run.submission.measure import OwnData
+from common.run.submission.rules import check_meta_file, is_pdf, opened
 from common.run.submission.tables import number
-from common.run.submission.violations import Findings, Violation, judge_archives
+from common.run.submission.violations import Findings, Measure, Violation, judge_archives
 from common.run.verbs import Run
 from task4_sed.data.annotations import read_durations
 from task4_sed.data.classes import CLASSES
-from task4_sed.data.sets import classes_of
+from task4_sed.data.layout import SETS
+from task4_sed.data.sets import classes_of, first_existing
 from task4_sed.metrics.types import clip_name
 from task4_sed.submission.rules import LABEL_FORM, check_meta, label_problem
 from task4_sed.submission.tables import check_table
@@ -46,36 +50,38 @@ class _Check(Findings):
     classes: tuple[str, ...]
 
 
-def _entries(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir())
-
-
 def _folders(folder: Path) -> list[Path]:
-    return [entry for entry in _entries(folder) if entry.is_dir()]
+    return [entry for entry in entries(folder) if entry.is_dir()]
 
 
 def _is_system(folder: Path) -> bool:
     """Whether a folder holds what only a system's folder holds."""
     return any(
         entry.name.endswith(".meta.yaml") or (entry.is_dir() and entry.name.endswith(".output"))
-        for entry in folder.iterdir()
+        for entry in entries(folder)
     )
 
 
-def _packages(folder: Path, shown: str, check: _Check, limits: Limits, depth: int = 0) -> Iterator[tuple[Path, str]]:
-    """The folders that hold systems, each with its name for messages: `folder`, or folders and archives in it."""
+def _packages(
+    folder: Path, shown: str, check: _Check, limits: Limits, budget: Budget | None, depth: int = 0
+) -> Iterator[tuple[Path, str]]:
+    """The folders that hold systems, each with its name for messages: `folder`, or folders and archives in it.
+
+    budget: of the archive that `folder` lies in; those of a folder on disk have one each.
+    """
     if any(_is_system(entry) for entry in _folders(folder)):
         yield folder, shown
         return
-    for entry in _entries(folder) if depth < MAX_DEPTH else ():
+    for entry in entries(folder) if depth < MAX_DEPTH else ():
         name = f"{shown}{entry.name}"
         if entry.is_dir():
-            yield from _packages(entry, f"{name}/", check, limits, depth + 1)
+            yield from _packages(entry, f"{name}/", check, limits, budget, depth + 1)
         elif is_archive(entry):
+            own = budget or Budget(entry, limits, check.left_out)
             try:
-                with open_archive(entry, limits) as unpacked:
+                with open_archive(entry, limits, own) as unpacked:
                     count = 0
-                    for package in _packages(unpacked, f"{name}/", check, limits, depth + 1):
+                    for package in _packages(unpacked, f"{name}/", check, limits, own, depth + 1):
                         count += 1
                         yield package
                     if not count:
@@ -87,33 +93,41 @@ def _packages(folder: Path, shown: str, check: _Check, limits: Limits, depth: in
 def _check_energy_file(path: Path, shown: str, check: _Check) -> None:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+            rows = csv.DictReader(file)
+            if "energy_consumed" not in (rows.fieldnames or ()):
+                check.warn(shown, "energy", "no column 'energy_consumed', expected a table of CodeCarbon", 1)
+                return
+            line = 1
+            for line, row in enumerate(rows, 2):
+                if wrong := _energy_problem(row["energy_consumed"] or ""):
+                    check.warn(shown, "energy", wrong, line)
     except (UnicodeDecodeError, csv.Error) as error:
         check.warn(shown, "energy", f"not a table of CodeCarbon ({error})")
-        return
-    if not rows or "energy_consumed" not in rows[0]:
-        check.warn(shown, "energy", "no column 'energy_consumed', expected a table of CodeCarbon", 1)
-        return
-    for line, row in enumerate(rows, 2):
-        text = row["energy_consumed"] or ""
-        try:
-            good = 0 <= number(text) < float("inf")
-        except ValueError:
-            good = False
-        if not good:
-            check.warn(shown, "energy", f"energy_consumed is {text!r}, expected kWh", line)
+    else:
+        if line == 1:
+            check.warn(shown, "energy", "no row in it, expected a table of CodeCarbon", 1)
+
+
+def _energy_problem(text: str) -> str | None:
+    try:
+        good = 0 <= number(text) < float("inf")
+    except ValueError:
+        good = False
+    return None if good else f"energy_consumed is {text[:40]!r}, expected kWh"
 
 
 def _read_run(run: _Run, check: _Check) -> None:
     """Check every table of a run's folder, note the clips and a digest of the content."""
     digest, binary = hashlib.sha256(), []
-    for path in _entries(run.folder):
+    for path in entries(run.folder):
         shown = f"{run.shown}/{path.name}"
         if not path.is_file() or path.suffix != ".tsv":
             kind = "folder" if path.is_dir() else "file" if path.is_file() else "broken link"
             check.report(shown, "stray", f"unexpected {kind}, expected <clip>.tsv only")
             continue
-        clip, data = clip_name(path.name), path.read_bytes()
+        if (data := check.content(path, shown)) is None:
+            continue
+        clip = clip_name(path.name)
         digest.update(path.name.encode() + b"\0" + hashlib.sha256(data).digest())
         if clip in run.clips:
             check.report(shown, "clip-twice", f"a second table for clip {clip}")
@@ -183,10 +197,10 @@ def _check_system(folder: Path, label: str, shown: str, check: _Check) -> None:
         check.report(shown, "label", wrong)
     meta = folder / f"{label}.meta.yaml"
     check_meta_file(meta, shown, check, lambda text, file: check_meta(text, label, file))
-    for entry in _entries(folder):
+    for entry in entries(folder):
         if entry.is_file() and entry != meta and entry.suffix not in (".csv", ".pdf"):
             check.warn(f"{shown}/{entry.name}", "stray", "unexpected file")
-    tables = sorted(path for path in folder.rglob("*.csv") if ".output" not in path.parent.name)
+    tables = [path for path in below(folder) if path.suffix == ".csv" and ".output" not in path.parent.name]
     for path in tables:
         _check_energy_file(path, f"{shown}/{path.relative_to(folder).as_posix()}", check)
     if not tables:
@@ -203,7 +217,7 @@ def _check_package(root: Path, shown: str, check: _Check) -> None:
     systems = _folders(root)
     if len(systems) > SYSTEMS:
         check.report(shown or ".", "system-count", f"{len(systems)} systems, expected 1 to {SYSTEMS}")
-    reports = [entry for entry in _entries(root) if entry.is_file() and entry.suffix.lower() == ".pdf"]
+    reports = [entry for entry in entries(root) if entry.is_file() and entry.suffix.lower() == ".pdf"]
     if not reports:
         check.report(shown or ".", "report", "no technical report (.pdf) beside the systems' folders")
     for report in reports:
@@ -237,25 +251,48 @@ def validate(
     names = None if eval_names is None else frozenset(map(clip_name, eval_names))
     lengths = {clip_name(name): seconds for name, seconds in (durations or {}).items()}
     check = _Check(names, lengths, tuple(classes))
-    with open_archive(path, limits) as folder:
-        if _is_system(folder):  # no folder for the system: go on as if the archive were that folder
-            check.report(".", "layout", f"meta file or scores at the top, expected them in a folder {LABEL_FORM}")
-            label = path.resolve().name if path.is_dir() else path.name.split(".")[0]
-            _check_system(folder, label, label, check)
-            return check.found
-        packages = 0
-        for root, shown in _packages(folder, "", check, limits):
-            packages += 1
-            _check_package(root, shown, check)
-        if not packages and not check.found:
-            check.report(".", "layout", f"no system in it, expected folders {LABEL_FORM} with scores")
+    with opened(path, limits, check) as (folder, budget):
+        _check_content(folder, path, limits, budget, check)
     return check.found
 
 
-def validate_archives(run: Run, files: list[Path], evaluation_set: Path | None = None) -> Mapping[str, Any]:
-    """List every violation of every archive; UserError at the end where there was an error."""
-    durations = read_durations(evaluation_set) if evaluation_set else None
-    names = [clip_name(clip) for clip in durations] if durations else None
-    root = run.config.data.root
-    classes = classes_of(Path(root)) if root else CLASSES
-    return judge_archives(files, lambda path: validate(path, names, durations, classes))
+def _check_content(folder: Path, path: Path, limits: Limits, budget: Budget | None, check: _Check) -> None:
+    if _is_system(folder):  # no folder for the system: go on as if the archive were that folder
+        check.report(".", "layout", f"meta file or scores at the top, expected them in a folder {LABEL_FORM}")
+        label = path.resolve().name if path.is_dir() else path.name.split(".")[0]
+        _check_system(folder, label, label, check)
+        return
+    packages = 0
+    for root, shown in _packages(folder, "", check, limits, budget):
+        packages += 1
+        _check_package(root, shown, check)
+    if not packages and not check.found:
+        check.report(".", "layout", f"no system in it, expected folders {LABEL_FORM} with scores")
+
+
+def validate_archives(
+    run: Run, files: list[Path], evaluation_set: Path | None = None, measure: Measure | None = None
+) -> Mapping[str, Any]:
+    """List every violation of every archive; UserError at the end where there was an error.
+
+    evaluation_set: durations of the evaluation set's clips, by which names and lengths are measured. measure: by the
+    classes (and, without `evaluation_set`, the clips) of the challenge, or of the recipe's data; None: as
+    `common.run.submission.measure` says.
+    """
+    config = run.config
+    own = OwnData(config.data.root, made_of)
+
+    def find(path: Path) -> list[Violation]:
+        root = Path(config.data.root) if own.measures(path, measure) else None
+        table = evaluation_set
+        if table is None and root is not None and config.submission_set:
+            table = first_existing(root, SETS[config.submission_set].durations)
+        durations = read_durations(table) if table else None
+        names = [clip_name(clip) for clip in durations] if durations else None
+        return validate(path, names, durations, classes_of(root) if root else CLASSES)
+
+    def measured_by(path: Path) -> str:
+        listed = f" and the clips of {evaluation_set}" if evaluation_set else ""
+        return own.described(path, measure, "the challenge's classes and rules") + listed
+
+    return judge_archives(files, find, measured_by)

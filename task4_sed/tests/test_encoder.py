@@ -17,6 +17,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from common.audio.recordings import Recording
 from common.encoders.beats import MODELS
 from common.run.config import load_config
 from common.run.errors import UserError
@@ -28,7 +29,7 @@ from task4_sed.data.batches import CLIP_SAMPLES, Batch, ClipDataset
 from task4_sed.data.embeddings import store
 from task4_sed.data.sets import ClipSet, load_set
 from task4_sed.inference.checkpoints import load_network
-from task4_sed.inference.predict import Predictor, predict_file
+from task4_sed.inference.predict import Predictor
 from task4_sed.model.crnn import Prediction
 from task4_sed.model.embedder import Embedder
 from task4_sed.model.networks import fitted
@@ -259,7 +260,7 @@ def test_prediction_rebuilds_the_encoder(trained: Run, tmp_path: Path) -> None:
     torch.testing.assert_close(predictor.logits(waveform), expected)
     soundfile.write(tmp_path / "long.wav", noise(3).flatten().numpy(), 16000)
     soundfile.write(tmp_path / "short.wav", noise(1)[0, :800].numpy(), 16000)
-    assert [predict_file(predictor, tmp_path / f"{name}.wav")[1].shape for name in ("long", "short")] == [
+    assert [predictor.recording(Recording(tmp_path / f"{name}.wav", 16_000)).shape for name in ("long", "short")] == [
         (469, 27),
         (1, 27),
     ]

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from common.audio.reading import load
+from common.audio.recordings import Recording, Recordings, find_recordings, short_names
 from common.run.errors import UserError
 from common.run.files import read_rows
 from task4_sed.config import Config, ModelConfig
@@ -27,8 +27,6 @@ from task4_sed.inference.predict import (
     FRAME_SAMPLES,
     WINDOW_HOP_FRAMES,
     Predictor,
-    audio_files,
-    predict_file,
     predict_set,
 )
 from task4_sed.inference.scores import read_logits, read_scores
@@ -58,7 +56,7 @@ def test_ten_seconds_are_one_window(predictor: Predictor) -> None:
     """So that a clip has the same scores as a file and within its data set."""
     waveform = noise(CLIP_SAMPLES)
     single = predictor.logits(torch.from_numpy(waveform)[None])[0].numpy()
-    found = predictor.recording(waveform)
+    found = predictor.recording([waveform])
     assert found.shape == (156, 27)
     np.testing.assert_allclose(found, single, rtol=1e-6)
 
@@ -81,7 +79,7 @@ def test_ten_seconds_are_one_window(predictor: Predictor) -> None:
 def test_frames_of_a_recording(predictor: Predictor, seconds: float, frames: int) -> None:
     """As many as the network has for that length: about one for each 64 ms, at least one."""
     waveform = noise(round(seconds * 16_000))
-    found = predictor.recording(waveform)
+    found = predictor.recording([waveform])
     assert found.shape == (frames, 27)
     assert np.isfinite(found).all()
     if len(waveform) >= SMALL.fft:
@@ -110,7 +108,7 @@ def test_every_frame_of_a_long_recording_is_its_own(
 ) -> None:
     fake = Level(predictor, monkeypatch, slope=0.0)
     waveform = np.repeat(np.arange(frames, dtype=np.float32), FRAME_SAMPLES)
-    found = predictor.recording(waveform)
+    found = predictor.recording([waveform])
     np.testing.assert_allclose(found[:, 5], np.arange(frames), rtol=1e-5)
     windows = 1 + max(0, -(-(frames - 156) // WINDOW_HOP_FRAMES))
     assert sum(fake.batches) == windows
@@ -119,7 +117,7 @@ def test_every_frame_of_a_long_recording_is_its_own(
 
 def test_where_windows_overlap_the_mean_counts(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     Level(predictor, monkeypatch, slope=1.0)
-    found = predictor.recording(np.zeros(300 * FRAME_SAMPLES, np.float32))[:, 0]
+    found = predictor.recording([np.zeros(300 * FRAME_SAMPLES, np.float32)])[:, 0]
     frame = np.arange(300)
     windows = [frame - start for start in (0, 78, 156)]  # place in each window
     expected = [np.mean([place[i] for place in windows if 0 <= place[i] < 156]) for i in frame]
@@ -130,7 +128,7 @@ def test_two_windows_of_a_network_are_averaged(predictor: Predictor) -> None:
     waveform = noise(CLIP_SAMPLES + WINDOW_HOP_FRAMES * FRAME_SAMPLES)
     hop = WINDOW_HOP_FRAMES * FRAME_SAMPLES
     first, second = predictor.logits(torch.from_numpy(np.stack([waveform[:CLIP_SAMPLES], waveform[hop:]]))).numpy()
-    found = predictor.recording(waveform)
+    found = predictor.recording([waveform])
     np.testing.assert_allclose(found[:78], first[:78], rtol=1e-5)
     np.testing.assert_allclose(found[78:156], (first[78:] + second[:78]) / 2, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(found[156:234], second[78:], rtol=1e-5)
@@ -147,28 +145,30 @@ def test_rates_and_channels(predictor: Predictor, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "slow.wav", tone[::2], 8_000, subtype="FLOAT")
     found = {}
     for name in ("mono.wav", "stereo.flac", "slow.wav"):
-        waveform, logits = predict_file(predictor, tmp_path / name)
-        assert len(waveform) == 32_000
+        recording = Recording(tmp_path / name, 16_000)
+        logits = predictor.recording(recording)
+        assert recording.samples == 32_000
         assert logits.shape == (31, 27)
         found[name] = logits
     np.testing.assert_allclose(found["stereo.flac"], found["mono.wav"], atol=5e-3)
     assert not np.array_equal(found["slow.wav"], found["mono.wav"])
 
 
-def test_files_and_folders(tmp_path: Path) -> None:
+def test_files_and_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("b.wav", "sub/a.FLAC", "notes.txt", "c.mp3"):
         path = tmp_path / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     (tmp_path / "empty").mkdir()
     other = tmp_path / "d.any"
-    found = list(audio_files([tmp_path / "in", other]))
-    assert [name for name, _ in found] == ["b", "c", "a", "d"]
-    assert found[-1] == ("d", other)
+    found = short_names(find_recordings([tmp_path / "in", other]).files)
+    assert list(found.values()) == ["b", "c", "a", "d"]
+    assert list(found)[-1] == other
+    assert capsys.readouterr().err == f"{tmp_path / 'in'}: 1 file of another kind left out: notes.txt\n"
     with pytest.raises(UserError, match=r"empty: no audio in this folder \(\.wav, "):
-        list(audio_files([tmp_path / "empty"]))
-    with pytest.raises(UserError, match=r"b\.wav: would be written to the same place as .*b\.wav"):
-        list(audio_files([tmp_path / "in", tmp_path / "in" / "b.wav"]))
+        find_recordings([tmp_path / "empty"])
+    again = find_recordings([tmp_path / "in", tmp_path / "in" / "b.wav"])
+    assert again.files.count(tmp_path / "in" / "b.wav") == 1
 
 
 # --- data sets
@@ -184,8 +184,9 @@ def test_a_data_set(tiny: Configure, predictor: Predictor, tmp_path: Path) -> No
     root = Path(str(config.data.root))
     for name, logits, seconds in zip(stored.names, stored.logits, stored.durations, strict=True):
         path = root / SETS["devtest"].audio[0] / f"{name}.wav"
-        waveform, of_file = predict_file(predictor, path)
-        assert seconds == pytest.approx(len(waveform) / 16_000)
+        recording = Recording(path, 16_000)
+        of_file = predictor.recording(recording)
+        assert seconds == pytest.approx(recording.seconds)
         np.testing.assert_allclose(logits[: len(of_file)], of_file, rtol=1e-4, atol=1e-5)
 
 
@@ -224,7 +225,9 @@ def test_what_is_written_for_a_file(predictor: Predictor, tmp_path: Path) -> Non
     soundfile.write(tmp_path / "short.wav", noise(1_600), 16_000)
     soundfile.write(tmp_path / "long.wav", noise(25 * 8_000), 8_000)
     out, draw = tmp_path / "out", partial(draw_events, threshold=0.3)
-    found = detect(predictor, [tmp_path / "short.wav", tmp_path / "long.wav"], out, CsebbsParameters(), 0.3, draw)
+    found = detect(
+        predictor, Recordings([tmp_path / "short.wav", tmp_path / "long.wav"]), out, CsebbsParameters(), 0.3, draw
+    )
     assert set(found) == {"short", "long"}
     assert {path.name for path in out.iterdir()} == {
         "scores",
@@ -251,28 +254,30 @@ def test_what_is_written_for_a_file(predictor: Predictor, tmp_path: Path) -> Non
     assert set(stored.clips) == {"short", "long"}
     assert stored.clips["short"].edges.tolist() == [0.0, 0.064]
     assert stored.clips["long"].scores.shape == (390, 27)
-    _, logits = predict_file(predictor, tmp_path / "long.wav")
+    logits = predictor.recording(Recording(tmp_path / "long.wav", 16_000))
     np.testing.assert_allclose(stored.clips["long"].scores, 1 / (1 + np.exp(-logits)), atol=1e-6)
 
 
-def test_a_second_detection_replaces_the_first(predictor: Predictor, tmp_path: Path) -> None:
+def test_a_second_detection_leaves_the_first_and_a_persons_own_files(predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "out" / "scores").mkdir(parents=True)
+    (tmp_path / "out" / "scores" / "own.tsv").write_text("mine")
     for name in ("a", "b"):
         soundfile.write(tmp_path / f"{name}.wav", noise(16_000), 16_000)
-        detect(predictor, [tmp_path / f"{name}.wav"], tmp_path / "out", CsebbsParameters())
-    assert [path.name for path in (tmp_path / "out" / "scores").iterdir()] == ["b.tsv"]
+        detect(predictor, Recordings([tmp_path / f"{name}.wav"]), tmp_path / "out", CsebbsParameters())
+    assert {path.name for path in (tmp_path / "out" / "scores").iterdir()} == {"a.tsv", "b.tsv", "own.tsv"}
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan")])
 def test_a_threshold_out_of_range(predictor: Predictor, tmp_path: Path, threshold: float) -> None:
     with pytest.raises(UserError, match=r"--threshold is .*, expected 0 to 1"):
-        detect(predictor, [tmp_path], tmp_path / "out", CsebbsParameters(), threshold)
+        detect(predictor, Recordings([]), tmp_path / "out", CsebbsParameters(), threshold)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_broken_file_leaves_nothing_half_written(predictor: Predictor, tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_text("not audio")
-    with pytest.raises(UserError, match=r"a\.wav"):
-        detect(predictor, [tmp_path / "a.wav"], tmp_path / "out", CsebbsParameters())
+    recordings = find_recordings([tmp_path / "a.wav"])
+    assert detect(predictor, recordings, tmp_path / "out", CsebbsParameters()) == {}
+    with pytest.raises(UserError, match=r"a\.wav: not readable"):
+        recordings.finish({})
     assert not list(tmp_path.glob("out/*"))
-    with pytest.raises(UserError, match=r"a\.wav"):
-        load(tmp_path / "a.wav", 16_000)

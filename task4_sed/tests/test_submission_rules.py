@@ -153,7 +153,7 @@ LAYOUT_RULES = [
         lambda root: next(root.glob("*.pdf")).write_text("text"),
         [("Muster_Uni-X_task4.technical_report.pdf", "report", "error")],
     ),
-    (write("__MACOSX/x"), [("__MACOSX", "layout", "error")]),
+    (write("__MACOSX/x"), [(".", "clutter", "warning")]),
     (remove(YAML), [(f"{LABEL}/{YAML}", "meta-file", "error")]),
     (write(f"{LABEL}/{YAML}", b"\xff"), [(f"{LABEL}/{YAML}", "encoding", "error")]),
     (

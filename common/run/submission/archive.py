@@ -2,13 +2,15 @@
 
 `build_zip` writes the same bytes for the same content: names in order, fixed dates and modes. `open_archive` takes a
 folder, a .zip or a (compressed) .tar by content, not by suffix, and trusts nothing in it: every name, type and size is
-checked before anything is written, and the unpacked copy is removed afterwards.
+checked before anything is written, and the unpacked copy is removed afterwards. What an operating system has added is
+left out.
 """
 
 import bz2
 import gzip
 import lzma
 import re
+import shutil
 import stat
 import struct
 import tarfile
@@ -18,12 +20,14 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from common.run.errors import UserError
 from common.run.files import existing_file, write_then_rename
+from common.run.folders import is_clutter
 
 # What goes into an archive under a name: a file on disk, text, bytes, or a function that makes text or bytes when
 # its turn comes (so that a large archive never stands in memory).
@@ -53,13 +57,14 @@ DAMAGE = (
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may unpack to: bytes in all, members, and bytes per packed byte.
+    """What an archive may unpack to: bytes in all, members, folders within one another, and bytes per packed byte.
 
     The ratio counts only once `ratio_free_bytes` are unpacked: a small file of zeros is no bomb.
     """
 
     total_bytes: int = 16 << 30
     members: int = 200_000
+    depth: int = 32
     ratio: float = 200.0
     ratio_free_bytes: int = 64 << 20
 
@@ -73,8 +78,8 @@ def _damage(archive: Path, where: str, error: BaseException) -> UserError:
 class _Names:
     """The names seen so far; refuses those that are unsafe or that clash where case does not count."""
 
-    def __init__(self, archive: str | Path) -> None:
-        self.archive = archive
+    def __init__(self, archive: str | Path, depth: int = Limits.depth) -> None:
+        self.archive, self.depth = archive, depth
         self.seen: dict[str, tuple[str, bool]] = {}  # folded path -> path as spelt, is it a folder
         self.files: set[str] = set()
 
@@ -83,6 +88,9 @@ class _Names:
 
     def add(self, name: str, is_folder: bool) -> str:
         """The name without a trailing slash or `./`, once it is known to be harmless."""
+        if name.count("/") > self.depth + 1 and len([part for part in name.split("/") if part]) > self.depth + 1:
+            shown = f"{name[:40]}..."
+            raise self._refuse(shown, f"lies deeper than {self.depth} folders, the limit")
         if re.search("[\x00-\x1f\x7f\ud800-\udfff]", name):
             raise self._refuse(name, "has a control character or is not UTF-8")
         if "\\" in name:
@@ -111,20 +119,30 @@ class _Names:
         return path
 
 
-class _Budget:
-    """Counts what has been unpacked against the limits."""
+class Budget:
+    """Counts what is unpacked of an archive, and of the archives in it, against the limits.
 
-    def __init__(self, archive: Path, limits: Limits) -> None:
+    left_out: names of what an operating system had added.
+    """
+
+    def __init__(self, archive: Path, limits: Limits = Limits(), left_out: list[str] | None = None) -> None:
         self.archive, self.limits = archive, limits
+        self.left_out = [] if left_out is None else left_out
         self.packed = max(1, archive.stat().st_size)
         self.members = self.total = 0
 
-    def member(self, name: str) -> None:
+    def member(self, name: str) -> bool:
+        """Count a member; whether it is to be unpacked."""
         self.members += 1
         if self.members > self.limits.members:
             raise UserError(f"{self.archive}: more than {self.limits.members:,} members, the limit (at {name!r})")
+        if any(map(is_clutter, name.split("/"))):
+            self.left_out.append(name)
+            return False
+        return True
 
     def data(self, name: str, count: int) -> None:
+        """Count bytes of a member."""
         self.total += count
         if self.total > self.limits.total_bytes:
             limit = f"{self.limits.total_bytes:,} bytes"
@@ -134,7 +152,7 @@ class _Budget:
             raise UserError(f"{self.archive}: unpacks to more than {ratio}, the limit (at member {name!r})")
 
 
-def _write_member(folder: Path, name: str, source: IO[bytes], budget: _Budget) -> int:
+def _write_member(folder: Path, name: str, source: IO[bytes], budget: Budget) -> int:
     target = folder / name
     target.parent.mkdir(parents=True, exist_ok=True)
     written = 0
@@ -155,15 +173,15 @@ def _check_zip_member(archive: Path, info: zipfile.ZipInfo) -> None:
         raise UserError(f"{archive}: member {name!r} is {what}, expected files and folders only")
 
 
-def _unpack_zip(archive: Path, folder: Path, limits: Limits) -> None:
-    names, budget = _Names(archive), _Budget(archive, limits)
+def _unpack_zip(archive: Path, folder: Path, budget: Budget) -> None:
+    names = _Names(archive, budget.limits.depth)
     with zipfile.ZipFile(archive) as zipped:
         accepted = []
         for info in zipped.infolist():  # first everything that the directory tells, so that a refusal is quick
-            budget.member(info.orig_filename)
-            _check_zip_member(archive, info)
-            accepted.append((info, names.add(info.orig_filename, info.is_dir())))
-        declared = _Budget(archive, limits)
+            if budget.member(info.orig_filename):
+                _check_zip_member(archive, info)
+                accepted.append((info, names.add(info.orig_filename, info.is_dir())))
+        declared = copy(budget)
         for info, name in accepted:
             declared.data(name, info.file_size)
         for info, name in accepted:
@@ -204,14 +222,16 @@ def _check_tar_member(archive: Path, member: tarfile.TarInfo) -> None:
         raise UserError(f"{archive}: member {member.name!r} is no plain file, expected files and folders only")
 
 
-def _unpack_tar(archive: Path, stream: IO[bytes], folder: Path, limits: Limits) -> None:
-    names, budget = _Names(archive), _Budget(archive, limits)
+def _unpack_tar(archive: Path, stream: IO[bytes], folder: Path, budget: Budget) -> None:
+    names = _Names(archive, budget.limits.depth)
     last = "(none)"
     try:
         with tarfile.open(fileobj=_Metered(archive, stream), mode="r:") as tar:  # type: ignore[call-overload]
             while (member := tar.next()) is not None:
                 tar.members.clear()  # tarfile keeps all of them otherwise
-                budget.member(member.name)
+                if not budget.member(member.name):
+                    budget.data(member.name, member.size)  # read over
+                    continue
                 _check_tar_member(archive, member)
                 last = name = names.add(member.name, member.isdir())
                 if member.isdir():
@@ -241,26 +261,27 @@ def is_archive(path: str | Path) -> bool:
     return head.startswith(ZIP_MAGIC) or head[257:262] == b"ustar" or head.startswith(tuple(COMPRESSED_TAR_MAGIC))
 
 
-def _unpack(archive: Path, folder: Path, limits: Limits) -> None:
+def _unpack(archive: Path, folder: Path, budget: Budget) -> None:
     with open(archive, "rb") as file:
         head = file.read(512)
     if head.startswith(ZIP_MAGIC):
         try:
-            _unpack_zip(archive, folder, limits)
+            _unpack_zip(archive, folder, budget)
         except DAMAGE as error:
             raise _damage(archive, "the directory of the zip archive", error) from None
         return
     opener = next((opener for magic, opener in COMPRESSED_TAR_MAGIC.items() if head.startswith(magic)), open)
     with opener(archive, "rb") as stream:
-        _unpack_tar(archive, stream, folder, limits)
+        _unpack_tar(archive, stream, folder, budget)
 
 
 @contextmanager
-def open_archive(path: str | Path, limits: Limits = Limits()) -> Iterator[Path]:
+def open_archive(path: str | Path, limits: Limits = Limits(), budget: Budget | None = None) -> Iterator[Path]:
     """Yield a folder with the content of `path`: the folder itself, or a .zip / .tar(.gz, .bz2, .xz) unpacked.
 
-    The unpacked copy lies in the system's temporary folder (TMPDIR) and is removed afterwards. UserError for a path
-    that is missing or no archive, and for a member that is unsafe, encrypted or damaged, or over the limits.
+    The unpacked copy lies in the system's temporary folder (TMPDIR) and is removed afterwards. budget: of the archive
+    that this one lies in, which then holds for both. UserError for a path that is missing or no archive, and for a
+    member that is unsafe, encrypted or damaged, or over the limits.
     """
     path = Path(path)
     if path.is_dir():
@@ -270,7 +291,7 @@ def open_archive(path: str | Path, limits: Limits = Limits()) -> Iterator[Path]:
     if not is_archive(path):
         raise UserError(f"{path}: neither a folder nor a .zip or .tar archive")
     with tempfile.TemporaryDirectory(prefix="archive-") as temporary:
-        _unpack(path, Path(temporary), limits)
+        _unpack(path, Path(temporary), budget or Budget(path, limits))
         yield Path(temporary)
 
 
@@ -299,6 +320,23 @@ def build_zip(out: str | Path, files: Mapping[str, Content], level: int = 3) -> 
             else:
                 zipped.writestr(info, content, compresslevel=level)
     return out
+
+
+def write_comment(path: Path, comment: str) -> None:
+    """Give a zip archive a comment, whole or not at all."""
+    with write_then_rename(path) as partial:
+        shutil.copyfile(path, partial)
+        with zipfile.ZipFile(partial, "a") as zipped:
+            zipped.comment = comment.encode()
+
+
+def comment_of(path: Path) -> str:
+    """The comment of a zip archive; empty for one without, and for what is no zip archive."""
+    try:
+        with zipfile.ZipFile(path) as zipped:
+            return zipped.comment.decode(errors="replace")
+    except DAMAGE:
+        return ""
 
 
 def _copy_in(zipped: zipfile.ZipFile, info: zipfile.ZipInfo, source: Path, level: int) -> None:

@@ -6,19 +6,23 @@ reports are checked by functions.
 
 import math
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from common.run.folders import below, entries
 from common.run.marked_yaml import MISSING, Key, MarkedYaml, dotted
+from common.run.submission.archive import Budget, Limits, open_archive
 from common.run.submission.meta import MetaForm
+from common.run.submission.tables import some
 from common.run.submission.violations import Findings, Severity, Violation
 
 MAX_ABBREVIATION = 10  # characters
 REPORT = ".technical_report.pdf"
 PLACEHOLDER = "placeholder for the technical report"
-# What file managers leave behind.
-IGNORED = {"__MACOSX", ".DS_Store", "Thumbs.db"}
+META_BYTES = 4 << 20  # no meta file is longer
 EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 
 
@@ -209,9 +213,21 @@ def label_problem(label: str, task: str, most: int | None = None) -> str | None:
     return None
 
 
-def entries(folder: Path) -> list[Path]:
-    """What lies in a folder, by name."""
-    return [entry for entry in sorted(folder.iterdir()) if entry.name not in IGNORED]
+@contextmanager
+def opened(path: str | Path, limits: Limits | None, check: Findings) -> Iterator[tuple[Path, Budget | None]]:
+    """The content of an archive or folder for its checks, and an archive's budget (for archives in it).
+
+    What an operating system has added is left out, with one warning at the end.
+    """
+    path, limits = Path(path), limits or Limits()
+    budget = Budget(path, limits, check.left_out) if path.is_file() else None
+    with open_archive(path, limits, budget) as folder:
+        if budget is None:
+            deque(below(folder, check.left_out), maxlen=0)
+        yield folder, budget
+    if count := len(check.left_out):
+        names = f"{count} name{'s' if count > 1 else ''}: {some(check.left_out)}"
+        check.warn(".", "clutter", f"left out what an operating system adds, {names}")
 
 
 def team_folder(root: Path, task: str, check: Findings) -> tuple[Path, list[Path]] | None:
@@ -224,7 +240,10 @@ def team_folder(root: Path, task: str, check: Findings) -> tuple[Path, list[Path
             check.warn(entry.name, "stray", f"unexpected beside the folder {task!r}")
     if not top.is_dir():
         check.report(".", "layout", f"no folder {task!r} at the top, expected {task}/{label_form(task)}/")
-        return None
+        lower = [path for form in (f"*/{task}", f"*/*/{task}") for path in sorted(root.glob(form)) if path.is_dir()]
+        if not lower:
+            return None
+        top = lower[0]
     systems = [entry for entry in entries(top) if entry.is_dir()]
     if not systems:
         check.report(task, "layout", f"no system in it, expected folders {label_form(task)}")
@@ -237,8 +256,10 @@ def check_meta_file(path: Path, shown: str, check: Findings, rules: Callable[[st
     if not path.is_file():
         check.report(file, "meta-file", "missing")
         return
+    if (data := check.content(path, file, META_BYTES)) is None:
+        return
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         check.report(file, "encoding", "not text in UTF-8")
     else:
@@ -267,7 +288,7 @@ def check_reports(top: Path, task: str, systems: Iterable[Path], check: Findings
         shown = f"{task}/{entry.name}"
         if not is_pdf(entry):
             check.report(shown, "report", "not a PDF file")
-        elif PLACEHOLDER.encode() in entry.read_bytes():
+        elif PLACEHOLDER.encode() in (check.content(entry, shown) or b""):
             check.warn(shown, "report-placeholder", "a placeholder, expected the technical report")
         if entry.name.removesuffix(REPORT) not in teams:
             check.report(shown, "report-name", f"expected {min(teams, default='')}{REPORT}")

@@ -1,0 +1,198 @@
+"""Recordings that a person names: found in folders, heard block by block, the unreadable ones skipped and listed."""
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from common.audio.reading import Waveform, explained, read_blocks, resample, resampled_length
+from common.run.errors import UserError
+from common.run.folders import below, printable
+
+# Other endings of what libsndfile reads than the names of its formats. `.mat` and `.raw` are left out: the first holds
+# labels and features rather than sound, the second says nothing of its sample rate.
+_OTHER_SUFFIXES = ".aif .aifc .afc .snd .opus .oga .mp2 .mpga .wave .bwf .sph .iff .8svx .sf .mpc"
+SUFFIXES = {f".{name.lower()}" for name in soundfile.available_formats() if name != "RAW"} | {*_OTHER_SUFFIXES.split()}
+_NAMED = 5  # files spelt out in a note
+_PIECE_SECONDS = 10  # resampled at once, with a second before and after
+
+
+class Recording:
+    """A file of any length, rate and number of channels, or an array, as blocks of mono float32 at `to_rate` Hz.
+
+    source: a path, or (samples,) in [-1, 1] at `sample_rate` Hz. Every iteration reads it anew, with memory that does
+    not depend on its length; `samples` says afterwards how many there were.
+    Raises UserError for an array of another shape, without rate or not finite; an iteration as `read` does.
+    """
+
+    def __init__(self, source: str | Path | np.ndarray, to_rate: int, sample_rate: int | None = None) -> None:
+        self.source, self.to_rate, self.sample_rate = source, to_rate, sample_rate
+        self.name = "recording" if isinstance(source, np.ndarray) else printable(source)
+        self.samples = 0
+        if not isinstance(source, np.ndarray):
+            return
+        if sample_rate is None:
+            raise UserError("sample_rate: an array needs it, in Hz")
+        if source.ndim != 1 or not np.isfinite(source).all():
+            raise UserError(f"recording: an array of shape {source.shape}, expected (samples,) of finite numbers")
+
+    @property
+    def seconds(self) -> float:
+        """Duration, once it was heard."""
+        return self.samples / self.to_rate
+
+    def __iter__(self) -> Iterator[Waveform]:
+        self.samples = 0
+        with explained(self.name):
+            for block in self._blocks():
+                self.samples += len(block)
+                yield block
+
+    def _blocks(self) -> Iterator[Waveform]:
+        if isinstance(self.source, np.ndarray):
+            assert self.sample_rate is not None
+            yield from resampled([self.source.astype(np.float32)], self.sample_rate, self.to_rate)
+            return
+        blocks = read_blocks(self.source)
+        first, rate = next(blocks)
+        yield from resampled(chain([first], (block for block, _ in blocks)), rate, self.to_rate)
+
+
+def rechunked(blocks: Iterable[Waveform], size: int, least_last: int = 1) -> Iterator[Waveform]:
+    """The same samples in pieces of `size`; the last one has at least `least_last`, for which it may be longer."""
+    kept: list[Waveform] = []
+    there = 0
+    for block in blocks:
+        kept.append(block)
+        there += len(block)
+        if there >= size + least_last:
+            joined = np.concatenate(kept) if len(kept) > 1 else block
+            count = (there - least_last) // size
+            yield from joined[: count * size].reshape(count, size)
+            kept, there = [joined[count * size :]], there - count * size
+    if there:
+        yield np.concatenate(kept)
+
+
+def beginning(blocks: Iterable[Waveform], samples: int) -> Iterator[Waveform]:
+    """The first `samples` of them."""
+    for block in blocks:
+        yield block[:samples]
+        samples -= len(block)
+        if samples <= 0:
+            return
+
+
+def resampled(blocks: Iterable[Waveform], from_rate: int, to_rate: int) -> Iterator[Waveform]:
+    """What `resample` makes of all blocks together, piece by piece.
+
+    Pieces begin at whole seconds, where samples of both rates meet, and know a second before and after them.
+    """
+    if from_rate == to_rate:
+        yield from blocks
+        return
+    before = current = np.empty(0, np.float32)
+    for following in chain(rechunked(blocks, _PIECE_SECONDS * from_rate), [np.empty(0, np.float32)]):
+        if len(current):
+            heard = resample(np.concatenate((before, current, following[:from_rate])), from_rate, to_rate)
+            skipped = len(before) // from_rate * to_rate
+            yield heard[skipped : skipped + resampled_length(len(current), from_rate, to_rate)]
+            before = current[-from_rate:]
+        current = following
+
+
+@dataclass
+class Recordings:
+    """The files to hear, and why others of those that were named cannot be heard."""
+
+    files: list[Path]
+    skipped: dict[str, str] = field(default_factory=dict)  # {file or folder: reason}
+
+    @contextmanager
+    def skipping(self, file: Path) -> Iterator[None]:
+        """What is wrong with one file does not stop the others: it is listed."""
+        try:
+            yield
+        except UserError as error:
+            self.skipped[printable(file)] = str(error)
+
+    def finish(self, result: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`result` where every file could be heard; else the others are listed, and UserError."""
+        if not self.skipped:
+            return result
+        reasons = list(self.skipped.values())
+        named = len({printable(file) for file in self.files} | self.skipped.keys())
+        result = {**result, "skipped": dict(self.skipped)}
+        if len(reasons) == 1:
+            others = f"; the {named - 1} other{'s are' if named > 2 else ' is'} done" if named > 1 else ""
+            raise UserError(reasons[0] + others, result)
+        for reason in reasons:
+            print(f"skipped: {reason}", file=sys.stderr)
+        raise UserError(f"{len(reasons)} of {named} files cannot be read, the first: {reasons[0]}", result)
+
+
+def find_recordings(paths: Iterable[Path]) -> Recordings:
+    """Every file that is named, and those of audio below every named folder; what else lies there is said.
+
+    Raises UserError where there is nothing to hear at all.
+    """
+    found = Recordings([])
+    for path in paths:
+        if path.is_dir():
+            _search(path, found)
+        else:
+            found.files.append(path)
+    found.files = list(dict.fromkeys(found.files))
+    if not found.files:
+        found.finish({})
+    return found
+
+
+def _search(folder: Path, found: Recordings) -> None:
+    others, before = [], len(found.files)
+    for path in below(folder):
+        if path.is_dir() and not path.is_symlink():
+            found.skipped[printable(path)] = f"{printable(path)}: this folder cannot be listed"
+        elif path.suffix.lower() in SUFFIXES and not path.is_file():
+            reason = "no plain file, but a pipe, a device or a broken link"
+            found.skipped[printable(path)] = f"{printable(path)}: {reason}"
+        elif path.suffix.lower() in SUFFIXES:
+            found.files.append(path)
+        else:
+            others.append(printable(path.relative_to(folder)))
+    if len(found.files) == before:
+        found.skipped[printable(folder)] = (
+            f"{printable(folder)}: no audio in this folder (.wav, .flac, .ogg, .mp3, ...)"
+        )
+    elif others:
+        shown = ", ".join(others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
+        kinds = "file of another kind" if len(others) == 1 else "files of other kinds"
+        print(f"{printable(folder)}: {len(others)} {kinds} left out: {shown}", file=sys.stderr)
+
+
+def short_names(files: Sequence[Path]) -> dict[Path, str]:
+    """A name for each file, no two alike: without suffix; where that is not enough with it, or with its folders too.
+
+    Bytes that are no UTF-8 stay as they are, so that names may name files.
+    """
+    base = os.path.commonpath([os.path.abspath(file.parent) for file in files]) if files else ""
+    forms: tuple[Callable[[Path], str], ...] = (
+        lambda file: file.stem,
+        lambda file: file.name,
+        lambda file: os.path.relpath(file, base).replace(os.sep, "-"),
+        lambda file: f"{file.name}-{files.index(file)}",
+    )
+    names: dict[Path, str] = {}
+    for form in forms:
+        left = {file: form(file) for file in files if file not in names}
+        counts = Counter([*left.values(), *names.values()])
+        names |= {file: name for file, name in left.items() if counts[name] == 1}
+    return names
