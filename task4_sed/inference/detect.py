@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from common.audio.recordings import Recording, Recordings, beginning, find_recordings, short_names
-from common.run.errors import UserError
 from common.run.files import remove_partials, write_json, write_rows, write_text
 from common.run.folders import printable
 from common.run.progress import progress
