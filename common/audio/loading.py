@@ -9,10 +9,10 @@ from itertools import cycle, islice
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
+from common.run.loaders import Loader
 from common.run.seeds import mix_seed
 
 # (batch, 2) int64: positions of clips, and a random number for the window of each.
@@ -79,32 +79,13 @@ class SequentialSampler(Sampler[Any]):
             yield np.column_stack([position, np.zeros_like(position)])
 
 
-def as_it_is(batch: Any) -> Any:
-    """Collation: the data set already makes whole batches."""
-    return batch
-
-
-def training_loader(data: Dataset[Any], sampler: Sampler[Any], workers: int) -> DataLoader[Any]:
+def training_loader(data: Dataset[Any], sampler: Sampler[Any], workers: int) -> Loader:
     """Batches as the sampler draws them, from `workers` processes that stay for the whole training (0: this one)."""
-    return DataLoader(
-        data,
-        batch_sampler=sampler,
-        collate_fn=as_it_is,
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
-        persistent_workers=workers > 0,
-        prefetch_factor=4 if workers else None,
-    )
+    return Loader(data, sampler, workers, persistent_workers=workers > 0, prefetch_factor=4 if workers else None)
 
 
 def sequential_loader(
     data: Dataset[Any], clips: int, batch: int, workers: int, rank: int = 0, ranks: int = 1
-) -> DataLoader[Any]:
+) -> Loader:
     """All clips in order, read ahead by one process where there are any workers."""
-    return DataLoader(
-        data,
-        batch_sampler=SequentialSampler(clips, batch, rank, ranks),
-        collate_fn=as_it_is,
-        num_workers=min(workers, 1),
-        pin_memory=torch.cuda.is_available(),
-    )
+    return Loader(data, SequentialSampler(clips, batch, rank, ranks), min(workers, 1))

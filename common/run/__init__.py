@@ -12,6 +12,7 @@ processes    cores that may be used, worker processes
 seeds        seeds out of numbers
 training     `fit` with the Lightning Trainer: resumes, measures energy, keeps the best and the last checkpoint
 callbacks    of every training
+loaders      of batches; their worker processes end when they should
 checkpoints  found, verified, filled into networks
 energy       kWh
 results      results.json, intervals, tables, own figures beside published ones

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from common.run import progress
 from common.run.errors import UserError
 from common.run.files import write_text, write_then_rename
+from common.run.loaders import end_loaders
 from common.run.seeds import mix_seed
 
 
@@ -145,6 +146,11 @@ class Progress(Callback):
         note = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
         value = trainer.callback_metrics.get(self.monitor)
         return note if value is None else f"{note} · {self.monitor} {float(value):.3f}"
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """End the loaders' processes at once, then close the bar; Lightning's own end would wait for them first."""
+        end_loaders()
+        self.stack.close()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Close the bar."""

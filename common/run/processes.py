@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, TypeVar
@@ -156,13 +157,38 @@ def _attempt(work: Callable[..., Any], item: tuple[Any, ...]) -> tuple[Any, str 
 
 
 def end_workers() -> None:
-    """End all child processes at once, whatever they are doing."""
+    """End all child processes at once, whatever they are doing and whichever signals they have learnt to ignore."""
     for child in multiprocessing.active_children():
-        child.terminate()
+        child.kill()
+
+
+@contextmanager
+def interruption_afterwards() -> Iterator[None]:
+    """Ctrl-C within the block is answered at its end: what it builds is never half built.
+
+    A process forked in the block does not hear of it at all. Outside the main thread, which no signal reaches, nothing
+    changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[tuple[Any, Any]] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came and callable(before):
+            before(*came[0])
+
+
+def ignore_interruption(*_: Any) -> None:
+    """In a worker process: Ctrl-C, which a terminal sends to all processes of a command, is the parent's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _start_worker(number: "multiprocessing.sharedctypes.Synchronized[int]", gpus: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_interruption()
     os.environ["OMP_NUM_THREADS"] = "1"
     with number.get_lock():
         mine, number.value = number.value, number.value + 1
