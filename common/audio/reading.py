@@ -1,4 +1,4 @@
-"""Audio files to float32 mono waveforms, and back. Nothing here imports torch unless a waveform is resampled."""
+"""Audio files to float32 mono waveforms, and back."""
 
 import io
 import math
@@ -6,22 +6,23 @@ import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
+import soxr
 
 from common.run.errors import UserError
 from common.run.files import existing_file, write_then_rename
 
 Waveform = npt.NDArray[np.float32]
-Resampling = Literal["hann", "kaiser"]
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+RESAMPLING = "soxr_hq"  # as librosa names it: what the published data was made with
 
-_METHODS = {"hann": "sinc_interp_hann", "kaiser": "sinc_interp_kaiser"}
+_BLOCK = 1 << 18  # samples per channel
+_LOWEST_RATE = 1000  # Hz: what says less is no audio, and would grow without bound
 _UNKNOWN_SIZES = 0x7FFFF000  # writers to a pipe do not know the size and put at least this (sox) or 0xFFFFFFFF (ffmpeg)
 # A jump into an mp3 misses bits of the frames before, one into an ogg lands elsewhere (libsndfile 1.2.2, measured).
 _INEXACT_SEEKING = ("MP3", "OGG")
@@ -74,21 +75,29 @@ def read(
         else:
             file.seek(start)
             data = file.read(-1 if frames is None else frames, dtype="float32", always_2d=True)
-        promised = file.frames - start if frames is None else min(frames, file.frames - start)
-        if len(data) < promised and file.format != "MP3":  # without a Xing header the length of an mp3 is an estimate
-            raise UserError(f"{name}: truncated: {start + len(data)} of {file.frames} promised samples are there")
-        if not len(data) and frames != 0:
-            raise UserError(f"{name}: no samples at or after sample {start}")
-        waveform = data[:, 0] if file.channels == 1 else data.mean(axis=1)
-        if file.subtype in ("FLOAT", "DOUBLE"):
-            _check_finite(waveform, start, file.samplerate, name)
-        return waveform, file.samplerate
+        if frames != 0:
+            _check_whole(file, len(data), file.frames - start if frames is None else frames, name, start)
+        return _mono(data, file, start, name), file.samplerate
 
 
-def load(path: str | Path, sample_rate: int, resampling: Resampling = "hann") -> Waveform:
+def load(source: str | Path | bytes, sample_rate: int, name: str | None = None) -> Waveform:
     """The whole file as mono float32 `(samples,)` at `sample_rate` Hz. Raises UserError as `read` does."""
-    waveform, file_rate = read(path)
-    return resample(waveform, file_rate, sample_rate, resampling)
+    return np.concatenate(list(blocks(source, sample_rate, name)))
+
+
+def blocks(source: str | Path | bytes, sample_rate: int | None = None, name: str | None = None) -> Iterator[Waveform]:
+    """The whole file piece by piece, mono float32 `(samples,)` at `sample_rate` Hz (None: its own).
+
+    Needs the memory of one piece, whatever the two rates. Raises UserError as `read` and `resample` do.
+    """
+    with _opened(source, name) as (file, name):
+        file.seekable = lambda: False  # soundfile jumps after every piece to where it stands, which an mp3 cannot
+        rate = file.samplerate
+        convert = _Resampler(rate, sample_rate or rate, name)
+        while len(data := file.read(_BLOCK, dtype="float32", always_2d=True)):
+            yield convert(_mono(data, file, convert.taken, name))
+        _check_whole(file, convert.taken, file.frames, name)
+        yield convert.end()
 
 
 def waveform_of(recording: str | Path | np.ndarray, sample_rate: int | None, to_rate: int) -> Waveform:
@@ -105,19 +114,36 @@ def waveform_of(recording: str | Path | np.ndarray, sample_rate: int | None, to_
     return resample(recording.astype(np.float32), sample_rate, to_rate)
 
 
-def resample(waveform: Waveform, from_rate: int, to_rate: int, resampling: Resampling = "hann") -> Waveform:
+def resample(waveform: Waveform, from_rate: int, to_rate: int) -> Waveform:
     """`(samples,)` at `from_rate` Hz -> `(ceil(samples * to_rate / from_rate),)` at `to_rate` Hz.
 
-    Windowed-sinc interpolation of torchaudio with its defaults (filter width 6, roll-off 0.99), window `hann` or
-    `kaiser`.
+    soxr's HQ, a zero at the end where it gives one sample less: `librosa.resample`. Raises UserError for a rate below
+    1,000 Hz that is to be changed.
     """
-    if from_rate == to_rate:
-        return waveform
-    import torch
+    convert = _Resampler(from_rate, to_rate, "waveform")
+    return np.concatenate([convert(waveform), convert.end()])
 
-    with torch.inference_mode():
-        resampled: Waveform = _resampler(from_rate, to_rate, resampling)(torch.from_numpy(waveform)).numpy()
-    return resampled
+
+class _Resampler:
+    """`resample` piece by piece: call it with each `(samples,)`, then `end` gives the rest. `taken`: samples so far."""
+
+    def __init__(self, from_rate: int, to_rate: int, name: str) -> None:
+        if from_rate != to_rate and from_rate < _LOWEST_RATE:
+            raise UserError(f"{name}: sample rate {from_rate} Hz, expected {_LOWEST_RATE} Hz or more")
+        self.rates = (from_rate, to_rate)
+        self.stream = soxr.ResampleStream(from_rate, to_rate, 1, "float32", "HQ") if from_rate != to_rate else None
+        self.taken = self.given = 0
+
+    def __call__(self, waveform: Waveform, last: bool = False) -> Waveform:
+        self.taken += len(waveform)
+        resampled: Waveform = waveform if self.stream is None else self.stream.resample_chunk(waveform, last)
+        self.given += len(resampled)
+        return resampled
+
+    def end(self) -> Waveform:
+        rest = self(np.zeros(0, np.float32), last=True)
+        missing = resampled_length(self.taken, *self.rates) - self.given
+        return np.pad(rest, (0, missing)) if missing >= 0 else rest[:missing]
 
 
 def resampled_length(samples: int, from_rate: int, to_rate: int) -> int:
@@ -144,14 +170,6 @@ def write_wav(path: str | Path, waveform: npt.ArrayLike, sample_rate: int) -> No
 def to_pcm16(waveform: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
     """Nearest 16-bit value of samples in [-1, 1); values beyond are clipped. The inverse is division by 32768."""
     return np.clip(np.rint(waveform * np.float32(32768)), -32768, 32767).astype(np.int16)
-
-
-@lru_cache(maxsize=16)
-def _resampler(from_rate: int, to_rate: int, resampling: Resampling) -> Any:
-    # The transform keeps its kernel (computed in float64); the function of torchaudio computes it anew for each clip.
-    from torchaudio.transforms import Resample
-
-    return Resample(from_rate, to_rate, resampling_method=_METHODS[resampling])
 
 
 @contextmanager
@@ -217,6 +235,23 @@ def _check_riff(stream: BinaryIO, size: int, name: str) -> None:
                 )
             return
         position += 8 + length + length % 2
+
+
+def _mono(data: npt.NDArray[np.float32], file: soundfile.SoundFile, start: int, name: str) -> Waveform:
+    """`(samples, channels)` that stand from sample `start` of a file on -> `(samples,)`, checked."""
+    waveform: Waveform = data[:, 0] if file.channels == 1 else data.mean(axis=1)
+    if file.subtype in ("FLOAT", "DOUBLE"):
+        _check_finite(waveform, start, file.samplerate, name)
+    return waveform
+
+
+def _check_whole(file: soundfile.SoundFile, there: int, asked: int, name: str, start: int = 0) -> None:
+    """Raise UserError where fewer samples came than the header promises."""
+    promised = min(asked, file.frames - start)
+    if there < promised and file.format != "MP3":  # without a Xing header the length of an mp3 is an estimate
+        raise UserError(f"{name}: truncated: {start + there} of {file.frames} promised samples are there")
+    if not there:
+        raise UserError(f"{name}: no samples at or after sample {start}")
 
 
 def _check_finite(waveform: Waveform, start: int, sample_rate: int, name: str) -> None:

@@ -98,9 +98,12 @@ def main(task: Task, arguments: Sequence[str] | None = None) -> int:
 
 def _leave(code: int) -> typing.NoReturn:
     """End this process now: Python's own end waits for threads and other processes, and clears all of torch."""
+    from multiprocessing.util import _run_finalizers
+
     from common.run.processes import end_workers
 
     end_workers()
+    _run_finalizers(0)  # removes shared semaphores; those that wait for something have lower numbers
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # nobody reads any more
             stream.flush()
