@@ -12,7 +12,6 @@ from typing import Any, Literal
 import numpy as np
 
 from common.audio.packs import open_pack
-from common.audio.reading import Resampling
 from common.audio.shards import (
     FORMAT,
     INDEX_DTYPE,
@@ -81,7 +80,6 @@ def write_pack(
     workers: int = 1,
     progress: Progress | None = None,
     on_error: Literal["raise", "skip"] = "raise",
-    resampling: Resampling = "hann",
     compression: Compression | None = None,
 ) -> PackReport:
     """Pack audio files `(name, path)` into `folder`, in their order; `open_pack` reads it.
@@ -96,10 +94,10 @@ def write_pack(
     Raises UserError: no sources, a name twice, a broken source, no space left.
     """
     folder = Path(folder)
-    _check_choices(storage=storage, on_error=on_error, resampling=resampling, compression=compression or "none")
+    _check_choices(storage=storage, on_error=on_error, compression=compression or "none")
     _check_sources(folder, sources)
     clips_per_shard = clips_per_shard or max(_FEWEST_CLIPS, -(-len(sources) // _MOST_SHARDS))
-    settings = Settings(sample_rate, storage, resampling, compression)
+    settings = Settings(sample_rate, storage, compression)
     with _no_space_explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         remove_partials(folder, recursive=False)
@@ -240,7 +238,6 @@ def _check_choices(**chosen: str) -> None:
     choices = {
         "storage": ("pcm16", "encoded"),
         "on_error": ("raise", "skip"),
-        "resampling": ("hann", "kaiser"),
         "compression": ("none", "lzf", "gzip"),
     }
     for key, value in chosen.items():

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from common.audio.reading import Resampling, Waveform, info, read, resample, resampled_length
+from common.audio.reading import RESAMPLING, Waveform, info, load, resampled_length
 from common.audio.shards import (
     FORMAT,
     INDEX_DTYPE,
@@ -36,7 +36,7 @@ _SCALE = np.float32(1 / 32768)
 IntArray = npt.NDArray[np.int64]
 
 
-def open_pack(path: str | Path, sample_rate: int | None = None, resampling: Resampling = "hann") -> "Pack":
+def open_pack(path: str | Path, sample_rate: int | None = None) -> "Pack":
     """Open a pack: a folder that `write_pack` made, or one HDF5 file with `audio_name` and `mp3` (AudioSet packs).
 
     `sample_rate` in Hz: clips of a single file are resampled to it at reading (default: the rate of the first clip);
@@ -45,7 +45,7 @@ def open_pack(path: str | Path, sample_rate: int | None = None, resampling: Resa
     """
     path = Path(path)
     if path.is_file():
-        return AudioSetPack(path, sample_rate, resampling)
+        return AudioSetPack(path, sample_rate)
     pack = FolderPack(path)
     if sample_rate not in (None, pack.sample_rate):
         raise UserError(f"{path}: packed at {pack.sample_rate} Hz, needed at {sample_rate} Hz; run prepare again")
@@ -151,10 +151,9 @@ class Pack(ABC):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_state": None}
 
-    def _decode(self, i: int, encoded: bytes, start: int, frames: int | None, resampling: Resampling) -> Waveform:
+    def _decode(self, i: int, encoded: bytes, start: int, frames: int | None) -> Waveform:
         name = f"{self.path}: clip {self.names[i]!r}"
-        waveform, file_rate = read(encoded, name=name)
-        waveform = resample(waveform, file_rate, self.sample_rate, resampling)
+        waveform = load(encoded, self.sample_rate, name)
         if start > len(waveform):
             raise ValueError(f"{name}: start {start} is beyond its {len(waveform)} samples")
         return waveform[start:] if frames is None else waveform[start : start + frames]
@@ -186,7 +185,6 @@ class FolderPack(Pack):
         self._record = _read_record(path)
         self.sample_rate = self._record["sample_rate"]
         self.storage = self._record["storage"]
-        self._resampling: Resampling = self._record["resampling"]
         self._shards = [path / shard["file"] for shard in self._record["shards"]]
         for shard, file in zip(self._record["shards"], self._shards, strict=True):
             if not file.is_file():
@@ -229,7 +227,7 @@ class FolderPack(Pack):
         frames = length - start if frames is None else min(frames, length - start)
         raw = self._raw(shard, position + start, frames) if self.storage == "pcm16" else self._raw(shard, position, 1)
         if self.storage == "encoded":
-            return self._decode(i, raw[0].tobytes(), start, frames, self._resampling)
+            return self._decode(i, raw[0].tobytes(), start, frames)
         return np.multiply(raw, _SCALE, dtype=np.float32)
 
     def _raw(self, shard: int, first: int, count: int) -> npt.NDArray[Any]:
@@ -273,11 +271,10 @@ class AudioSetPack(Pack):
     `lengths` opens every clip once, `index_of` hashes all names at its first call in a process.
     """
 
-    def __init__(self, path: Path, sample_rate: int | None, resampling: Resampling) -> None:
+    def __init__(self, path: Path, sample_rate: int | None) -> None:
         super().__init__()
         self.path = path
         self.storage = "encoded"
-        self._resampling = resampling
         try:
             with h5py.File(path, "r") as file:
                 missing = [key for key in ("audio_name", "mp3") if key not in file]
@@ -320,7 +317,7 @@ class AudioSetPack(Pack):
         return problems
 
     def _window(self, i: int, start: int, frames: int | None) -> Waveform:
-        return self._decode(i, self._encoded(i), start, frames, self._resampling)
+        return self._decode(i, self._encoded(i), start, frames)
 
     def _encoded(self, i: int) -> bytes:
         encoded: bytes = self._slice("mp3", i, i + 1)[0].tobytes()
@@ -413,9 +410,12 @@ def _read_record(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path / 'pack.json'}: format version {record.get('version')}, expected {VERSION}; run prepare again"
         )
+    if record.get("resampling") != RESAMPLING:
+        made = f"resampled by {record.get('resampling')}, expected {RESAMPLING}"
+        raise UserError(f"{path / 'pack.json'}: {made}; run prepare again")
     try:
         is_sound = record["storage"] in ("pcm16", "encoded") and set(record["tables"]) == set(TABLES)
-        is_sound &= int(record["sample_rate"]) > 0 and record["resampling"] in ("hann", "kaiser")
+        is_sound &= int(record["sample_rate"]) > 0
         is_sound &= int(record["clips"]) == sum(shard["clips"] for shard in record["shards"])
         is_sound &= all({"file", "bytes", "sha256"} <= set(shard) for shard in record["shards"])
     except (KeyError, TypeError, ValueError):

@@ -6,14 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 
-from common.audio.reading import Waveform, explained, read_blocks, resample, resampled_length
+from common.audio.reading import Waveform, blocks, explained, resampled
 from common.run.errors import UserError
 from common.run.folders import below, printable
 
@@ -22,7 +21,6 @@ from common.run.folders import below, printable
 _OTHER_SUFFIXES = ".aif .aifc .afc .snd .opus .oga .mp2 .mpga .wave .bwf .sph .iff .8svx .sf .mpc"
 SUFFIXES = {f".{name.lower()}" for name in soundfile.available_formats() if name != "RAW"} | {*_OTHER_SUFFIXES.split()}
 _NAMED = 5  # files spelt out in a note
-_PIECE_SECONDS = 10  # resampled at once, with a second before and after
 
 
 class Recording:
@@ -61,9 +59,7 @@ class Recording:
             assert self.sample_rate is not None
             yield from resampled([self.source.astype(np.float32)], self.sample_rate, self.to_rate)
             return
-        blocks = read_blocks(self.source)
-        first, rate = next(blocks)
-        yield from resampled(chain([first], (block for block, _ in blocks)), rate, self.to_rate)
+        yield from blocks(self.source, self.to_rate)
 
 
 def rechunked(blocks: Iterable[Waveform], size: int, least_last: int = 1) -> Iterator[Waveform]:
@@ -89,24 +85,6 @@ def beginning(blocks: Iterable[Waveform], samples: int) -> Iterator[Waveform]:
         samples -= len(block)
         if samples <= 0:
             return
-
-
-def resampled(blocks: Iterable[Waveform], from_rate: int, to_rate: int) -> Iterator[Waveform]:
-    """What `resample` makes of all blocks together, piece by piece.
-
-    Pieces begin at whole seconds, where samples of both rates meet, and know a second before and after them.
-    """
-    if from_rate == to_rate:
-        yield from blocks
-        return
-    before = current = np.empty(0, np.float32)
-    for following in chain(rechunked(blocks, _PIECE_SECONDS * from_rate), [np.empty(0, np.float32)]):
-        if len(current):
-            heard = resample(np.concatenate((before, current, following[:from_rate])), from_rate, to_rate)
-            skipped = len(before) // from_rate * to_rate
-            yield heard[skipped : skipped + resampled_length(len(current), from_rate, to_rate)]
-            before = current[-from_rate:]
-        current = following
 
 
 @dataclass

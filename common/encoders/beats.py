@@ -22,14 +22,10 @@ from common.run.errors import UserError
 PATCH = 16  # mel bands and frames
 BUCKETS, FARTHEST = 320, 800  # of the relative positions; from `FARTHEST` tokens on all share one bucket
 GATE_SIZE = 8
-PREFIXES = (
-    "",
-    "model.",
-    "as_model.",
-    "net_strong.model.",
-    "model.model.",
-    "as_model.model.",
-    "net_strong.model.model.",
+PREFIXES = tuple(
+    f"{system}{encoder}"
+    for encoder in ("", "beats.", "model.", "model.model.", "model.beats.")
+    for system in ("", "as_model.", "net_strong.")
 )
 OLD_NAMES = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
 

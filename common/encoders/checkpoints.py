@@ -4,21 +4,17 @@
 """
 
 import logging
-import pickle
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from common.encoders.download import cached, checked, fetch
+from common.run.checkpoints import UnreadableError, bare, in_front, read_content, without_front
 from common.run.errors import UserError, did_you_mean
 from common.run.files import existing_file, read_rows
 
@@ -29,10 +25,9 @@ CATALOGUE = Path(__file__).with_name("catalogue.csv")
 COLUMNS = ("name", "model", "file", "address", "sha256", "classes", "licence", "source")
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 HEADS = ("strong_head.", "weak_head.")
-# What training frameworks put in front of the names of the model that they trained.
-WRAPPERS = ("", "model.", "net.", "module.", "student.")
 # Where files keep the names and tensors, beside other things.
 STATES = ("state_dict", "model", "model_state_dict")
+DEEPEST = 8  # dictionaries in each other
 SHOWN = 3
 Part = Literal["student", "teacher"]
 log = logging.getLogger(__name__)
@@ -100,70 +95,59 @@ def read_state(path: str | Path, part: Part = "student") -> dict[str, Tensor]:
     foreign file, and for one that would have to run code.
     """
     path = existing_file(path, "checkpoint")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path}: empty file, expected a checkpoint")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    state = _unwrapped(content, part, path)
+    try:
+        content = read_content(path)
+    except UnreadableError as error:
+        raise UserError(f"{path}: {error}") from None
+    state = _of_part(_unwrapped(content, part, path), part)
     if not state:
         raise UserError(f"{path}: holds no tensors, expected a checkpoint")
     return state
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise UserError(f"{path}: not a whole .safetensors file ({error})") from None
-
-
-def _read_torch(path: Path) -> Any:
-    modern = zipfile.is_zipfile(path)
-    with open(path, "rb") as file:
-        if not modern and file.read(4) == b"PK\3\4":
-            raise UserError(f"{path}: the end is missing: copy or download it again")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=modern)
-    except pickle.UnpicklingError as error:
-        code = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if code is None:
-            raise UserError(f"{path}: not a checkpoint that torch.save has written") from None
-        why = f"holds Python code ({code[1]}) beside weights; if you trust it, save its state_dict alone"
-        raise UserError(f"{path}: not read: it {why}") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise UserError(f"{path}: not a checkpoint, or damaged ({reason or type(error).__name__})") from None
-
-
 def _unwrapped(content: Any, part: Part, path: Path) -> dict[str, Tensor]:
-    if not isinstance(content, Mapping):
-        raise UserError(f"{path}: holds a {type(content).__name__}, expected a state dict")
-    for key in (part, f"sed_{part}", *STATES):
-        if isinstance(content.get(key), Mapping):
-            return _unwrapped(content[key], part, path)
-    state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    if content and not state:
+    for _ in range(DEEPEST):
+        if not isinstance(content, Mapping):
+            raise UserError(f"{path}: holds a {type(content).__name__}, expected a state dict")
+        inner = next((key for key in (part, f"sed_{part}", *STATES) if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        content = content[inner]
+    else:
+        raise UserError(f"{path}: more than {DEEPEST} dictionaries in each other, expected a state dict")
+    if content and not any(isinstance(value, Tensor) for value in content.values()):
         keys = ", ".join(str(key) for key in list(content)[:8])
         known = ", ".join((part, *STATES))
         raise UserError(f"{path}: no weights at the top or under {known}; found the keys {keys}")
-    return state
+    return bare(content)
+
+
+def _of_part(state: dict[str, Tensor], part: Part) -> dict[str, Tensor]:
+    """Without the other one's tensors, where both stand side by side."""
+    words = {name: name.removesuffix(without_front(name)).split(".") for name in state}
+    if not any(part in of for of in words.values()):
+        return state
+    other = "teacher" if part == "student" else "student"
+    return {name: value for name, value in state.items() if other not in words[name]}
 
 
 def strip_prefix(state: Mapping[str, Tensor], prefixes: Sequence[str], anchor: str) -> dict[str, Tensor]:
     """Names of an encoder without what stands before them in a file.
 
-    The first of `prefixes`, alone or behind one of `WRAPPERS`, for which `anchor` is in `state` is taken off. Heads
-    (`strong_head.*`, `weak_head.*`) lose that wrapper; all other names stay. Where no prefix fits, so does everything.
+    The first of `prefixes`, behind whatever wrappers, for which `anchor` is in `state` is taken off. Heads
+    (`strong_head.*`, `weak_head.*`) lose their wrappers; all other names stay, and all where no prefix fits.
     """
+    state = bare(state)
     for prefix in prefixes:
-        for wrapper in WRAPPERS:
-            if wrapper + prefix + anchor in state:
-                return {_stripped(name, wrapper, prefix): value for name, value in state.items()}
-    return dict(state)
+        wrappers = in_front(state, prefix + anchor)
+        if wrappers is not None:
+            return {_stripped(name, wrappers + prefix): value for name, value in state.items()}
+    return state
 
 
-def _stripped(name: str, wrapper: str, prefix: str) -> str:
-    head = name.removeprefix(wrapper)
-    return head if head.startswith(HEADS) else name.removeprefix(wrapper + prefix)
+def _stripped(name: str, start: str) -> str:
+    head = without_front(name)
+    return head if head.startswith(HEADS) else name.removeprefix(start)
 
 
 def load(encoder: "Encoder", state: Mapping[str, Tensor], path: str | Path) -> None:

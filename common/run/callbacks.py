@@ -186,6 +186,10 @@ class Progress(Callback):
         value = trainer.callback_metrics.get(self.monitor)
         return note if value is None else f"{note} · {self.monitor} {float(value):.3f}"
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Close the bar."""
+        self.stack.close()
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Close the bar."""
         self.stack.close()

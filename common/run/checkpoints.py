@@ -1,8 +1,10 @@
-"""Checkpoints of trained runs: found, verified, read without running code, filled into networks."""
+"""Checkpoint files: found in runs, read without running code, taken out of wrappers, filled into networks."""
 
-from collections.abc import Mapping
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -12,14 +14,74 @@ from common.run.errors import UserError
 from common.run.files import existing_file, sha256
 from common.run.results.store import read_results
 
+# Words that wrappers put into the names of a network: parallel and averaged ones, compiled ones, anywhere; frameworks
+# and distillation, in front.
+INSIDE = ("module", "_orig_mod")
+IN_FRONT = ("model", "net", "student", "teacher")
+_FRONT = rf"(?:(?:{'|'.join(IN_FRONT)})\.)*"
 
-def checkpoint_of(folder: Path) -> tuple[Path, str]:
-    """The model of the finished training in `folder` and the SHA-256 that training recorded. Raises UserError."""
+
+def checkpoint_of(folder: Path, or_else: str = "") -> tuple[Path, str]:
+    """The model of the finished training in `folder` and the SHA-256 that training recorded. Raises UserError.
+
+    or_else: what else a user can do where there is none, for the message.
+    """
     recorded = read_results(folder) if (folder / "results.json").is_file() else {}
     if "checkpoint" not in recorded:
-        raise UserError(f"{folder}: no finished training; `train` makes one")
+        raise UserError(f"{folder}: no finished training; `train` makes one{or_else}")
     values = recorded["checkpoint"]["values"]
+    for key in ("file", "sha256"):
+        if not isinstance(values.get(key), str):
+            raise UserError(f"{folder / 'results.json'}: checkpoint.{key} is {values.get(key)!r}, expected text")
     return folder / values["file"], values["sha256"]
+
+
+class UnreadableError(ValueError):
+    """A file that is no checkpoint, and why."""
+
+
+def read_content(path: Path) -> Any:
+    """What a .safetensors file, or one that torch.save wrote, holds: tensors and plain values, never code.
+
+    Raises UnreadableError.
+    """
+    if path.stat().st_size == 0:
+        raise UnreadableError("empty file, expected a checkpoint")
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UnreadableError(f"not a whole .safetensors file ({_one_line(error)})") from None
+
+
+def _read_torch(path: Path) -> Any:
+    modern = zipfile.is_zipfile(path)
+    with open(path, "rb") as file:
+        head = file.read(24)
+    if not modern and head[:4] == b"PK\3\4":
+        raise UnreadableError("the end is missing: copy or download it again")
+    if head.startswith(b"version https://git-lfs"):
+        raise UnreadableError("not a checkpoint but a pointer of Git LFS to one: `git lfs pull` fetches it")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=modern)
+    except pickle.UnpicklingError as error:
+        code = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if code is None:
+            raise UnreadableError("not a checkpoint that torch.save has written") from None
+        why = f"holds Python code ({code[1]}) beside weights; if you trust it, save its state_dict alone"
+        raise UnreadableError(f"not read: it {why}") from None
+    except Exception as error:  # a damaged file fails anywhere in torch
+        raise UnreadableError(f"not a checkpoint, or damaged ({_one_line(error)})") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
 
 
 def read_checkpoint(path: str | Path, expected_sha256: str | None = None) -> Mapping[str, Any]:
@@ -31,27 +93,62 @@ def read_checkpoint(path: str | Path, expected_sha256: str | None = None) -> Map
     if expected_sha256 is not None and sha256(path) != expected_sha256:
         raise UserError(f"{path}: SHA-256 differs from the one recorded after training; the file is damaged or another")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = "not a file of tensors that torch.save wrote" if isinstance(error, UnpicklingError) else str(error)
-        first = (reason.strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path}: not a readable checkpoint ({first[:120]})") from None
+        content = read_content(path)
+    except UnreadableError as error:
+        raise UserError(f"{path}: not a readable checkpoint ({error})") from None
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: not a checkpoint, holds a {type(content).__name__}")
     return content
 
 
-def network_state(content: Mapping[str, Any], prefix: str, path: Path) -> dict[str, Tensor]:
-    """The state dict of the network that a system holds as `prefix`. Raises UserError where there is none."""
+def bare(state: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """The tensors of a state dict, their names without the words of parallel, averaged and compiled networks."""
+    named = {
+        ".".join(word for word in str(name).split(".") if word not in INSIDE): value
+        for name, value in state.items()
+        if isinstance(value, Tensor)
+    }
+    named.pop("n_averaged", None)  # a counter of torch's AveragedModel
+    return named
+
+
+def in_front(state: Mapping[str, Tensor], start: str) -> str | None:
+    """What frameworks put before `start` in the names of a state dict, the least of it; None: no name has `start`.
+
+    A student's before a teacher's.
+    """
+    pattern = re.compile(rf"({_FRONT}?){re.escape(start)}")
+    found = {match[1] for match in map(pattern.match, state) if match}
+    return min(found, key=lambda words: ("teacher." in words, words.count("."), words), default=None)
+
+
+def without_front(name: str) -> str:
+    """A name without all that frameworks put in front."""
+    return name[len(re.match(_FRONT, name)[0]) :]  # type: ignore[index]
+
+
+def network_state(content: Mapping[str, Any], names: str | Sequence[str], path: Path) -> dict[str, Tensor]:
+    """The state dict of the network that a system holds under one of `names`, in whatever wrappers it was saved.
+
+    A file of weights alone is that network's own. Raises UserError where there is none.
+    """
+    names = (names,) if isinstance(names, str) else names
+    nested = next((content[name] for name in names if isinstance(content.get(name), Mapping)), None)
+    if nested is not None:
+        return bare(nested)
     whole = content.get("state_dict")
-    if not isinstance(whole, Mapping):
-        raise UserError(f"{path}: not a checkpoint of a training: no state_dict in it")
-    named = {name.replace("_orig_mod.", ""): value for name, value in whole.items()}  # torch.compile's wrapper
-    part = {name.removeprefix(f"{prefix}."): value for name, value in named.items() if name.startswith(f"{prefix}.")}
-    if not part:
-        tops = sorted({name.split(".")[0] for name in named})
-        raise UserError(f"{path}: no {prefix} in it; its keys start with {', '.join(tops[:5])}")
-    return part
+    state = bare(whole if isinstance(whole, Mapping) else content)
+    if not state and whole is None:
+        raise UserError(f"{path}: not a checkpoint of this task: neither state_dict nor {names[-1]} in it")
+    for name in names:
+        before = in_front(state, f"{name}.")
+        if before is not None:
+            start = f"{before}{name}."
+            return {key.removeprefix(start): value for key, value in state.items() if key.startswith(start)}
+    if whole is None:
+        return {without_front(key): value for key, value in state.items()}
+    tops = sorted({str(key).split(".")[0] for key in state})
+    raise UserError(f"{path}: no {names[0]} in it; its keys start with {', '.join(tops[:5])}")
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> nn.Module:

@@ -156,9 +156,9 @@ def _attempt(work: Callable[..., Any], item: tuple[Any, ...]) -> tuple[Any, str 
 
 
 def end_workers() -> None:
-    """End all child processes at once, whatever they are doing."""
+    """End all child processes at once, whatever they are doing and whichever signals they have learnt to ignore."""
     for child in multiprocessing.active_children():
-        child.terminate()
+        child.kill()
 
 
 def ignore_interruption(*_: Any) -> None:

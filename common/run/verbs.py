@@ -15,6 +15,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -73,7 +74,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(task: Task, arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit code: 0, 1 after a user's error, 130 after Ctrl-C."""
+    """Run one verb; returns the exit code: 0, 1 after a user's error, 130 after Ctrl-C.
+
+    Without `arguments` they are this process's own: after Ctrl-C it ends at once.
+    """
     logging.getLogger("numexpr").setLevel(logging.WARNING)
     try:
         return _dispatch(task, list(sys.argv[1:] if arguments is None else arguments))
@@ -82,7 +86,7 @@ def main(task: Task, arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error).rpartition("UserError: ")[2])
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+        return _leave(130) if arguments is None else 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -90,6 +94,20 @@ def main(task: Task, arguments: Sequence[str] | None = None) -> int:
         if error.errno is None:
             raise
         return _fail(f"{error.filename or 'file system'}: {os.strerror(error.errno)}")
+
+
+def _leave(code: int) -> typing.NoReturn:
+    """End this process now: Python's own end waits for threads and other processes, and clears all of torch."""
+    from multiprocessing.util import _run_finalizers
+
+    from common.run.processes import end_workers
+
+    end_workers()
+    _run_finalizers(0)  # removes shared semaphores; those that wait for something have lower numbers
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads any more
+            stream.flush()
+    os._exit(code)
 
 
 def release() -> str:

@@ -185,7 +185,9 @@ def respelled(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-@pytest.mark.parametrize("prefix", ["", "model.", "model.model.", "net_strong.model.model.", "as_model.model."])
+@pytest.mark.parametrize(
+    "prefix", ["", "model.", "model.model.", "net_strong.model.model.", "as_model.model.", "beats."]
+)
 @pytest.mark.parametrize("outer", ["", "model."])
 @pytest.mark.parametrize("old_names", [False, True])
 def test_names_of_other_files(prefix: str, outer: str, old_names: bool) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 from common import encoders
 from common.encoders import checkpoints, download
 from common.encoders.checkpoints import catalogue, read_state, strip_prefix
+from common.run.checkpoints import network_state, read_checkpoint
 from common.run.errors import UserError
 from common.run.files import sha256
 
@@ -54,7 +56,11 @@ def save(path: Path, content: Any, **options: Any) -> Path:
 # --------------------------------------------------------------------------------------------------------------- names
 
 
-@pytest.mark.parametrize("wrapper", ["", "model.", "net.", "module.", "student."])
+WRAPPERS = ["", "model.", "net.", "module.", "student.", "teacher.", "_orig_mod."]
+WRAPPERS += ["module._orig_mod.", "model._orig_mod.", "model.module.", "_orig_mod.module.model.net.", "net.student."]
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_strip_prefix_with_every_wrapper(wrapper: str) -> None:
     one = torch.ones(1)
     state = {f"{wrapper}model.atst.pos_embed": one, f"{wrapper}strong_head.bias": one, "other.x": one}
@@ -73,6 +79,41 @@ def test_strip_prefix_takes_the_first_that_fits() -> None:
     }
     assert set(strip_prefix({"model.x": one, "model.weak_head.w": one}, ("model.", ""), "x")) == {"x", "weak_head.w"}
     assert set(strip_prefix({"a.b": one}, ("c.",), "b")) == {"a.b"}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize("name", TINY)
+def test_create_loads_names_in_wrappers(tmp_path: Path, name: str, wrapper: str) -> None:
+    state = published(name)
+    wrapped = {wrapper + n: v for n, v in state.items()} | {"n_averaged": torch.tensor(3)}
+    found = encoders.create(name, save(tmp_path / "wrapped.pt", {"state_dict": wrapped})).state_dict()
+    expected = encoders.create(name, save(tmp_path / "plain.pt", state)).state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in found.items())
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_network_state_in_wrappers(wrapper: str) -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(2, 3))
+    own = network.state_dict()
+    named = {f"network.{name}": value for name, value in own.items()}
+    averaged = torch.optim.swa_utils.AveragedModel(torch.nn.ModuleDict({"network": network})).state_dict()
+    inside = {f"network._orig_mod.{name}": value for name, value in own.items()}
+    for state in (named, averaged, inside):
+        wrapped = {wrapper + name: value for name, value in state.items()} | {"front_end.window": torch.ones(2)}
+        assert_same(network_state({"state_dict": wrapped}, "network", Path("x.ckpt")), own)
+    assert_same(network_state({wrapper + name: value for name, value in own.items()}, "network", Path("x")), own)
+
+
+def test_student_and_teacher_side_by_side(tmp_path: Path) -> None:
+    state = {f"module.{part}.{name}": v for part, of in (("student", 1), ("teacher", 2)) for name, v in scaled(of)}
+    path = save(tmp_path / "x.ckpt", {"state_dict": state})
+    assert_same(strip_prefix(read_state(path), ("",), "a"), dict(scaled(1)))
+    assert_same(strip_prefix(read_state(path, "teacher"), ("",), "a"), dict(scaled(2)))
+    assert_same(network_state({"state_dict": state}, "teacher", path), dict(scaled(2)))
+
+
+def scaled(by: int) -> list[tuple[str, Tensor]]:
+    return [(name, value * by) for name, value in STATE.items()]
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
@@ -129,7 +170,12 @@ def wrong_files(folder: Path) -> dict[str, tuple[Path, str]]:
         (folder / name).write_bytes(content)
         return folder / name
 
+    itself: dict[str, Any] = {"epoch": 1}
+    itself["state_dict"] = itself
     return {
+        "in itself": (save(folder / "itself.pt", itself), "more than 8 dictionaries"),
+        "arguments": (save(folder / "args.pt", {"args": Namespace(lr=1), **STATE}), r"code \(argparse\.Namespace\)"),
+        "pointer": (written("lfs.pt", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "git lfs pull"),
         "missing": (folder / "none.pt", "checkpoint not found"),
         "folder": (folder, "is a folder"),
         "empty": (written("empty.pt", b""), "empty file"),
@@ -157,6 +203,9 @@ def test_read_state_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFix
             read_state(path)
         assert str(error.value).startswith(str(path)), what
         assert "\n" not in str(error.value), what
+        if what not in ("in itself", "foreign", "only a teacher", "no tensors", "a tensor"):
+            with pytest.raises(UserError, match=message):
+                read_checkpoint(path)
     assert "code was run" not in capsys.readouterr().out
 
 

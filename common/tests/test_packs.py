@@ -131,12 +131,23 @@ def test_few_shards_stay_open(tmp_path: Path, sources: Sources, monkeypatch: pyt
 
 def test_resampled_at_packing_like_load(tmp_path: Path) -> None:
     listed = make_sources(tmp_path / "audio", 2, "flac", 44100)
-    packing.write_pack(tmp_path / "p", listed, 16000, resampling="kaiser")
+    packing.write_pack(tmp_path / "p", listed, 16000)
     pack = packs.open_pack(tmp_path / "p")
-    expected = reading.load(listed[1][1], 16000, "kaiser")
+    expected = reading.load(listed[1][1], 16000)
+    assert json.loads((tmp_path / "p/pack.json").read_text())["resampling"] == "soxr_hq"
     assert pack.length(1) == len(expected)
     assert np.abs(pack.read(1) - np.clip(expected, -1, 1)).max() <= 1 / 32768
     fails(lambda: packs.open_pack(tmp_path / "p", 32000), "16000 Hz", "32000 Hz", "prepare")
+
+
+def test_a_pack_of_another_resampling_is_made_anew(tmp_path: Path) -> None:
+    listed = make_sources(tmp_path / "audio", 2, "flac", 44100)
+    packing.write_pack(tmp_path / "p", listed, 16000)
+    record = tmp_path / "p/pack.json"
+    record.write_text(record.read_text().replace("soxr_hq", "hann"))
+    fails(lambda: packs.open_pack(tmp_path / "p"), "pack.json", "resampled by hann", "soxr_hq", "prepare again")
+    packing.write_pack(tmp_path / "p", listed, 16000)
+    assert len(packs.open_pack(tmp_path / "p")) == 2
 
 
 @pytest.mark.parametrize("suffix", ["wav", "mp3", "ogg"])
@@ -439,9 +450,9 @@ def test_community_packs_are_read_alike(tmp_path: Path, fixed: bool) -> None:
     assert pack.index_of("Yab-_.4") == 4
     assert pack.lengths.tolist() == [2000 + 100 * i for i in range(6)]
     np.testing.assert_array_equal(pack.read(3, 50, 500), reading.read(listed[3][1])[0][50:550])
-    resampled = pickle.loads(pickle.dumps(packs.open_pack(path, 16000, "kaiser")))
+    resampled = pickle.loads(pickle.dumps(packs.open_pack(path, 16000)))
     assert resampled.length(3) == 1150
-    np.testing.assert_array_equal(resampled.read(3), reading.load(listed[3][1], 16000, "kaiser"))
+    np.testing.assert_array_equal(resampled.read(3), reading.load(listed[3][1], 16000))
     assert resampled.read_many([5, 0], 100, 1300).shape == (2, 1300)
     assert pack.verify() == []
     with pytest.raises(ValueError, match="beyond"):

@@ -1,16 +1,13 @@
 """Checkpoints of this task -> networks: own ones, and the published CRNN checkpoints of the challenge's baseline."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
-from common.run.checkpoints import fill, read_checkpoint
+from common.run.checkpoints import checkpoint_of as checkpoint_in
+from common.run.checkpoints import fill, network_state, read_checkpoint
 from common.run.errors import UserError
 from common.run.files import existing_file
-from common.run.results.store import read_results
 from common.run.verbs import Run
 from task4_sed.config import EncoderConfig, ModelConfig
 from task4_sed.data.classes import CLASSES
@@ -23,11 +20,7 @@ def checkpoint_of(run: Run, checkpoint: Path | None) -> tuple[Path, str | None]:
     """The given checkpoint, or the run's best one with the SHA-256 that training recorded."""
     if checkpoint is not None:
         return existing_file(checkpoint, "checkpoint"), None
-    recorded = read_results(run.folder) if (run.folder / "results.json").is_file() else {}
-    if "checkpoint" not in recorded:
-        raise UserError(f"{run.folder}: no finished training; `train` makes one, --checkpoint FILE takes another")
-    values = recorded["checkpoint"]["values"]
-    return run.folder / values["file"], values["sha256"]
+    return checkpoint_in(run.folder, ", --checkpoint FILE takes another")
 
 
 @dataclass(frozen=True)
@@ -59,7 +52,7 @@ def load_network(
     """
     path = Path(path)
     content = read_checkpoint(path, expected_sha256)
-    state = _state(content, which, path)
+    state = network_state(content, (which, f"sed_{which}"), path)
     about = content.get("sed")
     if about is not None:
         config = _own_config(about, path)
@@ -87,7 +80,7 @@ def _own_config(about: Any, path: Path) -> ModelConfig:
     """The settings that a checkpoint of this code carries."""
     try:
         return ModelConfig(**{key: _tuples(value) for key, value in about["model"].items()})
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: made by another version of this code ({error}); train again") from None
 
 
@@ -103,24 +96,3 @@ def _own_encoder(about: Any, recipe: EncoderConfig | None, path: Path) -> Encode
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
-
-
-def _state(content: Mapping[str, Any], which: Which, path: Path) -> dict[str, torch.Tensor]:
-    """The network's state dict out of the wrappers that exist: Lightning's, and the baseline's sed_student."""
-    published = content.get(f"sed_{which}")
-    if isinstance(published, Mapping):
-        return dict(published)
-    whole = content.get("state_dict")
-    if not isinstance(whole, Mapping):
-        raise UserError(f"{path}: not a checkpoint of this task: neither state_dict nor sed_{which} in it")
-    for prefix in (f"{which}.", f"sed_{which}."):
-        # torch.compile puts a wrapper's name into the keys
-        named = {k.replace("_orig_mod.", ""): v for k, v in whole.items()}
-        part = {key.removeprefix(prefix): value for key, value in named.items() if key.startswith(prefix)}
-        if part:
-            return part
-    raise UserError(f"{path}: no {which} in it; its keys start with {', '.join(sorted(_prefixes(whole))[:5])}")
-
-
-def _prefixes(state: Mapping[str, Any]) -> set[str]:
-    return {key.split(".")[0] for key in state}

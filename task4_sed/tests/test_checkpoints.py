@@ -1,5 +1,6 @@
 """Checkpoints: own and published forms, and everything that is none."""
 
+from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -74,6 +75,28 @@ def test_keys_of_compiled_networks(tmp_path: Path) -> None:
     content = own()
     content["state_dict"] = {k.replace("student.", "student._orig_mod."): v for k, v in content["state_dict"].items()}
     assert same(load_network(saved(tmp_path, content), "student").network, STUDENT)
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "model.module.", "_orig_mod.net."])
+def test_keys_in_wrappers(tmp_path: Path, wrapper: str) -> None:
+    content = own()
+    content["state_dict"] = {wrapper + key: value for key, value in content["state_dict"].items()}
+    path = saved(tmp_path, content)
+    assert same(load_network(path, "student").network, STUDENT)
+    assert same(load_network(path, "teacher").network, TEACHER)
+    alone = saved(tmp_path, {wrapper + key: value for key, value in STUDENT.state_dict().items()})
+    assert same(load_network(alone, "student", SMALL).network, STUDENT)
+
+
+def test_a_checkpoint_that_holds_itself_or_code(tmp_path: Path) -> None:
+    content = own()
+    content["sed"]["model"]["channels"] = loop = [1]
+    loop.append(loop)
+    with pytest.raises(UserError, match="made by another version of this code"):
+        load_network(saved(tmp_path, content), "student")
+    arguments = saved(tmp_path, own(args=Namespace(lr=0.1)))
+    with pytest.raises(UserError, match=r"holds Python code \(argparse\.Namespace\) beside weights; if you trust it"):
+        load_network(arguments, "student")
 
 
 PUBLISHED: dict[str, Mapping[str, Any]] = {

@@ -21,6 +21,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from common.audio.reading import RESAMPLING
 from common.audio.shards import FORMAT, INDEX_DTYPE, VERSION, write_tables
 from common.run.files import write_json
 
@@ -50,7 +51,7 @@ def simulate(folder: Path, clips: int) -> None:
     counts = np.bincount(index["shard"]).tolist()
     shards = [_sparse_shard(folder / f"{number:05d}.h5", count) for number, count in enumerate(counts)]
     tables = write_tables(folder, np.array([b"Y%011d" % number for number in range(clips)]), index)
-    settings = {"sample_rate": _RATE, "storage": "pcm16", "resampling": "hann", "compression": None}
+    settings = {"sample_rate": _RATE, "storage": "pcm16", "resampling": RESAMPLING, "compression": None}
     record = {"format": FORMAT, "version": VERSION, **settings, "clips": clips, "tables": tables, "shards": shards}
     write_json(folder / "pack.json", record)
 
