@@ -173,4 +173,4 @@ def short_names(files: Sequence[Path]) -> dict[Path, str]:
         left = {file: form(file) for file in files if file not in names}
         counts = Counter([*left.values(), *names.values()])
         names |= {file: name for file, name in left.items() if counts[name] == 1}
-    return names
+    return {file: names[file] for file in files}

@@ -8,14 +8,24 @@ import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.run.errors import UserError
-from common.run.submission.archive import Limits, build_zip, is_archive, open_archive
-from common.run.submission.violations import Violation, has_errors, listing, verdict
+from common.run.submission.archive import (
+    Budget,
+    Limits,
+    build_zip,
+    comment_of,
+    is_archive,
+    open_archive,
+    write_comment,
+)
+from common.run.submission.measure import OwnData, mark
+from common.run.submission.violations import Findings, Violation, has_errors, judge_archives, listing, verdict
 
 FILES = {"a/one.txt": b"one\n", "a/b/two.bin": bytes(range(256)) * 300, "three.txt": b""}
 
@@ -295,3 +305,126 @@ def test_listing_is_capped_but_counts_everything() -> None:
     assert verdict([]) == "ok: no rule is broken"
     assert has_errors(found)
     assert not has_errors(found[-3:])
+
+
+MAC = ("__MACOSX/a/._one.txt", "a/.DS_Store", "a/b/._two.bin", "Thumbs.db", "Icon\r")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_what_an_operating_system_adds_is_left_out(tmp_path: Path, kind: str) -> None:
+    path, files = tmp_path / "x", FILES | dict.fromkeys(MAC, b"\0\5\x16\7")
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as zipped:
+            for name, data in files.items():
+                zipped.writestr(name, data)
+    else:
+        path.write_bytes(tar_bytes(files))
+    budget = Budget(path)
+    with open_archive(path, budget=budget) as folder:
+        assert content(folder) == FILES
+    assert budget.left_out == list(MAC)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_path_that_is_too_deep(tmp_path: Path, kind: str) -> None:
+    path, names = tmp_path / "x", {"a/" * depth + "x": b"" for depth in (32, 2000)}
+    for name in names:
+        path.write_bytes(tar_bytes({name: b""})) if kind == "tar" else zip_of(path, name)
+        if name.count("/") <= 32:
+            with open_archive(path) as folder:
+                assert len(content(folder)) == 1
+        else:
+            assert "lies deeper than 32 folders, the limit" in refusal(path)
+
+
+def test_archives_within_archives_share_a_budget(tmp_path: Path) -> None:
+    inner = zip_of(tmp_path / "inner.zip", "a", data=bytes(40_000))
+    outer = build_zip(tmp_path / "outer.zip", {f"{n}.zip": inner for n in range(3)})
+    limits = Limits(total_bytes=100_000)
+    with open_archive(inner, limits), open_archive(inner, limits), open_archive(inner, limits):
+        pass  # each has its own
+    budget = Budget(outer, limits)
+    with open_archive(outer, limits, budget) as folder:
+        for name in ("0.zip", "1.zip"):
+            with open_archive(folder / name, limits, budget):
+                pass
+        with (
+            pytest.raises(UserError, match=r"outer\.zip: unpacks to more than 100,000 bytes"),
+            open_archive(folder / "2.zip", limits, budget),
+        ):
+            pass
+    assert budget.members == 3 + 3
+
+
+def test_a_comment_changes_nothing_else(tmp_path: Path) -> None:
+    path = build_zip(tmp_path / "x.zip", dict(FILES))
+    assert comment_of(path) == ""
+    before = path.read_bytes()
+    write_comment(path, "toy")
+    assert comment_of(path) == "toy"
+    assert path.read_bytes().startswith(before[:-2])
+    with open_archive(path) as folder:
+        assert content(folder) == FILES
+    (tmp_path / "text").write_text("no archive")
+    assert comment_of(tmp_path / "text") == comment_of(tmp_path) == ""
+
+
+def test_violations_of_any_length_are_short() -> None:
+    long = Violation("x", 1, "rule", "a" * 10**6 + "the end")
+    assert len(long.message) < 1100
+    assert long.message.endswith("the end")
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(bytes(100))
+    findings = Findings()
+    assert findings.content(tmp_path / "x", "x", 100) == bytes(100)
+    assert findings.content(tmp_path / "x", "shown/x", 99) is None
+    assert [(v.file, v.rule) for v in findings.found] == [("shown/x", "file-size")]
+
+
+def test_an_archive_that_cannot_be_opened_does_not_stop_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def find(path: Path) -> list[Violation]:
+        if path.name == "cut.zip":
+            raise UserError(f"{path}: truncated")
+        return []
+
+    paths = [tmp_path / "cut.zip", tmp_path / "good.zip"]
+    with pytest.raises(UserError, match=r"cut\.zip: truncated") as error:
+        judge_archives(paths, find, lambda _: "the challenge")
+    assert error.value.result is not None
+    assert [len(found) for found in error.value.result["archives"].values()] == [1, 0]
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == f"{paths[0]}: measured by the challenge"
+    assert out[-1] == f"{paths[1]}: ok: no rule is broken"
+    with pytest.raises(UserError, match=r"cut\.zip: truncated"):
+        judge_archives(paths[:1], find, lambda _: "the challenge")
+
+
+@pytest.mark.parametrize(
+    ("kind", "packed_from", "asked", "measures"),
+    [
+        ("toy", "toy", None, True),
+        ("toy", "recordings", None, False),
+        ("toy", "official", None, False),
+        ("toy", "official", "recipe", True),
+        ("toy", "toy", "challenge", False),
+        ("official", "official", None, True),
+        ("official", "official", "challenge", False),
+    ],
+)
+def test_what_an_archive_is_measured_by(
+    tmp_path: Path, kind: str, packed_from: str, asked: Any, measures: bool
+) -> None:
+    archive = build_zip(tmp_path / "x.zip", dict(FILES))
+    mark(archive, packed_from)
+    own = OwnData(str(tmp_path), lambda _: kind)
+    assert own.measures(archive, asked) == measures
+    assert own.described(archive, asked, "the challenge").startswith("the challenge") != measures
+    for absent in (OwnData(None, lambda _: kind), OwnData(str(tmp_path), lambda _: kind, fits=False)):
+        assert not absent.measures(archive, None)
+        assert absent.described(archive, None, "the challenge") == "the challenge"
+        with pytest.raises(UserError, match="--measure recipe: "):
+            absent.measures(archive, "recipe")
