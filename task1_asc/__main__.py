@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from common.run.errors import UserError
+from common.run.files import alone
 from common.run.verbs import Run, Task, main
 from task1_asc.config import Config, known_split
 
@@ -62,7 +63,8 @@ def predict(
         return predict_files(run, files, out, split, precision)
     if out is not None or split is not None:
         raise UserError("predict: --out and --split go with named files")
-    return predict_run(run, precision)
+    with alone(run.folder, "predict", run.folder):
+        return predict_run(run, precision)
 
 
 def evaluate(

@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from common.run.errors import UserError, did_you_mean
 from common.run.files import (
+    _PROCESS,
     existing_file,
     existing_folder,
     is_complete,
@@ -25,6 +27,7 @@ from common.run.files import (
     write_text,
     write_then_rename,
 )
+from common.tests.helpers import partial_name
 
 
 @pytest.fixture(scope="module")
@@ -71,14 +74,25 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, error: type[BaseExce
 def test_partials_of_dead_processes_are_removed(tmp_path: Path, dead_pid: int) -> None:
     folder = tmp_path / "sub"
     folder.mkdir()
-    stale, whole, live = f".a.{dead_pid}.partial.txt", f".b.{dead_pid}.partial", f".c.{os.getppid()}.partial"
-    earlier = f".e.{os.getpid()}.partial"  # of an earlier process that had this one's number
-    for name in (stale, live, earlier, "a.txt", ".hidden", ".d.partial"):
+    stale, whole, live = (
+        partial_name("a", dead_pid, ".txt"),
+        partial_name("b", dead_pid),
+        partial_name("c", os.getppid()),
+    )
+    earlier = partial_name("e", os.getpid())  # of an earlier process that had this one's number
+    own, elsewhere = (
+        partial_name("f", os.getpid(), process=_PROCESS),
+        partial_name("g", dead_pid, place="0" * 12),
+    )  # of another container or host
+    abandoned = partial_name("h", dead_pid, place="0" * 12)
+    for name in (stale, live, earlier, own, elsewhere, abandoned, "a.txt", ".hidden", ".d.partial"):
         (folder / name).write_text("x")
+    os.utime(folder / abandoned, (0, time.time() - 8 * 24 * 3600))
     (folder / whole).mkdir()
     (folder / whole / "inside").write_text("x")
     remove_partials(tmp_path)
-    assert sorted(p.name for p in folder.iterdir()) == sorted([live, "a.txt", ".hidden", ".d.partial"])
+    kept = [live, own, elsewhere, "a.txt", ".hidden", ".d.partial"]
+    assert sorted(p.name for p in folder.iterdir()) == sorted(kept)
 
 
 def test_json(tmp_path: Path) -> None:

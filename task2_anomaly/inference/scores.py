@@ -12,6 +12,7 @@ from pathlib import Path
 
 from common.run.errors import UserError
 from common.run.files import existing_file, existing_folder, write_then_rename
+from common.run.numbers import number
 from common.run.verbs import Run
 from task2_anomaly.data.classes import Machine, parse_machine
 from task2_anomaly.data.layout import Part
@@ -59,7 +60,7 @@ def read_scores(path: Path) -> dict[str, float]:
     found: dict[str, float] = {}
     for line, (name, value) in _rows(path, "scores"):
         try:
-            score = float(value)
+            score = number(value)
         except ValueError:
             hint = "; these files have no header" if line == 1 else ""
             raise UserError(f"{path}:{line}: score {value!r} is no number{hint}") from None
@@ -91,9 +92,9 @@ def read_pairs(path: Path) -> dict[str, str]:
 def _rows(path: Path, what: str, exactly: bool = True) -> list[tuple[int, list[str]]]:
     """(line, cells) of a file of two columns, or at least two; blank lines are left out."""
     rows = read_lines(path, what)
-    for number, row in rows:
+    for line, row in rows:
         if len(row) < 2 or (exactly and len(row) > 2):
-            raise UserError(f"{path}:{number}: {len(row)} columns, expected 2: file name, value")
+            raise UserError(f"{path}:{line}: {len(row)} columns, expected 2: file name, value")
     return rows
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from common.run.errors import UserError, did_you_mean
 from common.run.files import Row, existing_file, read_rows, write_then_rename
+from common.run.numbers import number
 from task4_sed.data.classes import CLASSES, FRAME_SECONDS
 from task4_sed.metrics.types import TIME_DECIMALS, ClipScores, ScoreSet, clip_name
 
@@ -111,7 +112,7 @@ def _read_table(path: Path) -> ScoreSet:
     clips = {}
     for name, listed in of_clip.items():
         try:
-            values = np.array([[float(row[column]) for column in columns] for row in listed])
+            values = np.array([[number(row[column]) for column in columns] for row in listed])
         except ValueError:
             clip = None
         else:

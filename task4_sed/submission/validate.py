@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from common.run.errors import UserError, did_you_mean
+from common.run.numbers import number
 from common.run.submission.archive import Limits, is_archive, open_archive
 from common.run.submission.rules import check_meta_file, is_pdf
-from common.run.submission.tables import number
 from common.run.submission.violations import Findings, Violation, judge_archives
 from common.run.verbs import Run
 from task4_sed.data.annotations import read_durations

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from common.run.errors import UserError
-from common.run.files import read_json, write_json
+from common.run.files import alone, read_json, write_json
 from common.run.results.environment import environment
 
 FILE_NAME = "results.json"
@@ -20,17 +20,19 @@ def record(run_dir: str | Path, section: str, values: Mapping[str, Any]) -> None
     """Write `values` as `section` ("train", "test", ...) of run_dir/results.json; other sections stay.
 
     A section of that name is replaced as a whole, so numbers of two runs never stand side by side. The file is
-    written whole or not at all. NaN becomes null (not available); infinity is a ValueError. Raises UserError when an
-    existing results.json cannot be read.
+    written whole or not at all, by one process at a time. NaN becomes null (not available); infinity is a ValueError.
+    Raises UserError when an existing results.json cannot be read.
     """
     path = Path(run_dir) / FILE_NAME
-    sections = read_results(run_dir) if path.exists() else {}
-    sections[section] = {
+    new = {
         "recorded": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": environment(),
         "values": _plain(values),
     }
-    write_json(path, sections)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with alone(path.parent, "results", path):  # another verb may be about to write its own section
+        sections = read_results(run_dir) if path.exists() else {}
+        write_json(path, {**sections, section: new})
 
 
 def read_results(run_dir: str | Path) -> dict[str, dict[str, Any]]:
