@@ -53,7 +53,7 @@ def predict(
 
     Args:
         files: audio files or folders; none: the recipe's test set and, where there is one, the evaluation set
-        out: also write the scenes of named files to this table, in the challenge's form
+        out: also add the scenes of named files to this table, in the challenge's form
         split: whose system judges named files (default: the largest)
         precision: arithmetic of the network (default: the recipe's)
     """

@@ -37,7 +37,7 @@ def write_then_rename(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{_partial_name(path.stem)}{path.suffix}")
+    partial = path.with_name(f"{partial_name(path.stem)}{path.suffix}")
     try:
         yield partial
         with open(partial, "rb+") as file:
@@ -51,7 +51,7 @@ def write_then_rename(path: str | Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def _partial_name(name: str) -> str:
+def partial_name(name: str) -> str:
     """`.<name>.<place>-<pid>-<process>-<file>.partial`: no two processes that share a disk have the same."""
     short = os.fsdecode(os.fsencode(name)[:100])  # with the rest it may not be longer than 255 bytes
     return f".{short}.{_place()}-{os.getpid()}-{_PROCESS}-{secrets.token_hex(4)}.partial"
@@ -196,7 +196,7 @@ def write_folder_then_rename(folder: str | Path) -> Iterator[Path]:
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     remove_partials(folder.parent, recursive=False, name=folder.name)
-    partial = folder.with_name(_partial_name(folder.name))
+    partial = folder.with_name(partial_name(folder.name))
     partial.mkdir()
     try:
         yield partial

@@ -24,7 +24,7 @@ from task1_asc.data.sets import Clips, Part, evaluation_folder, load_clips
 from task1_asc.data.teachers import FILE_NAME, About
 from task1_asc.deployment.precision import deployed
 from task1_asc.inference.checkpoints import load_file, load_network
-from task1_asc.inference.scores import predictions_file, write_outputs
+from task1_asc.inference.scores import add_outputs, own_outputs, predictions_file, write_outputs
 from task1_asc.model.front_end import front_end
 
 WINDOW_SECONDS = 1.0
@@ -107,6 +107,8 @@ def predict_files(
 ) -> Mapping[str, Any]:
     """Print the likeliest scenes of named files; with `out` write them there as an output file."""
     paths = reading.audio_files(files)
+    if out is not None:
+        own_outputs(out)  # a table of somebody else is told before the work
     predictor, _ = predictor_of(run, known_split(run, split), precision)
     found = {str(path): predict_file(predictor, path, run.config) for path in paths}
     rows = []
@@ -115,7 +117,7 @@ def predict_files(
         rows.append([path, f"{of['seconds']:.2f}", *(f"{scene} {share:.2f}" for scene, share in best)])
     print_table("scenes", ["file", "seconds", "first", "second", "third"], rows)
     if out is not None:
-        write_outputs(out, list(found), np.array([list(of["probabilities"].values()) for of in found.values()]))
+        add_outputs(out, list(found), np.array([list(of["probabilities"].values()) for of in found.values()]))
     return {"files": found}
 
 

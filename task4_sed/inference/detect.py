@@ -8,7 +8,7 @@ import numpy as np
 
 from common.audio import reading
 from common.run.errors import UserError
-from common.run.files import remove_partials, write_json, write_rows, write_text
+from common.run.files import read_json, remove_partials, write_json, write_rows, write_text
 from common.run.progress import progress
 from common.run.results.tables import print_table
 from common.run.verbs import Run
@@ -19,8 +19,8 @@ from task4_sed.inference.checkpoints import checkpoint_of, load_network
 from task4_sed.inference.postprocess.boxes import parse_csebbs
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, CsebbsParameters, csebbs
 from task4_sed.inference.predict import Predictor, audio_files, log_mel, predict_file
-from task4_sed.inference.scores import from_logits, write_scores_folder
-from task4_sed.metrics.types import ClipScores, ScoreSet
+from task4_sed.inference.scores import from_logits, score_table
+from task4_sed.metrics.types import ScoreSet
 
 Parameters = CsebbsParameters | Mapping[str, CsebbsParameters]
 Draw = Callable[..., None]
@@ -89,28 +89,45 @@ def detect(
     """Write the events (confidence >= threshold) of every file to `out`; returns {name: events}.
 
     `draw(path, log_mel, scores, events, title=...)` makes the picture of a file, `out/<name>.png`. The frame scores go
-    to `out/scores`, in the form that `evaluate --scores` reads.
+    to `out/scores`, in the form that `evaluate --scores` reads. What lies in `out` from other files stays. Raises
+    UserError where a table of somebody else would be replaced.
     """
     if not 0 <= threshold <= 1:
         raise UserError(f"--threshold is {threshold:g}, expected 0 to 1")
     named = list(audio_files(files))
-    remove_partials(out, recursive=False)
+    for name, _ in named:
+        _check_own(out / name)
+    for folder in (out, out / "scores"):
+        remove_partials(folder, recursive=False)
     found: dict[str, Any] = {}
-    clips: dict[str, ClipScores] = {}
     with progress("detect", len(named), "files") as advance:
         for name, path in named:
             waveform, logits = predict_file(predictor, path)
             scores = scores_of(logits, waveform, predictor.classes)
             events = events_of(scores, parameters, threshold)
             write_events(out / name, events, path, len(waveform) / SAMPLE_RATE)
-            clips[name] = scores.clips["clip"]
+            clip = scores.clips["clip"]
+            write_text(out / "scores" / f"{name}.tsv", score_table(predictor.classes, clip))
             if draw is not None:
-                heard = waveform[: round(clips[name].edges[-1] * SAMPLE_RATE)]
+                heard = waveform[: round(clip.edges[-1] * SAMPLE_RATE)]
                 draw(out / f"{name}.png", log_mel(predictor.front_end, heard), scores, events, title=path.name)
             found[name] = listed(events)
             advance(note=path.name)
-    write_scores_folder(out / "scores", ScoreSet(predictor.classes, clips))
     return found
+
+
+def _check_own(stem: Path) -> None:
+    """Raise UserError where `<stem>.tsv` or `.txt` is there and no earlier call made it: its `.json` would be, too."""
+    about = Path(f"{stem}.json")
+    taken = next((path for path in (Path(f"{stem}.tsv"), Path(f"{stem}.txt"), about) if path.exists()), None)
+    if taken is None:
+        return
+    try:
+        found = read_json(about)
+    except UserError:
+        found = None
+    if not isinstance(found, dict) or not {"file", "duration", "events"} <= found.keys():
+        raise UserError(f"{taken}: is there and not of an earlier `predict`; name another folder with --out")
 
 
 def scores_of(logits: np.ndarray, waveform: np.ndarray, classes: Sequence[str]) -> ScoreSet:
@@ -137,9 +154,9 @@ def events_of(scores: ScoreSet, parameters: Parameters, threshold: float) -> lis
 
 def write_events(stem: Path, events: Sequence[Event], source: Path, seconds: float) -> None:
     """`<stem>.tsv`, `<stem>.json` and `<stem>.txt` (Audacity: File, Import, Labels)."""
+    about = {"file": str(source), "duration": round(seconds, 3), "events": listed(events)}
+    write_json(Path(f"{stem}.json"), about)  # the first: it tells that the others are no tables of somebody else
     rows = [(source.name, e.onset, e.offset, e.label, e.confidence) for e in events]
     write_rows(Path(f"{stem}.tsv"), ("filename", "onset", "offset", "event_label", "confidence"), rows)
-    about = {"file": str(source), "duration": round(seconds, 3), "events": listed(events)}
-    write_json(Path(f"{stem}.json"), about)
     labels = (f"{e.onset:.6f}\t{e.offset:.6f}\t{e.label} {e.confidence:.2f}\n" for e in events)
     write_text(Path(f"{stem}.txt"), "".join(labels))

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from common.run.errors import UserError, did_you_mean
-from common.run.files import Row, existing_file, read_rows, write_then_rename
+from common.run.files import Row, existing_file, partial_name, read_rows, write_then_rename
 from common.run.numbers import number
 from task4_sed.data.classes import CLASSES, FRAME_SECONDS
 from task4_sed.metrics.types import TIME_DECIMALS, ClipScores, ScoreSet, clip_name
@@ -196,6 +196,14 @@ def _clip_of_rows(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> Cl
     return ClipScores(edges, np.array(scores, dtype=np.float64))
 
 
+def score_table(classes: Sequence[str], clip: ClipScores) -> str:
+    """The text of <clip>.tsv."""
+    header = "\t".join(("onset", "offset", *classes)) + "\n"
+    line = "\t".join([_SCORE_FORMAT] * (2 + len(classes))) + "\n"
+    table = np.column_stack((clip.edges[:-1], clip.edges[1:], clip.scores))
+    return header + "".join([line % tuple(row) for row in table.tolist()])
+
+
 def write_scores_folder(folder: str | Path, scores: ScoreSet) -> None:
     """Write one <clip>.tsv per clip, the whole folder or nothing.
 
@@ -207,16 +215,11 @@ def write_scores_folder(folder: str | Path, scores: ScoreSet) -> None:
     ):
         raise UserError(f"{folder}: is there and holds more than score files; name another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = folder.with_name(partial_name(folder.name))
     partial.mkdir()
     try:
-        header = "\t".join(("onset", "offset", *scores.classes)) + "\n"
-        line = "\t".join([_SCORE_FORMAT] * (2 + len(scores.classes))) + "\n"
         for name, clip in scores.clips.items():
-            table = np.column_stack((clip.edges[:-1], clip.edges[1:], clip.scores))
-            text = header + "".join([line % tuple(row) for row in table.tolist()])
-            (partial / f"{name}.tsv").write_text(text, encoding="utf-8")
+            (partial / f"{name}.tsv").write_text(score_table(scores.classes, clip), encoding="utf-8")
         if folder.exists():
             replaced = partial.with_name(f"{partial.name}.replaced")
             os.rename(folder, replaced)
