@@ -6,6 +6,7 @@ few blocks (tones along a pitch track, shaped noise, struck modes, grains, voice
 from them. At the end: what all writers of such data sets share.
 """
 
+import errno
 import itertools
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -435,9 +436,13 @@ def write_once(
     """
     if is_complete(root, marker, identity):
         return
-    with write_folder_then_rename(root) as partial:
-        write(partial)
-        write_json(partial / marker, identity)
+    try:
+        with write_folder_then_rename(root) as partial:
+            write(partial)
+            write_json(partial / marker, identity)
+    except OSError as error:  # another process may have been the first
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not is_complete(root, marker, identity):
+            raise
 
 
 def counter(total: int, progress: Progress | None) -> Callable[[], None]:

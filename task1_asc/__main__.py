@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from common.run.errors import UserError
+from common.run.files import alone
 from common.run.verbs import Run, Task, main
 from task1_asc.config import Config, known_split
 
@@ -52,7 +53,7 @@ def predict(
 
     Args:
         files: audio files or folders; none: the recipe's test set and, where there is one, the evaluation set
-        out: also write the scenes of named files to this table, in the challenge's form
+        out: also add the scenes of named files to this table, in the challenge's form
         split: whose system judges named files (default: the largest)
         precision: arithmetic of the network (default: the recipe's)
     """
@@ -62,7 +63,8 @@ def predict(
         return predict_files(run, files, out, split, precision)
     if out is not None or split is not None:
         raise UserError("predict: --out and --split go with named files")
-    return predict_run(run, precision)
+    with alone(run.folder, "predict", run.folder):
+        return predict_run(run, precision)
 
 
 def evaluate(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from common.run.config import in_range
+from common.run.config import FINITE, in_range
 from common.run.energy import EnergyConfig
 from common.run.errors import UserError
 from common.run.settings import SubmissionConfig, TrainerConfig
@@ -32,7 +32,7 @@ class DataConfig:
     cropped: bool = False  # random 1-s windows of the re-joined 10-s segments instead of the clips
     batch: int = in_range(256, 1)
     eval_batch: int = in_range(256, 1)
-    workers: int = in_range(2, 0)
+    workers: int = in_range(2, 0, 128)
 
 
 @dataclass
@@ -40,12 +40,14 @@ class FrontEndConfig:
     """A setting of common.frontends, and what a recipe changes of it (null: as there)."""
 
     setting: str = "asc_2024"
-    window: int | None = None
-    fft: int | None = None
-    hop: int | None = None
-    num_mels: int | None = None
-    fmax: float | None = None
-    fmax_range: int | None = None  # training: the upper end moves by half of it up and down; Kaldi filter banks only
+    window: int | None = in_range(None, 1)
+    fft: int | None = in_range(None, 2)
+    hop: int | None = in_range(None, 1)
+    num_mels: int | None = in_range(None, 1)
+    fmax: float | None = in_range(None, 1, FINITE)
+    fmax_range: int | None = in_range(
+        None, 0
+    )  # training: the upper end moves by half of it up and down; Kaldi filter banks only
 
 
 @dataclass(frozen=True)
@@ -53,35 +55,35 @@ class ModelConfig:
     """The network. The defaults are the baseline of 2024 and 2025; `strides` of block N: (frequency, time)."""
 
     architecture: Literal["baseline", "cp_mobile", "cp_resnet", "passt"] = "baseline"
-    in_channels: int = 1
-    num_classes: int = 10
-    base_channels: int = 32
-    channels_multiplier: float = 1.8
-    expansion_rate: float = 2.1
-    blocks: tuple[int, int, int] = (3, 2, 1)
-    strides: dict[str, tuple[int, int]] = field(default_factory=lambda: {"b3": (1, 2), "b4": (2, 1)})
-    expanded: dict[str, int] = field(default_factory=dict)  # channels inside block N, where pruning left fewer
+    in_channels: int = in_range(1, 1)
+    num_classes: int = in_range(10, 1)
+    base_channels: int = in_range(32, 1)
+    channels_multiplier: float = in_range(1.8, 1e-6, FINITE)
+    expansion_rate: float = in_range(2.1, 1e-6, FINITE)
+    blocks: tuple[int, int, int] = in_range((3, 2, 1), 0)
+    strides: dict[str, tuple[int, int]] = in_range(lambda: {"b3": (1, 2), "b4": (2, 1)}, 1)  # noqa: RUF009
+    expanded: dict[str, int] = in_range(dict, 1)  # noqa: RUF009 (channels inside block N, where pruning left fewer)
     checkpoint: str | None = None  # passt: weights of common.encoders' catalogue; null: from scratch
     encoder: str = "passt"  # passt: the model of common.encoders
-    patchout: tuple[int, int] = (6, 0)  # passt: rows of frequency, columns of time
+    patchout: tuple[int, int] = in_range((6, 0), 0)  # passt: rows of frequency, columns of time
 
 
 @dataclass
 class AugmentConfig:
     """Random changes of a training batch."""
 
-    roll_seconds: float = in_range(0.1, 0)  # circular shift up to so much, each clip
+    roll_seconds: float = in_range(0.1, 0, FINITE)  # circular shift up to so much, each clip
     frequency_mask: int = in_range(48, 0)  # widest band that is masked
     time_mask: int = in_range(0, 0)
     # Each clip its own masks, or one for the whole batch: what the libraries made of the systems of 2022 and 2023.
     masks: Literal["per_clip", "per_batch"] = "per_clip"
     mixstyle_probability: float = in_range(0.4, 0, 1)  # Freq-MixStyle, a whole batch
-    mixstyle_beta: float = in_range(0.3, 1e-6)
+    mixstyle_beta: float = in_range(0.3, 1e-6, FINITE)
     impulse_response_probability: float = in_range(0.0, 0, 1)  # device impulse responses, clips of device a
     # Folder of recorded responses (wav files, MicIRP), or `synthetic`: made-up band-passes. There is no default.
     impulse_responses: str | None = None
     mixup_probability: float = in_range(0.0, 0, 1)
-    mixup_beta: float = in_range(0.3, 1e-6)
+    mixup_beta: float = in_range(0.3, 1e-6, FINITE)
 
 
 @dataclass
@@ -89,8 +91,8 @@ class OptimizerConfig:
     """AdamW or Adam. cosine: linear warm-up by steps, half a cosine to 0; hold_ramp: by epochs, as in 2022 and 2023."""
 
     name: Literal["adamw", "adam"] = "adamw"
-    lr: float = in_range(5e-3, 0)
-    weight_decay: float = in_range(1e-4, 0)
+    lr: float = in_range(5e-3, 0, FINITE)
+    weight_decay: float = in_range(1e-4, 0, FINITE)
     schedule: Literal["cosine", "hold_ramp"] = "cosine"
     warmup_steps: int = in_range(2000, 0)
     warmup_share: float | None = in_range(None, 0, 1)  # of all steps, in place of warmup_steps; null: warmup_steps
@@ -108,7 +110,7 @@ class DistillConfig:
     teachers: list[str] = field(default_factory=list)
     runs: list[int] = field(default_factory=lambda: [1])
     label_weight: float = in_range(0.02, 0, 1)
-    temperature: float = in_range(2.0, 1e-3)
+    temperature: float = in_range(2.0, 1e-3, FINITE)
 
 
 @dataclass
@@ -116,7 +118,7 @@ class QuantizeConfig:
     """Quantisation-aware training to int8 after the training; 0 epochs: none."""
 
     epochs: int = in_range(0, 0)
-    lr: float = in_range(5e-5, 0)
+    lr: float = in_range(5e-5, 0, FINITE)
     ramp_epochs: int = in_range(16, 1)
     last_factor: float = in_range(0.1, 0, 1)
     freeze_epochs: int = in_range(4, 0)  # last epochs with frozen observers and batch norm statistics
@@ -127,7 +129,7 @@ class FineTuneConfig:
     """The device-specific stage of 2025; 0 epochs: a general model only."""
 
     epochs: int = in_range(0, 0)
-    lr: float = in_range(5e-4, 0)
+    lr: float = in_range(5e-4, 0, FINITE)
     warmup_steps: int = in_range(200, 0)
     check_every: int = in_range(10, 1)  # epochs from one validation to the next
     mixstyle_probability: float = in_range(0.0, 0, 1)
@@ -137,7 +139,7 @@ class FineTuneConfig:
 class Config:
     """A Task 1 recipe."""
 
-    seed: int = in_range(42, 0)
+    seed: int = in_range(42, 0, 2**31 - 1)
     data: DataConfig = field(default_factory=DataConfig)
     front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from common.run.errors import UserError
+from common.run.files import alone
 from common.run.verbs import Run, Task, main
 from task2_anomaly.config import Config
 
@@ -56,7 +57,8 @@ def predict(run: Run, files: list[Path], machine: str | None = None) -> Mapping[
         raise UserError(
             "predict: --machine goes with named files; data.machines=[...] chooses machines of the data set"
         )
-    return predict_run(run)
+    with alone(run.folder, "predict", run.folder):
+        return predict_run(run)
 
 
 def evaluate(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from common.run.config import in_range
+from common.run.config import FINITE, in_range
 from common.run.energy import EnergyConfig
 from common.run.errors import UserError
 from common.run.settings import SubmissionConfig, TrainerConfig
@@ -29,7 +29,7 @@ class DataConfig:
     # The end of a pass over the proxies: batches go on with the next pass (joined), or it is a smaller batch (kept), or
     # left out (dropped). A set smaller than a batch is always joined.
     proxy_ends: Literal["joined", "kept", "dropped"] = "joined"
-    proxy_blur: float | None = in_range(None, 0)  # sigma of a Gaussian blur of the proxies' spectrograms
+    proxy_blur: float | None = in_range(None, 0, FINITE)  # sigma of a Gaussian blur of the proxies' spectrograms
     audioset: str | None = None  # folder <class>/*.wav of the proxy set `audioset`
     scenes: str | None = None  # folder of wav files of the proxy set `scenes`
     snippet_frames: int = in_range(256, 17)  # the network halves it four times
@@ -60,7 +60,7 @@ class ModelConfig:
 
     kind: Literal["classifier", "ae_organisers", "ae_workshop", "ae_conv", "ae_firstshot", "embedding"] = "classifier"
     kernels: Literal["very_small", "a_bit_smaller", "normal", "a_bit_larger"] = "a_bit_larger"
-    base_channels: int = 128
+    base_channels: int = in_range(128, 1)
 
 
 @dataclass
@@ -74,7 +74,7 @@ class LossConfig:
 class OptimizerConfig:
     """Adam without weight decay; the rate is multiplied after each epoch."""
 
-    lr: float = in_range(1e-4, 0)
+    lr: float = in_range(1e-4, 0, FINITE)
     beta2: float = in_range(0.999, 0, 1)
     epoch_factor: float = in_range(0.99, 0, 1)
 
@@ -111,7 +111,7 @@ class ScoringConfig:
 class Config:
     """A Task 2 recipe."""
 
-    seed: int = in_range(1220, 0)
+    seed: int = in_range(1220, 0, 2**31 - 1)
     data: DataConfig = field(default_factory=DataConfig)
     front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

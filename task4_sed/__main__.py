@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from common.run.errors import UserError
+from common.run.numbers import integer
 from common.run.verbs import Run, Task, main
 from task4_sed.config import Config
 
@@ -224,10 +225,14 @@ def _parse_folds(words: list[str] | None) -> dict[Any, tuple[int, ...]] | None:
         return None
     parts: dict[Any, tuple[int, ...]] = {}
     for word in words:
-        part, equals, numbers = word.partition("=")
-        if part not in ("train", "validation", "test") or not equals or not numbers.replace(",", "").isdigit():
+        part, _, numbers = word.partition("=")
+        try:
+            folds = tuple(integer(number) for number in numbers.split(","))
+        except ValueError:
+            folds = ()
+        if part not in ("train", "validation", "test") or not folds:
             raise UserError(f"--folds: {word!r}, expected e.g. train=1,2 validation=3 test=4")
-        parts[part] = tuple(int(number) for number in numbers.split(",") if number)
+        parts[part] = folds
     return parts
 
 

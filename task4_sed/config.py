@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from common.run.config import in_range
+from common.run.config import FINITE, in_range
 from common.run.energy import EnergyConfig
 from common.run.errors import UserError, did_you_mean
 from common.run.settings import SubmissionConfig, TrainerConfig
@@ -59,7 +59,7 @@ class DataConfig:
     desed_to_maestro: bool = False  # labels Speech and Dishes also count for their MAESTRO aliases
     maestro_dog: bool = False  # Dog counts among the classes that MAESTRO is labelled for (as in the baseline)
     exclude_overlapping: bool = True  # leave out clips that the exclusion lists name
-    workers: int = in_range(2, 0)  # loader processes
+    workers: int = in_range(2, 0, 128)  # loader processes
     eval_batch: int = in_range(16, 1)
 
 
@@ -67,22 +67,23 @@ class DataConfig:
 class ModelConfig:
     """The defaults are the organisers' baseline on 128 mel bands and embeddings of 768 dimensions."""
 
-    num_mels: int = 128
-    fft: int = 2048  # samples of the front end's window and FFT
-    channels: tuple[int, ...] = (16, 32, 64, 128, 128, 128, 128)
-    pooling: tuple[tuple[int, int], ...] = ((2, 2), (2, 2), (1, 2), (1, 2), (1, 2), (1, 2), (1, 2))  # (time, frequency)
+    num_mels: int = in_range(128, 1)
+    fft: int = in_range(2048, 2)  # samples of the front end's window and FFT
+    channels: tuple[int, ...] = in_range((16, 32, 64, 128, 128, 128, 128), 1)
+    # (time, frequency)
+    pooling: tuple[tuple[int, int], ...] = in_range(((2, 2), (2, 2), (1, 2), (1, 2), (1, 2), (1, 2), (1, 2)), 1)
     activation: Literal["glu", "cg"] = "glu"
     dropout: float = 0.2
     # Running statistics are nearly those of the last batch, as published; 0.01 is what was probably meant.
     batchnorm_momentum: float = 0.99
-    rnn_hidden: int = 192
-    rnn_layers: int = 2
-    num_classes: int = 27  # those of DESED and MAESTRO
-    embedding_dim: int | None = 768  # None: no embeddings, the GRU follows the CNN
+    rnn_hidden: int = in_range(192, 1)
+    rnn_layers: int = in_range(2, 1)
+    num_classes: int = in_range(27, 1)  # those of DESED and MAESTRO
+    embedding_dim: int | None = in_range(768, 1)  # None: no embeddings, the GRU follows the CNN
     embedding_pooling: Literal["aap", "int"] = "aap"  # adaptive average, or nearest embedding frame
-    fusion_dim: int = 128
+    fusion_dim: int = in_range(128, 1)
     dropstep: float = 0.3  # largest share of frames that is masked in each stream before the fusion; 0: off
-    dropstep_frames: int = 16
+    dropstep_frames: int = in_range(16, 1)
     dropstep_masks: Literal["clip", "batch"] = "clip"  # a mask for each clip, or (as published) one for the whole batch
 
     def __post_init__(self) -> None:
@@ -133,13 +134,13 @@ class AugmentConfig:
 
     frame_shift: float = in_range(0.0, 0, 1)  # circular, N(0, share of the clip's frames); DESED blocks only
     mixup_probability: float = in_range(0.5, 0, 1)  # partners come from the same block
-    mixup_beta: float = in_range(0.2, 1e-6)  # Beta(b, b) of the coefficients
+    mixup_beta: float = in_range(0.2, 1e-6, FINITE)  # Beta(b, b) of the coefficients
     # Labels of a mixed clip: weighted as its input; hard: 1 for every class of either partner, as in the baseline.
     mixup_weak: Literal["soft", "hard"] = "soft"
     # Own: embeddings have partners and coefficients apart from the features', labels are mixed by both draws.
     mixup_embeddings: Literal["shared", "own"] = "shared"
     mixstyle_probability: float = in_range(0.0, 0, 1)  # mean and deviation per band exchanged between clips
-    mixstyle_beta: float = in_range(0.3, 1e-6)
+    mixstyle_beta: float = in_range(0.3, 1e-6, FINITE)
     filter_probability: float = in_range(0.0, 0, 1)  # FilterAugment, drawn apart for student and teacher
 
 
@@ -147,8 +148,8 @@ class AugmentConfig:
 class LossConfig:
     """Mean teacher: weights and ramp of the consistency loss."""
 
-    consistency_weight: float = in_range(2.0, 0)
-    consistency_ramp_epochs: float = in_range(50.0, 0)
+    consistency_weight: float = in_range(2.0, 0, FINITE)
+    consistency_ramp_epochs: float = in_range(50.0, 0, FINITE)
     teacher_decay: float = in_range(0.999, 0, 1)  # the limit of it
     # When the teacher follows in step n of the student (from 1): after it with a decay of 1 - 1/n, or, as published,
     # before it (after the forward pass) with 1 - 1/(n + 1), hence one step behind.
@@ -159,10 +160,10 @@ class LossConfig:
 class OptimizerConfig:
     """Adam; the rate rises exponentially, stays, then falls along a quarter of a cosine."""
 
-    lr: float = in_range(1e-3, 0)
-    warmup_epochs: float = in_range(50.0, 0)
-    constant_until_epoch: float = in_range(100.0, 0)
-    final_lr: float = in_range(1e-8, 0)
+    lr: float = in_range(1e-3, 0, FINITE)
+    warmup_epochs: float = in_range(50.0, 0, FINITE)
+    constant_until_epoch: float = in_range(100.0, 0, FINITE)
+    final_lr: float = in_range(1e-8, 0, FINITE)
     # Full, as published: the schedule sets nothing before the first step; step n has the rate and the consistency
     # weight of n. Scheduled: those of n - 1.
     first_step: Literal["scheduled", "full"] = "scheduled"
@@ -195,7 +196,7 @@ class PostprocessConfig:
 class Config:
     """A Task 4 recipe."""
 
-    seed: int = in_range(42, 0)
+    seed: int = in_range(42, 0, 2**31 - 1)
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     encoder: EncoderConfig | None = None

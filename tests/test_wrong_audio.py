@@ -23,6 +23,7 @@ from common.audio.packs import open_pack
 from common.run.callbacks import AtomicCheckpoints
 from common.run.files import read_rows, sha256
 from common.run.training import LAST, locked
+from common.tests.helpers import partial_name
 from task4_sed.data.annotations import read_durations, read_strong, read_weak
 from task4_sed.data.classes import DESED_CLASSES
 
@@ -178,14 +179,15 @@ def test_one_training_in_a_folder_at_a_time(user_folder: Place, error_line: Call
 
 def test_what_a_killed_process_left_is_removed(place: Place) -> None:
     pid = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    gone, here = pid.stdout.strip(), os.getppid()
-    for name in (f"{RUN}/scores/.devtest.{{}}.partial.h5", "runs/.submission.{}.partial.zip"):
-        place.write(name.format(gone), "")
-        place.write(name.format(here), "")
-    place.write(f"data/packed/.coverage.{gone}.partial.json", "")
+    gone, here = int(pid.stdout), os.getppid()
+    for folder, stem, suffix in ((f"{RUN}/scores", "devtest", ".h5"), ("runs", "submission", ".zip")):
+        for process in (gone, here):
+            place.write(f"{folder}/{partial_name(stem, process, suffix)}", "")
+    place.write(f"data/packed/{partial_name('coverage', gone, '.json')}", "")
     assert place.run("prepare") == 0
-    assert not [path for path in place.files() if f".{gone}.partial" in path]
-    assert len([path for path in place.files() if f".{here}.partial" in path]) == 2, "of a process that still works"
+    left = [path for path in place.files() if ".partial" in path]
+    assert not [path for path in left if f"-{gone}-" in path]
+    assert len([path for path in left if f"-{here}-" in path]) == 2, "of a process that still works"
 
 
 def test_official_tables_are_right(shared: Path) -> None:

@@ -28,7 +28,7 @@ from common.audio.shards import (
     write_tables,
 )
 from common.run.errors import UserError, did_you_mean
-from common.run.files import read_json, remove_partials, sha256, write_json
+from common.run.files import alone, read_json, remove_partials, sha256, write_json
 from common.run.processes import each
 
 Progress = Callable[[int, int], None]
@@ -90,7 +90,8 @@ def write_pack(
     left out and reported.
 
     May be stopped at any time, kill -9 included: the next call keeps the complete shards whose sources (list, size,
-    modification time) and settings are the same, and makes the others. A pack exists once its pack.json does.
+    modification time) and settings are the same, and makes the others. A pack exists once its pack.json does. Several
+    processes may be asked for the same pack: one makes it, the others wait and find it.
     Raises UserError: no sources, a name twice, a broken source, no space left.
     """
     folder = Path(folder)
@@ -100,6 +101,7 @@ def write_pack(
     settings = Settings(sample_rate, storage, compression)
     with _no_space_explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    with _no_space_explained(folder), alone(folder.parent, folder.name, folder):
         remove_partials(folder, recursive=False)
         jobs = [
             _job(folder, number, sources[first : first + clips_per_shard], settings, on_error == "skip")

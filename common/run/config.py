@@ -4,29 +4,33 @@ import functools
 import math
 import os.path
 import re
-import reprlib
+import sys
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 
-from common.run.errors import UserError, did_you_mean
+from common.run.errors import UserError, brief, did_you_mean
 from common.run.yaml_lines import NotYamlError, dotted, read_yaml
 
 C = TypeVar("C")
 Origins = dict[str, str]  # {key: where it was written: a recipe, its line and key, or an override}
 
+FINITE = sys.float_info.max
 OVERRIDE = re.compile(r"^[A-Za-z_]\w*(\.\w+)*=")
 EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)e[-+]?\d+", re.ASCII | re.IGNORECASE)
 
 
 def in_range(default: Any = MISSING, low: float = float("-inf"), high: float = float("inf")) -> Any:
-    """A dataclass field whose number, or every number of whose list, must lie in [low, high]."""
-    return field(default=default, metadata={"range": (low, high)})
+    """A dataclass field with a default, or a function that makes it, all of whose numbers must lie in [low, high]."""
+    metadata = {"range": (low, high)}
+    if default is not MISSING and callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 def load_config(kind: type[C], recipes: Path, recipe: str, overrides: Sequence[str] = ()) -> C:
@@ -186,14 +190,14 @@ def _build(kind: Any, value: Any, key: str, origins: Origins, default: Any = Non
     try:
         return _check(kind)(value)
     except ValidationError:
-        shown = _shown(value) if isinstance(value, str) else repr(_shown(value))
+        shown = brief(value) if isinstance(value, str) else repr(brief(value))
         raise UserError(f"{_where(key, origins)}: is {shown}, expected {_name(kind)}") from None
 
 
 def _build_group(group: Any, value: Any, key: str, origins: Origins, default: Any) -> Any:
     """The dataclass `group`; settings that are not written are those of the group's default, where it has one."""
     if not isinstance(value, Mapping):
-        raise UserError(f"{_where(key, origins)}: is {_shown(value)}, expected a group of settings")
+        raise UserError(f"{_where(key, origins)}: is {brief(value)}, expected a group of settings")
     hints = typing.get_type_hints(group)
     known = {f.name: f for f in fields(group)}
     parts = {}
@@ -219,10 +223,22 @@ def _check_range(setting: Field[Any], value: Any, key: str, origins: Origins) ->
     if "range" not in setting.metadata or value is None:
         return
     low, high = setting.metadata["range"]
-    for number in value if isinstance(value, list | tuple) else (value,):
+    for number in _numbers_in(value):
         if not low <= number <= high:
-            span = f"{low:g} or more" if high == math.inf else f"{low:g} to {high:g}"
+            span = f"{low:g} or more" if high in (math.inf, FINITE) else f"{low:g} to {high:g}"
+            if abs(number) == math.inf:
+                span = f"a finite number, {span}"
             raise UserError(f"{_where(key, origins)}: is {number:g}, expected {span}")
+
+
+def _numbers_in(value: Any) -> Iterator[float]:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _numbers_in(item)
+    else:
+        yield value
 
 
 @functools.cache
@@ -273,13 +289,3 @@ def _name(kind: Any) -> str:
         return " or ".join(map(_name, arguments))
     inside = f"[{', '.join(map(_name, arguments))}]" if arguments else ""
     return f"{(origin or kind).__name__}{inside}"
-
-
-def _shown(value: Any) -> str:
-    """How Python writes a value, shortened."""
-    short = reprlib.Repr()
-    short.maxstring = short.maxother = short.maxlong = 100
-    try:
-        return short.repr(value)[:200]
-    except ValueError:
-        return "a number of thousands of digits"

@@ -1,5 +1,6 @@
 """The one exception whose message is meant for the person at the terminal."""
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -26,3 +27,13 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
         return f"; did you mean {close[0]!r}?"
     shown = ", ".join(choices[:12]) + (", ..." if len(choices) > 12 else "")
     return f"; known: {shown}"
+
+
+def brief(value: Any) -> str:
+    """How Python writes a value that somebody else wrote, shortened."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = 100
+    try:
+        return short.repr(value)[:200]
+    except ValueError:
+        return "a number of thousands of digits"

@@ -1,20 +1,31 @@
 """Files that appear whole or not at all, and tables whose mistakes are named by file and line."""
 
 import csv
+import errno
+import functools
 import glob
 import gzip
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
 import socket
+import sys
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from common.run.errors import UserError, did_you_mean
+from common.run.numbers import number
+
+_PROCESS = secrets.token_hex(4)  # tells this process from an earlier one of the same number
+_OWNER = re.compile(r"\.(?P<place>[0-9a-f]{12})-(?P<pid>[0-9]{1,10})-(?P<process>[0-9a-f]{8})-[0-9a-f]{8}\.partial")
+_ABANDONED = 7 * 24 * 3600  # seconds without a write
 
 
 @contextmanager
@@ -22,11 +33,11 @@ def write_then_rename(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; when the block ends well it is renamed to `path`.
 
     After an exception, Ctrl-C included, the temporary file is removed and `path` is as it was before. After kill -9
-    a stale `.<name>.<pid>.partial` may stay; it is never read. The suffix of `path` is kept at the end of the name.
+    a stale `.<name>.<owner>.partial` may stay; it is never read. The suffix of `path` is kept at the end of the name.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    partial = path.with_name(f"{partial_name(path.stem)}{path.suffix}")
     try:
         yield partial
         with open(partial, "rb+") as file:
@@ -40,28 +51,88 @@ def write_then_rename(path: str | Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def remove_partials(folder: Path, recursive: bool = True, pattern: str = ".*.partial*") -> None:
-    """Remove temporary files and folders in (or below) `folder` that killed processes of this machine left.
+def partial_name(name: str) -> str:
+    """`.<name>.<place>-<pid>-<process>-<file>.partial`: no two processes that share a disk have the same."""
+    short = os.fsdecode(os.fsencode(name)[:100])  # with the rest it may not be longer than 255 bytes
+    return f".{short}.{_place()}-{os.getpid()}-{_PROCESS}-{secrets.token_hex(4)}.partial"
 
-    Call it before anything is written: what carries this process's own number is from an earlier one.
+
+@functools.cache
+def _place() -> str:
+    """Where a process number means this process: host, boot and PID namespace (a container has its own)."""
+    parts = [socket.gethostname()]
+    for read in (lambda: Path("/proc/sys/kernel/random/boot_id").read_text(), lambda: os.readlink("/proc/self/ns/pid")):
+        with suppress(OSError):
+            parts.append(read())
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+def remove_partials(folder: Path, recursive: bool = True, name: str | None = None) -> None:
+    """Remove temporary files and folders (of `name`) in, or below, `folder` that killed processes left.
+
+    Of other hosts, boots and containers it cannot be known who still runs: theirs go when nobody has written to them
+    for a week. What cannot be removed, on a read-only disk, stays.
     """
+    pattern = f".{glob.escape(name or '')}{'.' if name else ''}*.partial*"
     for partial in list(folder.rglob(pattern) if recursive else folder.glob(pattern)):
-        pid = partial.name.split(".partial")[0].rsplit(".", 1)[-1]
-        if pid.isdecimal() and (int(pid) == os.getpid() or not _runs(int(pid))):
+        owner = _OWNER.search(partial.name)
+        if owner is None or _in_use(partial, owner["place"], int(owner["pid"]), owner["process"]):
+            continue
+        with suppress(OSError):
             if partial.is_dir():
                 shutil.rmtree(partial, ignore_errors=True)
             else:
                 partial.unlink(missing_ok=True)
 
 
+def _in_use(partial: Path, place: str, pid: int, process: str) -> bool:
+    if place != _place():
+        try:
+            return time.time() - partial.stat().st_mtime < _ABANDONED
+        except OSError:
+            return True
+    if pid == os.getpid():
+        return process == _PROCESS  # else of an earlier process that had this one's number
+    return _runs(pid)
+
+
 def _runs(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True
     return True
+
+
+@contextmanager
+def alone(folder: Path, name: str, at: Path | None = None) -> Iterator[None]:
+    """Of all processes that share a disk, containers and machines included, one at a time is in this block.
+
+    `<folder>/.locks/<name>` stands for it, and stays. at: what the others, who wait, are told that somebody works on.
+    The lock ends with its process, also after kill -9. Where `folder` is not there, or cannot be written to, there is
+    nothing to lock.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".locks" / name, mode=0o666)  # other users of a shared folder, too
+    try:
+        (folder / ".locks").mkdir(exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(f"{at or folder}: another process works on it; waiting", file=sys.stderr, flush=True)
+            lock.acquire()
+    except OSError as error:
+        if error.errno != errno.EROFS and os.access(folder, os.W_OK):
+            raise
+    except NotImplementedError:
+        raise UserError(f"{folder}: on a file system without locks (flock); mount it with them") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -80,18 +151,22 @@ def read_json(path: str | Path) -> Any:
     path = existing_file(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except RecursionError:
+        raise UserError(f"{path}:1: not valid JSON (nested too deeply)") from None
+    except ValueError as error:  # also of text that is not UTF-8, and of integers of thousands of digits
         line = getattr(error, "lineno", 1)
         raise UserError(f"{path}:{line}: not valid JSON ({error})") from None
 
 
 def existing_file(path: str | Path, what: str = "file") -> Path:
-    """`path`, or a UserError that says it is missing or is a folder."""
+    """`path`, or a UserError that says it is missing, is a folder, or a pipe or device, which may never end."""
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{path}: is a folder, expected a {what}")
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path}: {what} not found")
+    if not path.is_file():
+        raise UserError(f"{path}: is a pipe or a device, expected a {what}")
     return path
 
 
@@ -115,14 +190,13 @@ def sha256(path: str | Path) -> str:
 def write_folder_then_rename(folder: str | Path) -> Iterator[Path]:
     """Yield a temporary folder beside `folder`; when the block ends well it is renamed to `folder`.
 
-    `folder` must not exist, or be empty. After an exception the temporary folder is removed. What a killed process of
-    this machine left behind (`.<name>.<host>.<pid>.partial`) is removed by the next call.
+    `folder` must not exist, or be empty. After an exception the temporary folder is removed. What a killed process
+    left behind is removed by the next call.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    mine = f".{folder.name}.{socket.gethostname()}"
-    remove_partials(folder.parent, recursive=False, pattern=f"{glob.escape(mine)}.*.partial")
-    partial = folder.with_name(f"{mine}.{os.getpid()}.partial")
+    remove_partials(folder.parent, recursive=False, name=folder.name)
+    partial = folder.with_name(partial_name(folder.name))
     partial.mkdir()
     try:
         yield partial
@@ -163,7 +237,7 @@ class Row(dict[str, str]):
         """The finite number in `column`, or a UserError with file, line and column."""
         text = self[column]
         try:
-            value = float(text)
+            value = number(text)
         except ValueError:
             raise UserError(f"{self.at}: {column} is {text!r}, expected a number") from None
         if value != value or value in (float("inf"), float("-inf")):
@@ -175,7 +249,8 @@ def read_rows(path: str | Path, columns: Sequence[str], delimiter: str | None = 
     """Rows of a .tsv or .csv file, also gzipped (.gz), with a header line that has at least `columns`.
 
     The delimiter follows the suffix (.csv: comma, else tab) unless given. Raises UserError for a missing file, text
-    that is not UTF-8, an empty file, a missing column, or a row with another number of fields than the header.
+    that is not UTF-8, an empty file, a column that is missing or there twice, or a row with another number of fields
+    than the header.
     """
     path = existing_file(path, "table")
     delimiter = delimiter or ("," if path.name.removesuffix(".gz").endswith(".csv") else "\t")
@@ -192,6 +267,9 @@ def read_rows(path: str | Path, columns: Sequence[str], delimiter: str | None = 
                     if other:
                         raise UserError(f"{path}:1: columns separated by {other!r}, expected {delimiter!r}")
                     raise UserError(f"{path}:1: no column {column!r}{did_you_mean(column, header)}")
+            twice = next((column for column in header if column and header.count(column) > 1), None)
+            if twice:
+                raise UserError(f"{path}:1: column {twice!r} is there twice")
             rows = []
             for fields in reader:
                 if not fields:

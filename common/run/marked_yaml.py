@@ -1,11 +1,10 @@
 """A YAML file that remembers the line of every key, for checks that name file and line."""
 
-import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from common.run.errors import did_you_mean
+from common.run.errors import brief, did_you_mean
 from common.run.submission.violations import Violation
 from common.run.yaml_lines import Key, NotYamlError, dotted, read_yaml
 
@@ -48,7 +47,7 @@ class MarkedYaml:
             hint = did_you_mean(str(key[-1]), map(str, parent)) if isinstance(parent, dict) and parent else ""
             self.report(key, "meta-missing", f"no {dotted(key)}, expected {expected}{hint}")
         elif not good(value):
-            kind = "null" if value is None else f"{type(value).__name__} {reprlib.repr(value)}"
+            kind = "null" if value is None else f"{type(value).__name__} {brief(value)}"
             self.report(key, "meta-type", f"{dotted(key)} is {kind}, expected {expected}")
             return MISSING
         return value

@@ -15,6 +15,7 @@ import numpy as np
 
 from common.run.errors import UserError, did_you_mean
 from common.run.files import existing_file, write_then_rename
+from common.run.numbers import number
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -137,7 +138,7 @@ def read_metrics(path: str | Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 def _number(at: str, column: str, text: str) -> float:
     try:
-        return float(text)
+        return number(text)
     except ValueError:
         raise UserError(f"{at}: {column} is {text!r}, expected a number") from None
 

@@ -1,9 +1,19 @@
 """Parts of a recipe that all tasks have: Trainer, submission (apart from training.py: they need no Lightning)."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from common.run.config import in_range
+from common.run.errors import UserError
+
+# Lightning's, under the names that it knows them by.
+Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
+STRATEGY = re.compile(
+    "auto|ddp(_spawn|_fork|_notebook)?(_find_unused_parameters_(false|true))?|fsdp(_cpu_offload)?|single_device"
+    "|deepspeed(_stage_1|_stage_[23](_offload)?|_stage_3_offload_nvme)?|(single_)?xla|xla_debug|single_tpu"
+)
+DEVICES = re.compile("auto|-1|[1-9][0-9]*|[0-9]+(,[0-9]+)+,?|[0-9]+,")
 
 
 @dataclass
@@ -11,7 +21,7 @@ class TrainerConfig:
     """The Lightning Trainer's switches; see its documentation for the values of devices, strategy and precision."""
 
     max_epochs: int = in_range(100, 1)
-    accelerator: str = "auto"
+    accelerator: Accelerator = "auto"
     devices: int | str = "auto"
     num_nodes: int = in_range(1, 1)
     strategy: str = "auto"
@@ -24,6 +34,15 @@ class TrainerConfig:
     threads: int | None = in_range(None, 1)
     weight_average: float | None = in_range(None, 0, 1)  # decay of an exponential average of the weights
     wandb: bool = False
+
+    def __post_init__(self) -> None:
+        if not DEVICES.fullmatch(str(self.devices)):
+            expected = "auto, how many (-1: all), or their numbers, e.g. '0,1'"
+            raise UserError(f"trainer.devices: is {self.devices!r}, expected {expected}")
+        if not STRATEGY.fullmatch(self.strategy):
+            raise UserError(
+                f"trainer.strategy: is {self.strategy!r}, expected auto, ddp, fsdp or another of Lightning's"
+            )
 
 
 @dataclass

@@ -33,6 +33,7 @@ from common.run.processes import keep_memory
 from common.run.results.store import record
 from common.run.settings import TrainerConfig
 from common.run.verbs import Run
+from common.run.yaml_lines import NotYamlError, read_yaml
 
 LAST, BEST, CONFIG = "checkpoints/last.ckpt", "checkpoints/best.ckpt", "config.yaml"
 
@@ -97,11 +98,9 @@ def _settings_in(path: Path, run: Run) -> dict[str, Any]:
 
 def _read_config(path: Path) -> dict[str, Any]:
     """The config that a run wrote. Raises UserError where it is damaged."""
-    import yaml
-
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
+        config, _ = read_yaml(path.read_text(encoding="utf-8"))
+    except (NotYamlError, UnicodeDecodeError):
         config = None
     if not isinstance(config, dict):
         raise UserError(f"{path}: not valid YAML, damaged; --restart replaces the run in this folder")
@@ -243,7 +242,9 @@ def _loggers(run: Run, config: TrainerConfig) -> list[Logger]:
     if config.wandb:
         try:
             import wandb  # noqa: F401
-        except ImportError:
+        except ImportError as error:
+            if error.name not in ("wandb", None):
+                raise UserError(f"trainer.wandb=true: the package wandb does not import ({error})") from None
             raise UserError("trainer.wandb=true needs the package wandb: .venv/bin/uv pip install wandb") from None
         from lightning.pytorch.loggers import WandbLogger
 

@@ -7,7 +7,9 @@ become options. What a verb returns, a plain mapping, is printed as one line of 
 """
 
 import argparse
+import functools
 import inspect
+import io
 import json
 import logging
 import os
@@ -16,7 +18,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from common import __version__
 from common.run.config import OVERRIDE, find_recipe, load_config
 from common.run.errors import UserError, did_you_mean
 from common.run.files import remove_partials
+from common.run.numbers import integer, number
 
 Verb = Callable[..., Mapping[str, Any] | None]
 
@@ -79,6 +82,8 @@ def main(task: Task, arguments: Sequence[str] | None = None) -> int:
     Without `arguments` they are this process's own: after Ctrl-C it ends at once.
     """
     logging.getLogger("numexpr").setLevel(logging.WARNING)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     try:
         return _dispatch(task, list(sys.argv[1:] if arguments is None else arguments))
     except UserError as error:
@@ -137,7 +142,7 @@ def _dispatch(task: Task, arguments: list[str]) -> int:
         raise UserError(f"unknown verb {name!r}{did_you_mean(name, verbs)}")
     verb = verbs[name]
     parser = _parser(task, name, verb)
-    words, settings = _settings_apart(_join_runs(rest))
+    words, settings = _settings_apart(_join_runs(rest), parser, task.config)
     parsed, extra = parser.parse_known_args(words)
     values = vars(parsed)
     as_json, loose = values.pop("json"), [*(values.pop("loose", None) or []), *extra, *settings]
@@ -283,13 +288,31 @@ def _join_runs(words: list[str]) -> list[str]:
     return joined
 
 
-def _settings_apart(words: list[str]) -> tuple[list[str], list[str]]:
-    """`--names a b key=value` -> the words without, and the settings: a list option would take them for its own."""
+def _settings_apart(words: list[str], parser: argparse.ArgumentParser, config: type) -> tuple[list[str], list[str]]:
+    """`--names a b key=value` -> the words without, and the settings: a list option would take them for its own.
+
+    Where the option's values look like settings themselves (`--folds train=1 test=2`), those that the recipe does not
+    have stay with it.
+    """
+    lists = {option for action in parser._actions if action.nargs == "+" for option in action.option_strings}
     kept: list[str] = []
     settings: list[str] = []
+    alike = False
     for before, word in pairwise(["", *words]):
-        (kept if (before.startswith("--") and "=" not in before) or not _is_setting(word) else settings).append(word)
+        is_first, is_setting = before.startswith("--") and "=" not in before, _is_setting(word)
+        if is_first or word.startswith("--"):
+            alike = is_setting and before in lists
+        (settings if is_setting and not is_first and not (alike and not _in_recipe(word, config)) else kept).append(
+            word
+        )
     return kept, settings
+
+
+def _in_recipe(word: str, config: type) -> bool:
+    """Whether `key=value` may be a setting of a recipe; a group of settings has no value of its own."""
+    key = word.partition("=")[0]
+    kinds = typing.get_type_hints(config)
+    return "." in key or (key in kinds and not is_dataclass(kinds[key]))
 
 
 def _is_setting(word: str) -> bool:
@@ -298,9 +321,12 @@ def _is_setting(word: str) -> bool:
 
 def _run_numbers(text: str) -> list[int]:
     words = text.replace(",", " ").split()
-    if not words or not all(word.isdecimal() and int(word) for word in words):
+    try:
+        numbers = [integer(word) for word in words]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}, expected numbers of trainings, e.g. 1 2 3")
-    numbers = [int(word) for word in words]
     if len(set(numbers)) < len(numbers):
         raise argparse.ArgumentTypeError(f"{text!r}, expected each training once")
     return numbers
@@ -332,7 +358,14 @@ def _add_option(parser: argparse.ArgumentParser, parameter: inspect.Parameter, h
         options |= {"type": typing.get_args(kind)[0], "nargs": "?", "const": constant[0]}
     if "choices" not in options:
         options["metavar"] = getattr(options["type"], "__name__", "value").upper().replace("STR", "TEXT")
+        options["type"] = _strict(options["type"])
     parser.add_argument(flag, **options)
+
+
+def _strict(kind: Any) -> Any:
+    """int and float by the readers of tables, under their own names in argparse's messages."""
+    read = {int: integer, float: number}.get(kind)
+    return functools.wraps(kind, ("__name__",), ())(lambda text: read(text)) if read else kind
 
 
 def _optional(hint: Any) -> bool:

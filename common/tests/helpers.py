@@ -53,6 +53,13 @@ def fingerprint(root: Path) -> dict[str, str]:
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+def partial_name(stem: str, pid: int, suffix: str = "", place: str = "", process: str = "1" * 8) -> str:
+    """The temporary name that a process of a number has for a file; place: another container or host than this."""
+    from common.run.files import _place
+
+    return f".{stem}.{place or _place()}-{pid}-{process}-01234567.partial{suffix}"
+
+
 def linked_copy(root: Path, target: Path) -> Path:
     """A copy of a data set without its packs; audio is linked, so change a file only by replacing it."""
     for source in root.rglob("*"):

@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 
 from common.run.errors import UserError, did_you_mean
 from common.run.files import (
+    _PROCESS,
+    alone,
     existing_file,
     existing_folder,
     is_complete,
@@ -25,6 +28,11 @@ from common.run.files import (
     write_text,
     write_then_rename,
 )
+from common.run.files import (
+    partial_name as partial_name_of,
+)
+from common.run.numbers import integer, number
+from common.tests.helpers import partial_name
 
 
 @pytest.fixture(scope="module")
@@ -71,14 +79,25 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, error: type[BaseExce
 def test_partials_of_dead_processes_are_removed(tmp_path: Path, dead_pid: int) -> None:
     folder = tmp_path / "sub"
     folder.mkdir()
-    stale, whole, live = f".a.{dead_pid}.partial.txt", f".b.{dead_pid}.partial", f".c.{os.getppid()}.partial"
-    earlier = f".e.{os.getpid()}.partial"  # of an earlier process that had this one's number
-    for name in (stale, live, earlier, "a.txt", ".hidden", ".d.partial"):
+    stale, whole, live = (
+        partial_name("a", dead_pid, ".txt"),
+        partial_name("b", dead_pid),
+        partial_name("c", os.getppid()),
+    )
+    earlier = partial_name("e", os.getpid())  # of an earlier process that had this one's number
+    own, elsewhere = (
+        partial_name("f", os.getpid(), process=_PROCESS),
+        partial_name("g", dead_pid, place="0" * 12),
+    )  # of another container or host
+    abandoned = partial_name("h", dead_pid, place="0" * 12)
+    for name in (stale, live, earlier, own, elsewhere, abandoned, "a.txt", ".hidden", ".d.partial"):
         (folder / name).write_text("x")
+    os.utime(folder / abandoned, (0, time.time() - 8 * 24 * 3600))
     (folder / whole).mkdir()
     (folder / whole / "inside").write_text("x")
     remove_partials(tmp_path)
-    assert sorted(p.name for p in folder.iterdir()) == sorted([live, "a.txt", ".hidden", ".d.partial"])
+    kept = [live, own, elsewhere, "a.txt", ".hidden", ".d.partial"]
+    assert sorted(p.name for p in folder.iterdir()) == sorted(kept)
 
 
 def test_json(tmp_path: Path) -> None:
@@ -240,3 +259,85 @@ def test_what_is_written_is_read_again(
     path = tmp_path_factory.mktemp("rows") / f"a{suffix}"
     write_rows(path, ("x", "y"), fields)
     assert [(row["x"], row["y"]) for row in read_rows(path, ("x", "y"))] == fields
+
+
+@pytest.mark.parametrize("text", ["1_0", "٣", "0x10", "1e", "--1", "1 2", "²"])
+def test_numbers_are_those_of_the_field_not_pythons(tmp_path: Path, text: str) -> None:
+    (row,) = read_rows(table(tmp_path, f"a\tb\n{text}\tx\n"), ("a",))
+    with pytest.raises(UserError, match=r"a\.tsv:2: a is .*, expected a number"):
+        row.number("a")
+    for read in (number, integer):
+        with pytest.raises(ValueError, match="number"):
+            read(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [(" 1 ", 1.0), ("+.5", 0.5), ("2.", 2.0), ("-1E-3", -0.001), ("0010", 10.0)]
+)
+def test_numbers_as_they_are_written(text: str, value: float) -> None:
+    assert number(text) == value
+
+
+@given(st.floats())
+def test_every_number_that_python_writes_is_read(value: float) -> None:
+    assert number(repr(value)) == value or value != value
+
+
+def test_a_column_that_is_there_twice(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a\.tsv:1: column 'x' is there twice"):
+        read_rows(table(tmp_path, "a\tx\tx\n1\t2\t3\n"), ("a",))
+    (row,) = read_rows(table(tmp_path, "a\t\t\n1\t\t\n"), ("a",))  # what an editor leaves behind the last column
+    assert row["a"] == "1"
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device"])
+def test_a_pipe_or_a_device_is_no_file(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.tsv"
+    os.mkfifo(path) if kind == "fifo" else path.symlink_to("/dev/zero")
+    with pytest.raises(UserError, match=r"a\.tsv: is a pipe or a device, expected a table"):
+        read_rows(path, ("a",))
+
+
+def test_json_without_end(tmp_path: Path) -> None:
+    for text in ("[" * 100_000, '{"a": ' * 100_000, '{"a": ' + "9" * 5000 + "}"):
+        (tmp_path / "a.json").write_text(text)
+        with pytest.raises(UserError, match=r"a\.json:1: not valid JSON"):
+            read_json(tmp_path / "a.json")
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from common.run.files import alone
+with alone(Path(sys.argv[1]), "x"):
+    print("in", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+def test_a_lock_is_waited_for_and_ends_with_its_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen([*command, "0.5"], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "in\n"
+        with alone(tmp_path, "y"):  # another name is another lock
+            assert other.poll() is None
+        with alone(tmp_path, "x"):
+            assert other.wait() == 0
+    assert "another process works on it; waiting" in capsys.readouterr().err
+    with subprocess.Popen([*command, "60"], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "in\n"
+        other.kill()
+        with alone(tmp_path, "x"):
+            pass
+    with alone(tmp_path / "no", "x"):  # nothing there to be alone in
+        assert not (tmp_path / "no").exists()
+
+
+def test_temporary_names_differ_for_every_file_and_fit(tmp_path: Path) -> None:
+    names = {partial_name_of("a") for _ in range(100)}
+    assert len(names) == 100
+    for stem in ("x" * 240, "é" * 120):
+        write_text(tmp_path / f"{stem}.txt", "a")
+        assert (tmp_path / f"{stem}.txt").read_text() == "a"

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from common.audio import packing, packs, reading, shards
 from common.run.errors import UserError
+from common.tests.helpers import partial_name
 
 Sources = list[tuple[str, Path]]
 
@@ -199,13 +200,14 @@ def test_stopped_packing_goes_on(
     assert sorted(contents(tmp_path / "p")) == ["00000.h5", "00001.h5"]
     fails(lambda: packs.open_pack(tmp_path / "p"), "pack.json", "prepare")
     monkeypatch.undo()
-    (tmp_path / "p" / ".00002.999999999.partial.h5").write_bytes(b"of a process that was killed")
-    (tmp_path / "p" / f".00003.{os.getppid()}.partial.h5").write_bytes(b"of one that still runs")
+    (tmp_path / "p" / partial_name("00002", 999999999, ".h5")).write_bytes(b"of a process that was killed")
+    alive = tmp_path / "p" / partial_name("00003", os.getppid(), ".h5")
+    alive.write_bytes(b"of one that still runs")
     before = (tmp_path / "p" / "00000.h5").stat().st_mtime_ns
     report = packing.write_pack(tmp_path / "p", sources, 16000, storage, clips_per_shard=2)
     assert (report.shards_kept, report.shards_written) == (2, 2)
     assert (tmp_path / "p" / "00000.h5").stat().st_mtime_ns == before
-    (tmp_path / "p" / f".00003.{os.getppid()}.partial.h5").unlink()
+    alive.unlink()
     assert contents(tmp_path / "p") == contents(tmp_path / "whole")
 
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.run.submission.tables import SHOWN, Rows, Table, check_header, check_names, lines_of, number, read_rows
+from common.run.numbers import number
+from common.run.submission.tables import SHOWN, Rows, Table, check_header, check_names, lines_of, read_rows
 
 WIDE, HIGH = 200_000, 200_000  # comparing each with each would take hours
 

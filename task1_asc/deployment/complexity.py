@@ -107,7 +107,7 @@ def load_module(spec: str) -> nn.Module:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
             raise UserError(f"no module {error.name!r} in {here} or among the installed ones") from None
         raise UserError(f"{name}: imports {error.name!r}, which is not installed") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{name}: cannot be imported, {_said(error)}") from None
     if not hasattr(module, attribute):
         choices = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
@@ -120,14 +120,14 @@ def load_module(spec: str) -> nn.Module:
     try:
         inspect.signature(maker).bind()
         model = maker()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{spec}: fails when called without arguments, {_said(error)}") from None
     if not isinstance(model, nn.Module):
         raise UserError(f"{spec}: returns a {type(model).__name__}, expected an nn.Module")
     return model
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     """An exception of somebody's code in one line."""
     where = f" ({error.filename}:{error.lineno})" if isinstance(error, SyntaxError) else ""
     return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"

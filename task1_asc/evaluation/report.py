@@ -30,6 +30,7 @@ from typing import Any
 
 from common.run.errors import UserError
 from common.run.files import Row, existing_file, write_rows
+from common.run.numbers import integer
 from common.run.plots import Bar, save
 from common.run.results.comparison import TOY, Baseline, MetricColumn, OwnValue, bar, read_figures
 from common.run.results.intervals import MeanSpread
@@ -231,9 +232,10 @@ def figures_of(entries: Sequence[Published], system: str, of_set: str, split: in
 def _whole(row: Row, column: str) -> int | None:
     if not row[column]:
         return None
-    if not row[column].isdecimal():
-        raise UserError(f"{row.at}: {column} is {row[column]!r}, expected a whole number")
-    return int(row[column])
+    try:
+        return integer(row[column])
+    except ValueError:
+        raise UserError(f"{row.at}: {column} is {row[column]!r}, expected a whole number") from None
 
 
 def _columns(splits: Sequence[int]) -> list[MetricColumn]:

@@ -27,7 +27,7 @@ from task1_asc.data.sets import Clips, Part, evaluation_folder, load_clips
 from task1_asc.data.teachers import FILE_NAME, About
 from task1_asc.deployment.precision import deployed
 from task1_asc.inference.checkpoints import check_trained, load_file, load_network
-from task1_asc.inference.scores import predictions_file, write_outputs
+from task1_asc.inference.scores import add_outputs, own_outputs, predictions_file, write_outputs
 from task1_asc.model.front_end import front_end
 
 WINDOW_SECONDS = 1.0
@@ -119,6 +119,8 @@ def predict_files(
 ) -> Mapping[str, Any]:
     """Print the likeliest scenes of named files; with `out` write them there as an output file."""
     recordings = find_recordings(files)
+    if out is not None:
+        own_outputs(out)  # a table of somebody else is told before the work
     split = known_split(run, split)
     predictor, _ = predictor_of(run, split, precision)
     note = network_note(of_split(run, split).folder)
@@ -135,7 +137,7 @@ def predict_files(
         print_table("scenes", ["file", "seconds", "first", "second", "third"], rows, note)
     if found and out is not None:
         table = np.array([list(of["probabilities"].values()) for of in found.values()])
-        write_outputs(out, output_names(list(found)), table)
+        add_outputs(out, output_names(list(found)), table)
     return recordings.finish({"files": {printable(path): of for path, of in found.items()}, "note": note})
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from common.run.errors import UserError, did_you_mean
-from common.run.files import Row, read_rows, write_then_rename
+from common.run.files import Row, alone, read_rows, write_then_rename
 from task1_asc.data.classes import SCENES
 from task1_asc.metrics import top_scene
 
@@ -64,6 +64,38 @@ def write_outputs(path: str | Path, names: Sequence[str], probabilities: np.ndar
         file.write("\t".join(COLUMNS) + "\n")
         for name, label, row in zip(names, labels, rounded.tolist(), strict=True):
             file.write(LINE % (clip_file(name), label, *row))
+
+
+def add_outputs(path: Path, names: Sequence[str], probabilities: np.ndarray) -> None:
+    """Add rows to an output file of ours, or replace those of the same clips; without one, write it.
+
+    Raises UserError for a name that is there twice, and where `path` is another table, which stays as it is.
+    """
+    added = {clip_file(name): row for name, row in zip(names, probabilities, strict=True)}
+    if len(added) < len(names):
+        raise UserError(f"{path}: two of the files have the same name; an output file tells clips by their names only")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with alone(path.parent, path.name, path):
+        rows = own_outputs(path) | added
+        write_outputs(path, list(rows), np.array(list(rows.values())))
+
+
+def own_outputs(path: Path) -> dict[str, np.ndarray]:
+    """{clip: probabilities} of the output file `path` that we wrote; empty where there is none.
+
+    Raises UserError where `path` is anything else.
+    """
+    if not path.exists():
+        return {}
+    there = read_outputs(path)
+    columns = list(read_rows(path, COLUMNS[:2], delimiter="\t")[0])
+    if (
+        there.probabilities is None
+        or columns != list(COLUMNS)
+        or (top_scene(there.probabilities) != there.labels).any()
+    ):
+        raise UserError(f"{path}: is there and not of an earlier `predict`; name another file with --out")
+    return dict(zip(there.names, there.probabilities, strict=True))
 
 
 def read_outputs(path: str | Path) -> Outputs:

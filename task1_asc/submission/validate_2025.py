@@ -140,8 +140,8 @@ def _check_module(check: _Check, path: Path) -> None:
     """The four functions and their parameters, from the source."""
     try:
         tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        check.at(path, "module-syntax", f"not Python: {str(error) or 'too deep'}", getattr(error, "lineno", None))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two: nested without end
+        check.at(path, "module-syntax", f"not Python: {error or 'nested too deeply'}", getattr(error, "lineno", None))
         return
     defined = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     elsewhere = _made_elsewhere(tree)

@@ -8,7 +8,7 @@ import pytest
 
 from common.run.errors import UserError
 from task1_asc.data.classes import SCENES
-from task1_asc.inference.scores import COLUMNS, read_outputs, write_outputs
+from task1_asc.inference.scores import COLUMNS, add_outputs, read_outputs, write_outputs
 from task1_asc.submission.tables import check_output
 
 NAMES = ["audio/0.wav", "audio/1.wav", "2.wav"]
@@ -41,6 +41,33 @@ def test_round_trip(path: Path, probabilities: np.ndarray) -> None:
     assert outputs.labels.tolist() == probabilities.argmax(axis=1).tolist()
     assert outputs.probabilities is not None
     assert np.array_equal(outputs.probabilities.astype(np.float32), probabilities.astype(np.float32))
+
+
+def test_rows_are_added_and_replaced(path: Path, probabilities: np.ndarray) -> None:
+    add_outputs(path, ["there/1.wav", "3.wav"], probabilities[:2])
+    outputs = read_outputs(path)
+    assert outputs.names == ("0.wav", "1.wav", "2.wav", "3.wav")
+    assert outputs.probabilities is not None
+    np.testing.assert_allclose(outputs.probabilities, probabilities[[0, 0, 2, 1]], rtol=1e-6)
+    with pytest.raises(UserError, match="two of the files have the same name"):
+        add_outputs(path, ["a/0.wav", "b/0.wav"], probabilities[:2])
+
+
+@pytest.mark.parametrize("change", ["labels only", "a column more", "another label", "another table"])
+def test_a_table_of_somebody_else_is_not_touched(path: Path, probabilities: np.ndarray, change: str) -> None:
+    lines = [line.split("\t") for line in path.read_text().splitlines()]
+    other = next(scene for scene in SCENES if scene != lines[1][1])
+    rows = {
+        "labels only": [line[:2] for line in lines],
+        "a column more": [[*line, "remark"] for line in lines],
+        "another label": [lines[0], [lines[1][0], other, *lines[1][2:]], *lines[2:]],
+        "another table": [["filename", "remark"], ["0.wav", "mine"]],
+    }[change]
+    path.write_text("".join("\t".join(row) + "\n" for row in rows))
+    before = path.read_text()
+    with pytest.raises(UserError, match=r"output\.csv"):
+        add_outputs(path, ["3.wav"], probabilities[:1])
+    assert path.read_text() == before
 
 
 def test_half_precision_probabilities_pass(tmp_path: Path, probabilities: np.ndarray) -> None:

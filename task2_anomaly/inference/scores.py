@@ -12,12 +12,12 @@ from pathlib import Path
 
 from common.run.errors import UserError
 from common.run.files import existing_file, existing_folder, write_then_rename
+from common.run.numbers import number
 from common.run.verbs import Run
 from task2_anomaly.data.classes import Machine, parse_machine
 from task2_anomaly.data.layout import Part
 
 SCORE_NAME = re.compile(r"anomaly_score_(?P<machine>[A-Za-z0-9]+_(?:id|section)_[0-9]{2})(?:_test)?\.csv")
-NUMBER = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|nan|inf(?:inity)?)", re.IGNORECASE)
 NORMAL = "normal"  # sub-folder of a run's scores with those of held-out normal training clips
 OTHER_SIGNS = {";": "semicolons", "\t": "tabs", " ": "blanks"}
 _ENDING = {False: ".csv", True: "_test.csv"}  # of the files of an ID, and of a section
@@ -56,19 +56,15 @@ def _write(path: Path, rows: Sequence[tuple[str, str]]) -> None:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-def number(text: str) -> float | None:
-    """A number as the challenge's tools write it (1.5, -2e-3, nan, inf); None for what only Python reads: 1_0, ١.٥."""
-    return float(text) if NUMBER.fullmatch(text) else None
-
-
 def read_scores(path: Path) -> dict[str, float]:
     """{file name: score}. Raises UserError naming the line for anything else."""
     found: dict[str, float] = {}
     for line, (name, value) in _rows(path, "scores"):
-        score = number(value)
-        if score is None:
+        try:
+            score = number(value)
+        except ValueError:
             hint = "; these files have no header" if line == 1 else ""
-            raise UserError(f"{path}:{line}: score {value!r} is no number{hint}")
+            raise UserError(f"{path}:{line}: score {value!r} is no number{hint}") from None
         if not math.isfinite(score):
             raise UserError(f"{path}:{line}: score {value!r}, expected a finite number")
         if name in found:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from common.audio.recordings import Recording, Recordings, beginning, find_recordings, short_names
-from common.run.files import remove_partials, write_json, write_rows, write_text
+from common.run.errors import UserError
+from common.run.files import read_json, remove_partials, write_json, write_rows, write_text
 from common.run.folders import printable
 from common.run.progress import progress
 from common.run.results.runs import network_note
@@ -100,13 +101,16 @@ def detect(
 
     `draw(path, log_mel, scores, events, title=..., setting=...)` makes the picture of a file, `out/<name>.png`; the
     frame scores go to `out/scores`, in the form that `evaluate --scores` reads; `note` stands in the JSON. What lies
-    there for other files stays. A file that cannot be read is left out; `recordings` knows why.
+    there for other files stays. A file that cannot be read is left out; `recordings` knows why. Raises UserError where
+    a table of somebody else would be replaced.
     """
     check_threshold(threshold)
+    names = short_names(recordings.files)
+    for name in names.values():
+        _check_own(out / name)
     for folder in (out, out / "scores"):
         remove_partials(folder, recursive=False)
     found: dict[str, Any] = {}
-    names = short_names(recordings.files)
     with progress("detect", len(names), "files") as advance:
         for path, name in names.items():
             with recordings.skipping(path):
@@ -114,6 +118,20 @@ def detect(
                 found[printable(name)] = listed(events)
             advance(note=printable(path.name))
     return found
+
+
+def _check_own(stem: Path) -> None:
+    """Raise UserError where `<stem>.tsv` or `.txt` is there and no earlier call made it: its `.json` would be, too."""
+    about = Path(f"{stem}.json")
+    taken = next((path for path in (Path(f"{stem}.tsv"), Path(f"{stem}.txt"), about) if path.exists()), None)
+    if taken is None:
+        return
+    try:
+        found = read_json(about)
+    except UserError:
+        found = None
+    if not isinstance(found, dict) or not {"file", "duration", "events"} <= found.keys():
+        raise UserError(f"{taken}: is there and not of an earlier `predict`; name another folder with --out")
 
 
 def _detect(
@@ -164,9 +182,10 @@ def events_of(scores: ScoreSet, parameters: Parameters, threshold: float) -> lis
 
 def write_events(stem: Path, events: Sequence[Event], source: Path, seconds: float, note: str | None = None) -> None:
     """`<stem>.tsv`, `<stem>.json` (with the note) and `<stem>.txt` (Audacity: File, Import, Labels)."""
+    about = {"file": printable(source), "duration": round(seconds, 3), "events": listed(events)}
+    # The first: it tells that the others are no tables of somebody else.
+    write_json(Path(f"{stem}.json"), about | ({"note": note} if note else {}))
     rows = [(printable(source.name), e.onset, e.offset, e.label, e.confidence) for e in events]
     write_rows(Path(f"{stem}.tsv"), ("filename", "onset", "offset", "event_label", "confidence"), rows)
-    about = {"file": printable(source), "duration": round(seconds, 3), "events": listed(events)}
-    write_json(Path(f"{stem}.json"), about | ({"note": note} if note else {}))
     labels = (f"{e.onset:.6f}\t{e.offset:.6f}\t{e.label} {e.confidence:.2f}\n" for e in events)
     write_text(Path(f"{stem}.txt"), "".join(labels))

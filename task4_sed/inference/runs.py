@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.run.files import alone
 from common.run.processes import all_done, default_jobs, usable_gpus
 from common.run.progress import show_as
 from common.run.verbs import Run
@@ -21,4 +22,5 @@ def _predict(run: Run, checkpoint: Path | None, floors: bool) -> Mapping[str, An
     from task4_sed.inference.predict import predict_run
 
     show_as(f"run{run.number}")
-    return predict_run(run, checkpoint, floors)
+    with alone(run.folder, "predict", run.folder):
+        return predict_run(run, checkpoint, floors)

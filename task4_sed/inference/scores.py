@@ -17,9 +17,9 @@ from typing import Literal
 import numpy as np
 
 from common.run.errors import UserError, did_you_mean
-from common.run.files import Row, existing_file, read_rows, write_then_rename
+from common.run.files import Row, existing_file, partial_name, read_rows, write_then_rename
+from common.run.numbers import number
 from common.run.results.store import FILE_NAME, read_results
-from common.run.submission.tables import number
 from task4_sed.data.classes import CLASSES, FRAME_SECONDS
 from task4_sed.inference.hdf5 import check_memory, data_set, is_hdf5, number_attribute, numbers, open_hdf5, texts
 from task4_sed.metrics.types import TIME_DECIMALS, ClipScores, ScoreSet, clip_name
@@ -287,8 +287,7 @@ def write_scores_folder(folder: str | Path, scores: ScoreSet) -> None:
     ):
         raise UserError(f"{folder}: is there and holds more than score files; name another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = folder.with_name(partial_name(folder.name))
     partial.mkdir()
     try:
         for name, clip in scores.clips.items():

@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
+from common.run.numbers import number
 from common.run.submission.meta import Author
-from common.run.submission.tables import number
 from task4_sed.metrics.types import ScoreSet
 from task4_sed.submission.meta import SubmissionMeta
 from task4_sed.submission.tables import RunScores

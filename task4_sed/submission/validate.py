@@ -11,10 +11,10 @@ from typing import Any
 from common.audio.coverage import made_of
 from common.run.errors import UserError, did_you_mean
 from common.run.folders import below, entries
+from common.run.numbers import number
 from common.run.submission.archive import Budget, Limits, is_archive, open_archive
 from common.run.submission.measure import OwnData
 from common.run.submission.rules import check_meta_file, is_pdf, opened
-from common.run.submission.tables import number
 from common.run.submission.violations import Findings, Measure, Violation, judge_archives
 from common.run.verbs import Run
 from task4_sed.data.annotations import read_durations

@@ -258,13 +258,37 @@ def test_what_is_written_for_a_file(predictor: Predictor, tmp_path: Path) -> Non
     np.testing.assert_allclose(stored.clips["long"].scores, 1 / (1 + np.exp(-logits)), atol=1e-6)
 
 
-def test_a_second_detection_leaves_the_first_and_a_persons_own_files(predictor: Predictor, tmp_path: Path) -> None:
-    (tmp_path / "out" / "scores").mkdir(parents=True)
-    (tmp_path / "out" / "scores" / "own.tsv").write_text("mine")
-    for name in ("a", "b"):
-        soundfile.write(tmp_path / f"{name}.wav", noise(16_000), 16_000)
-        detect(predictor, Recordings([tmp_path / f"{name}.wav"]), tmp_path / "out", CsebbsParameters())
-    assert {path.name for path in (tmp_path / "out" / "scores").iterdir()} == {"a.tsv", "b.tsv", "own.tsv"}
+def test_what_lies_in_out_of_other_files_stays(predictor: Predictor, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "scores").mkdir(parents=True)
+    own = {"mine.tsv": "onset\toffset\n", "scores/mine.tsv": "x", "scores/notes.txt": "y"}
+    for name, text in own.items():
+        (out / name).write_text(text)
+    for name, seed in (("a", 1), ("b", 2), ("a", 3)):  # a is replaced
+        soundfile.write(tmp_path / f"{name}.wav", noise(16_000, seed), 16_000)
+        detect(predictor, Recordings([tmp_path / f"{name}.wav"]), out, CsebbsParameters())
+    assert {name: (out / name).read_text() for name in own} == own
+    assert sorted(path.name for path in out.iterdir() if path.stem in "ab") == [
+        f"{name}.{suffix}" for name in "ab" for suffix in ("json", "tsv", "txt")
+    ]
+    (out / "scores" / "mine.tsv").unlink()
+    stored = read_scores(out / "scores").clips
+    assert set(stored) == {"a", "b"}
+    logits = predictor.recording(Recording(tmp_path / "a.wav", 16_000))
+    np.testing.assert_allclose(stored["a"].scores, 1 / (1 + np.exp(-logits)), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.tsv", "onset\toffset\n"), ("a.txt", "0\t1\tmine\n"), ("a.json", "{}"), ("a.json", "5")]
+)
+def test_a_table_of_somebody_else_is_not_touched(predictor: Predictor, tmp_path: Path, name: str, text: str) -> None:
+    """`--out` may be the folder of the recordings, with their own annotation beside them."""
+    soundfile.write(tmp_path / "a.wav", noise(16_000), 16_000)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=rf"{name}: is there and not of an earlier `predict`"):
+        detect(predictor, Recordings([tmp_path / "a.wav"]), tmp_path, CsebbsParameters())
+    assert (tmp_path / name).read_text() == text
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["a.wav", name])
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan")])

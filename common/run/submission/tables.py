@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from common.run.errors import did_you_mean
+from common.run.numbers import number
 from common.run.submission.violations import Severity, Violation
 
 NAMED = 3  # names spelt out in a message
@@ -53,13 +54,6 @@ class Rows:
     def fields(self, row: int) -> list[str]:
         """All fields of a row as they stand in the file."""
         return self.texts[row].split(self.delimiter)
-
-
-def number(text: str) -> float:
-    """The number in a field of a table; ValueError for other text, also for what Python alone reads (1_000, ٣)."""
-    if "_" in text or not text.isascii():
-        raise ValueError(text)
-    return float(text)
 
 
 def some(names: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from common.run.errors import UserError, did_you_mean
+from common.run.numbers import number
 from task4_sed.inference.postprocess.csebbs import Boxes, CsebbsParameters, boxes_to_scores, csebbs, read_parameters
 from task4_sed.inference.postprocess.tuning import describe, grid, tune_csebbs
 from task4_sed.metrics.truth import Truth
@@ -29,7 +30,7 @@ def parse_csebbs(text: str) -> CsebbsParameters | Mapping[str, CsebbsParameters]
                 f"{did_you_mean(key, _KEYS) if equals else ''}"
             )
         try:
-            values[_KEYS[key]] = float(value)
+            values[_KEYS[key]] = number(value)
         except ValueError:
             raise UserError(f"csebbs {text!r}: {key} is {value!r}, expected a number or inf") from None
     return CsebbsParameters(**values)
