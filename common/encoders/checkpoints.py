@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from common.encoders import packaged
 from common.encoders.download import cached, checked, fetch
 from common.run.errors import UserError, did_you_mean
 from common.run.files import existing_file, read_rows
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 CATALOGUE = Path(__file__).with_name("catalogue.csv")
 COLUMNS = ("name", "model", "file", "address", "sha256", "classes", "licence", "source")
-SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".zip")
 HEADS = ("strong_head.", "weak_head.")
 # What training frameworks put in front of the names of the model that they trained.
 WRAPPERS = ("", "model.", "net.", "module.", "student.")
@@ -85,6 +86,8 @@ def find(checkpoint: str | Path, model: str) -> tuple[Path, str, Checkpoint | No
         if model not in entry.models:
             those = ", ".join(entry.models) or "none of these models: it is a whole system"
             raise UserError(f"checkpoint {entry.name} is for {those}, not for {model}")
+        if entry.address.startswith(packaged.SCHEME):
+            return packaged.find(entry.address, entry.sha256), entry.sha256, entry
         path = cached(entry.file)
         return path, fetch(entry.address, path, entry.sha256, entry.source), entry
     path = Path(checkpoint)
@@ -93,8 +96,14 @@ def find(checkpoint: str | Path, model: str) -> tuple[Path, str, Checkpoint | No
     return path, checked(existing_file(path, "checkpoint")), None
 
 
+def packaged_for(model: str) -> str | None:
+    """The checkpoint of a model that a package of the index carries, by name; None for most models."""
+    entries = (entry for entry in catalogue().values() if entry.address.startswith(packaged.SCHEME))
+    return next((entry.name for entry in entries if model in entry.models), None)
+
+
 def read_state(path: str | Path, part: Part = "student") -> dict[str, Tensor]:
-    """Names and tensors of a checkpoint (.safetensors, or written by torch.save), without what is around them.
+    """Names and tensors of a checkpoint (.safetensors, written by torch.save, or ONNX in a .zip), without what is around them.
 
     part: which one where a file holds a student and a teacher. Raises UserError for a missing, empty, damaged or
     foreign file, and for one that would have to run code.
@@ -102,7 +111,8 @@ def read_state(path: str | Path, part: Part = "student") -> dict[str, Tensor]:
     path = existing_file(path, "checkpoint")
     if path.stat().st_size == 0:
         raise UserError(f"{path}: empty file, expected a checkpoint")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    readers = {".safetensors": _read_safetensors, ".zip": packaged.read_onnx}
+    content = readers.get(path.suffix, _read_torch)(path)
     state = _unwrapped(content, part, path)
     if not state:
         raise UserError(f"{path}: holds no tensors, expected a checkpoint")
