@@ -86,14 +86,19 @@ def find(checkpoint: str | Path, model: str) -> tuple[Path, str, Checkpoint | No
         if model not in entry.models:
             those = ", ".join(entry.models) or "none of these models: it is a whole system"
             raise UserError(f"checkpoint {entry.name} is for {those}, not for {model}")
-        if entry.address.startswith(packaged.SCHEME):
-            return packaged.find(entry.address, entry.sha256), entry.sha256, entry
-        path = cached(entry.file)
-        return path, fetch(entry.address, path, entry.sha256, entry.source), entry
+        return *have(entry), entry
     path = Path(checkpoint)
     if not path.exists() and isinstance(checkpoint, str) and not path.suffix.startswith(SUFFIXES):
         raise UserError(f"unknown checkpoint {text!r}, and no such file{did_you_mean(text.casefold(), by_name)}")
     return path, checked(existing_file(path, "checkpoint")), None
+
+
+def have(entry: Checkpoint) -> tuple[Path, str]:
+    """Path and SHA-256 of a published file, fetched where it is not there yet, or of an installed package."""
+    if entry.address.startswith(packaged.SCHEME):
+        return packaged.find(entry.address, entry.sha256), entry.sha256
+    path = cached(entry.file)
+    return path, fetch(entry.address, path, entry.sha256, entry.source)
 
 
 def packaged_for(model: str) -> str | None:
@@ -103,7 +108,7 @@ def packaged_for(model: str) -> str | None:
 
 
 def read_state(path: str | Path, part: Part = "student") -> dict[str, Tensor]:
-    """Names and tensors of a checkpoint (.safetensors, written by torch.save, or ONNX in a .zip), without what is around them.
+    """Names and tensors of a checkpoint (.safetensors, torch.save's, ONNX in a .zip), without what is around them.
 
     part: which one where a file holds a student and a teacher. Raises UserError for a missing, empty, damaged or
     foreign file, and for one that would have to run code.
