@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--classes", type=Path, help=text)
     parser.add_argument("--version", action="version", version=release())
     parser.add_argument("--json", action="store_true", help="print the result as JSON in the last line")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     try:
         result = _run(options)
         if options.json:

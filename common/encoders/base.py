@@ -91,8 +91,9 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def embed(self, recording: str | Path | np.ndarray, sample_rate: int | None = None) -> Output:
-        """`Output` of a file, or of samples (samples,) at `sample_rate` Hz, without the batch axis: `frames`
-        (frames, dim), `clip` (clip dim,). Any rate and number of channels. Raises UserError as `waveform_of`, `forward`.
+        """`Output` of a file, or of samples (samples,) at `sample_rate` Hz, without the batch axis.
+
+        frames (frames, dim), clip (clip dim,). Any rate and channels. Raises UserError as `waveform_of` and `forward`.
         """
         waveform = torch.from_numpy(waveform_of(recording, sample_rate, self.sample_rate))
         out = self(waveform[None].to(next(self.parameters()).device))

@@ -181,8 +181,8 @@ def evaluate(name: str, folder: Path, meta: Path | None, classes: Path | None, t
         [category, *(format_value(of_class[use]) for use in uses)] for category, of_class in found["classes"].items()
     ]
     note = (
-        f"{found['recordings']} recordings, encoders {name} and {text_name}; shares that are right; nearest neighbour in "
-        "other folds (one fold: of other sources); search: mAP@10 of a sentence for each class"
+        f"{found['recordings']} recordings, {name} and {text_name}. Shares that are right; neighbour: the nearest in "
+        "other folds (one fold: of other sources); search: mAP@10 of a class's sentence"
     )
     print_table(str(folder), ("class", *USES), rows, note=note, emphasis=[True] + [False] * (len(rows) - 1))
     return {"encoder": name, "text": text_name, **found}
