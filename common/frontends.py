@@ -177,6 +177,9 @@ SETTINGS: dict[str, MelSetting] = {
     "vggish": MelSetting(
         *(16000, 400, 512, 160, 64, 125.0, 7500.0), filterbank="kaldi", framing="none", exponent=1, floor=0.01
     ),
+    "yamnet": MelSetting(
+        *(16000, 400, 512, 160, 64, 125.0, 7500.0), filterbank="htk", framing="none", exponent=1, floor=0.001
+    ),
     "task2_workshop": _task2("unit_std"),
     "task2_workshop_zero_pad": _task2("unit_std", framing="zeros"),
     "task2_challenge": _task2("standardise"),

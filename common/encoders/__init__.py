@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Encoder", "Output", "create", "models", "names"]
 
 # torch is loaded by what makes an encoder: help and typing errors answer at once.
-FAMILIES = ("transformer", "beats", "mobilenet", "panns", "vggish", "cp_resnet")
+FAMILIES = ("transformer", "beats", "mobilenet", "panns", "vggish", "yamnet", "cp_resnet")
 
 
 def __getattr__(name: str) -> Any:
@@ -50,7 +50,8 @@ def create(
     part: Literal["student", "teacher"] = "student",
     **options: Any,
 ) -> "Encoder":
-    """An encoder in evaluation mode, with the weights of `checkpoint` or, without one, random ones.
+    """An encoder in evaluation mode, with the weights of `checkpoint`; without one, those that an installed package
+    carries where there are such (yamnet), random ones for all other models.
 
     checkpoint: a name of the catalogue in any case ("ATST-F_strong_1"; fetched at first use), a local file, or an
     address, which may end in `#sha256=...`. num_classes: "published", as many as the checkpoint has (without one, as
@@ -64,6 +65,7 @@ def create(
     if name not in models():
         raise UserError(f"unknown encoder {name!r}{did_you_mean(name, models())}")
     make = models()[name]
+    checkpoint = checkpoint or checkpoints.packaged_for(name)
     if checkpoint is None:
         encoder = make(**options) if num_classes == "published" else make(num_classes=num_classes, **options)
         encoder.name = name

@@ -8,13 +8,16 @@ learning rates, gradient checkpointing) is here, once.
 import math
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from common.audio.reading import waveform_of
 from common.frontends import LogMel, MelSetting
 from common.run.errors import UserError
 
@@ -82,9 +85,35 @@ class Encoder(nn.Module):
         """The state dict of a published file under this module's names; names that it does not know stay."""
         return dict(state)
 
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes of `logits`, in their order. Raises UserError for a model that does not know them."""
+        raise UserError(f"{self.name}: the names of its classes are not known")
+
+    @torch.no_grad()
+    def embed(self, recording: str | Path | np.ndarray, sample_rate: int | None = None) -> Output:
+        """`Output` of a file, or of samples (samples,) at `sample_rate` Hz, without the batch axis.
+
+        frames (frames, dim), clip (clip dim,). Any rate and channels. Raises UserError as `waveform_of` and `forward`.
+        """
+        waveform = torch.from_numpy(waveform_of(recording, sample_rate, self.sample_rate))
+        out = self(waveform[None].to(next(self.parameters()).device))
+        return Output(*(None if value is None else value[0] for value in out))
+
+    def tags(self, recording: str | Path | np.ndarray, sample_rate: int | None = None) -> dict[str, float]:
+        """{class name: probability} of a recording, the most probable first. Raises UserError also without names."""
+        names, logits = self.class_names(), self.embed(recording, sample_rate).logits
+        assert logits is not None
+        order = logits.argsort(descending=True, stable=True).tolist()
+        probabilities = logits.sigmoid().tolist()
+        return {names[index]: probabilities[index] for index in order}
+
     def num_frames(self, samples: int) -> int | None:
         """Frames that `forward` gives for so many samples; None: as many as the network has steps."""
         return None if self.frame_rate is None else max(1, round(self.frame_rate * samples / self.sample_rate))
+
+    def even_frames(self, samples: int) -> int | None:
+        """Frames to ask for that share so many samples evenly; None: the native steps do already."""
+        return None
 
     def mel(self, waveform: Tensor) -> Tensor:
         """Waveforms (batch, samples) -> (batch, mel, frames) as `from_mel` takes it. Never random."""

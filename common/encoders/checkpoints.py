@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
+from common.encoders import packaged
 from common.encoders.download import cached, checked, fetch
 from common.run.checkpoints import UnreadableError, bare, in_front, read_content, without_front
 from common.run.errors import UserError, did_you_mean
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 CATALOGUE = Path(__file__).with_name("catalogue.csv")
 COLUMNS = ("name", "model", "file", "address", "sha256", "classes", "licence", "source")
-SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".zip")
 HEADS = ("strong_head.", "weak_head.")
 # Where files keep the names and tensors, beside other things.
 STATES = ("state_dict", "model", "model_state_dict")
@@ -80,23 +81,36 @@ def find(checkpoint: str | Path, model: str) -> tuple[Path, str, Checkpoint | No
         if model not in entry.models:
             those = ", ".join(entry.models) or "none of these models: it is a whole system"
             raise UserError(f"checkpoint {entry.name} is for {those}, not for {model}")
-        path = cached(entry.file)
-        return path, fetch(entry.address, path, entry.sha256, entry.source), entry
+        return *have(entry), entry
     path = Path(checkpoint)
     if not path.exists() and isinstance(checkpoint, str) and not path.suffix.startswith(SUFFIXES):
         raise UserError(f"unknown checkpoint {text!r}, and no such file{did_you_mean(text.casefold(), by_name)}")
     return path, checked(existing_file(path, "checkpoint")), None
 
 
+def have(entry: Checkpoint) -> tuple[Path, str]:
+    """Path and SHA-256 of a published file, fetched where it is not there yet, or of an installed package."""
+    if entry.address.startswith(packaged.SCHEME):
+        return packaged.find(entry.address, entry.sha256), entry.sha256
+    path = cached(entry.file)
+    return path, fetch(entry.address, path, entry.sha256, entry.source)
+
+
+def packaged_for(model: str) -> str | None:
+    """The checkpoint of a model that a package of the index carries, by name; None for most models."""
+    entries = (entry for entry in catalogue().values() if entry.address.startswith(packaged.SCHEME))
+    return next((entry.name for entry in entries if model in entry.models), None)
+
+
 def read_state(path: str | Path, part: Part = "student") -> dict[str, Tensor]:
-    """Names and tensors of a checkpoint (.safetensors, or written by torch.save), without what is around them.
+    """Names and tensors of a checkpoint (.safetensors, torch.save's, ONNX in a .zip), without what is around them.
 
     part: which one where a file holds a student and a teacher. Raises UserError for a missing, empty, damaged or
     foreign file, and for one that would have to run code.
     """
     path = existing_file(path, "checkpoint")
     try:
-        content = read_content(path)
+        content = packaged.read_onnx(path) if path.suffix == ".zip" else read_content(path)
     except UnreadableError as error:
         raise UserError(f"{path}: {error}") from None
     state = _of_part(_unwrapped(content, part, path), part)

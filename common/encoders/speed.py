@@ -37,6 +37,7 @@ MODELS = (
     "mn10",
     "panns-cnn14",
     "vggish",
+    "yamnet",
     "cp-resnet",
 )
 

@@ -52,6 +52,7 @@ def test_every_family_has_a_tiny_model() -> None:
                     "mn",
                     "panns",
                     "vggish",
+                    "yamnet",
                     "cp-resnet",
                 ),
             )

@@ -28,7 +28,15 @@ TABLE = 1_000_003  # prime: no two rows of a weight begin at the same place of i
 # Those that the fixtures pin by themselves; the others differ from them in sizes only.
 PINNED = (
     *("passt", "fpasst", "atst-f", "m2d", "asit", "beats", "frame_mn06", "frame_mn10", "mn04", "mn10", "mn40"),
-    *("mn10-fc-s2221", "panns-cnn10", "panns-cnn14", "vggish", "cp-resnet-normal-64", "cp-resnet-a-bit-larger-128"),
+    *(
+        "mn10-fc-s2221",
+        "panns-cnn10",
+        "panns-cnn14",
+        "vggish",
+        "yamnet",
+        "cp-resnet-normal-64",
+        "cp-resnet-a-bit-larger-128",
+    ),
     "cp-resnet-asc22",
 )
 

@@ -52,7 +52,8 @@ class Embedder:
             self.device = waveform.device
             self.encoder.to(self.device)
             self.projection.to(self.device)
-        frames = self.encoder.from_mel(self.encoder.mel(waveform)).frames
+        even = self.encoder.even_frames(waveform.shape[-1])
+        frames = self.encoder.from_mel(self.encoder.mel(waveform), even).frames
         if self.config.bands == "mean":
             frames = frames.unflatten(1, (-1, self.tokens_per_step)).mean(dim=2)
         return self.projection(frames).transpose(1, 2)
