@@ -104,13 +104,15 @@ def kept(name: str, x: Tensor) -> Tensor:
     """What a file keeps of an array: `every_8_4` is every 8th and 4th along the last axes."""
     steps = re.search(r"_every((?:_\d+)+)$", name)
     every = [] if steps is None else [int(step) for step in steps[1].strip("_").split("_")]
-    return x[(..., *(slice(None, None, step) for step in every))]
+    for axis, step in enumerate(every, start=x.dim() - len(every)):
+        x = x.index_select(axis, torch.arange(0, x.shape[axis], step))
+    return x
 
 
 def stages(system: SceneSystem, batch: Batch, io: Any) -> list[tuple]:
     """What lies between waveform and network."""
     with forced(io, mixes=False) as seen:
-        mel = system.front_end.mel(training.roll(batch.waveform, training.draw_roll()))
+        mel = system.front_end.mel(training.roll(batch.waveform, torch.from_numpy(io["draw/roll"])))
         log_mel = system.augmented(batch)[0][:, 0]
     silence = system.front_end.compress(torch.zeros(1, 1, 1)).item()
     found = {
@@ -152,7 +154,7 @@ def step(folder: Path, case: str, io: Any) -> Iterator[tuple]:
     loss.backward()
     for hook in hooks:
         hook.remove()
-    gradients = {name: value.grad for name, value in system.network.named_parameters()}
+    gradients = {name: value.grad for name, value in system.network.named_parameters() if value.grad is not None}
     norm = torch.stack([gradient.norm() for gradient in gradients.values()]).norm()
     seen = next(name for name in io.files if name.startswith(f"{case}/network_input"))
     yield seen, kept(seen, taken[0]), io[seen], LOG_MEL
