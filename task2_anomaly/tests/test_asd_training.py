@@ -33,7 +33,6 @@ from task2_anomaly.data.classes import Machine, parse_machine
 from task2_anomaly.data.features import features_of
 from task2_anomaly.data.sets import held_out_rows, of_machine, pack_of, training_pack, training_rows
 from task2_anomaly.inference.checkpoints import load_network
-from task2_anomaly.inference.checkpoints import run_of as run_of_checkpoint
 from task2_anomaly.inference.predict import predict_machine, predict_sets, verdicts_of
 from task2_anomaly.inference.scorers import NetworkScorer, load_scorer
 from task2_anomaly.inference.scores import NORMAL, read_flags, read_scores, score_file, scores_folder
@@ -261,64 +260,6 @@ def test_a_named_device_is_kept(tiny: Configure, tmp_path: Path) -> None:
         config = tiny()
         run = run_of(tmp_path, replace(config, trainer=replace(config.trainer, devices=asked)))
         assert of_machine(run, FAN).config.trainer.devices == taken
-
-
-# ------------------------------------------------------------------------------------------ one network for a type
-
-
-@pytest.fixture(scope="module")
-def of_type(tiny: Configure, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The organisers' way: all fans of the development set have one network, those of the additional set another."""
-    settings = ("model.kind=ae_organisers", "data.network_per=type", "data.windows=every", "data.validation_split=0.1")
-    config = tiny(*settings, "data.machines=[fan]", "data.batch=64", "trainer.max_epochs=1", "scoring.held_out=0.0")
-    run = run_of(tmp_path_factory.mktemp("type") / "run1", config)
-    training.train_run(run, jobs=1, restart=False)
-    predict_sets(run, [Machine("fan", number) for number in (0, 1, 2, 4)])
-    return run
-
-
-def test_a_type_has_one_network_for_its_development_and_one_for_its_additional_machines(of_type: Run) -> None:
-    assert sorted(path.name for path in (of_type.folder / "machines").iterdir()) == ["fan_dev", "fan_eval"]
-    first, other = (of_machine(of_type, Machine("fan", number)) for number in (0, 4))
-    assert first.folder == other.folder == of_type.folder / "machines" / "fan_dev"
-    assert first.config.data.machines == ["fan_id_00", "fan_id_02", "fan_id_04"]
-    network, again = (load_network(of_type, Machine("fan", number)) for number in (0, 4))
-    assert same(network.state_dict(), again.state_dict())
-    assert not same(network.state_dict(), load_network(of_type, Machine("fan", 1)).state_dict())
-
-
-def test_its_epoch_has_the_windows_of_all_its_machines_but_the_last_tenth(of_type: Run) -> None:
-    config = of_type.config
-    packs = [pack_of(config.data, "dev_train", Machine("fan", number)) for number in (0, 2, 4)]
-    windows = sum(int((features_of(pack, config.front_end).num_frames - 4).sum()) for pack in packs)
-    _, data = build(of_type, Machine("fan", 2))
-    sizes = [len(batch.normal) for batch in data.train_dataloader()]
-    assert sum(sizes) == int(windows * 0.9)
-    steps = read_results(of_type.folder / "machines" / "fan_dev")["train"]["values"]["steps"]
-    assert steps == len(sizes)
-
-
-def test_its_machines_have_scores_and_thresholds_of_their_own(of_type: Run) -> None:
-    folder = scores_folder(of_type, "dev_test")
-    normal = [set(read_scores(folder / NORMAL / score_file(Machine("fan", n)))) for n in (0, 2)]
-    assert len(normal[0]) == len(normal[1]) == 6
-    assert all(name.startswith("normal_id_00") for name in normal[0])
-    with pytest.raises(UserError, match=r"fan_dev: a network of fan_id_00, fan_id_02, fan_id_04; machine= says whose"):
-        run_of_checkpoint(of_type.folder / "machines" / "fan_dev")
-    with pytest.raises(UserError, match=r"has no 'fan_id_03'; did you mean"):
-        run_of_checkpoint(of_type.folder / "machines" / "fan_dev", "fan_id_03")
-    run, machine = run_of_checkpoint(of_type.folder / "machines" / "fan_dev", "fan_id_02")
-    assert (run.folder, machine) == (of_type.folder.resolve(), Machine("fan", 2))
-    assert same(load_network(run, machine).state_dict(), load_network(of_type, machine).state_dict())
-
-
-def test_settings_of_autoencoders_are_not_the_classifiers(tiny: Configure) -> None:
-    with pytest.raises(UserError, match=r"^data\.windows=every: every is for autoencoders"):
-        tiny("data.windows=every")
-    with pytest.raises(UserError, match=r"^data\.network_per=type: type is for autoencoders"):
-        tiny("data.network_per=type")
-    with pytest.raises(UserError, match=r"^data\.validation_split=0\.1: needs data\.windows=every"):
-        tiny("model.kind=ae_workshop", "data.validation_split=0.1")
 
 
 # ------------------------------------------------------------------------------------------------------------ the pool
