@@ -54,6 +54,10 @@ class Recording:
                 self.samples += len(block)
                 yield block
 
+    def waveform(self) -> Waveform:
+        """All of it, (samples,)."""
+        return np.concatenate(list(self))
+
     def _blocks(self) -> Iterator[Waveform]:
         if isinstance(self.source, np.ndarray):
             assert self.sample_rate is not None

@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from common.audio.reading import RESAMPLING, blocks, explained, info, resampled_length, to_pcm16
+from common.audio.reading import RESAMPLING, blocks, explained, to_pcm16
 from common.run.errors import UserError
 from common.run.files import existing_file, sha256, write_then_rename
 
@@ -254,10 +254,10 @@ def _prepare(source: str | Path, settings: Settings) -> tuple[npt.NDArray[Any], 
     """What goes into the shard for one source, its length at the pack's rate, and how many samples were clipped."""
     if settings.storage == "encoded":
         encoded = existing_file(source, "audio file").read_bytes()
-        samples = sum(len(block) for block in blocks(encoded, name=str(source)))
-        length = resampled_length(samples, info(encoded).sample_rate, settings.sample_rate)
+        length = sum(len(block) for block in blocks(encoded, settings.sample_rate, str(source)))
         return np.frombuffer(encoded, dtype=np.uint8), length, 0
-    values, beyond = [], 0
+    values: list[npt.NDArray[np.int16]] = []
+    beyond = 0
     for block in blocks(source, settings.sample_rate):
         beyond += int(np.count_nonzero((block > 1) | (block < -1)))
         values.append(to_pcm16(block))

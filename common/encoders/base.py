@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from common.audio.reading import waveform_of
+from common.audio.recordings import Recording
 from common.frontends import LogMel, MelSetting
 from common.run.errors import UserError
 
@@ -93,11 +93,11 @@ class Encoder(nn.Module):
     def embed(self, recording: str | Path | np.ndarray, sample_rate: int | None = None) -> Output:
         """`Output` of a file, or of samples (samples,) at `sample_rate` Hz, without the batch axis.
 
-        frames (frames, dim), clip (clip dim,). Any rate and channels. Raises UserError as `waveform_of` and `forward`.
+        frames (frames, dim), clip (clip dim,). Any rate and channels. Raises UserError as `Recording` and `forward`.
         """
-        waveform = torch.from_numpy(waveform_of(recording, sample_rate, self.sample_rate))
+        waveform = torch.from_numpy(Recording(recording, self.sample_rate, sample_rate).waveform())
         out = self(waveform[None].to(next(self.parameters()).device))
-        return Output(*(None if value is None else value[0] for value in out))
+        return Output(*(cast(Tensor, None if value is None else value[0]) for value in out))
 
     def tags(self, recording: str | Path | np.ndarray, sample_rate: int | None = None) -> dict[str, float]:
         """{class name: probability} of a recording, the most probable first. Raises UserError also without names."""

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.audio.reading import audio_files
+from common.audio.recordings import find_recordings
 from common.encoders import Encoder, create
 from common.encoders.text import SentenceEncoder
 from common.run.errors import UserError, did_you_mean
 from common.run.files import existing_folder, read_rows
+from common.run.folders import printable
 from common.run.progress import progress
 from common.run.results.tables import format_value, print_table
 
@@ -72,16 +73,20 @@ def tags(name: str, paths: Sequence[str]) -> Mapping[str, Any]:
     """Print the most probable tags of files and folders; returns all of them: {file: {tag: probability}}."""
     if not paths:
         raise UserError("tags: no files are given")
-    files = audio_files([Path(path) for path in paths])
+    recordings = find_recordings([Path(path) for path in paths])
     encoder = create(name)
     encoder.class_names()
-    found = {str(file): encoder.tags(file) for file in files}
+    found = {}
+    for file in recordings.files:
+        with recordings.skipping(file):
+            found[printable(file)] = encoder.tags(file)
     rows = [
         [file, ", ".join(f"{tag} {probability:.2f}" for tag, probability in list(of.items())[:TOP])]
         for file, of in found.items()
     ]
-    print_table(f"tags ({name})", ("file", "most probable"), rows)
-    return found
+    if rows:
+        print_table(f"tags ({name})", ("file", "most probable"), rows)
+    return recordings.finish(found)
 
 
 @dataclass(frozen=True)

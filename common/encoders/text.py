@@ -119,7 +119,7 @@ class FolderEncoder(SentenceEncoder):
         super().__init__()
         self.name, self.max_tokens = name, max_tokens
         self.tokenizer, self.model = _read_folder(folder)
-        self.dim = int(self.model.config.hidden_size)
+        self.dim = int(cast(Any, self.model).config.hidden_size)
 
     def tokens(self, sentences: Sequence[str]) -> Tokens:
         found = self.tokenizer(

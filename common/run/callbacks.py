@@ -151,12 +151,17 @@ class Interruption(Callback):
         finally:
             signal.signal(signal.SIGINT, before)
 
-    def _end(self, *_: Any) -> None:
+    def on_train_batch_start(self, *_: Any) -> None:
+        """End the training where Ctrl-C was pressed."""
+        self._end()
+
+    def on_validation_batch_start(self, *_: Any) -> None:
+        """End the training where Ctrl-C was pressed."""
+        self._end()
+
+    def _end(self) -> None:
         if self.asked:
             raise KeyboardInterrupt
-
-    on_train_batch_start = _end
-    on_validation_batch_start = _end
 
 
 class Progress(Callback):

@@ -17,7 +17,6 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, is_dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -77,10 +76,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(task: Task, arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit code: 0, 1 after a user's error, 130 after Ctrl-C.
-
-    Without `arguments` they are this process's own: after Ctrl-C it ends at once.
-    """
+    """Run one verb; returns the exit code: 0, 1 after a user's error, 130 after Ctrl-C."""
     logging.getLogger("numexpr").setLevel(logging.WARNING)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
@@ -91,7 +87,7 @@ def main(task: Task, arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error).rpartition("UserError: ")[2])
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
-        return _leave(130) if arguments is None else 130
+        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -99,20 +95,6 @@ def main(task: Task, arguments: Sequence[str] | None = None) -> int:
         if error.errno is None:
             raise
         return _fail(f"{error.filename or 'file system'}: {os.strerror(error.errno)}")
-
-
-def _leave(code: int) -> typing.NoReturn:
-    """End this process now: Python's own end waits for threads and other processes, and clears all of torch."""
-    from multiprocessing.util import _run_finalizers
-
-    from common.run.processes import end_workers
-
-    end_workers()
-    _run_finalizers(0)  # removes shared semaphores; those that wait for something have lower numbers
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # nobody reads any more
-            stream.flush()
-    os._exit(code)
 
 
 def release() -> str:

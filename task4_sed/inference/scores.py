@@ -12,21 +12,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from common.run.errors import UserError, did_you_mean
 from common.run.files import Row, existing_file, partial_name, read_rows, write_then_rename
 from common.run.numbers import number
-from common.run.results.store import FILE_NAME, read_results
 from task4_sed.data.classes import CLASSES, FRAME_SECONDS
 from task4_sed.inference.hdf5 import check_memory, data_set, is_hdf5, number_attribute, numbers, open_hdf5, texts
 from task4_sed.metrics.types import TIME_DECIMALS, ClipScores, ScoreSet, clip_name
 
-# The network that is not submitted: its test scores lie in a folder of its name beside the others.
-Network = Literal["student", "teacher"]
-OTHER: dict[Network, Network] = {"student": "teacher", "teacher": "student"}
 # Folders beside a run's scores, and what a metric gives for nothing: their scores.
 FLOORS = {"untrained": "untrained network", "constant": "constant prior"}
 # Significant digits of scores in text files: more than float32 holds.
@@ -35,20 +30,6 @@ _SCORE_FORMAT = "%.9g"
 _TEXT_FACTOR, TABLE_FACTOR = 3, 12
 # Bytes for a logit: as read, sorted, and its score.
 _CELL = 16
-
-
-def scored_network(folder: Path) -> Network | None:
-    """The network whose scores `predict` has stored in a run's folder; None where nothing says so."""
-    recorded = read_results(folder) if (folder / FILE_NAME).is_file() else {}
-    network: Network | None = recorded.get("predict", {}).get("values", {}).get("network")
-    return network
-
-
-def check_network(folder: Path, expected: Network) -> None:
-    """Raise UserError where the stored scores of a run are those of the other network."""
-    stored = scored_network(folder)
-    if stored not in (None, expected):
-        raise UserError(f"{folder / 'scores'}: those of the {stored}, expected the {expected}'s; `predict` makes them")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from task4_sed.evaluation.complexity import network_counts
 from task4_sed.evaluation.report import mean_of
 from task4_sed.inference.postprocess.boxes import parse_csebbs
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, combine_with_second_means, csebbs
-from task4_sed.inference.scores import check_network, stored_scores
+from task4_sed.inference.runs import check_network
+from task4_sed.inference.scores import stored_scores
 from task4_sed.metrics.types import TIME_DECIMALS, ClipScores, ScoreSet
 from task4_sed.submission.meta import Complexity, Description, DevtestResults, SubmissionMeta, meta_yaml
 from task4_sed.submission.rules import check_meta, label_problem
