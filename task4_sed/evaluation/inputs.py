@@ -180,7 +180,8 @@ def _on_time(stored: StoredLogits, path: Path, lengths: Mapping[str, float], rep
 
 def _compare_ends(found: ScoreSet, lengths: Mapping[str, float], report: Report) -> None:
     """Say which clips' scores end far before or after the clip."""
-    early, late = [], []
+    early: list[str] = []
+    late: list[str] = []
     for name, clip in found.clips.items():
         tolerance = END_TOLERANCE + min(float(clip.edges[-1] - clip.edges[-2]), 1.0)
         beyond = float(clip.edges[-1]) - lengths.get(name, float(clip.edges[-1]))

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from common.audio import reading
-from common.run.errors import UserError
 from common.run.files import remove_partials, write_json, write_rows, write_text
 from common.run.progress import progress
 from common.run.results.tables import print_table
