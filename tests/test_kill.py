@@ -23,6 +23,11 @@ from tests.tools.kill_test import Timing, kill_moments, main, parse_step, share_
 
 RECIPE = Path(__file__).parent.parent / "task4_sed" / "tests" / "tiny.yaml"
 PATIENCE = 120.0  # seconds
+# What a shell starts in the background, tests too, ignores Ctrl-C.
+AS_IN_A_TERMINAL = (
+    "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "runpy.run_module('task4_sed', run_name='__main__', alter_sys=True)"
+)
 
 
 def words(folder: Path, verb: str, *settings: str) -> list[str]:
@@ -38,11 +43,12 @@ def run(folder: Path, verb: str, *settings: str) -> int:
 def started(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
     """A verb in a process group of its own, as a shell starts it; gone at the end of the block."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "task4_sed", *arguments],
+        [sys.executable, "-c", AS_IN_A_TERMINAL, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        env={**os.environ, "PYTHONFAULTHANDLER": "1"},
     )
     try:
         yield process
@@ -60,12 +66,21 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) ->
         time.sleep(0.005)
 
 
+def stacks(process: subprocess.Popen[str]) -> str:
+    """What a process and all of its group were doing; ends them."""
+    os.killpg(process.pid, signal.SIGABRT)
+    return process.communicate(timeout=PATIENCE)[1]
+
+
 def interrupt(command: list[str], when: Callable[[], object]) -> tuple[int, list[str]]:
     """Ctrl-C, which a terminal sends to the whole group, as soon as `when()`: exit code, lines without progress."""
     with started(command) as process:
         wait_for(when, process)
         os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=PATIENCE)
+        try:
+            _, errors = process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"did not end after Ctrl-C:\n{stacks(process)}")
     return process.returncode, [line for line in errors.splitlines() if " · " not in line]
 
 
@@ -81,6 +96,16 @@ def test_ctrl_c_in_training(tmp_path: Path) -> None:
     assert run(tmp_path, "train", *settings) == 0
     assert [row["epoch"] for row in read_rows(metrics, ("epoch",))] == ["0.0", "1.0", "2.0"]
     assert read_rows(metrics, ("epoch",))[: len(before)] == before
+
+
+def test_a_process_that_hangs_shows_its_stacks(tmp_path: Path) -> None:
+    settings = ["trainer.max_epochs=1000", "data.workers=1"]
+    assert run(tmp_path, "prepare") == 0
+    with started(words(tmp_path, "train", *settings)) as process:
+        wait_for((tmp_path / "runs/run1/checkpoints/last.ckpt").exists, process)
+        shown = stacks(process)
+    assert "in fit" in shown
+    assert "in _worker_loop" in shown
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from common.run.processes import ignore_interruption
 from common.run.seeds import mix_seed
 
 # (batch, 2) int64: positions of clips, and a random number for the window of each.
@@ -91,6 +92,7 @@ def training_loader(data: Dataset[Any], sampler: Sampler[Any], workers: int) -> 
         batch_sampler=sampler,
         collate_fn=as_it_is,
         num_workers=workers,
+        worker_init_fn=ignore_interruption,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,
@@ -106,5 +108,6 @@ def sequential_loader(
         batch_sampler=SequentialSampler(clips, batch, rank, ranks),
         collate_fn=as_it_is,
         num_workers=min(workers, 1),
+        worker_init_fn=ignore_interruption,
         pin_memory=torch.cuda.is_available(),
     )

@@ -4,6 +4,9 @@ import contextlib
 import csv
 import io
 import os
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +120,43 @@ class History(Callback):
         writer.writeheader()
         writer.writerows(self.rows)
         write_text(self.path, text.getvalue())
+
+
+class Interruption(Callback):
+    """Ctrl-C ends a training between two steps; a second one ends it at once.
+
+    Raised anywhere, KeyboardInterrupt leaves locks taken for which the end of the training waits: those of the
+    loader's queues, of TensorBoard's. The loader's processes do not hear of it (`common.audio.loading`).
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    @contextlib.contextmanager
+    def awaited(self) -> Iterator[None]:
+        """Listen within the block. Where Ctrl-C is ignored (background jobs, worker processes) it stays so."""
+        before = signal.getsignal(signal.SIGINT)
+        if not callable(before) or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def answer(number: int, frame: Any) -> None:
+            self.asked = True
+            signal.signal(signal.SIGINT, before)
+
+        signal.signal(signal.SIGINT, answer)
+        try:
+            yield
+            self._end()
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _end(self, *_: Any) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+
+    on_train_batch_start = _end
+    on_validation_batch_start = _end
 
 
 class Progress(Callback):

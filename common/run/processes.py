@@ -161,8 +161,13 @@ def end_workers() -> None:
         child.terminate()
 
 
-def _start_worker(number: "multiprocessing.sharedctypes.Synchronized[int]", gpus: int) -> None:
+def ignore_interruption(*_: Any) -> None:
+    """In a worker process: Ctrl-C, which a terminal sends to all processes of a command, is the parent's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _start_worker(number: "multiprocessing.sharedctypes.Synchronized[int]", gpus: int) -> None:
+    ignore_interruption()
     os.environ["OMP_NUM_THREADS"] = "1"
     with number.get_lock():
         mine, number.value = number.value, number.value + 1

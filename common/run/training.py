@@ -24,7 +24,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from common.run.callbacks import AtomicCheckpoints, Checkpoint, History, Progress, SeedEveryStep
+from common.run.callbacks import AtomicCheckpoints, Checkpoint, History, Interruption, Progress, SeedEveryStep
 from common.run.config import config_dict, differences, dump, load_config
 from common.run.energy import EnergyConfig, measure
 from common.run.errors import UserError
@@ -188,13 +188,16 @@ def _train(
     if config.compile:
         for network in cast(Networks, system).networks():
             network.compile()
-    trainer = build_trainer(run, config, [history, Progress(batch_size, monitor)], monitor, mode)
+    interruption = Interruption()
+    callbacks: list[Callback] = [interruption, history, Progress(batch_size, monitor)]
+    trainer = build_trainer(run, config, callbacks, monitor, mode)
     last = run.folder / LAST
     if last.is_file() and not zipfile.is_zipfile(last):
         raise UserError(f"{last}: not a readable checkpoint, cannot go on from it; --restart trains anew")
     start = time.monotonic()
     try:
-        trainer.fit(system, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+        with interruption.awaited():
+            trainer.fit(system, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
     except SystemExit:  # Lightning's way to end after Ctrl-C
         raise KeyboardInterrupt from None
     return history.rows, time.monotonic() - start
