@@ -125,6 +125,7 @@ def _pool(edges: np.ndarray, scores: np.ndarray) -> Curve:
 
 def _spectrogram(axes: "Axes", log_mel: np.ndarray, span: tuple[float, float], band_hz: np.ndarray | None) -> None:
     import librosa.display
+    from matplotlib.ticker import AutoLocator, ScalarFormatter
 
     bands, frames = log_mel.shape
     times, shown = _pool(np.linspace(*span, frames + 1), log_mel.T)
@@ -136,6 +137,9 @@ def _spectrogram(axes: "Axes", log_mel: np.ndarray, span: tuple[float, float], b
     colours: Any = {"cmap": "magma", "vmin": low, "vmax": max(high, low + 1e-9)}
     axis = None if band_hz is None else "mel"
     librosa.display.specshow(shown.T, x_coords=times, y_coords=edges, y_axis=axis, ax=axes, **colours)
+    for of in (axes.xaxis, axes.yaxis)[: 2 if band_hz is None else 1]:  # librosa leaves an axis without a type bare
+        of.set_major_locator(AutoLocator())
+        of.set_major_formatter(ScalarFormatter())
     axes.set_ylabel("mel band" if band_hz is None else "frequency (kHz)")
     if band_hz is not None:
         ticks = [hz for hz in (500, 1000, 2000, 4000, 8000, 16000) if band_hz[0] <= hz <= band_hz[-1] * 1.03]

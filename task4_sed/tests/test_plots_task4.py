@@ -119,6 +119,14 @@ def test_the_picture_of_a_front_end_has_its_frequencies(monkeypatch: pytest.Monk
     assert axes.get_yscale() == "symlog"  # librosa's mel axis
 
 
+@pytest.mark.parametrize("band_hz", [None, np.geomspace(50, 7900, 64)])
+def test_the_axes_of_a_roll_have_numbers(band_hz: np.ndarray | None) -> None:
+    figure = plots.event_roll(mel(), clip(), CLASSES, band_hz=band_hz)
+    figure.draw_without_rendering()
+    assert {"0", "2", "4", "6", "8", "10"} <= {label.get_text() for label in figure.axes[1].get_xticklabels()}
+    assert len([label for label in figure.axes[0].get_yticklabels() if label.get_text()]) >= 3
+
+
 def test_a_spectrogram_of_an_hour_is_pooled() -> None:
     figure = plots.event_roll(np.zeros((64, 225_000), np.float32), clip(), CLASSES)
     (image,) = [mesh for mesh in figure.axes[0].collections if isinstance(mesh, QuadMesh)]
