@@ -231,6 +231,8 @@ class FolderPack(Pack):
         return np.multiply(raw, _SCALE, dtype=np.float32)
 
     def _raw(self, shard: int, first: int, count: int) -> npt.NDArray[Any]:
+        if not 0 <= shard < len(self._shards):
+            raise UserError(f"{self.path / 'index.npy'}: names a shard {shard} that is not there; run prepare again")
         file = self._shards[shard]
         try:
             raw = self._files().read(file, first, count, lambda: open_data(file, self.storage))

@@ -115,20 +115,23 @@ def read_metrics(path: str | Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """
     path = existing_file(path, "metrics file")
     points: dict[str, dict[float, list[float]]] = {}
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file)
-        if "epoch" not in (rows.fieldnames or ()):
-            raise UserError(f"{path}:1: no column 'epoch'; expected the metrics.csv of a training run")
-        for row in rows:
-            at = f"{path}:{rows.line_num}"
-            if None in row or None in row.values():
-                raise UserError(f"{at}: another number of fields than the header")
-            if not row["epoch"]:
-                continue  # e.g. a test after the training
-            epoch = _number(at, "epoch", row["epoch"])
-            for name, text in row.items():
-                if text and name not in ("epoch", "step"):
-                    points.setdefault(name, {}).setdefault(epoch, []).append(_number(at, name, text))
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file)
+            if "epoch" not in (rows.fieldnames or ()):
+                raise UserError(f"{path}:1: no column 'epoch'; expected the metrics.csv of a training run")
+            for row in rows:
+                at = f"{path}:{rows.line_num}"
+                if None in row or None in row.values():
+                    raise UserError(f"{at}: another number of fields than the header")
+                if not row["epoch"]:
+                    continue  # e.g. a test after the training
+                epoch = _number(at, "epoch", row["epoch"])
+                for name, text in row.items():
+                    if text and name not in ("epoch", "step"):
+                        points.setdefault(name, {}).setdefault(epoch, []).append(_number(at, name, text))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: not a table of metrics ({error})") from None
     curves = {}
     for name, by_epoch in points.items():
         epochs = sorted(by_epoch)

@@ -80,7 +80,7 @@ def _read_folder(folder: Path) -> ScoreSet:
     clips: dict[str, ClipScores] = {}
     for file in files:
         try:
-            text = file.read_text(encoding="utf-8-sig")
+            text = existing_file(file, "score file").read_text(encoding="utf-8-sig")
         except UnicodeDecodeError:
             raise UserError(f"{file}: not a text file in UTF-8") from None
         first_line, _, body = text.partition("\n")

@@ -1,0 +1,225 @@
+"""Every reader of every task, given what is no such file: it ends, soon, with one line."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from common.run.config import load_config
+from common.run.files import read_json, write_rows
+from common.run.plots import read_metrics
+from common.run.results.comparison import read_baselines
+from common.run.results.store import read_results, record
+from tests.faults.faults import FAULTS, Tally, as_nobody, limited, one_line
+
+SCENE = "audio/airport-lisbon-1000-40000-0-a.wav"
+
+
+class Reader(NamedTuple):
+    """A file that a task reads: how a right one is made, and what reads it."""
+
+    name: str
+    make: Callable[[Path], object]
+    read: Callable[[Path], object]
+
+
+def table(columns: str, *rows: str) -> Callable[[Path], object]:
+    """Writes a table; columns and fields are separated by blanks."""
+    return lambda path: write_rows(path, columns.split(), [row.split() for row in rows])
+
+
+def text(content: str) -> Callable[[Path], object]:
+    return lambda path: path.write_text(content)
+
+
+def common_readers() -> list[Reader]:
+    from common.audio.packing import write_pack
+    from common.audio.packs import open_pack
+    from common.audio.reading import load
+    from common.run.checkpoints import read_checkpoint
+    from common.run.submission.archive import build_zip, open_archive
+
+    def wav(path: Path) -> None:
+        import soundfile
+
+        soundfile.write(path, np.zeros(800), 8000, format="WAV")
+
+    def checkpoint(path: Path) -> None:
+        import torch
+
+        torch.save({"state_dict": {"a": torch.zeros(2)}}, path)
+
+    def part_of_pack(name: str) -> Reader:
+        def make(path: Path) -> None:
+            wav(path.parent / "a.wav")
+            write_pack(path.parent, [("a.wav", path.parent / "a.wav")], 8000)
+
+        def read(path: Path) -> None:
+            pack = open_pack(path.parent)
+            pack.read(pack.index_of("a.wav"))
+            pack.verify()
+
+        return Reader(name, make, read)
+
+    def archive(path: Path) -> None:
+        build_zip(path, {"a/b.txt": b"x" * 1000})
+
+    def unpack(path: Path) -> None:
+        with open_archive(path) as folder:
+            [entry.read_bytes() for entry in folder.rglob("*") if entry.is_file()]
+
+    figures = "system,set,metric,value,spread,source\na,b,c,1,0.1,d\n"
+    return [
+        Reader("a.wav", wav, lambda path: load(path, 8000)),
+        Reader("a.ckpt", checkpoint, read_checkpoint),
+        Reader("a.zip", archive, unpack),
+        Reader("baselines.csv", text(figures), read_baselines),
+        Reader("metrics.csv", text("epoch,step,train/loss\n0,1,0.5\n"), read_metrics),
+        Reader("a.json", text('{"a": [1, 2]}\n'), read_json),
+        Reader("results.json", lambda p: record(p.parent, "test", {"a": 1.0}), lambda p: read_results(p.parent)),
+        *map(part_of_pack, ("pack.json", "names.npy", "index.npy", "lookup.npy", "00000.h5")),
+    ]
+
+
+def recipe(task: str) -> Reader:
+    from importlib import import_module
+
+    config, recipes = import_module(f"{task}.config").Config, Path(__file__).parents[2] / task / "recipes"
+    right = f"extends: toy\nseed: 3\ntrainer: {{max_epochs: 2}}  # {task}\n"
+    return Reader(f"{task}.yaml", text(right), lambda path: load_config(config, recipes, str(path)))
+
+
+def scene_readers() -> list[Reader]:
+    from common.audio.arrays import read_logits
+    from task1_asc.data.classes import SCENES
+    from task1_asc.data.layout import read_evaluation, read_list, read_meta
+    from task1_asc.data.teachers import About
+    from task1_asc.evaluation.evaluate import read_truth
+    from task1_asc.evaluation.report import read_published
+    from task1_asc.inference.scores import read_outputs, write_outputs
+
+    def outputs(path: Path) -> None:
+        write_outputs(path, ["0.wav", "1.wav"], np.full((2, 10), 0.1))
+
+    def logits(path: Path) -> None:
+        from common.audio.arrays import write_logits
+
+        write_logits(path, ["a"], np.zeros((1, len(SCENES))), About(5, "toy", 1, "0" * 64))
+
+    def evaluation(path: Path) -> None:
+        (path.parent / "evaluation_setup").mkdir(exist_ok=True)
+        write_rows(path, ("filename",), [("audio/0.wav",)], "\t")
+
+    baselines = Path(__file__).parents[2] / "task1_asc" / "baselines.csv"
+    meta = f"filename\tscene_label\tidentifier\tsource_label\n{SCENE}\tairport\tlisbon-1000\ta\n"
+    return [
+        recipe("task1_asc"),
+        Reader("meta.csv", text(meta), lambda path: read_meta(path.parent)),
+        Reader("split5.csv", text(f"filename\tscene_label\n{SCENE}\tairport\n"), read_list),
+        Reader("test.csv", text(f"filename\tscene_label\n{SCENE}\tairport\n"), read_truth),
+        Reader("evaluation_setup/fold1_test.csv", evaluation, lambda path: read_evaluation(path.parents[1])),
+        Reader("output.csv", outputs, read_outputs),
+        Reader("logits.npz", logits, lambda path: read_logits(path, len(SCENES), About)),
+        Reader("published.csv", lambda path: path.write_bytes(baselines.read_bytes()), read_published),
+    ]
+
+
+def anomaly_readers() -> list[Reader]:
+    from task2_anomaly.evaluation.truth import read_truth_2020, read_truth_first_shot
+    from task2_anomaly.inference.scores import read_flags, read_pairs, read_scores, scored_machines
+
+    def truth(path: Path) -> None:
+        for part in ("data", "domain", "attributes"):
+            folder = path.parents[1] / f"ground_truth_{part}"
+            folder.mkdir(exist_ok=True)
+            (folder / path.name).write_text(f"section_00_0000.wav,{'a' if part == 'attributes' else 0}\n")
+
+    of_section = "ground_truth_fan_section_00_test.csv"
+    return [
+        recipe("task2_anomaly"),
+        Reader("anomaly_score_fan_id_00.csv", text("a.wav,0.5\nb.wav,1e-3\n"), read_scores),
+        Reader("anomaly_score_fan_id_02.csv", text("a.wav,0.5\n"), lambda path: scored_machines(path.parent)),
+        Reader("decision_result_fan_section_00_test.csv", text("a.wav,1\n"), lambda path: read_flags(path, "decision")),
+        Reader("pairs.csv", text("a.wav,b\n"), read_pairs),
+        Reader("eval_data_list.csv", text("fan\nid_00_00000000.wav,x,1\n"), read_truth_2020),
+        *(
+            Reader(f"ground_truth_{part}/{of_section}", truth, lambda path: read_truth_first_shot(path.parents[1]))
+            for part in ("data", "domain", "attributes")
+        ),
+    ]
+
+
+def event_readers() -> list[Reader]:
+    from task4_sed.data.annotations import read_durations, read_names, read_soft, read_strong, read_weak
+    from task4_sed.evaluation.inputs import is_detections, is_soft, read_detections
+    from task4_sed.inference.postprocess.csebbs import read_boxes, read_parameters
+    from task4_sed.inference.scores import read_logits, read_scores, write_logits
+
+    def logits(path: Path) -> None:
+        write_logits(path, ["a"], np.zeros((1, 4, 27)), [f"c{i}" for i in range(27)], durations=[0.25])
+
+    scores = "onset\toffset\tDog\tCat\n0\t0.5\t0.1\t1e-3\n0.5\t1\t0.2\t-inf\n"
+    events = "filename onset offset event_label"
+    parameters = "event_label step_filter_length merge_threshold_abs merge_threshold_rel"
+    return [
+        recipe("task4_sed"),
+        Reader("strong.tsv", table(events, "a.wav 0 1.5 Dog"), read_strong),
+        Reader("soft.tsv", table(f"{events} confidence", "a.wav 0 1 Dog 0.5"), read_soft),
+        Reader("kind.tsv", table(f"{events} confidence", "a.wav 0 1 Dog 0.5"), is_soft),
+        Reader("weak.tsv", table("filename event_labels", "a.wav Dog,Cat"), read_weak),
+        Reader("durations.tsv", table("filename duration", "a.wav 10"), read_durations),
+        Reader("excluded.tsv", table("filename", "a.wav"), read_names),
+        Reader("detections.tsv", table(f"threshold {events}", "0.5 a.wav 0 1 Dog"), read_detections),
+        Reader("whether.tsv", table(f"threshold {events}", "0.5 a.wav 0 1 Dog"), is_detections),
+        Reader("csebbs.tsv", table(parameters, "Dog 0.5 0.2 inf"), read_parameters),
+        Reader("boxes.tsv", table(f"{events} confidence", "a 0 1 Dog 0.5"), lambda p: read_boxes(p, ["a"], ["Dog"])),
+        Reader("scores/a.tsv", text(scores), lambda path: read_scores(path.parent)),
+        Reader("all.tsv", text("filename\t" + scores.replace("\n0", "\na.wav\t0")), read_scores),
+        Reader("logits.h5", logits, read_logits),
+        Reader("scores.h5", logits, read_scores),
+    ]
+
+
+FAMILIES = {
+    "common": common_readers,
+    "task1_asc": scene_readers,
+    "task2_anomaly": anomaly_readers,
+    "task4_sed": event_readers,
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_reader_ends_with_one_line(family: str, tmp_path: Path, tally: Tally) -> None:
+    tmp_path.chmod(0o755)
+    lost: list[str] = []
+    readers = FAMILIES[family]()
+    for number, reader in enumerate(readers):
+        place = tmp_path / str(number) / reader.name
+        place.parent.mkdir(parents=True)
+        reader.make(place)
+        reader.read(place)  # a right one is read
+        right = place.read_bytes()
+        for fault, change in FAULTS.items():
+            place.unlink() if not place.is_dir() or place.is_symlink() else place.rmdir()
+            change(place, right)
+            try:
+                with limited(), as_nobody(fault == "not permitted"):
+                    reader.read(place)
+            except Exception as error:
+                if not one_line(error):
+                    lost.append(f"{reader.name}, {fault}: {type(error).__name__}: {str(error)[:200]}")
+    tried = len(readers) * len(FAULTS)
+    tally(f"broken inputs of readers, {family}", tried, tried - len(lost))
+    assert not lost, "\n".join(lost)
+
+
+def test_results_without_a_key_are_named(tmp_path: Path) -> None:
+    record(tmp_path, "test", {"sets": {"a": {"x": 1}}})
+    values: dict[str, Any] = read_results(tmp_path)["test"]["values"]
+    assert json.loads(json.dumps(values)) == {"sets": {"a": {"x": 1}}}
+    with pytest.raises(Exception, match=r"results\.json: no 'y'"):
+        values["sets"]["a"]["y"]
+    assert values["sets"].get("y") is None
