@@ -16,10 +16,10 @@ from task4_sed.config import Config
 from task4_sed.data.annotations import Event
 from task4_sed.data.classes import FRAME_SECONDS, SAMPLE_RATE
 from task4_sed.inference.checkpoints import checkpoint_of, load_network
+from task4_sed.inference.networks import scored_network
 from task4_sed.inference.postprocess.boxes import parse_csebbs
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, CsebbsParameters, csebbs
 from task4_sed.inference.predict import Predictor, audio_files, log_mel, predict_file
-from task4_sed.inference.runs import scored_network
 from task4_sed.inference.scores import from_logits, write_scores_folder
 from task4_sed.metrics.types import ClipScores, ScoreSet
 
