@@ -24,10 +24,10 @@ from task4_sed.data.layout import SETS
 from task4_sed.data.sets import classes_of, first_existing, read_annotation
 from task4_sed.evaluation.evaluate import bootstrap_psds, evaluate_files, threshold_free_curves
 from task4_sed.evaluation.plots import draw_events, per_class, psd_roc, segment_roc
+from task4_sed.inference.networks import OTHER, check_network
 from task4_sed.inference.postprocess.boxes import parse_csebbs
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, CsebbsParameters, write_parameters
 from task4_sed.inference.postprocess.tuning import grid, tune_csebbs
-from task4_sed.inference.runs import OTHER, check_network
 from task4_sed.inference.scores import FLOORS, stored_scores
 from task4_sed.metrics.truth import truth_arrays
 from task4_sed.metrics.types import ClipScores, ScoreSet, clip_name

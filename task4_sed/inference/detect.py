@@ -19,10 +19,10 @@ from task4_sed.config import Config
 from task4_sed.data.annotations import Event
 from task4_sed.data.classes import FRAME_SECONDS, SAMPLE_RATE
 from task4_sed.inference.checkpoints import checkpoint_of, load_network
+from task4_sed.inference.networks import scored_network
 from task4_sed.inference.postprocess.boxes import parse_csebbs
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, CsebbsParameters, csebbs
 from task4_sed.inference.predict import Predictor, log_mel
-from task4_sed.inference.runs import scored_network
 from task4_sed.inference.scores import check_threshold, from_logits, write_score_table
 from task4_sed.metrics.types import ScoreSet
 

@@ -28,7 +28,7 @@ from task4_sed.data.labels import frames_of
 from task4_sed.data.layout import SETS, Part
 from task4_sed.data.sets import classes_of, load_set
 from task4_sed.inference.checkpoints import Loaded, checkpoint_of, has_network, load_network
-from task4_sed.inference.runs import OTHER
+from task4_sed.inference.networks import OTHER
 from task4_sed.inference.scores import FLOORS, stored_scores, write_logits
 from task4_sed.model.crnn import CRNN
 from task4_sed.model.embedder import Embedder, check_weights

@@ -22,9 +22,9 @@ from task4_sed.data.layout import SETS
 from task4_sed.data.sets import classes_of, first_existing
 from task4_sed.evaluation.complexity import network_counts
 from task4_sed.evaluation.report import mean_of
+from task4_sed.inference.networks import check_network
 from task4_sed.inference.postprocess.boxes import parse_csebbs
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, combine_with_second_means, csebbs
-from task4_sed.inference.runs import check_network
 from task4_sed.inference.scores import stored_scores
 from task4_sed.metrics.types import TIME_DECIMALS, ClipScores, ScoreSet
 from task4_sed.submission.meta import Complexity, Description, DevtestResults, SubmissionMeta, meta_yaml
