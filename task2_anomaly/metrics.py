@@ -13,6 +13,7 @@ import numpy.typing as npt
 Labels = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
 MAX_FPR = 0.1
+LOWEST_PAUC = 9 / 19  # standardised, up to MAX_FPR, of the worst possible scores
 # The official evaluators of the first-shot editions replace values below it before the harmonic mean.
 SMALLEST = float(np.finfo(float).eps)
 

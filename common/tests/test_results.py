@@ -204,6 +204,7 @@ def test_intervals_by_hand() -> None:
     # Logit of 0.8: ln 4 = 1.386294, its standard error 0.111803 / (0.8 * 0.2) = 0.698771, times t: 1.580730.
     share = interval_of(0.8, drawn, 10, share=True)
     assert share == pytest.approx((0.451544, 0.951062), abs=1e-6)
+    assert interval_of(0.8, drawn, 10, share=True, floor=0.5) == pytest.approx((0.5, float(share[1])))
     both = interval_of([0.8, 0.8], np.stack([drawn, drawn], axis=1), np.array([10, 10]), np.array([False, True]))
     np.testing.assert_allclose(np.transpose(both), [plain, share])
 

@@ -16,7 +16,7 @@ from task2_anomaly.data.classes import EVALUATOR_ORDER, Machine
 from task2_anomaly.evaluation import first_shot
 from task2_anomaly.evaluation.truth import Truth, read_truth_2020, read_truth_first_shot
 from task2_anomaly.inference.scores import read_scores, score_file
-from task2_anomaly.metrics import arithmetic_mean, auc, partial_auc, ranking, weighted_areas
+from task2_anomaly.metrics import LOWEST_PAUC, arithmetic_mean, auc, partial_auc, ranking, weighted_areas
 
 
 class MachineResult(NamedTuple):
@@ -118,7 +118,8 @@ def system_intervals(result: SystemResult, draws: int = 200, seed: int = 0) -> d
     rarer = np.array([min((r.labels == 0).sum(), (r.labels == 1).sum()) for r in machines])
     units = np.repeat([*rarer, *(rarer[rows].sum() for rows in of_type)], 2)
     units = np.append(units, [rarer.sum()] * 3)
-    low, high = bootstrap_interval(figures, int(ends[-1]), draws=draws, seed=seed, share=True, units=units)
+    floor = np.append(np.tile([0.0, LOWEST_PAUC], len(units) // 2), LOWEST_PAUC / 2)
+    low, high = bootstrap_interval(figures, int(ends[-1]), draws=draws, seed=seed, share=True, units=units, floor=floor)
     keys = [f"{metric}/{name}" for name in names for metric in ("auc", "pauc")] + ["auc", "pauc", "mean"]
     return {key: (float(a), float(b)) for key, a, b in zip(keys, low, high, strict=True)}
 

@@ -35,6 +35,7 @@ def bootstrap_interval(
     groups: np.ndarray | None = ...,
     share: bool = ...,
     units: int | None = ...,
+    floor: float = ...,
 ) -> tuple[float, float]: ...
 @overload
 def bootstrap_interval(
@@ -46,6 +47,7 @@ def bootstrap_interval(
     groups: np.ndarray | None = ...,
     share: bool | np.ndarray = ...,
     units: int | np.ndarray | None = ...,
+    floor: float | np.ndarray = ...,
 ) -> tuple[np.ndarray, np.ndarray]: ...
 def bootstrap_interval(
     statistic: Callable[[np.ndarray], Any],
@@ -56,13 +58,14 @@ def bootstrap_interval(
     groups: np.ndarray | None = None,
     share: bool | np.ndarray = False,
     units: int | np.ndarray | None = None,
+    floor: float | np.ndarray = 0.0,
 ) -> tuple[Any, Any]:
     """Interval (low, high) of a statistic over n items by `interval_of`; the same seed gives the same interval.
 
     `statistic` takes the weights (n,), int64: how often each item is drawn (all ones: the sample itself). It returns
     a number or an array, e.g. one value per class; low and high have that form. Weights instead of resampled data
-    allow statistics that are sums over items to be computed from per-item counts. `share`: it lies between 0 and 1;
-    of an array, which of its values. `units`: the independent items that a value rests on, where these are not all
+    allow statistics that are sums over items to be computed from per-item counts. `share`: it lies between `floor` and
+    1; of an array, which of its values. `units`: the independent items that a value rests on, where these are not all
     (e.g. those of one class).
 
     `groups` (n,): items with equal entries are drawn together (cluster bootstrap), for items that are not
@@ -84,7 +87,7 @@ def bootstrap_interval(
     chances = np.full(clusters, 1 / clusters)
     value = np.asarray(statistic(np.ones(n, dtype=np.int64)), dtype=np.float64)
     drawn = np.stack([np.asarray(statistic(rng.multinomial(clusters, chances)[members])) for _ in range(draws)])
-    low, high = interval_of(value, drawn, clusters if units is None else units, share, level)
+    low, high = interval_of(value, drawn, clusters if units is None else units, share, level, floor)
     return (float(low), float(high)) if value.ndim == 0 else (low, high)
 
 
@@ -94,13 +97,15 @@ def interval_of(
     units: int | np.ndarray,
     share: bool | np.ndarray = False,
     level: float = 0.95,
+    floor: float | np.ndarray = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Interval (low, high) of a figure (...) from its bootstrap draws (draws, ...) over `units` independent items.
 
     The figure -+ t standard errors, t with units - 1 degrees of freedom (Efron & Tibshirani 1993, chapter 12). Where
-    `share` is set, on the logit scale, the standard error by the delta method (Pepe 2003, section 5.2, for the AUC).
-    NaN below MIN_UNITS, where more than half of the draws are undefined, and where the draws do not differ or a share
-    is 0 or 1: the sample then says nothing about the spread. Draws that are NaN are left out.
+    `share` is set, on the logit scale, the standard error by the delta method (Pepe 2003, section 5.2, for the AUC),
+    and not below `floor`, the least that it can be. NaN below MIN_UNITS, where more than half of the draws are
+    undefined, and where the draws do not differ or a share is at one of its ends: the sample then says nothing about
+    the spread. Draws that are NaN are left out.
     """
     from scipy import stats
 
@@ -110,12 +115,12 @@ def interval_of(
     # All-NaN columns would only warn; they become NaN anyway.
     error = np.nanstd(np.where(enough, drawn, 0.0), axis=0)
     share, units = np.broadcast_to(share, value.shape), np.broadcast_to(units, value.shape)
-    inside = ~share | ((value > 0) & (value < 1))
+    inside = ~share | ((value > floor) & (value < 1))
     known = enough & inside & (error > 1e-12 * np.maximum(1.0, np.abs(value))) & (units >= MIN_UNITS)
     p = np.where(share & inside, value, 0.5)
     reach = stats.t.ppf((1 + level) / 2, np.maximum(units - 1, 1)) * error
     odds, factor = p / (1 - p), np.exp(np.where(share, reach / (p * (1 - p)), 0.0))
-    low = np.where(share, 1 / (1 + factor / odds), value - reach)
+    low = np.where(share, np.maximum(1 / (1 + factor / odds), floor), value - reach)
     high = np.where(share, 1 / (1 + 1 / (odds * factor)), value + reach)
     return np.where(known, low, np.nan), np.where(known, high, np.nan)
 
