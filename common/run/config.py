@@ -220,7 +220,7 @@ def _check_range(setting: Field[Any], value: Any, key: str, origins: Origins) ->
         return
     low, high = setting.metadata["range"]
     for number in value if isinstance(value, list | tuple) else (value,):
-        if not low <= number <= high:
+        if not low <= number <= high or math.isinf(number):
             span = f"{low:g} or more" if high == math.inf else f"{low:g} to {high:g}"
             raise UserError(f"{_where(key, origins)}: is {number:g}, expected {span}")
 

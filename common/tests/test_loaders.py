@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from torch.utils.data import Dataset
 
-from common.audio.loading import SequentialSampler, training_loader
+from common.audio.loading import SequentialSampler, share_of, training_loader
+from common.run.errors import UserError
 from common.run.loaders import end_loaders
 from common.run.processes import interruption_afterwards
 
@@ -75,3 +76,10 @@ def _interrupted_in_a_block(done: list[bool]) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.05)
         done.append(True)
+
+
+def test_a_batch_is_divided_on_request() -> None:
+    assert share_of(12, 4, divided=False) == 12
+    assert share_of(12, 4, divided=True) == 3
+    with pytest.raises(UserError, match=r"trainer\.divide_batch: a batch of 10 does not divide among 4 devices"):
+        share_of(10, 4, divided=True)

@@ -116,12 +116,13 @@ def build(run: Run, machine: Machine) -> tuple[AnomalySystem, MachineData]:
 def train_machine(run: Run, machine: Machine, restart: bool = False) -> None:
     """Train one machine's network to its end, from where it was interrupted; nothing when it is finished."""
     own = of_machine(run, machine)
-    if finished(own) and not restart:
-        claim(own)  # says so when the folder holds other settings
+    if finished(own, open_ended=True) and not restart:
+        claim(own, open_ended=True)  # says so when the folder holds other settings
         return
     system, data = build(own, machine)
     batch = own.config.data.batch * (2 if data.proxies else 1)
-    fit(own, system, data, monitor="train/loss", mode="min", batch_size=batch, restart=restart, model="last")
+    options: dict[str, Any] = {"restart": restart, "model": "last", "open_ended": True}  # the rate falls epoch by epoch
+    fit(own, system, data, monitor="train/loss", mode="min", batch_size=batch, **options)
 
 
 def train_machines(run: Run, machines: Sequence[Machine], jobs: int, restart: bool = False) -> None:
@@ -129,7 +130,7 @@ def train_machines(run: Run, machines: Sequence[Machine], jobs: int, restart: bo
 
     A machine whose training fails does not stop the others; it is named at the end. Raises UserError then.
     """
-    open_ones = [m for m in machines if restart or not finished(of_machine(run, m))]
+    open_ones = [m for m in machines if restart or not finished(of_machine(run, m), open_ended=True)]
     with locked(run.folder):
         remove_partials(run.folder, recursive=False)
         claim(run, restart)
