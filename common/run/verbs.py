@@ -98,7 +98,7 @@ def main(task: Task, arguments: Sequence[str] | None = None) -> int:
 
 def _leave(code: int) -> typing.NoReturn:
     """End this process now: Python's own end waits for threads and other processes, and clears all of torch."""
-    from multiprocessing.util import _run_finalizers
+    from multiprocessing.util import _run_finalizers  # type: ignore[attr-defined]
 
     from common.run.processes import end_workers
 

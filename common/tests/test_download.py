@@ -152,7 +152,7 @@ def test_https_only(server: Server, path: Path, address: str) -> None:
     with pytest.raises(UserError, match="not https"):
         download.fetch(address, path)
     server.redirect = address
-    with pytest.raises(UserError, match="not https|not allowed"):
+    with pytest.raises(UserError, match=r"not https|not allowed"):
         download.fetch(server.address, path)
     assert not path.exists()
 
