@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from common.run.errors import UserError
 from common.run.processes import ignore_interruption
 from common.run.seeds import mix_seed
 
@@ -33,6 +34,18 @@ def turn_of(trainer: Any) -> Turn:
     if trainer is None:
         return Turn(lambda: 0, 0, 1)
     return Turn(lambda: trainer.current_epoch, trainer.global_rank, trainer.world_size)
+
+
+def share_of(batch: int, ranks: int, divided: bool) -> int:
+    """Clips of a batch that each of `ranks` processes takes: all, or with `trainer.divide_batch` its part.
+
+    Raises UserError where they do not divide.
+    """
+    if not divided:
+        return batch
+    if batch % ranks:
+        raise UserError(f"trainer.divide_batch: a batch of {batch} does not divide among {ranks} devices")
+    return batch // ranks
 
 
 class ShuffledSampler(Sampler[Any]):

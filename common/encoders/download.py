@@ -9,8 +9,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.message import Message
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from common.run.errors import UserError
@@ -40,9 +41,10 @@ def cached(name: str) -> Path:
 def fetch(address: str, path: Path, expected: str = "", hint: str = "") -> str:
     """Have the file of `address` at `path`; returns its SHA-256.
 
-    expected: its SHA-256; where it isn't known, that of the first download is noted in `<path>.sha256` and holds from
-    then on. What a cut connection or Ctrl-C leaves in `<path>.part` is continued by the next call, and another process
-    that fetches the same file is waited for. Raises UserError with the address and `path` where it cannot be fetched.
+    expected: its SHA-256; where it isn't known, that of the first download in one piece is noted in `<path>.sha256` and
+    holds from then on. What a cut connection or Ctrl-C leaves in `<path>.part` is continued by the next call, if the
+    server still has the same file, and another process that fetches the same file is waited for. Raises UserError with
+    the address and `path` where it cannot be fetched.
     """
     if not path.exists():
         if not address:
@@ -50,8 +52,8 @@ def fetch(address: str, path: Path, expected: str = "", hint: str = "") -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _part_of(path) as part:
             if part is not None:
-                _download(address, part, path)
-                _accept(Path(part.name), path, expected)
+                in_one_piece = _download(address, part, path)
+                _accept(Path(part.name), path, expected, in_one_piece)
     return checked(path, expected)
 
 
@@ -87,25 +89,37 @@ def _part_of(path: Path) -> Iterator[BinaryIO | None]:
                 return
 
 
-def _accept(part: Path, path: Path, expected: str) -> None:
+def _accept(part: Path, path: Path, expected: str, in_one_piece: bool) -> None:
     found = sha256(part)
+    _tag(part).unlink(missing_ok=True)
     if expected and found != expected.lower():
         part.unlink()
         raise UserError(f"{path.name}: SHA-256 of the download is {found}, expected {expected}; it was removed")
-    if not expected:
+    if not expected and in_one_piece:
         write_text(_note(path), f"{found}  {path.name}\n")
         log.warning("%s: no SHA-256 is published; %s is noted beside it and checked from now on", path, found)
+    elif not expected:
+        log.warning("%s: fetched in pieces, and no SHA-256 is published: not checked (it is %s)", path, found)
     os.replace(part, path)
 
 
-def _download(address: str, part: BinaryIO, path: Path) -> None:
-    """Append to `part` what is missing. Raises UserError where the network or the server does not give it."""
-    done = os.fstat(part.fileno()).st_size
-    request = urllib.request.Request(address, headers={"Range": f"bytes={done}-"} if done else {})
+def _tag(part: Path) -> Path:
+    """Where the server's mark of the version stands that a part belongs to."""
+    return part.with_name(f"{part.name}.tag")
+
+
+def _download(address: str, part: BinaryIO, path: Path) -> bool:
+    """Append to `part` what is missing; returns whether all came in one piece.
+
+    Raises UserError where the network or the server does not give it, and for anything but https.
+    """
+    first = done = os.fstat(part.fileno()).st_size
+    tag = _tag(Path(part.name))
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+        with _open(address, done, tag.read_text(encoding="utf-8") if done and tag.is_file() else "") as response:
             if not response.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
-                part.truncate(done := 0)  # a server that cannot continue
+                part.truncate(first := (done := 0))  # a server that cannot continue, or has another version now
+            write_text(tag, _version(response.headers))
             total = done + int(response.headers.get("Content-Length") or 0)
             with progress(path.name, total // MB, "MB", done // MB) as report:
                 while chunk := response.read(CHUNK):
@@ -116,16 +130,45 @@ def _download(address: str, part: BinaryIO, path: Path) -> None:
     except urllib.error.HTTPError as error:
         if error.code != 416 or not done:
             raise _failed(address, path, f"{error.code} {error.reason}") from None
-        if error.headers.get("Content-Range") != f"bytes */{done}":  # else the part is the whole
-            part.truncate(0)
-            _download(address, part, path)
-        return
+        if error.headers.get("Content-Range") == f"bytes */{done}":  # the part is the whole
+            return False
+        part.truncate(0)
+        return _download(address, part, path)
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise _failed(address, path, str(getattr(error, "reason", error))) from None
     finally:
         part.flush()
     if sized and done != total:
         raise _failed(address, path, f"cut after {done} of {total} bytes; the next call goes on from there")
+    return first == 0
+
+
+def _version(headers: Message) -> str:
+    """What `If-Range` takes: a strong entity tag, else the date of the last change, else nothing."""
+    tag = headers.get("ETag", "")
+    return tag if tag.startswith('"') else headers.get("Last-Modified", "")
+
+
+def _open(address: str, done: int, version: str) -> Any:
+    headers = {"Range": f"bytes={done}-"} if done else {}
+    if version:
+        headers["If-Range"] = version
+    _check_safe(address)
+    opener = urllib.request.build_opener(_SafeRedirects)
+    return opener.open(urllib.request.Request(address, headers=headers), timeout=TIMEOUT)
+
+
+class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *arguments: Any) -> Any:
+        _check_safe(arguments[-1])
+        return super().redirect_request(*arguments)
+
+
+def _check_safe(address: str) -> None:
+    """Raise ValueError for an address that anybody on the way could answer; this machine's own are no such."""
+    parts = urlsplit(address)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1")):
+        raise ValueError(f"{parts.scheme}://{parts.hostname}: not https")
 
 
 def _failed(address: str, path: Path, why: str) -> UserError:

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import hashlib
 import io
 import os
 import signal
@@ -16,35 +17,68 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from common.run import progress
+from common.run.checkpoints import read_checkpoint
 from common.run.errors import UserError
-from common.run.files import write_text, write_then_rename
+from common.run.files import read_json, sha256, write_json, write_text, write_then_rename
 from common.run.seeds import mix_seed
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Checkpoints appear whole or not at all, also when the process is killed while it writes."""
+    """Checkpoints appear whole or not at all, also when the process is killed while it writes.
+
+    Beside each lies `<name>.json` with its SHA-256; while it is replaced, with that of the old one too.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write to a temporary file in the same folder, then rename. Raises UserError when the disk is full."""
+        path = Path(path)
         try:
-            with write_then_rename(Path(path)) as partial, _Output(partial) as file:
-                try:
-                    torch.save(checkpoint, file)
-                except RuntimeError:  # torch does not say why it could not write
-                    raise file.failure or RuntimeError(f"{path}: torch could not write it") from None
+            with write_then_rename(path) as partial:
+                with _Output(partial) as file:
+                    try:
+                        torch.save(checkpoint, file)
+                    except RuntimeError:  # torch does not say why it could not write
+                        raise file.failure or RuntimeError(f"{path}: torch could not write it") from None
+                digest = file.digest.hexdigest()
+                _note(path, [*([sha256(path)] if path.is_file() else []), digest])
+            _note(path, [digest])
         except OSError as error:
             reason = os.strerror(error.errno or 0)
             raise UserError(f"{path}: {reason}; train goes on from the last whole checkpoint") from None
 
 
+def _note(path: Path, digests: list[str]) -> None:
+    write_json(path.with_name(f"{path.name}.json"), {"sha256": digests})
+
+
+def check_resumable(path: Path) -> None:
+    """Raise UserError for a checkpoint that a training cannot go on from: damaged, another file, or none at all."""
+    wrong = f"{path}: not a readable checkpoint, cannot go on from it"
+    note = path.with_name(f"{path.name}.json")
+    noted = read_json(note) if note.is_file() else None
+    digests = noted.get("sha256") if isinstance(noted, dict) else None
+    if isinstance(digests, list) and sha256(path) not in digests:
+        raise UserError(f"{wrong} (its SHA-256 is not that which training recorded); --restart trains anew")
+    try:
+        content = read_checkpoint(path)
+    except UserError as error:
+        reason = str(error).removeprefix(f"{path}: not a readable checkpoint ").removeprefix(f"{path}: ")
+        raise UserError(f"{wrong} {reason}; --restart trains anew") from None
+    missing = [key for key in ("state_dict", "optimizer_states", "loops", "callbacks") if key not in content]
+    if missing:
+        raise UserError(f"{wrong} (no {missing[0]} in it); --restart trains anew")
+
+
 class _Output(io.BufferedWriter):
-    """A file that remembers why it could not be written."""
+    """A file that remembers why it could not be written, and hashes what was: torch writes from front to end."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path, "wb"))
         self.failure: OSError | None = None
+        self.digest = hashlib.sha256()
 
     def write(self, data: Any) -> int:
+        self.digest.update(data)
         try:
             return super().write(data)
         except OSError as error:
@@ -164,6 +198,22 @@ class Interruption(Callback):
             raise KeyboardInterrupt
 
 
+class Divergence(Callback):
+    """Ends a training whose loss or weights are no longer finite, before the epoch's checkpoint is written."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ask the device, once an epoch. Raises UserError."""
+        losses = [
+            name for name, of in trainer.callback_metrics.items() if name.startswith("train/") and not of.isfinite()
+        ]
+        whole = torch.stack([weights.detach().isfinite().all() for weights in pl_module.parameters()]).all()
+        if losses or not whole:
+            what = (
+                f"{losses[0]} is {float(trainer.callback_metrics[losses[0]])}" if losses else "weights are not finite"
+            )
+            raise UserError(f"diverged in epoch {trainer.current_epoch + 1} ({what}): lower optimizer.lr")
+
+
 class Progress(Callback):
     """One bar over the whole training, with clips a second and the remaining time."""
 
@@ -171,6 +221,7 @@ class Progress(Callback):
         self.batch_size, self.monitor = batch_size, monitor
         self.stack = contextlib.ExitStack()
         self.advance: progress.Progress | None = None
+        self.score = ""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar where a resumed training stands."""
@@ -187,9 +238,12 @@ class Progress(Callback):
             self.advance(self.batch_size * trainer.world_size, self._note(trainer))
 
     def _note(self, trainer: Trainer) -> str:
-        note = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{self.score}"
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Read the score, here and not in every step: the device would have to end its work first."""
         value = trainer.callback_metrics.get(self.monitor)
-        return note if value is None else f"{note} · {self.monitor} {float(value):.3f}"
+        self.score = "" if value is None else f" · {self.monitor} {float(value):.3f}"
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Close the bar."""

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,7 +70,9 @@ def _read_torch(path: Path) -> Any:
     if head.startswith(b"version https://git-lfs"):
         raise UnreadableError("not a checkpoint but a pointer of Git LFS to one: `git lfs pull` fetches it")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=modern)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks on foreign files, which fail or load
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=modern)
     except pickle.UnpicklingError as error:
         code = re.search(r"GLOBAL ([\w.]+)", str(error))
         if code is None:

@@ -224,7 +224,7 @@ def _check_range(setting: Field[Any], value: Any, key: str, origins: Origins) ->
         return
     low, high = setting.metadata["range"]
     for number in _numbers_in(value):
-        if not low <= number <= high:
+        if not low <= number <= high or math.isinf(number):
             span = f"{low:g} or more" if high in (math.inf, FINITE) else f"{low:g} to {high:g}"
             if abs(number) == math.inf:
                 span = f"a finite number, {span}"

@@ -1,11 +1,13 @@
 """Cores that may be used; worker processes: one thread each, and gone when their parent is gone."""
 
 import ctypes
+import functools
 import multiprocessing
 import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -51,13 +53,32 @@ def _quotas() -> Iterator[int]:
                     yield -(-int(quota) // int(period))
 
 
+DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # there where a kernel knows of an NVIDIA GPU
+
+
 def usable_gpus() -> int:
-    """CUDA devices that this process may use."""
-    if sys.platform == "linux" and not any(Path(name).exists() for name in ("/dev/nvidiactl", "/dev/dxg")):
+    """CUDA devices that this process may use; says so once where there is one that it cannot use."""
+    if sys.platform == "linux" and not any(path.exists() for path in DRIVERS):
         return 0  # torch takes two seconds to say so
     import torch
 
+    say_unusable_gpu()
     return torch.cuda.device_count()
+
+
+@functools.cache
+def say_unusable_gpu() -> None:
+    """One line on standard error where a GPU is there, and not hidden on purpose, but torch cannot use it."""
+    if not any(path.exists() for path in DRIVERS) or os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+        return
+    import torch
+
+    with warnings.catch_warnings(record=True) as said:  # torch's own words, which name a driver that is too old
+        warnings.simplefilter("always")
+        if torch.cuda.is_available():
+            return
+    reason = " ".join(str(said[0].message).split())[:200] if said else "this torch is built without CUDA, or sees none"
+    print(f"GPU: there is one, but torch cannot use it ({reason}); working on the CPU", file=sys.stderr)
 
 
 def default_jobs(threads: int | None, gpus: int = 0) -> int:
@@ -172,8 +193,8 @@ def _start_worker(number: "multiprocessing.sharedctypes.Synchronized[int]", gpus
     with number.get_lock():
         mine, number.value = number.value, number.value + 1
     if gpus:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible[mine % gpus] if len(visible) >= gpus > 1 else str(mine % gpus)
+        assigned = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()][:gpus]
+        os.environ["CUDA_VISIBLE_DEVICES"] = assigned[mine % len(assigned)] if assigned else str(mine % gpus)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
     parent = multiprocessing.parent_process()

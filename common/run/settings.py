@@ -22,10 +22,14 @@ class TrainerConfig:
 
     max_epochs: int = in_range(100, 1)
     accelerator: Accelerator = "auto"
-    devices: int | str = "auto"
+    # A step has the recipe's batch on each device, or with divide_batch on all of them together.
+    devices: int | str = 1
+    divide_batch: bool = False
     num_nodes: int = in_range(1, 1)
     strategy: str = "auto"
     precision: Literal["32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true"] = "32-true"
+    # Of float32 products on CUDA. high: TF32, faster; highest: as on a CPU, for comparisons with published numbers.
+    matmul_precision: Literal["highest", "high", "medium"] = "high"
     accumulate_grad_batches: int = in_range(1, 1)
     gradient_clip_val: float | None = in_range(None, 0)
     check_val_every_n_epoch: int = in_range(1, 1)

@@ -6,9 +6,9 @@ checkpoint, and gives the same numbers again for the same seed, however often it
 """
 
 import logging
+import sys
 import time
 import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -23,14 +23,24 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
-from common.run.callbacks import AtomicCheckpoints, Checkpoint, History, Interruption, Progress, SeedEveryStep
+from common.run.callbacks import (
+    AtomicCheckpoints,
+    Checkpoint,
+    Divergence,
+    History,
+    Interruption,
+    Progress,
+    SeedEveryStep,
+    check_resumable,
+)
 from common.run.config import config_dict, differences, dump, load_config
 from common.run.energy import EnergyConfig, measure
 from common.run.errors import UserError
-from common.run.files import read_json, remove_partials, sha256, write_text
-from common.run.processes import keep_memory
-from common.run.results.store import record
+from common.run.files import remove_partials, sha256, write_text
+from common.run.processes import keep_memory, say_unusable_gpu
+from common.run.results.store import read_results, record
 from common.run.settings import TrainerConfig
 from common.run.verbs import Run
 from common.run.yaml_lines import NotYamlError, read_yaml
@@ -61,17 +71,20 @@ def locked(folder: Path) -> Any:
         raise UserError(f"{folder}: another process is working on this run") from None
 
 
-def claim(run: Run, restart: bool = False) -> None:
+def claim(run: Run, restart: bool = False, open_ended: bool = False) -> None:
     """Make `run.folder` this run's own: write its config, or check that the one there is the same.
 
-    What changes no number, who submits it, may differ.
+    What changes no number, who submits it, may differ; where a training is `open_ended`, a greater number of epochs.
     """
     config = {**config_dict(run.config), "seed": run.seed}
     written = run.folder / CONFIG
     if written.is_file() and not restart:
         there, now = ({**of, "submission": None} for of in (_settings_in(written, run), config))
         changed = differences(there, now)
-        if changed:
+        longer = len(changed) == 1 and _is_longer(there, now)
+        if longer and not open_ended:
+            changed = [f"{changed[0]} (its learning rate follows all epochs: more of them are another training)"]
+        if changed and not (longer and open_ended):
             more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
             raise UserError(
                 f"{run.folder}: holds a run with other settings: {changed[0]}{more}; "
@@ -85,6 +98,11 @@ def claim(run: Run, restart: bool = False) -> None:
         for name in ("results.json", "metrics.csv"):
             (run.folder / name).unlink(missing_ok=True)
     write_text(written, f"# {run.task.name}, recipe {run.recipe}, training {run.number}\n" + dump(config))
+
+
+def _is_longer(there: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    old, new = (of.get("trainer", {}).get("max_epochs") for of in (there, now))
+    return isinstance(old, int) and isinstance(new, int) and new > old
 
 
 def _settings_in(path: Path, run: Run) -> dict[str, Any]:
@@ -107,10 +125,15 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def finished(run: Run) -> bool:
-    """Whether the training in this folder came to its end."""
-    path = run.folder / "results.json"
-    return path.is_file() and "train" in read_json(path) and (run.folder / BEST).is_file()
+def finished(run: Run, open_ended: bool = False) -> bool:
+    """Whether the training in this folder came to its end; an `open_ended` one: to as many epochs as asked for now."""
+    if not (run.folder / "results.json").is_file() or not (run.folder / BEST).is_file():
+        return False
+    sections = read_results(run.folder)
+    if not open_ended or "train" not in sections:
+        return "train" in sections
+    epochs = sections["train"]["values"].get("epochs")
+    return not isinstance(epochs, int) or epochs >= run.config.trainer.max_epochs
 
 
 def fit(
@@ -124,12 +147,14 @@ def fit(
     restart: bool = False,
     notes: Mapping[str, Any] | None = None,
     model: Literal["best", "last"] = "best",
+    open_ended: bool = False,
 ) -> None:
     """Train `system` until its last epoch, from where an interrupted training of the same run stopped.
 
     The best checkpoint by `monitor` (a logged metric) and the last one stand in checkpoints/, metrics.csv has a row
     an epoch, results.json the sections "checkpoint" (the one that is the `model`, and its SHA-256) and "train".
-    `batch_size` is the number of clips of a step, for the rate shown.
+    `batch_size` is the recipe's number of clips of a step. `open_ended`: no schedule spans the epochs, so that a
+    finished training goes on where a recipe asks for more of them.
     """
     config: TrainerConfig = run.config.trainer
     energy: EnergyConfig = run.config.energy
@@ -137,10 +162,12 @@ def fit(
     with locked(run.folder) if first else nullcontext():
         if first:
             remove_partials(run.folder)
-            claim(run, restart)
+            claim(run, restart, open_ended)
         else:
             energy = replace(energy, enabled=False)  # the first process measures the whole machine
-        if finished(run) and not (restart and not first):  # the others may see what the first one is about to remove
+        if finished(run, open_ended) and not (
+            restart and not first
+        ):  # the others may see what the first one is about to remove
             return
         quiet()
         if config.threads:
@@ -187,12 +214,12 @@ def _train(
     if config.compile:
         for network in cast(Networks, system).networks():
             network.compile()
-    interruption = Interruption()
-    callbacks: list[Callback] = [interruption, history, Progress(batch_size, monitor)]
-    trainer = build_trainer(run, config, callbacks, monitor, mode)
+    interruption, bar = Interruption(), Progress(batch_size, monitor)
+    trainer = build_trainer(run, config, [interruption, history, bar], monitor, mode)
+    _prepare_devices(trainer, system, config, bar)
     last = run.folder / LAST
-    if last.is_file() and not zipfile.is_zipfile(last):
-        raise UserError(f"{last}: not a readable checkpoint, cannot go on from it; --restart trains anew")
+    if last.is_file():
+        check_resumable(last)
     start = time.monotonic()
     try:
         with interruption.awaited():
@@ -200,6 +227,34 @@ def _train(
     except SystemExit:  # Lightning's way to end after Ctrl-C
         raise KeyboardInterrupt from None
     return history.rows, time.monotonic() - start
+
+
+def _prepare_devices(trainer: Trainer, system: LightningModule, config: TrainerConfig, bar: Progress) -> None:
+    """Say what several devices do to the batch; what no device changes is not sent from one to the others."""
+    together = trainer.world_size
+    if config.accelerator != "cpu":
+        say_unusable_gpu()
+    if trainer.strategy.root_device.type == "cuda":
+        torch.set_float32_matmul_precision(config.matmul_precision)
+    batch = bar.batch_size
+    if config.divide_batch:
+        bar.batch_size = batch // together
+    elif together > 1 and is_first_process():
+        print(
+            f"{together} devices x batch {batch} = {together * batch} clips a step, the recipe's is {batch}: "
+            "trainer.divide_batch=true divides it",
+            file=sys.stderr,
+        )
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(system, constants(system))
+
+
+def constants(system: torch.nn.Module) -> list[str]:
+    """Names of the buffers that stay out of checkpoints: windows, teachers' logits; the same everywhere."""
+    return [
+        f"{path}.{name}" if path else name
+        for path, module in system.named_modules()
+        for name in module._non_persistent_buffers_set
+    ]
 
 
 def build_trainer(
@@ -230,7 +285,7 @@ def build_trainer(
         use_distributed_sampler=False,
         logger=_loggers(run, config),
         plugins=[AtomicCheckpoints()],
-        callbacks=[SeedEveryStep(run.seed), *averaging, *callbacks, *checkpoints],
+        callbacks=[SeedEveryStep(run.seed), Divergence(), *averaging, *callbacks, *checkpoints],
         enable_progress_bar=False,
         enable_model_summary=False,
         log_every_n_steps=10,

@@ -25,6 +25,8 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         self.cut: list[int] = []
         self.ranges = True
+        self.version = ""
+        self.redirect = ""
         self.seen: list[str] = []
         super().__init__(("127.0.0.1", 0), Handler)
 
@@ -43,6 +45,13 @@ class Handler(BaseHTTPRequestHandler):
         if self.path != "/file.pt":
             self.send_error(404)
             return
+        if server.redirect:
+            self.send_response(302)
+            self.send_header("Location", server.redirect)
+            self.end_headers()
+            return
+        if self.headers.get("If-Range", server.version) != server.version:
+            wanted = None
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and server.ranges else 0
         if start >= len(CONTENT):
             self.send_response(416)
@@ -53,6 +62,8 @@ class Handler(BaseHTTPRequestHandler):
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
         self.send_header("Content-Length", str(len(CONTENT) - start))
+        if server.version:
+            self.send_header("ETag", server.version)
         self.end_headers()
         length = server.cut.pop(0) if server.cut else len(CONTENT)
         self.wfile.write(CONTENT[start : start + length])
@@ -107,6 +118,43 @@ def test_cut_connection_is_resumed(server: Server, path: Path) -> None:
     download.fetch(server.address, path)
     assert path.read_bytes() == CONTENT
     assert server.seen == ["all", "bytes=1000000-", "bytes=3500000-"]
+
+
+def test_a_file_that_changed_meanwhile_is_fetched_anew(
+    server: Server, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.version, server.cut = '"one"', [1_000_000]
+    with pytest.raises(UserError, match="cut after"):
+        download.fetch(server.address, path)
+    other = CONTENT[::-1]
+    monkeypatch.setitem(globals(), "CONTENT", other)
+    server.version = '"two"'
+    download.fetch(server.address, path)
+    assert path.read_bytes() == other
+    assert path.with_name("file.pt.sha256").exists()  # in one piece after all
+
+
+@pytest.mark.parametrize("version", ["", '"one"'])
+def test_no_hash_is_noted_of_what_came_in_pieces(
+    server: Server, path: Path, version: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.version, server.cut = version, [1_000_000]
+    with pytest.raises(UserError, match="cut after"):
+        download.fetch(server.address, path)
+    download.fetch(server.address, path)
+    assert path.read_bytes() == CONTENT
+    assert [p.name for p in path.parent.iterdir()] == ["file.pt"]
+    assert "fetched in pieces" in caplog.text
+
+
+@pytest.mark.parametrize("address", ["http://example.org/file.pt", "ftp://example.org/file.pt", "file:///etc/hosts"])
+def test_https_only(server: Server, path: Path, address: str) -> None:
+    with pytest.raises(UserError, match="not https"):
+        download.fetch(address, path)
+    server.redirect = address
+    with pytest.raises(UserError, match=r"not https|not allowed"):
+        download.fetch(server.address, path)
+    assert not path.exists()
 
 
 def test_server_that_cannot_resume(server: Server, path: Path) -> None:

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from common.run.callbacks import AtomicCheckpoints, History, SeedEveryStep, mix_seed
 from common.run.energy import EnergyConfig
 from common.run.errors import UserError
-from common.run.files import sha256
+from common.run.files import read_json, sha256
 from common.run.results.store import read_results
 from common.run.settings import TrainerConfig
 from common.run.training import BEST, LAST, claim, finished, fit, locked
@@ -80,7 +80,12 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) 
         io_plugin.save_checkpoint({"epoch": 2, "bad": lambda: None}, path)
     assert sha256(path) == before
     assert torch.load(path, weights_only=True) == {"epoch": 1}
-    assert list(path.parent.iterdir()) == [path]
+    assert sorted(path.parent.iterdir()) == [path, path.with_name("last.ckpt.json")]
+    check_hash(path)
+
+
+def check_hash(path: Path) -> None:
+    assert read_json(path.with_name(f"{path.name}.json")) == {"sha256": [sha256(path)]}
 
 
 class Meter:
@@ -287,10 +292,19 @@ class Points(LightningDataModule):
 SCORES = [0.2, 0.8, 0.5, 0.6]
 
 
-def train(folder: Path, epochs: int = 4, stop_at: int | None = None, restart: bool = False, **trainer: Any) -> Line:
-    config = TrainerConfig(max_epochs=epochs, accelerator="cpu", devices=1, **trainer)
-    system, run = Line(SCORES, stop_at), run_in(folder, trainer=config)
-    fit(run, system, Points(), monitor="val/objective", batch_size=2, restart=restart, notes={"data": "points"})
+def train(
+    folder: Path,
+    epochs: int = 4,
+    stop_at: int | None = None,
+    restart: bool = False,
+    system: LightningModule | None = None,
+    open_ended: bool = False,
+    **trainer: Any,
+) -> LightningModule:
+    config = TrainerConfig(max_epochs=epochs, **{"accelerator": "cpu", "devices": 1, **trainer})
+    system, run = system or Line(SCORES, stop_at), run_in(folder, trainer=config)
+    options: dict[str, Any] = {"restart": restart, "notes": {"data": "points"}, "open_ended": open_ended}
+    fit(run, system, Points(), monitor="val/objective", batch_size=2, **options)
     return system
 
 
@@ -319,7 +333,11 @@ def test_a_training_leaves_its_files(whole: Path) -> None:
     rows = list(csv.DictReader(io.StringIO((whole / "metrics.csv").read_text())))
     assert [float(row["val/objective"]) for row in rows] == pytest.approx(SCORES)
     assert [float(row["step"]) for row in rows] == [3, 6, 9, 12]
-    assert sorted(path.name for path in (whole / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert sorted(path.name for path in (whole / "checkpoints").iterdir()) == [
+        *("best.ckpt", "best.ckpt.json", "last.ckpt", "last.ckpt.json")
+    ]
+    for name in (BEST, LAST):
+        check_hash(whole / name)
     assert list((whole / "tensorboard").glob("events*"))
 
 

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from common.audio.loading import Requests, ShuffledSampler, sequential_loader, training_loader
+from common.audio.loading import Requests, ShuffledSampler, sequential_loader, share_of, training_loader
 from common.run.errors import UserError
 from common.run.progress import progress
 from task1_asc.config import Config
@@ -58,7 +58,9 @@ def train_loader(
     clips: Clips, config: Config, seed: int, epoch: Callable[[], int] = lambda: 0, rank: int = 0, ranks: int = 1
 ) -> DataLoader[Batch]:
     """Shuffled batches of `data.batch` clips per process; `epoch` is asked at the start of every iteration."""
-    sampler = ShuffledSampler(len(clips), config.data.batch, seed, epoch, rank, ranks)
+    sampler = ShuffledSampler(
+        len(clips), share_of(config.data.batch, ranks, config.trainer.divide_batch), seed, epoch, rank, ranks
+    )
     return training_loader(ClipDataset(clips), sampler, config.data.workers)
 
 

@@ -150,21 +150,15 @@ def build(run: Run, machine: Machine) -> tuple[AnomalySystem, MachineData]:
 def train_machine(run: Run, machine: Machine, restart: bool = False) -> None:
     """Train one machine's network to its end, from where it was interrupted; nothing when it is finished."""
     own = of_machine(run, machine)
-    if finished(own) and not restart:
-        claim(own)  # says so when the folder holds other settings
+    if finished(own, open_ended=True) and not restart:
+        claim(own, open_ended=True)  # says so when the folder holds other settings
         return
     system, data = build(own, machine)
     batch = own.config.data.batch * (2 if data.proxies else 1)
     notes = {"data": "toy" if is_toy(run.config.data) else "official"}
-    fit(
-        *(own, system, data),
-        monitor="train/loss",
-        mode="min",
-        batch_size=batch,
-        restart=restart,
-        notes=notes,
-        model="last",
-    )
+    # Open-ended: the rate falls epoch by epoch.
+    options: dict[str, Any] = {"restart": restart, "model": "last", "notes": notes, "open_ended": True}
+    fit(own, system, data, monitor="train/loss", mode="min", batch_size=batch, **options)
 
 
 def train_machines(run: Run, machines: Sequence[Machine], jobs: int, restart: bool = False) -> None:
@@ -173,7 +167,7 @@ def train_machines(run: Run, machines: Sequence[Machine], jobs: int, restart: bo
     A machine whose training fails does not stop the others; it is named at the end. Raises UserError then.
     """
     networks = networks_of(run, machines)
-    open_ones = [m for m in networks if restart or not finished(of_machine(run, m))]
+    open_ones = [m for m in networks if restart or not finished(of_machine(run, m), open_ended=True)]
     with locked(run.folder):
         remove_partials(run.folder, recursive=False)
         claim(run, restart)

@@ -4,7 +4,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from common.audio.coverage import packs_of
-from common.audio.loading import training_loader, turn_of
+from common.audio.loading import share_of, training_loader, turn_of
 from common.run.errors import UserError
 from task4_sed.config import Config
 from task4_sed.data.batches import Batch, BlockSampler, ClipDataset, eval_loader
@@ -47,10 +47,12 @@ class SedData(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of five blocks."""
         turn = turn_of(self.trainer)
-        self._check_sizes(turn.ranks)
+        divided = self.config.trainer.divide_batch
+        self._check_sizes(1 if divided else turn.ranks)
+        batch = [share_of(size, turn.ranks, divided) for size in self.batch]
         sizes = [sum(len(of.clips) for of in sets) for sets in self.training]
         data = ClipDataset([of for sets in self.training for of in sets], random_crop=True, stored=self.stored)
-        return training_loader(data, BlockSampler(sizes, self.batch, self.seed, *turn), self.config.data.workers)
+        return training_loader(data, BlockSampler(sizes, batch, self.seed, *turn), self.config.data.workers)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         """One loader per validation set."""

@@ -1,0 +1,92 @@
+"""Loaders of whole batches: their processes are deaf to Ctrl-C, which a training answers between two steps."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from torch.utils.data import Dataset
+
+from common.audio.loading import SequentialSampler, share_of, training_loader
+from common.run.callbacks import Interruption
+from common.run.errors import UserError
+
+
+class Processes(Dataset[Any]):
+    """Every batch is the number of the process that made it."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitems__(self, requests: Any) -> int:
+        return os.getpid()
+
+
+@pytest.fixture
+def in_a_terminal() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background work ignores it
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def press() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.01)
+
+
+def test_workers_do_not_hear_ctrl_c() -> None:
+    batches = iter(training_loader(Processes(), SequentialSampler(8, 2), workers=2))
+    heard = {next(batches), next(batches)}
+    for worker in heard:
+        os.kill(worker, signal.SIGINT)
+    assert len(heard) == 2
+    assert set(batches) == heard
+
+
+@pytest.mark.parametrize("hook", ["on_train_batch_start", "on_validation_batch_start"])
+def test_ctrl_c_is_answered_at_the_next_step(in_a_terminal: None, hook: str) -> None:
+    interruption, steps = Interruption(), []
+    with pytest.raises(KeyboardInterrupt), interruption.awaited():
+        for step in range(3):
+            getattr(interruption, hook)(None, None, None, step)
+            if step == 1:
+                press()
+            steps.append(step)
+    assert steps == [0, 1]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_in_the_last_step_is_answered_at_the_end(in_a_terminal: None) -> None:
+    steps = []
+    with pytest.raises(KeyboardInterrupt), Interruption().awaited():
+        press()
+        steps.append(0)
+    assert steps == [0]
+
+
+def test_a_second_ctrl_c_is_answered_at_once(in_a_terminal: None) -> None:
+    steps = []
+    with pytest.raises(KeyboardInterrupt), Interruption().awaited():
+        press()
+        steps.append(0)
+        press()
+        steps.append(1)
+    assert steps == [0]
+
+
+def test_where_ctrl_c_is_ignored_it_stays_so() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Interruption().awaited():
+            press()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_batch_is_divided_on_request() -> None:
+    assert share_of(12, 4, divided=False) == 12
+    assert share_of(12, 4, divided=True) == 3
+    with pytest.raises(UserError, match=r"trainer\.divide_batch: a batch of 10 does not divide among 4 devices"):
+        share_of(10, 4, divided=True)
