@@ -294,8 +294,11 @@ def read_logits(path: str | Path) -> StoredLogits:
             classes = tuple(_text(name) for name in file["classes"][()]) if "classes" in file else CLASSES
             durations = file["durations"][()] if "durations" in file else None
             frame_seconds = float(file.attrs.get("frame_seconds", FRAME_SECONDS))
-    except OSError as error:
-        raise UserError(f"{path}: not a readable HDF5 file, or cut off ({str(error).splitlines()[0]})") from None
+    except UserError:
+        raise
+    except Exception as error:  # HDF5 has many ways to be damaged
+        said = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: not a readable HDF5 file, or cut off ({said})") from None
     if logits.ndim != 3 or logits.dtype.kind != "f":
         raise UserError(f"{path}: strong_logits is {logits.dtype} {logits.shape}, expected (clips, frames, classes)")
     if logits.shape[0] != len(names) or logits.shape[2] != len(classes):
