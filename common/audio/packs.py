@@ -251,7 +251,7 @@ class FolderPack(Pack):
             try:
                 # As plain array: indexing a memmap object is slower, the pages are the same.
                 table = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-            except (ValueError, EOFError, OSError) as error:
+            except Exception as error:  # numpy reads the header as Python: any of its errors
                 raise UserError(f"{path}: damaged ({one_line(error)}); run prepare again") from None
             is_index = name == "index.npy"
             if table.shape[-1:] != (len(self),) or (is_index and table.dtype != INDEX_DTYPE):
