@@ -65,6 +65,7 @@ def test_classify_an_array(place: Path, untrained: Path) -> None:
 def test_a_folder_is_heard_as_far_as_it_can_be(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = mixed_folder(place / "in")
     words = ["predict", "in", "--recipe", str(TINY), "data.splits=[100]", "--json", "--out", "scenes.csv"]
+    words += ["--run-dir", "runs/task1_asc/toy"]
     assert main(TASK, words) == 1
     out, err = capsys.readouterr()
     said = json.loads(out.splitlines()[-1])
