@@ -1,1 +1,1 @@
-"""Audio on disk -> float32 waveforms: reading, recordings, packing, packs, shards; coverage, loading, arrays per clip."""
+"""Audio on disk -> float32 waveforms: reading, recordings, packing, packs, shards; coverage, loading, clip arrays."""
