@@ -106,7 +106,7 @@ def test_what_an_archive_is_measured_by(
         ([str(own)], toy, f"measured by the evaluation set of {tiny_root} (toy data)"),
         ([str(foreign), "--measure", "recipe"], toy, f"measured by the evaluation set of {tiny_root} (toy data)"),
         ([str(own), "--measure", "challenge"], EVALUATION_FILES, "measured by the challenge's"),
-        ([str(own), "--edition", "2025"], EVALUATION_FILES, "measured by the challenge's evaluation set of 2025"),
+        ([str(foreign), "--edition", "2025"], EVALUATION_FILES, "measured by the challenge's evaluation set of 2025"),
     ):
         assert main(TASK, ["validate", *more, *words]) == 0
         assert capsys.readouterr().out.splitlines()[0].startswith(f"{more[0]}: {said}")
