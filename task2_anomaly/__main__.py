@@ -43,7 +43,7 @@ def train(run: Run, jobs: int | None = None, restart: bool = False) -> Mapping[s
 def predict(run: Run, files: list[Path], machine: str | None = None) -> Mapping[str, Any]:
     """Score files and decisions of the test sets; or score and decision for any recordings of one machine.
 
-    Named files may have any length, rate and number of channels.
+    Named files may have any length, rate and number of channels; two minutes and more are scored minute by minute.
 
     Args:
         files: audio files or folders; none: the data set's test clips

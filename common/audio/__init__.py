@@ -1,1 +1,1 @@
-"""Audio on disk -> float32 waveforms: reading, packing, packs, shards; coverage, loading (batches), arrays per clip."""
+"""Audio on disk -> float32 waveforms: reading, recordings, packing, packs, shards; coverage, loading, clip arrays."""

@@ -48,7 +48,7 @@ def test_workers_do_not_hear_ctrl_c() -> None:
 @pytest.mark.parametrize("hook", ["on_train_batch_start", "on_validation_batch_start"])
 def test_ctrl_c_is_answered_at_the_next_step(in_a_terminal: None, hook: str) -> None:
     interruption, steps = Interruption(), []
-    with pytest.raises(KeyboardInterrupt), interruption.awaited():
+    with pytest.raises(KeyboardInterrupt), interruption.awaited():  # noqa: PT012 (which step it is matters)
         for step in range(3):
             getattr(interruption, hook)(None, None, None, step)
             if step == 1:
@@ -60,7 +60,7 @@ def test_ctrl_c_is_answered_at_the_next_step(in_a_terminal: None, hook: str) -> 
 
 def test_ctrl_c_in_the_last_step_is_answered_at_the_end(in_a_terminal: None) -> None:
     steps = []
-    with pytest.raises(KeyboardInterrupt), Interruption().awaited():
+    with pytest.raises(KeyboardInterrupt), Interruption().awaited():  # noqa: PT012 (when it comes matters)
         press()
         steps.append(0)
     assert steps == [0]
@@ -68,7 +68,7 @@ def test_ctrl_c_in_the_last_step_is_answered_at_the_end(in_a_terminal: None) -> 
 
 def test_a_second_ctrl_c_is_answered_at_once(in_a_terminal: None) -> None:
     steps = []
-    with pytest.raises(KeyboardInterrupt), Interruption().awaited():
+    with pytest.raises(KeyboardInterrupt), Interruption().awaited():  # noqa: PT012 (when it comes matters)
         press()
         steps.append(0)
         press()

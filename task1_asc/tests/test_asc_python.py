@@ -9,12 +9,19 @@ import pytest
 
 import task1_asc
 from common.audio.reading import write_wav
+from common.run.config import load_config
 from common.run.errors import UserError
+from common.run.submission.archive import build_zip
+from common.run.submission.measure import mark
 from common.run.verbs import main
-from common.tests.helpers import loaded_by, run_examples
+from common.tests.helpers import loaded_by, mixed_folder, run_examples
 from task1_asc.__main__ import TASK
+from task1_asc.config import Config
 from task1_asc.data.classes import SCENES
-from task1_asc.inference.scores import write_outputs
+from task1_asc.inference.checkpoints import load_file
+from task1_asc.inference.scores import read_outputs, write_outputs
+from task1_asc.submission import validate as validating
+from task1_asc.submission.tables import EVALUATION_FILES
 
 FOLDER = Path(__file__).resolve().parents[1]
 TINY = FOLDER / "tests" / "tiny.yaml"
@@ -53,6 +60,64 @@ def test_classify_an_array(place: Path, untrained: Path) -> None:
     samples, rate = soundfile.read(place / "recording.wav")
     checkpoint = untrained / "checkpoints" / "last.ckpt"
     assert task1_asc.classify(samples, checkpoint, sample_rate=rate) == task1_asc.classify("recording.wav", checkpoint)
+
+
+def test_a_folder_is_heard_as_far_as_it_can_be(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = mixed_folder(place / "in")
+    words = ["predict", "in", "--recipe", str(TINY), "data.splits=[100]", "--json", "--out", "scenes.csv"]
+    words += ["--run-dir", "runs/task1_asc/toy"]
+    assert main(TASK, words) == 1
+    out, err = capsys.readouterr()
+    said = json.loads(out.splitlines()[-1])
+    assert {Path(file).name for file in said["files"]} == names
+    assert {Path(file).name for file in said["skipped"]} == {"broken.wav", "gone.flac"}
+    assert err.splitlines()[-1].startswith("error: 2 of 10 files cannot be read, the first: in/gone.flac: ")
+    assert sorted(read_outputs(place / "scenes.csv").names) == sorted(names)
+    (place / "in" / "x.wav" / "a.aif").write_bytes((place / "in" / "a.aif").read_bytes())
+    assert main(TASK, ["predict", "in/a.aif", "in/x.wav", *words[2:]]) == 0
+    assert set(read_outputs(place / "scenes.csv").names) == {"a.aif", "x.wav-a.aif", "f.FLAC"}
+
+
+def test_a_long_recording_is_the_mean_of_its_seconds(place: Path, untrained: Path) -> None:
+    checkpoint = untrained / "checkpoints" / "last.ckpt"
+    _, config = load_file(checkpoint)
+    rate = config.data.sample_rate
+    samples = np.random.default_rng(2).normal(0, 0.1, int(rate * (config.data.eval_batch + 2.5))).astype(np.float32)
+    found = task1_asc.classify(samples, checkpoint, sample_rate=rate)
+    starts = [*range(0, len(samples) - rate, rate), len(samples) - rate]
+    alone = [task1_asc.classify(samples[s : s + rate], checkpoint, sample_rate=rate)["probabilities"] for s in starts]
+    for scene, share in found["probabilities"].items():
+        assert share == pytest.approx(np.mean([of[scene] for of in alone]), abs=1e-6)
+    assert found["seconds"] == len(samples) / rate
+
+
+def test_what_an_archive_is_measured_by(
+    place: Path, tiny_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the challenge's evaluation set, also where a toy one is at hand; the archive of a toy run by that."""
+    measured: list[Any] = []
+    monkeypatch.setattr(validating, "validate", lambda path, edition, files, counted: measured.append(files) or [])
+    foreign, own = (build_zip(place / f"{name}.zip", {"x": b""}) for name in ("foreign", "own"))
+    mark(own, "toy")
+    words = ["--recipe", str(TINY), f"data.root={tiny_root}"]
+    toy = read_evaluation_names(tiny_root)
+    for more, expected, said in (
+        ([str(foreign)], EVALUATION_FILES, "measured by the challenge's evaluation set of 2024"),
+        ([str(own)], toy, f"measured by the evaluation set of {tiny_root} (toy data)"),
+        ([str(foreign), "--measure", "recipe"], toy, f"measured by the evaluation set of {tiny_root} (toy data)"),
+        ([str(own), "--measure", "challenge"], EVALUATION_FILES, "measured by the challenge's"),
+        ([str(foreign), "--edition", "2025"], EVALUATION_FILES, "measured by the challenge's evaluation set of 2025"),
+    ):
+        assert main(TASK, ["validate", *more, *words]) == 0
+        assert capsys.readouterr().out.splitlines()[0].startswith(f"{more[0]}: {said}")
+        assert measured.pop() == expected
+
+
+def read_evaluation_names(root: Path) -> list[str]:
+    config = load_config(Config, FOLDER / "recipes", str(TINY), [f"data.root={root}"])
+    found = validating.expected_files(config)
+    assert not isinstance(found, int)
+    return list(found)
 
 
 def test_classify_says_what_is_wrong(place: Path, untrained: Path) -> None:

@@ -74,11 +74,13 @@ def validate_archives(
     says.
     """
     config: Config = run.config
-    own = OwnData(config.data.root, made_of, edition in (None, edition_of(config)))
     edition = edition or edition_of(config)
+    here = config.data.root is not None and Path(config.data.root).is_dir() and edition == edition_of(config)
+    there = expected_files(config) if here else {}
+    own = OwnData(config.data.root, made_of, fits=bool(there))
 
     def expected(path: Path) -> Expected | None:
-        return expected_files(config) or None if own.measures(path, measure) else None
+        return there if own.measures(path, measure) else None
 
     return judge_archives(
         files,

@@ -16,13 +16,16 @@ from common.run.errors import UserError
 from common.run.files import read_rows
 from common.run.results.comparison import TOY
 from common.run.results.runs import TOY_NETWORK, network_note
+from common.run.submission.archive import build_zip
+from common.run.submission.measure import mark
 from common.run.verbs import Run, main, open_run
-from common.tests.helpers import loaded_by, run_examples
+from common.tests.helpers import loaded_by, mixed_folder, run_examples
 from task2_anomaly.__main__ import TASK
 from task2_anomaly.config import Config
 from task2_anomaly.data.sets import is_toy
 from task2_anomaly.evaluation.report import compare_runs, evaluate_run
 from task2_anomaly.inference.predict import predict_files, predict_run
+from task2_anomaly.submission import validate as validating
 from task2_anomaly.training.train import train_run
 
 FOLDER = Path(__file__).resolve().parents[1]
@@ -97,6 +100,48 @@ def test_toys_are_told_by_what_lies_on_disk(
     assert is_toy(replace(data, root=str(tmp_path), packs=str(packs)))
     assert not is_toy(replace(data, root=str(tmp_path), packs=str(tmp_path)))
     assert network_note(trained / MACHINE) == TOY_NETWORK
+
+
+def test_a_folder_is_heard_as_far_as_it_can_be(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = mixed_folder(tmp_path / "in")
+    mine = ["--machine", "fan_id_00", "--recipe", "mine.yaml", "--run-dir", "runs/task2_anomaly/toy", "--json"]
+    assert main(TASK, ["predict", str(tmp_path / "in"), *mine]) == 1
+    out, err = capsys.readouterr()
+    said = json.loads(out.splitlines()[-1])
+    assert {Path(of["file"]).name for of in said["files"]} == names
+    assert {Path(file).name for file in said["skipped"]} == {"broken.wav", "gone.flac"}
+    assert "error: 2 of 10 files cannot be read, the first: " in err.splitlines()[-1]
+    assert main(TASK, ["predict", str(tmp_path / "in" / "broken.wav"), *mine]) == 1
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["files"] == []
+
+
+def test_a_long_recording_is_scored_minute_by_minute(place: Path) -> None:
+    samples = np.random.default_rng(0).normal(0, 0.1, 16_000 * 150).astype(np.float32)
+    scores = [task2_anomaly.judge(part, MACHINE, 16_000)["score"] for part in (samples[:960_000], samples[960_000:])]
+    found = task2_anomaly.judge(samples, MACHINE, 16_000)
+    assert found["score"] == pytest.approx((60 * scores[0] + 90 * scores[1]) / 150)
+
+
+def test_what_an_archive_is_measured_by(
+    place: Path, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the challenge's evaluation set, also where a toy one is at hand; the archive of a toy run by that."""
+    measured: list[Any] = []
+    monkeypatch.setattr(validating, "validate", lambda path, edition, expected, *_: measured.append(expected) or [])
+    foreign, own = (build_zip(tmp_path / f"{name}.zip", {"x": b""}) for name in ("foreign", "own"))
+    mark(own, "toy")
+    for more, by_toy, said in (
+        ([str(foreign)], False, "the challenge's evaluation set (2020)"),
+        ([str(own)], True, f"the evaluation set of {tiny_root} (toy data)"),
+        ([str(foreign), "--measure", "recipe"], True, f"the evaluation set of {tiny_root} (toy data)"),
+        ([str(own), "--measure", "challenge"], False, "the challenge's evaluation set (2020)"),
+        ([str(own), "--edition", "first-shot"], False, "the challenge's evaluation set (first-shot)"),
+    ):
+        assert main(TASK, ["validate", *more, "--recipe", "mine.yaml"]) == 0
+        assert capsys.readouterr().out.splitlines()[0].startswith(f"{more[0]}: measured by {said}")
+        expected = measured.pop()
+        assert (expected is not None) == by_toy
+        assert not by_toy or all(expected.values())
 
 
 def test_judge_by_the_second_system(tiny: Callable[..., Config], place: Path, tmp_path: Path) -> None:

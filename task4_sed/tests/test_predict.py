@@ -13,6 +13,7 @@ import torch
 from common.audio.recordings import Recording, Recordings, find_recordings, short_names
 from common.run.errors import UserError
 from common.run.files import read_rows
+from common.tests.helpers import mixed_folder
 from task4_sed.config import Config, ModelConfig
 from task4_sed.data.annotations import Event, read_soft
 from task4_sed.data.batches import CLIP_SAMPLES
@@ -27,6 +28,7 @@ from task4_sed.inference.predict import (
     FRAME_SAMPLES,
     WINDOW_HOP_FRAMES,
     Predictor,
+    log_mel,
     predict_set,
 )
 from task4_sed.inference.scores import read_logits, read_scores
@@ -169,6 +171,44 @@ def test_files_and_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         find_recordings([tmp_path / "empty"])
     again = find_recordings([tmp_path / "in", tmp_path / "in" / "b.wav"])
     assert again.files.count(tmp_path / "in" / "b.wav") == 1
+
+
+def test_a_folder_is_heard_as_far_as_it_can_be(predictor: Predictor, tmp_path: Path) -> None:
+    names = mixed_folder(tmp_path / "in")
+    recordings = find_recordings([tmp_path / "in"])
+    found = detect(predictor, recordings, tmp_path / "out", CsebbsParameters())
+    assert set(found) == {name.rpartition(".")[0] for name in names}
+    with pytest.raises(UserError, match="2 of 10 files cannot be read") as error:
+        recordings.finish({"files": found})
+    assert error.value.result is not None
+    assert {Path(file).name for file in error.value.result["skipped"]} == {"broken.wav", "gone.flac"}
+    assert set(read_scores(tmp_path / "out" / "scores").clips) == stems(tmp_path)
+    assert len(list((tmp_path / "out").glob("*.json"))) == len(names)
+
+
+def stems(place: Path) -> set[str]:
+    return {path.stem for path in (place / "out").glob("*.json")}
+
+
+def test_blocks_of_any_size_give_the_same(predictor: Predictor) -> None:
+    waveform = noise(35 * 16_000)
+    expected = predictor.recording([waveform])
+    for size in (1_000, 79_872, 160_000, 200_001):
+        blocks = np.split(waveform, np.arange(size, len(waveform), size))
+        np.testing.assert_array_equal(predictor.recording(blocks), expected)
+    np.testing.assert_array_equal(
+        log_mel(predictor.front_end, np.split(waveform, 7)), log_mel(predictor.front_end, [waveform])
+    )
+
+
+def test_the_picture_of_a_long_recording_is_joined_to_columns(predictor: Predictor) -> None:
+    quiet, loud = noise(150 * 16_000), noise(150 * 16_000)
+    loud[75 * 16_000 :] *= 10
+    short, long = (log_mel(predictor.front_end, [x]) for x in (quiet[: 100 * 16_000], loud))
+    assert long.shape[0] == short.shape[0]
+    assert long.shape[1] == pytest.approx(1.5 * short.shape[1] / 16, rel=0.02)
+    half = long.shape[1] // 2
+    assert long[:, half + 5 :].mean() > long[:, : half - 5].mean()
 
 
 # --- data sets

@@ -4,8 +4,10 @@ import dataclasses
 import re
 import shutil
 import tarfile
+import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +17,17 @@ from hypothesis import strategies as st
 
 from common.run.errors import UserError
 from common.run.submission.archive import Limits
+from common.run.submission.measure import mark
 from common.run.submission.meta import Author
 from common.run.submission.tables import lines_of, parse
+from common.run.submission.violations import has_errors
+from common.run.verbs import main
+from task4_sed.__main__ import TASK
 from task4_sed.data.annotations import read_durations
 from task4_sed.data.classes import CLASSES, DESED_CLASSES
 from task4_sed.inference.scores import read_scores
 from task4_sed.metrics.types import ClipScores, ScoreSet
+from task4_sed.submission import validate as validating
 from task4_sed.submission.meta import DevtestResults, meta_yaml
 from task4_sed.submission.package import format_scores, package
 from task4_sed.submission.rules import check_meta
@@ -213,6 +220,73 @@ def test_one_zip_per_team(root: Path, tmp_path: Path, archive: Path, wrap: str) 
         (f"{wrap}team_c.zip", "archive"),
         (f"{wrap}team_d.zip", "layout"),
     }
+
+
+def test_what_a_mac_adds_is_left_out_with_one_warning(root: Path, tmp_path: Path) -> None:
+    for path in [path for path in root.rglob("*") if path.is_file()]:
+        relative = path.relative_to(root)
+        for twin in (root / "__MACOSX" / relative.parent / f"._{path.name}", path.parent / ".DS_Store"):
+            twin.parent.mkdir(parents=True, exist_ok=True)
+            twin.write_bytes(b"\0\5\x16\7")
+    for path in (root, zip_folder(root, tmp_path / "mac.zip")):
+        (found,) = check(path)
+        assert (found.rule, found.severity) == ("clutter", "warning")
+    general = tmp_path / "general"
+    general.mkdir()
+    for team in "ab":
+        shutil.copy(tmp_path / "mac.zip", general / f"{team}.zip")
+    for path in (general, zip_folder(general, tmp_path / "general.zip")):
+        assert [found.rule for found in check(path)] == ["clutter"]
+
+
+def test_the_reported_archives_of_a_mac(shared: Path) -> None:
+    for path in sorted((shared / "data" / "cases").glob("19*/*.zip")):
+        found = validate(path)
+        assert not has_errors(found)
+        assert [of.rule for of in found].count("clutter") == 1
+
+
+def test_archives_in_an_archive_share_its_limits(archive: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(archive) as zipped:
+        size = sum(info.file_size for info in zipped.infolist())
+    (tmp_path / "general").mkdir()
+    for team in "abc":
+        shutil.copy(archive, tmp_path / "general" / f"{team}.zip")
+    limits, packed = Limits(total_bytes=2 * size), zip_folder(tmp_path / "general", tmp_path / "general.zip")
+    assert validate(tmp_path / "general", CLIPS, DURATIONS, limits=limits) == []
+    found = validate(packed, CLIPS, DURATIONS, limits=limits)
+    assert {(of.file, of.rule) for of in found} >= {("c.zip", "archive")}
+    assert "general.zip: unpacks to more than" in found[-1].message
+
+
+def test_what_an_archive_is_measured_by(
+    tmp_path: Path, tiny_root: Path, archive: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the challenge, also where toy data are at hand; the archive of a toy run by these."""
+    measured: list[Any] = []
+    monkeypatch.setattr(validating, "validate", lambda path, names, durations, classes: measured.append(names) or [])
+    own = Path(shutil.copy(archive, tmp_path / "own.zip"))
+    mark(own, "toy")
+    for more, by_toy, said in (
+        ([str(archive)], False, "the challenge's classes and rules"),
+        ([str(own)], True, f"the evaluation set of {tiny_root} (toy data)"),
+        ([str(archive), "--measure", "recipe"], True, f"the evaluation set of {tiny_root} (toy data)"),
+        ([str(own), "--measure", "challenge"], False, "the challenge's classes and rules"),
+    ):
+        assert main(TASK, ["validate", *more, f"data.root={tiny_root}"]) == 0
+        assert capsys.readouterr().out.splitlines()[0].startswith(f"{more[0]}: measured by {said}")
+        assert bool(measured.pop()) == by_toy
+
+
+def test_absurd_numbers_of_runs_and_columns(root: Path) -> None:
+    for number in ("99999999", "9" * 200):
+        write(f"{LABEL}/{LABEL}_run{number}.output/clip_a.tsv")(root)
+    columns = [f"c{number}" for number in range(300_000)]
+    (root / LABEL / TSV).write_text("\t".join(["onset", "offset", *columns]) + "\n" + "\t".join("0" * 300_002) + "\n")
+    start = time.process_time()
+    found = check(root)
+    assert time.process_time() - start < 20
+    assert len(found) < 500
 
 
 def test_system_without_its_folder(root: Path, tmp_path: Path) -> None:

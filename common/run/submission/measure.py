@@ -24,7 +24,7 @@ def mark(archive: Path, made_of: str) -> None:
 
 @dataclass(frozen=True)
 class OwnData:
-    """The recipe's data set. made_of: root -> "official", "toy", ...; fits: it is of the edition that is asked for."""
+    """The recipe's data set. made_of: root -> "official", "toy", ...; fits: it has an evaluation set of the edition."""
 
     root: str | None
     made_of: Callable[[Path], str]
@@ -39,7 +39,7 @@ class OwnData:
     def measures(self, archive: Path, asked: Measure | None) -> bool:
         """Whether an archive is measured by it. Raises UserError where it is asked for and not there."""
         if asked == "recipe" and self.kind is None:
-            where = "data.root names no data set of this edition" if self.root is None else f"{self.root} is none"
+            where = f"{self.root} has no evaluation set of this edition" if self.root else "data.root names no data set"
             raise UserError(f"--measure recipe: {where}; --measure challenge takes the challenge's evaluation set")
         if asked is not None or self.kind is None:
             return asked == "recipe"
