@@ -144,19 +144,19 @@ def test_convolutions_are_those_of_the_graph(yamnet: YAMNet) -> None:
 
 
 def eight_bits(encoder: YAMNet, files: list[Path]) -> tuple[float, float]:
-    """Correlation of the embeddings of patches with those of the file as shipped; share of recordings whose most
-    probable class is the same."""
-    session, agree, pairs = session_of(in_floats(open_onnx(packaged.find(ENTRY.address, ENTRY.sha256)))), 0, []
+    """Median over recordings of the correlation of embeddings with those of the file as shipped; share of recordings
+    whose most probable class is the same. In digital silence, which is beyond its range, the 8-bit file saturates.
+    """
+    session, agree, correlations = session_of(in_floats(open_onnx(packaged.find(ENTRY.address, ENTRY.sha256)))), 0, []
     for file in files:
         waveform = torch.from_numpy(load(file, RATE))[None]
         classes, embeddings = run_onnx(session, patches_of(encoder, waveform))
         with torch.inference_mode():
             out = encoder(waveform)
         assert out.logits is not None
-        pairs.append((out.frames[0].numpy(), embeddings))
+        correlations.append(np.corrcoef(out.frames[0].numpy().ravel(), embeddings.ravel())[0, 1])
         agree += int(out.logits.argmax()) == int(expit(classes).mean(axis=0).argmax())
-    ours, theirs = (np.concatenate([pair[index] for pair in pairs]).ravel() for index in (0, 1))
-    return float(np.corrcoef(ours, theirs)[0, 1]), agree / len(files)
+    return float(np.median(correlations)), agree / len(files)
 
 
 @needs_package
@@ -165,7 +165,7 @@ def test_simulated_bits_are_near(yamnet: YAMNet, shared: Path) -> None:
     if not folder.is_dir():
         pytest.skip(f"no recordings at {folder}")
     correlation, agreement = eight_bits(yamnet, audio_files([folder])[::40])
-    assert 0.7 < correlation < 1.0
+    assert 0.9 < correlation < 1.0
     assert agreement > 0.5
 
 
@@ -366,7 +366,7 @@ if __name__ == "__main__":
     made = encoders.create("yamnet")
     assert isinstance(made, YAMNet)
     print(
-        "correlation of embeddings {:.3f}, same best class {:.3f}".format(
+        "correlation of embeddings, median {:.3f}; same best class {:.3f}".format(
             *eight_bits(made, audio_files([Path(sys.argv[1])]))
         )
     )
