@@ -94,7 +94,8 @@ def test_lock_pins_and_hashes_everything(root: Path) -> None:
 
 def test_lock_has_what_the_project_asks_for(root: Path) -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    asked = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    extras = project["optional-dependencies"]
+    asked = [*project["dependencies"], *extras["dev"], *extras["ears"]]
     locked = {re.split(r"[\[=]", requirement)[0].lower().replace("_", "-") for requirement in requirements(root)}
     names = {match.group().lower().replace("_", "-") for line in asked if (match := NAME.match(line))}
     assert len(names) > 20

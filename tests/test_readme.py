@@ -81,6 +81,13 @@ RULES = (
         "one fast file instead of all tests",
         ((r"$", " PYTEST='-n 0 -k addresses tests/test_contracts.py'"),),
     ),
+    Rule(r"python -m common\.encoders tags .*", "run", "as it is", ((r"^python", ".venv/bin/python"),)),
+    Rule(
+        r"python -m common\.encoders evaluate .*",
+        "run",
+        "12 recordings, a small text encoder",
+        ((r"^python (.*) \S+$", r".venv/bin/python \1 recordings --classes recordings/classes.csv --text small"),),
+    ),
     Rule(r"make encoders", "named", "builds every model", names=("Makefile",)),
     Rule(
         r"python -m common\.encoders benchmark .*",
@@ -108,7 +115,7 @@ RULES = (
         ),
     ),
     Rule(
-        r"make task4-train RECIPE=recordings .*",
+        r"make task4-train RECIPE=recordings(_yamnet)? .*",
         "run",
         "a tiny network",
         (ONE_RUN,),
@@ -322,6 +329,13 @@ def write_recordings(folder: Path) -> None:
         csv.writer(file).writerows([("filename", "fold", "target", "category"), *rows])
 
 
+def write_classes(folder: Path) -> None:
+    """Their categories as tags of AudioSet and sentences."""
+    rows = [(category, "Beep, bleep", f"a {category} beep") for category in ("high", "low", "middle")]
+    with open(folder / "classes.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("category", "tag", "sentence"), *rows])
+
+
 TINY_NETWORK = """
 model: {num_mels: 32, channels: [4, 8, 8, 8], pooling: [[2, 4], [2, 2], [1, 2], [1, 2]], rnn_hidden: 8}
 trainer: {max_epochs: 1, check_val_every_n_epoch: 1, accelerator: cpu}
@@ -335,6 +349,8 @@ RECIPES = {
     "baseline": "extends: task4_sed/tests/tiny.yaml\ntrainer: {max_epochs: 1}\n",
     "toy_encoder": "extends: task4_sed/tests/tiny.yaml\n"
     "data: {root: data/task4_sed/toy}\nencoder: {name: beats-tiny, cache: true}\n",
+    "recordings_yamnet": f"extends: recordings_yamnet\ndata: {{workers: 0, blocks: {ONE_EACH}}}\n"
+    "postprocess: {csebbs: default}" + TINY_NETWORK,
     "recordings": f"extends: recordings\ndata: {{workers: 0, blocks: {ONE_EACH}}}\npostprocess: {{csebbs: default}}"
     + TINY_NETWORK,
 }
@@ -379,6 +395,7 @@ def write_recipes(folder: Path) -> None:
 def desk(checkout: Path) -> Path:
     """The copy of the checkout with what a reader of the READMEs has: recordings, recipes, an audio file."""
     write_recordings(checkout / "recordings")
+    write_classes(checkout / "recordings")
     write_recipes(checkout)
     shutil.copy(checkout / "recordings" / "audio" / "1-high.wav", checkout / "recording.wav")
     (checkout / NOTE).write_text('#!/bin/sh\necho "$@" >> noted\n')

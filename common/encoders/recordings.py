@@ -180,10 +180,9 @@ def evaluate(name: str, folder: Path, meta: Path | None, classes: Path | None, t
             raise UserError(f"{classes or CLASSES}: {name} has no tag {row['tag']!r}{did_you_mean(row['tag'], names)}")
     sentences = text.create(text_name)
     found = figures(hear(encoder, of.files), of, names, sentences)
-    uses = ("tags", "nearest neighbour", "sentences", "search")
-    rows = [["all", *(format_value(found[use]) for use in uses)]]
-    rows += [
-        [category, *(format_value(of_class[use]) for use in uses)] for category, of_class in found["classes"].items()
+    rows = [
+        [category, *(format_value(of_class[use]) for use in USES)]
+        for category, of_class in {"all": found, **found["classes"]}.items()
     ]
     note = (
         f"{found['recordings']} recordings, {name} and {text_name}. Shares that are right; neighbour: the nearest in "

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.special import expit
 from torch import nn
 
 from common import encoders
@@ -90,13 +91,17 @@ def in_floats(model: Any) -> Any:
     return model
 
 
-def run_onnx(model: Any, patches: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Patches (n, 96, 64) -> what the graph gives: logits (n, 521), embeddings (n, 1024)."""
+def session_of(model: Any) -> Any:
+    """On one thread, without warnings about what the graph does not use any more."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def run_onnx(session: Any, patches: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Patches (n, 96, 64) -> what the graph gives: logits (n, 521), embeddings (n, 1024)."""
     outputs = [session.run(None, {"audio": patch[None, None].numpy()}) for patch in patches]
     logits, embeddings = (np.concatenate([of[index] for of in outputs]) for index in (0, 1))
     return logits, embeddings[:, :, 0, 0]
@@ -111,7 +116,7 @@ def patches_of(encoder: YAMNet, waveform: torch.Tensor) -> torch.Tensor:
 def test_equals_the_graph_without_simulated_bits(yamnet: YAMNet) -> None:
     model = without_simulation(open_onnx(packaged.find(ENTRY.address, ENTRY.sha256)))
     waveform = noise(3.0) * torch.linspace(0, 3, 3 * RATE)
-    classes, embeddings = run_onnx(model, patches_of(yamnet, waveform))
+    classes, embeddings = run_onnx(session_of(model), patches_of(yamnet, waveform))
     with torch.inference_mode():
         out = yamnet(waveform)
     assert out.frame_logits is not None
@@ -139,19 +144,19 @@ def test_convolutions_are_those_of_the_graph(yamnet: YAMNet) -> None:
 
 
 def eight_bits(encoder: YAMNet, files: list[Path]) -> tuple[float, float]:
-    """Correlation of the embeddings of patches with those of the file as shipped; share of recordings whose most
-    probable class is the same."""
-    model, agree, pairs = in_floats(open_onnx(packaged.find(ENTRY.address, ENTRY.sha256))), 0, []
+    """Median over recordings of the correlation of embeddings with those of the file as shipped; share of recordings
+    whose most probable class is the same. In digital silence, which is beyond its range, the 8-bit file saturates.
+    """
+    session, agree, correlations = session_of(in_floats(open_onnx(packaged.find(ENTRY.address, ENTRY.sha256)))), 0, []
     for file in files:
         waveform = torch.from_numpy(load(file, RATE))[None]
-        classes, embeddings = run_onnx(model, patches_of(encoder, waveform))
+        classes, embeddings = run_onnx(session, patches_of(encoder, waveform))
         with torch.inference_mode():
             out = encoder(waveform)
         assert out.logits is not None
-        pairs.append((out.frames[0].numpy(), embeddings))
-        agree += int(out.logits.argmax()) == int((1 / (1 + np.exp(-classes))).mean(axis=0).argmax())
-    ours, theirs = (np.concatenate([pair[index] for pair in pairs]).ravel() for index in (0, 1))
-    return float(np.corrcoef(ours, theirs)[0, 1]), agree / len(files)
+        correlations.append(np.corrcoef(out.frames[0].numpy().ravel(), embeddings.ravel())[0, 1])
+        agree += int(out.logits.argmax()) == int(expit(classes).mean(axis=0).argmax())
+    return float(np.median(correlations)), agree / len(files)
 
 
 @needs_package
@@ -160,7 +165,7 @@ def test_simulated_bits_are_near(yamnet: YAMNet, shared: Path) -> None:
     if not folder.is_dir():
         pytest.skip(f"no recordings at {folder}")
     correlation, agreement = eight_bits(yamnet, audio_files([folder])[::40])
-    assert 0.7 < correlation < 1.0
+    assert 0.9 < correlation < 1.0
     assert agreement > 0.5
 
 
@@ -361,7 +366,7 @@ if __name__ == "__main__":
     made = encoders.create("yamnet")
     assert isinstance(made, YAMNet)
     print(
-        "correlation of embeddings {:.3f}, same best class {:.3f}".format(
+        "correlation of embeddings, median {:.3f}; same best class {:.3f}".format(
             *eight_bits(made, audio_files([Path(sys.argv[1])]))
         )
     )

@@ -75,6 +75,17 @@ def test_the_sequence_as_it_is_or_the_mean_of_its_bands() -> None:
     torch.testing.assert_close(tokens.transpose(1, 2), apart.encoder.sequence(apart.encoder.mel(noise(2))))
 
 
+@pytest.mark.parametrize(("name", "steps"), [("yamnet-tiny", 21), ("yamnet", 21), ("yamnet-whole", 31)])
+def test_steps_that_share_the_clip_evenly(name: str, steps: int) -> None:
+    """YAMNet's own patches begin with the clip and leave out its end: the network would be off by half a second."""
+    if name != "yamnet-tiny":
+        pytest.importorskip("transformers", reason='the extra "ears" is not installed')
+    embedder = Embedder(EncoderConfig(name))
+    found = embedder(noise(1))
+    assert found.shape == (1, embedder.dim, steps)
+    torch.testing.assert_close(found, embedder.encoder(noise(1), frames=steps).frames.transpose(1, 2))
+
+
 def test_a_frozen_projection() -> None:
     plain = Embedder(EncoderConfig("beats-tiny", seed=3))
     projected = Embedder(EncoderConfig("beats-tiny", seed=3, projection="frozen"))

@@ -25,6 +25,7 @@ RULES = (
             (r"64 512", "8 16"),
         ),
     ),
+    (r"make task2-train RECIPE=embedding_knn_yamnet .*", "run", "tiny data", (FIRST_SHOT, REAL_DATA)),
     (r"make task2-train RECIPE=embedding_knn .*", "settings", "needs the weights of BEATs", ()),
     (r"make task2-\S+( .*)?", "run", "tiny data and networks", (FIRST_SHOT, REAL_DATA)),
     (
