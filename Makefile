@@ -18,7 +18,7 @@ PACKAGES := $(patsubst %/task.mk,%,$(wildcard */task.mk))
 # A checkout, or an image, may lack tasks; the contracts name all.
 ABSENT = $(strip $(filter-out common $(PACKAGES),$(shell sed -n 's/[],"[]/ /g; s/^root_packages *= //p' pyproject.toml)))
 
-.PHONY: help setup check format test test-slow benchmark encoders lock dockerfiles clean
+.PHONY: help setup check format test test-slow test-faults benchmark encoders lock dockerfiles clean
 
 help: ## list the jobs
 	@awk -F ':.*## ' ' \
@@ -35,17 +35,20 @@ check: $(READY) ## lint, types, contracts, fast tests
 	$(PY) -m ruff check .
 	$(PY) -m mypy common $(PACKAGES)
 	$(if $(ABSENT),@echo "import contracts: not checked without $(ABSENT)",.venv/bin/lint-imports --no-logo --config pyproject.toml)
-	$(PY) -m pytest -q -m "not slow and not end_to_end" $(SIDE_BY_SIDE) $(PYTEST)
+	$(PY) -m pytest -q -m "not slow and not end_to_end and not faults" $(SIDE_BY_SIDE) $(PYTEST)
 
 format: $(READY) ## format the code and mend what lint can mend
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
 test: $(READY) ## all tests but the slow ones
-	$(PY) -m pytest -m "not slow" $(SIDE_BY_SIDE) $(PYTEST)
+	$(PY) -m pytest -m "not slow and not faults" $(SIDE_BY_SIDE) $(PYTEST)
 
 test-slow: $(READY) ## deeper checks: kill -9 at random moments, memory at 2,000,000 clips, ...
 	$(PY) -m pytest -m slow $(PYTEST)
+
+test-faults: $(READY) ## kills, containers, full disks, hostile and broken files, fuzzing: tried, survived, lost
+	DCASE_FAULTS=1 $(PY) -m pytest tests/faults $(SIDE_BY_SIDE) $(PYTEST)
 
 benchmark: $(tasks:%=%-benchmark) ## throughput of every stage on this machine
 	$(PY) -m common.encoders benchmark

@@ -402,6 +402,37 @@ def test_accumulated_gradients_make_fewer_steps(tmp_path: Path) -> None:
     assert read_results(tmp_path)["train"]["values"]["steps"] == 4  # two of 3 batches an epoch: the rest is a step too
 
 
+def test_an_import_of_wandb_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "wandb.py").write_text("import no_such_package_here")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    with pytest.raises(UserError, match=r"wandb does not import \(No module named 'no_such_package_here'\)"):
+        train(tmp_path, epochs=1, wandb=True)
+
+
+def test_every_strategy_and_accelerator_of_lightning_is_a_setting() -> None:
+    from typing import get_args
+
+    from lightning.pytorch.accelerators import AcceleratorRegistry
+    from lightning.pytorch.strategies import StrategyRegistry
+
+    from common.run.settings import STRATEGY, Accelerator
+
+    assert [name for name in StrategyRegistry.available_strategies() if not STRATEGY.fullmatch(name)] == []
+    assert AcceleratorRegistry.available_accelerators() <= set(get_args(Accelerator))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"devices": -3}, {"devices": 0}, {"devices": "1_0"}, {"devices": "a"}, {"strategy": "ddpx"}, {"strategy": ""}],
+)
+def test_what_only_the_trainer_would_refuse(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=rf"trainer\.{next(iter(wrong))}: is "):
+        TrainerConfig(**wrong)
+    for devices in ("auto", -1, 1, "2", "0,1", "3,"):
+        TrainerConfig(devices=devices)
+
+
 def test_wandb_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match=r"trainer\.wandb=true needs the package wandb"):

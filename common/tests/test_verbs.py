@@ -286,3 +286,22 @@ def test_a_reader_that_goes_away_is_no_error(lines: str) -> None:
     process.stdout.close()
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (141, "")
+
+
+def test_values_of_a_list_option_may_look_like_settings(call: Call) -> None:
+    """They stay with the option unless they are settings of the recipe."""
+    words = ("show", "--count", "1", "--names", "train=1,2", "inner=3", "test=4", "seed=9", "inner.lr=0.3")
+    assert call(*words)[0] == 0
+    run, names = SEEN[-1][0], SEEN[-1][4]
+    assert names == ["train=1,2", "inner=3", "test=4"]
+    assert (run.config.seed, run.config.inner.lr) == (9, 0.3)
+    code, _, err = call("show", "--count", "1", "--names", "a", "sead=3")  # the others are no such list
+    assert code == 1
+    assert "sead=3: unknown setting; did you mean 'seed'" in err
+
+
+@pytest.mark.parametrize("words", ["--count 1_0", "--count ٣", "--count 1 --level 0_5", "--count 1 --runs ٣"])
+def test_numbers_of_options_are_not_pythons(call: Call, words: str) -> None:
+    code, _, err = call("show", *words.split())
+    assert code == 1
+    assert "--" in err

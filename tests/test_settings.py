@@ -1,0 +1,70 @@
+"""Settings that no machine can do anything with are refused with file and line, before any work."""
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from common.run.config import load_config
+from common.run.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+WRONG = {
+    "task1_asc": [
+        ("data: {workers: 100000}", "data.workers: is 100000, expected 0 to 128"),
+        ("model: {base_channels: 0}", "model.base_channels: is 0, expected 1 or more"),
+        ("model: {strides: {b3: [0, 1]}}", "model.strides: is 0, expected 1 or more"),
+        ("model: {blocks: [1, -1, 1]}", "model.blocks: is -1, expected 0 or more"),
+        ("front_end: {hop: 0}", "front_end.hop: is 0, expected 1 or more"),
+        ("optimizer: {lr: .inf}", "optimizer.lr: is inf, expected a finite number, 0 or more"),
+    ],
+    "task2_anomaly": [
+        ("model: {base_channels: 0}", "model.base_channels: is 0, expected 1 or more"),
+        ("optimizer: {lr: .inf}", "optimizer.lr: is inf, expected a finite number, 0 or more"),
+    ],
+    "task4_sed": [
+        ("data: {workers: 129}", "data.workers: is 129, expected 0 to 128"),
+        ("model: {rnn_hidden: 0}", "model.rnn_hidden: is 0, expected 1 or more"),
+        ("model: {dropout: 2}", "model.dropout: 2 is outside 0 to 1"),
+        ("model: {channels: [0, 4, 4], pooling: [[1, 2], [1, 2], [1, 2]]}", "model.channels: is 0, expected 1 or more"),
+        ("loss: {consistency_weight: .inf}", "loss.consistency_weight: is inf, expected a finite number, 0 or more"),
+    ],
+}
+EVERYWHERE = [
+    ("trainer: {devices: -3}", "trainer.devices: is -3, expected auto, how many"),
+    ("trainer: {accelerator: gpux}", "trainer.accelerator: is 'gpux', expected 'auto' or 'cpu' or 'gpu'"),
+    ("trainer: {strategy: ddpx}", "trainer.strategy: is 'ddpx', expected auto, ddp, fsdp"),
+    ("seed: 99999999999", "seed: is 1e+11, expected 0 to 2.14748e+09"),
+    ("seed: 2001-99-99", "not valid YAML (month must be in 1..12)"),
+    ("seed: !!int x", "not valid YAML (invalid literal"),
+    ("seed: " + "9" * 5000, "not valid YAML (Exceeds the limit"),
+    ("seed: 0x" + "f" * 5000, "seed: is 'a number of thousands of digits', expected int"),
+    ("data: &a {packs: *a}", "data.packs: is "),
+    ("data: " + "[" * 100_000, "not valid YAML (exceeded maximum nesting depth)"),
+]
+
+
+@pytest.mark.parametrize(
+    ("task", "text", "said"),
+    [(task, *case) for task, cases in WRONG.items() for case in [*cases, *EVERYWHERE]],
+    ids=lambda value: value[:40],
+)
+def test_a_setting_that_cannot_be(task: str, text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(f"extends: toy\n{text}\n")
+    with pytest.raises(UserError) as error:
+        load_config(import_module(f"{task}.config").Config, ROOT / task / "recipes", str(tmp_path / "r.yaml"))
+    message = str(error.value)
+    assert message.startswith(f"{tmp_path / 'r.yaml'}:2: {said}"), message
+    assert "\n" not in message
+
+
+def test_a_chain_of_1500_recipes(tmp_path: Path) -> None:
+    for number in range(1500):
+        (tmp_path / f"{number}.yaml").write_text(f"extends: {number + 1}.yaml\n")
+    (tmp_path / "1500.yaml").write_text("extends: toy\nseed: 7\n")
+    config = import_module("task4_sed.config").Config
+    recipes = ROOT / "task4_sed" / "recipes"
+    assert load_config(config, recipes, str(tmp_path / "0.yaml")).seed == 7
+    (tmp_path / "1500.yaml").write_text("extends: 0.yaml\n")
+    with pytest.raises(UserError, match="extends itself"):
+        load_config(config, recipes, str(tmp_path / "0.yaml"))
