@@ -1,0 +1,193 @@
+"""The settings of a recipe."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from common.run.config import FINITE, in_range
+from common.run.energy import EnergyConfig
+from common.run.errors import UserError
+from common.run.settings import SubmissionConfig, TrainerConfig
+
+SAMPLE_RATE = 32000  # of the clips that a system hears, Hz
+
+# Parts of the data sets, as data/layout.py finds them below `data.root`.
+SetName = Literal[
+    "clotho_development",
+    "clotho_validation",
+    "clotho_evaluation",
+    "audiocaps_train",
+    "audiocaps_val",
+    "audiocaps_test",
+    "wavcaps_freesound",
+    "wavcaps_bbc",
+    "wavcaps_soundbible",
+    "wavcaps_audioset",
+]
+
+
+@dataclass
+class DataConfig:
+    """Where the data sets lie and how batches are made of them."""
+
+    root: str | None = None  # folder with the data sets, each in its official layout
+    toy: Literal["toy", "tiny"] | None = None  # `prepare` writes the embedded data set of this size to root
+    packs: str | None = None  # where `prepare` packs the audio; default: <root>/packed
+    train: list[SetName] = field(default_factory=lambda: ["clotho_development"])
+    validation: SetName = "clotho_validation"
+    test: SetName = "clotho_evaluation"
+    exclusions: str | None = None  # csv of Freesound ids that must not train (column sound_id); of WavCaps only
+    window_seconds: float = in_range(30.0, 0.1, 600)  # longer clips: random crop in training, the centre in tests
+    batch: int = in_range(64, 2)  # pairs of a clip and one of its captions, drawn from all sets alike
+    drop_last: bool = True  # leave out the last, smaller batch of an epoch
+    apart: bool = False  # two captions of one clip never meet in a batch
+    workers: int = in_range(2, 0, 128)  # loader processes
+    eval_batch: int = in_range(16, 1)
+
+
+@dataclass(frozen=True)
+class AudioConfig:
+    """The audio encoder: a model of `common.encoders`, one pass for each segment of a clip."""
+
+    encoder: str = "passt-s16"
+    checkpoint: str | None = None  # a published one by name, a file or an address; null: random weights
+    part: Literal["student", "teacher"] = "student"  # of files that hold both
+    segment_seconds: float = in_range(10.0, 0.1, 600)
+    tokens: Literal["clip", "frames"] = "clip"  # what a segment gives: one vector, or its sequence
+    patchout: tuple[int, int] = in_range((0, 0), 0)  # time columns and frequency rows that training leaves out
+    skip_padding: bool = True  # segments of padding alone are not computed; matters for batch norms in training
+    frozen: bool = False
+    stored: bool = False  # of a frozen encoder: computed once for every clip, then read
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The text encoder: a name of `common.encoders.text`, or a folder that transformers reads."""
+
+    encoder: str = "roberta-large"
+    max_tokens: int = in_range(32, 3, 512)
+    pooling: Literal["first", "mean"] = "first"  # the first token's state, or the mean over all tokens
+    dropout: float | None = in_range(0.2, 0, 1)  # of hidden states and attention; null: the model's own
+    normalise: bool = True  # lower case, no punctuation
+    frozen: bool = False  # then every text is embedded once
+    seed: int = in_range(0, 0)  # of the random weights of "small"
+
+
+@dataclass(frozen=True)
+class SequenceConfig:
+    """A small transformer over audio tokens, behind metadata tokens in mid-level fusion (Primus & Widmer 2024)."""
+
+    layers: int = in_range(2, 1)
+    dim: int = in_range(768, 1)
+    heads: int = in_range(12, 1)
+    feed_forward: int = in_range(2048, 1)
+    dropout: float = in_range(0.1, 0, 1)
+    position_dropout: float = in_range(0.1, 0, 1)
+    positions: bool = True  # fixed sinusoids with one learned scale
+    max_length: int = in_range(192, 1)
+    group: int = in_range(1, 1)  # so many consecutive audio tokens enter as one
+    metadata: bool = False  # metadata tokens stand in front: mid-level fusion
+    readout: Literal["learned", "first", "mean"] = "learned"  # first: as published, with metadata one of its tokens
+    # What is added to the learned token: the mean of the audio tokens; as published also of those of padding.
+    mean: Literal["heard", "padded", "none"] = "heard"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Two encoders, a head for each, and what is known of a clip beside its audio."""
+
+    audio: AudioConfig = field(default_factory=AudioConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    dim: int = in_range(1024, 1)  # of the shared space
+    hidden: int | None = in_range(None, 1)  # a hidden layer of ReLU in both heads
+    # Late fusion: the clip's metadata, projected, is added to its projected audio.
+    late: Literal["none", "shared", "separate"] = "none"  # encoder and head of the captions, or own ones
+    metadata: Literal["keywords", "description"] = "keywords"  # description: another caption of the clip
+    # A clip without keywords adds nothing, or (as published) the embedding of an empty text.
+    no_metadata: Literal["nothing", "encoded"] = "nothing"
+    hear: bool = True  # false: metadata alone
+    sequence: SequenceConfig | None = None
+    tau: float = in_range(0.05, 1e-6, FINITE)
+    tau_trained: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.hear and self.late == "none":
+            raise UserError("model.hear: false needs metadata: model.late=shared or separate")
+        if self.audio.stored and not self.audio.frozen:
+            raise UserError("model.audio.stored: true needs model.audio.frozen=true")
+
+    @property
+    def uses_metadata(self) -> bool:
+        """Whether clips can only be embedded with their metadata: an archive of a challenge without it cannot."""
+        return self.late != "none" or (self.sequence is not None and self.sequence.metadata)
+
+
+@dataclass
+class AugmentConfig:
+    """Random changes of a training batch."""
+
+    roll: bool = False  # each waveform, circular, by any offset
+    mel_jitter: bool = False  # range of the mel bands, one draw for a batch; of front ends that have one
+    frequency_mask: int = in_range(0, 0)  # one mask a segment, narrower than so many bands
+    time_mask: int = in_range(0, 0)  # and frames
+    # SpecAugment of PANNs: narrower than so many frames or bands, filled with the batch's mean of the band.
+    time_stripes: int = in_range(0, 0)
+    time_stripe_width: int = in_range(64, 1)
+    frequency_stripes: int = in_range(0, 0)
+    frequency_stripe_width: int = in_range(8, 1)
+    eda: float = in_range(0.0, 0, 1)  # probability that a caption is changed by one of the four below
+    synonyms: str | None = None  # json: {word: [synonyms]}; null: those of the Clotho vocabulary
+    replaced: float = in_range(0.3, 0, 1)  # share of words replaced by a synonym
+    deleted: float = in_range(0.2, 0, 1)
+    swapped: float = in_range(0.0, 0, 1)
+    inserted: float = in_range(0.0, 0, 1)
+    # json lines {split, file_name, caption_index, variants}: back-translations, or a language model's captions
+    variants: str | None = None
+    variant_probability: float = in_range(0.0, 0, 1)
+
+
+@dataclass
+class DistillConfig:
+    """Stage 2: correspondences of captions and clips, estimated by trained systems (Primus et al. 2024)."""
+
+    teachers: list[str] = field(default_factory=list)  # recipes whose runs have embeddings of the training data
+    runs: list[int] = in_range(lambda: [1], 1)
+    weight: float = in_range(1.0, 0, FINITE)
+    supervised_weight: float = in_range(0.0, 0, FINITE)  # of the loss of stage 1
+    tau: float | None = in_range(None, 1e-6, FINITE)  # of the teachers; null: the student's
+    # As published; each is the bug or the accident that its name says.
+    supervised_weight_squared: bool = False
+    tau_through_targets: bool = False  # a trained temperature has gradients through the soft targets too
+    half_precision: bool = False  # the teachers' similarities are computed in float16
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW; the rate rises linearly, falls along half a cosine, then stays. Epochs are fractional."""
+
+    lr: float = in_range(2e-5, 0, FINITE)
+    head_lr: float | None = in_range(None, 0, FINITE)  # of what is no encoder; null: the same
+    min_lr: float = in_range(1e-7, 0, FINITE)
+    weight_decay: float = in_range(0.0, 0, FINITE)
+    warmup_epochs: float = in_range(1.0, 0, FINITE)
+    cosine_until_epoch: float = in_range(15.0, 0, FINITE)
+    warmup_from: Literal["min_lr", "zero"] = "min_lr"  # zero, as published before 2025: the first step does nothing
+    # Gradient caching: clips of one pass through the encoders, whose activations are made anew for the backward pass.
+    # The memory of a step is that of so many clips, the loss that of the whole batch; 0: all at once.
+    cached: int = in_range(0, 0)
+
+
+@dataclass
+class Config:
+    """A Task 6 recipe."""
+
+    seed: int = in_range(42, 0, 2**31 - 1)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    start: str | None = None  # begin with the weights of this recipe's run of the same number, or of a checkpoint
+    checkpoint: Literal["best", "last"] = "best"  # what is evaluated; last, as published
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    energy: EnergyConfig = field(default_factory=EnergyConfig)
+    submission: SubmissionConfig | None = None

@@ -1,0 +1,1 @@
+"""The dual encoder: audio and text towers, their heads, fusion with metadata."""
