@@ -95,6 +95,28 @@ def contrastive(audio: Tensor, sentence: Tensor, clip_id: Tensor, tau: Tensor | 
     return -0.5 * (both * positive).sum() / positive.sum()
 
 
+def mean_similarities(audio: Tensor, sentence: Tensor) -> Tensor:
+    """Vectors of an ensemble (n, teachers, dim), (m, teachers, dim) -> mean cosine of every pair (n, m), in the
+    precision of the vectors. Each teacher's vectors are normalised by themselves.
+    """
+    units, others = F.normalize(audio, dim=-1), F.normalize(sentence, dim=-1)
+    return torch.einsum("imd,jmd->ij", units, others) / audio.shape[1]
+
+
+@full_precision
+def soft_contrastive(
+    audio: Tensor, sentence: Tensor, similarities: Tensor, tau: Tensor | float, target_tau: Tensor | float
+) -> Tensor:
+    """Mean cross entropy of rows and columns of raw projections (batch, dim) against soft targets: the softmax of
+    given similarities (batch, batch) / target_tau. Primus et al. 2024.
+    """
+    logits = _cosines(audio, sentence) / _temperature(tau)
+    target = similarities / _temperature(target_tau)
+    rows = (target.softmax(dim=1) * logits.log_softmax(dim=1)).sum(dim=1).mean()
+    columns = (target.softmax(dim=0) * logits.log_softmax(dim=0)).sum(dim=0).mean()
+    return -0.5 * (rows + columns)
+
+
 @full_precision
 def correspondence_distillation(
     audio: Tensor, sentence: Tensor, teacher_audio: Tensor, teacher_sentence: Tensor, tau: Tensor | float
@@ -103,13 +125,9 @@ def correspondence_distillation(
 
     Raw projections (batch, dim) of the student, (batch, teachers, dim) of the teachers.
     """
-    logits = _cosines(audio, sentence) / _temperature(tau)
-    audio_units, sentence_units = F.normalize(teacher_audio, dim=-1), F.normalize(teacher_sentence, dim=-1)
-    similarities = torch.einsum("imd,jmd->ij", audio_units, sentence_units) / teacher_audio.shape[1]
-    target = (similarities / _temperature(tau)).detach()
-    rows = (target.softmax(dim=1) * logits.log_softmax(dim=1)).sum(dim=1).mean()
-    columns = (target.softmax(dim=0) * logits.log_softmax(dim=0)).sum(dim=0).mean()
-    return -0.5 * (rows + columns)
+    with torch.no_grad():
+        similarities = mean_similarities(teacher_audio, teacher_sentence)
+    return soft_contrastive(audio, sentence, similarities, tau, tau.detach() if isinstance(tau, Tensor) else tau)
 
 
 @full_precision

@@ -32,7 +32,7 @@ class DataConfig:
     root: str | None = None  # folder with the data sets, each in its official layout
     toy: Literal["toy", "tiny"] | None = None  # `prepare` writes the embedded data set of this size to root
     packs: str | None = None  # where `prepare` packs the audio; default: <root>/packed
-    train: list[SetName] = field(default_factory=lambda: ["clotho_development"])
+    train: list[SetName] = field(default_factory=lambda: ["clotho_development"])  # no set counts more than its pairs
     validation: SetName = "clotho_validation"
     test: SetName = "clotho_evaluation"
     exclusions: str | None = None  # csv of Freesound ids that must not train (column sound_id); of WavCaps only

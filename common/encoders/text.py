@@ -36,6 +36,9 @@ NAMES = ("all-MiniLM-L6-v2", "small")
 MAX_TOKENS = 256
 STEM = 4  # letters of a word's first piece
 PADDING = 0
+# Names that BERT, RoBERTa and DistilBERT have for their dropout, of hidden states and of attention.
+DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 class Tokens(NamedTuple):
@@ -115,10 +118,10 @@ class SentenceEncoder(nn.Module):
 class FolderEncoder(SentenceEncoder):
     """A BERT-like model of a local folder, as `transformers` reads it. Nothing is fetched, no code of it is run."""
 
-    def __init__(self, folder: Path, name: str, max_tokens: int = MAX_TOKENS) -> None:
+    def __init__(self, folder: Path, name: str, max_tokens: int = MAX_TOKENS, dropout: float | None = None) -> None:
         super().__init__()
         self.name, self.max_tokens = name, max_tokens
-        self.tokenizer, self.model = _read_folder(folder)
+        self.tokenizer, self.model = _read_folder(folder, dropout)
         self.dim = int(cast(Any, self.model).config.hidden_size)
 
     def tokens(self, sentences: Sequence[str]) -> Tokens:
@@ -134,11 +137,11 @@ class FolderEncoder(SentenceEncoder):
         return f"{self.max_tokens} {sorted(self.tokenizer.get_vocab().items())}"
 
 
-def _read_folder(folder: Path) -> tuple[Any, nn.Module]:
+def _read_folder(folder: Path, dropout: float | None) -> tuple[Any, nn.Module]:
     """Tokeniser and model. Raises UserError where `transformers` is absent or cannot read the folder."""
     os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
     try:
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import AutoConfig, AutoModel, AutoTokenizer
         from transformers.utils import logging
     except ImportError:
         raise UserError(f"{folder}: needs the package transformers: {packaged.INSTALL}") from None
@@ -146,7 +149,12 @@ def _read_folder(folder: Path) -> tuple[Any, nn.Module]:
     folder = existing_folder(folder, "folder of a text encoder")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        if dropout is not None:
+            for name in DROPOUTS:
+                if hasattr(config, name):
+                    setattr(config, name, dropout)
+        model = AutoModel.from_pretrained(folder, config=config, local_files_only=True, dtype=torch.float32)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"{folder}: not a folder that transformers reads ({reason})") from None
@@ -161,13 +169,19 @@ class SmallEncoder(SentenceEncoder):
     """
 
     def __init__(
-        self, dim: int = 128, layers: int = 2, heads: int = 4, buckets: int = 8192, max_tokens: int = 64
+        self,
+        dim: int = 128,
+        layers: int = 2,
+        heads: int = 4,
+        buckets: int = 8192,
+        max_tokens: int = 64,
+        dropout: float = 0.1,
     ) -> None:
         super().__init__()
         self.name, self.dim, self.buckets, self.max_tokens = "small", dim, buckets, max_tokens
         self.embedding = nn.Embedding(buckets + 1, dim, padding_idx=PADDING)
         self.position = nn.Parameter(0.02 * torch.randn(max_tokens, dim))
-        layer = nn.TransformerEncoderLayer(dim, heads, 4 * dim, 0.1, "gelu", batch_first=True, norm_first=True)
+        layer = nn.TransformerEncoderLayer(dim, heads, 4 * dim, dropout, "gelu", batch_first=True, norm_first=True)
         self.blocks = nn.TransformerEncoder(layer, layers, nn.LayerNorm(dim), enable_nested_tensor=False)
 
     def tokens(self, sentences: Sequence[str]) -> Tokens:
@@ -191,22 +205,40 @@ class SmallEncoder(SentenceEncoder):
         return f"crc32 {STEM} {self.buckets} {self.max_tokens}"
 
 
-def create(name: str | Path, max_tokens: int | None = None, seed: int = 0) -> SentenceEncoder:
-    """A sentence encoder in evaluation mode: a name of `NAMES` in any case, or a local folder of BERT-like weights.
+def create(
+    name: str | Path, max_tokens: int | None = None, seed: int = 0, dropout: float | None = None
+) -> SentenceEncoder:
+    """A sentence encoder in evaluation mode: a name of `NAMES` in any case, a local folder of BERT-like weights, or the
+    name of a model that lies in the cache of the Hugging Face Hub ("roberta-large"). Nothing is fetched.
 
-    max_tokens: longer sentences are cut; default 256, "small" 64. seed: of the random weights of "small". Raises
-    UserError for an unknown name, a package that is absent, and files that are others than those pinned.
+    max_tokens: longer sentences are cut; default 256, "small" 64. seed: of the random weights of "small". dropout: of
+    hidden states and attention in training; default, the model's own. Raises UserError for an unknown name, a package
+    that is absent, and files that are others than those pinned.
     """
     known = {of.casefold(): of for of in NAMES}
     chosen = None if isinstance(name, Path) else known.get(name.casefold())
     if chosen == "small":
+        given = {"max_tokens": max_tokens, "dropout": dropout}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return SmallEncoder(**({} if max_tokens is None else {"max_tokens": max_tokens})).eval()
+            return SmallEncoder(**{key: value for key, value in given.items() if value is not None}).eval()  # type: ignore
     if chosen:
         folder = {packaged.find(PACKAGE + file, digest).parent for file, digest in EMBEDDED.items()}.pop()
-    elif Path(name).exists():
-        folder = Path(name)
     else:
-        raise UserError(f"unknown text encoder {str(name)!r}, and no such folder{did_you_mean(str(name), NAMES)}")
-    return FolderEncoder(folder, chosen or folder.name, max_tokens or MAX_TOKENS).eval()
+        folder = Path(name) if Path(name).exists() else _cached(str(name))
+    return FolderEncoder(folder, chosen or Path(name).name, max_tokens or MAX_TOKENS, dropout).eval()
+
+
+def _cached(name: str) -> Path:
+    """Where the Hub's cache has a model. Raises UserError where it has none of that name."""
+    try:
+        from huggingface_hub import snapshot_download
+
+        if HUB_NAME.fullmatch(name):
+            return Path(snapshot_download(name, local_files_only=True))
+    except (ImportError, OSError, ValueError):
+        pass
+    raise UserError(
+        f"unknown text encoder {name!r}, and no such folder{did_you_mean(name, NAMES)}; a model of the Hugging Face "
+        "Hub has to lie in its cache (`hf download NAME`)"
+    )

@@ -1,0 +1,63 @@
+"""The text side: captions, keywords and descriptions through a text encoder."""
+
+import string
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from common.encoders.text import SentenceEncoder, create
+from task6_retrieval.config import TextConfig
+from task6_retrieval.model.audio import Tokens, mean_of
+
+PUNCTUATION = str.maketrans("", "", string.punctuation)
+AT_ONCE = 64  # texts of a frozen encoder
+
+
+def normalised(text: str) -> str:
+    """Lower case, without ASCII punctuation; blanks stay."""
+    return text.lower().translate(PUNCTUATION)
+
+
+def keyword_text(keywords: str) -> str:
+    """Keywords of a clip, as the data sets write them ("dog;rain"), as a text."""
+    return " ".join(keywords.split(";"))
+
+
+class TextTower(nn.Module):
+    """Texts -> vectors (texts, dim). A frozen encoder embeds every text once, in evaluation mode."""
+
+    encoder: SentenceEncoder
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = create(config.encoder, config.max_tokens, config.seed, config.dropout)
+        self.encoder.requires_grad_(not config.frozen)
+        self.dim = self.encoder.dim
+        self.known: dict[str, Tensor] = {}
+
+    def train(self, mode: bool = True) -> "TextTower":
+        super().train(mode and not self.config.frozen)
+        return self
+
+    def tokens(self, texts: Sequence[str]) -> Tokens:
+        """The last layer's states (texts, tokens, dim)."""
+        device = next(self.encoder.parameters()).device
+        texts = [normalised(text) for text in texts] if self.config.normalise else texts
+        ids, mask = (of.to(device) for of in self.encoder.tokens(texts))
+        return Tokens(self.encoder.states(ids, mask), mask.bool())
+
+    def forward(self, texts: Sequence[str]) -> Tensor:
+        if not self.config.frozen:
+            return self._pooled(texts)
+        new = [text for text in dict.fromkeys(texts) if text not in self.known]
+        with torch.no_grad():
+            for start in range(0, len(new), AT_ONCE):
+                part = new[start : start + AT_ONCE]
+                self.known |= dict(zip(part, self._pooled(part).float().cpu(), strict=True))
+        return torch.stack([self.known[text] for text in texts]).to(next(self.encoder.parameters()).device)
+
+    def _pooled(self, texts: Sequence[str]) -> Tensor:
+        values, valid = self.tokens(texts)
+        return values[:, 0] if self.config.pooling == "first" else mean_of(values, valid)
