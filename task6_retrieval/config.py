@@ -5,43 +5,51 @@ from typing import Literal
 
 from common.run.config import FINITE, in_range
 from common.run.energy import EnergyConfig
-from common.run.errors import UserError
+from common.run.errors import UserError, did_you_mean
 from common.run.settings import SubmissionConfig, TrainerConfig
 
-SAMPLE_RATE = 32000  # of the clips that a system hears, Hz
-
-# Parts of the data sets, as data/layout.py finds them below `data.root`.
-SetName = Literal[
-    "clotho_development",
-    "clotho_validation",
-    "clotho_evaluation",
-    "audiocaps_train",
-    "audiocaps_val",
-    "audiocaps_test",
-    "wavcaps_freesound",
-    "wavcaps_bbc",
-    "wavcaps_soundbible",
-    "wavcaps_audioset",
-]
+# Names of the data sets: three parts of Clotho and of AudioCaps, four sources of WavCaps.
+CLOTHO = ("clotho_development", "clotho_validation", "clotho_evaluation")
+AUDIOCAPS = ("audiocaps_train", "audiocaps_val", "audiocaps_test")
+WAVCAPS = ("wavcaps_freesound", "wavcaps_bbc", "wavcaps_soundbible", "wavcaps_audioset")
+SET_NAMES = (*CLOTHO, *AUDIOCAPS, *WAVCAPS)
 
 
 @dataclass
 class DataConfig:
     """Where the data sets lie and how batches are made of them."""
 
-    root: str | None = None  # folder with the data sets, each in its official layout
+    root: str | None = None  # folder of Clotho, in either of its official layouts
     toy: Literal["toy", "tiny"] | None = None  # `prepare` writes the embedded data set of this size to root
     packs: str | None = None  # where `prepare` packs the audio; default: <root>/packed
-    train: list[SetName] = field(default_factory=lambda: ["clotho_development"])  # no set counts more than its pairs
-    validation: SetName = "clotho_validation"
-    test: SetName = "clotho_evaluation"
-    exclusions: str | None = None  # csv of Freesound ids that must not train (column sound_id); of WavCaps only
-    window_seconds: float = in_range(30.0, 0.1, 600)  # longer clips: random crop in training, the centre in tests
-    batch: int = in_range(64, 2)  # pairs of a clip and one of its captions, drawn from all sets alike
-    drop_last: bool = True  # leave out the last, smaller batch of an epoch
-    apart: bool = False  # two captions of one clip never meet in a batch
+    audiocaps: str | None = None  # folder of AudioCaps: train.csv, val.csv, test.csv, and audio anywhere below it
+    wavcaps: str | None = None  # folder of WavCaps: json_files/ and a folder of audio for each source
+    # Lists of clips that training on WavCaps leaves out: csv of Freesound ids, or json of ids by source.
+    exclude: list[str] = field(default_factory=list)
+    train: list[str] = field(default_factory=lambda: ["clotho_development"])
+    validation: str = "clotho_validation"
+    test: str = "clotho_evaluation"
+    window_seconds: float = in_range(30.0, 0.1, FINITE)  # what of a longer clip is heard at once
+    segment_seconds: float = in_range(10.0, 0.1, FINITE)  # pieces of the window that are encoded apart
+    # Of longer clips in tests: the middle, or windows side by side whose embeddings are averaged. Training: random.
+    test_crop: Literal["centre", "grid"] = "centre"
+    batch: int = in_range(64, 1)
+    eval_batch: int = in_range(32, 1)
+    drop_last: bool = True  # leave out the last batch of an epoch, which is smaller
     workers: int = in_range(2, 0, 128)  # loader processes
-    eval_batch: int = in_range(16, 1)
+
+    def __post_init__(self) -> None:
+        """Raises UserError (`key: what is wrong`)."""
+        named = {"data.train": self.train, "data.validation": [self.validation], "data.test": [self.test]}
+        for key, names in named.items():
+            for name in names:
+                if name not in SET_NAMES:
+                    raise UserError(f"{key}: unknown data set {name!r}{did_you_mean(name, SET_NAMES)}")
+        if self.segment_seconds > self.window_seconds:
+            raise UserError(
+                f"data.segment_seconds: {self.segment_seconds:g} s do not fit into the window of "
+                f"{self.window_seconds:g} s"
+            )
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,6 @@ class AudioConfig:
     encoder: str = "passt-s16"
     checkpoint: str | None = None  # a published one by name, a file or an address; null: random weights
     part: Literal["student", "teacher"] = "student"  # of files that hold both
-    segment_seconds: float = in_range(10.0, 0.1, 600)
     tokens: Literal["clip", "frames"] = "clip"  # what a segment gives: one vector, or its sequence
     patchout: tuple[int, int] = in_range((0, 0), 0)  # time columns and frequency rows that training leaves out
     skip_padding: bool = True  # segments of padding alone are not computed; matters for batch norms in training
@@ -150,7 +157,7 @@ class DistillConfig:
     """Stage 2: correspondences of captions and clips, estimated by trained systems (Primus et al. 2024)."""
 
     teachers: list[str] = field(default_factory=list)  # recipes whose runs have embeddings of the training data
-    runs: list[int] = in_range(lambda: [1], 1)
+    runs: list[int] = field(default_factory=lambda: [1])
     weight: float = in_range(1.0, 0, FINITE)
     supervised_weight: float = in_range(0.0, 0, FINITE)  # of the loss of stage 1
     tau: float | None = in_range(None, 1e-6, FINITE)  # of the teachers; null: the student's

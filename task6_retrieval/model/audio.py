@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -13,8 +14,9 @@ from common.encoders import create
 from common.encoders.base import Encoder
 from common.encoders.transformer import Patchout
 from common.run.errors import UserError
-from task6_retrieval.config import SAMPLE_RATE, AudioConfig
+from task6_retrieval.config import AudioConfig
 
+SAMPLE_RATE = 32_000  # Hz, of the waveforms that come in
 # Waveforms (segments, samples) at the encoder's rate -> its mel, changed at random.
 Features = Callable[[Encoder, Tensor], Tensor]
 ROUNDING = 1e-6  # tokens: a clip that ends with a token must not count as one more
@@ -28,21 +30,20 @@ class Tokens(NamedTuple):
 
 
 class AudioTower(nn.Module):
-    """Waveforms (batch, samples) at 32 kHz, or stored vectors (batch, tokens, dim), -> `Tokens`.
+    """Waveforms (batch, samples) at 32 kHz, or the stored tokens of whole segments (batch, tokens, dim), -> `Tokens`.
 
-    Every segment of `segment_seconds` is encoded by itself. Raises UserError for segments longer than the encoder takes
-    and for patchout of an encoder without.
+    Every segment is encoded by itself. Raises UserError for segments longer than the encoder takes and for patchout of
+    an encoder without.
     """
 
-    def __init__(self, config: AudioConfig, window_seconds: float) -> None:
+    def __init__(self, config: AudioConfig, segment_seconds: float) -> None:
         super().__init__()
-        self.config, self.window_seconds = config, window_seconds
+        self.config, self.segment_seconds = config, segment_seconds
         options = {"patchout": Patchout(*config.patchout)} if any(config.patchout) else {}
         encoder = create(config.encoder, config.checkpoint, num_classes=None, part=config.part, **options)
-        if encoder.longest is not None and config.segment_seconds > encoder.longest:
+        if encoder.longest is not None and segment_seconds > encoder.longest:
             raise UserError(
-                f"model.audio.segment_seconds: {config.segment_seconds:g} s, but {config.encoder} takes "
-                f"{encoder.longest:g} s at once"
+                f"data.segment_seconds: {segment_seconds:g} s, but {config.encoder} takes {encoder.longest:g} s at once"
             )
         self.encoder = encoder.freeze() if config.frozen else encoder
         self.dim = encoder.clip_dim if config.tokens == "clip" else encoder.embedding_dim
@@ -50,21 +51,31 @@ class AudioTower(nn.Module):
         self.resample = nn.Identity() if rate == SAMPLE_RATE else Resample(SAMPLE_RATE, rate)
 
     def forward(self, audio: Tensor, seconds: Tensor, features: Features | None = None) -> Tokens:
-        """seconds: (batch,) how much of each clip is no padding. features: what makes the mel, instead of none at
-        random. Stored vectors span the window of the recipe.
-        """
+        """seconds: (batch,) how much of each clip is no padding. features: what makes the mel in place of the encoder."""
         if audio.dim() == 3:
-            return Tokens(audio, heard(seconds, audio.shape[1], self.window_seconds))
-        size = round(self.config.segment_seconds * SAMPLE_RATE)
+            return Tokens(audio, heard(seconds, audio.shape[1], self.segment_seconds / self.tokens_per_segment))
+        size = round(self.segment_seconds * SAMPLE_RATE)
         count = math.ceil(audio.shape[1] / size)
         segments = F.pad(audio, (0, count * size - audio.shape[1])).unflatten(1, (count, size))
-        chosen = heard(seconds, count, count * self.config.segment_seconds)
-        encoded = chosen if self.config.skip_padding else torch.ones_like(chosen)
+        encoded = heard(seconds, count, self.segment_seconds)
+        if not self.config.skip_padding:
+            encoded = torch.ones_like(encoded)
         found = self.encode(segments[encoded], features)
         tokens = found.new_zeros(*encoded.shape, *found.shape[1:])
         tokens[encoded] = found
         tokens = tokens.flatten(1, 2)
-        return Tokens(tokens, heard(seconds, tokens.shape[1], count * self.config.segment_seconds))
+        return Tokens(tokens, heard(seconds, tokens.shape[1], self.segment_seconds / found.shape[1]))
+
+    @cached_property
+    def tokens_per_segment(self) -> int:
+        """Steps of a segment's sequence; 1 where one vector stands for it."""
+        if self.config.tokens == "clip":
+            return 1
+        training, silence = self.training, torch.zeros(1, round(self.segment_seconds * SAMPLE_RATE))
+        with torch.no_grad():
+            steps = self.eval().encode(silence.to(next(self.encoder.parameters()).device)).shape[1]
+        self.train(training)
+        return steps
 
     def encode(self, segments: Tensor, features: Features | None = None) -> Tensor:
         """Segments (segments, samples) at 32 kHz -> (segments, tokens of one, dim)."""
@@ -74,9 +85,9 @@ class AudioTower(nn.Module):
         return out.clip[:, None] if self.config.tokens == "clip" else out.frames
 
 
-def heard(seconds: Tensor, tokens: int, span: float) -> Tensor:
-    """True (batch, tokens) for the tokens that begin before the end of each clip; at least one. They last `span` s."""
-    filled = (seconds.double() / span * tokens - ROUNDING).ceil().clamp(1, tokens)
+def heard(seconds: Tensor, tokens: int, token_seconds: float) -> Tensor:
+    """True (batch, tokens) for the tokens that begin before the end of each clip; at least one."""
+    filled = (seconds.double() / token_seconds - ROUNDING).ceil().clamp(1, tokens)
     return torch.arange(tokens, device=seconds.device) < filled[:, None]
 
 

@@ -16,8 +16,8 @@ from task6_retrieval.model.text import TextTower, keyword_text
 
 # Names of the published systems -> those here. What takes part in no forward pass there is left out.
 PUBLISHED = {
-    "audio_projection.": "project_audio.",
-    "text_projection.": "project_sentence.",
+    "audio_projection.": "project_audio.0.",
+    "text_projection.": "project_sentence.0.",
     "audio_token": "sequence.audio_token",
     "audio_output_projection.": "sequence.audio_output_projection.",
     "audio_sequence.": "sequence.audio_sequence.",
@@ -25,6 +25,7 @@ PUBLISHED = {
 }
 IDLE = ("timing_tau", "posencode.pe")
 IDLE_WITHOUT_SEQUENCE = ("audio_token", "audio_output_projection.", "posencode.w")
+PARTS = ("audio_encoder", "text_encoder", "audio_head", "text_head")
 ENCODERS = ("audio_embedding_model.", "sentence_embedding_model.", "metadata_embedding_model.")
 
 
@@ -101,11 +102,20 @@ class DualEncoder(nn.Module):
             valid = valid & torch.tensor([[bool(text.strip())] for text in texts], device=valid.device)
         return Tokens(self.tokens_in(values), valid)
 
+    def borrowed(self) -> tuple[str, ...]:
+        """Beginnings of the names of frozen weights that lie elsewhere, and need not be in a checkpoint."""
+        audio, found = self.audio_encoder.encoder, []
+        if audio.frozen and audio.checkpoint is not None:
+            found.append("audio_encoder.encoder.")
+        for name in ("sentence_encoder", "metadata_encoder"):
+            tower = getattr(self, name)
+            if tower is not None and tower.config.frozen and isinstance(tower.encoder, FolderEncoder):
+                found.append(f"{name}.")
+        return tuple(found)
+
     def groups(self) -> dict[str, list[tuple[str, nn.Parameter]]]:
         """Names and parameters by part, as published: audio_encoder, text_encoder, audio_head, text_head."""
-        found: dict[str, list[tuple[str, nn.Parameter]]] = {}
-        for part in ("audio_encoder", "text_encoder", "audio_head", "text_head"):
-            found[part] = []
+        found: dict[str, list[tuple[str, nn.Parameter]]] = {part: [] for part in PARTS}
         for name, parameter in self.named_parameters():
             found[_part(name)].append((name, parameter))
         return found
@@ -122,7 +132,7 @@ def _part(name: str) -> str:
 def build_network(config: Config) -> DualEncoder:
     """The network of a recipe; encoders have the weights of their checkpoints, the rest depends on torch's seed."""
     model = config.model
-    audio = AudioTower(model.audio, config.data.window_seconds)
+    audio = AudioTower(model.audio, config.data.segment_seconds)
     metadata = TextTower(model.text) if model.late == "separate" else None
     return DualEncoder(model, audio, TextTower(model.text), metadata)
 
