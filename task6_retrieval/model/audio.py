@@ -51,7 +51,7 @@ class AudioTower(nn.Module):
         self.resample = nn.Identity() if rate == SAMPLE_RATE else Resample(SAMPLE_RATE, rate)
 
     def forward(self, audio: Tensor, seconds: Tensor, features: Features | None = None) -> Tokens:
-        """seconds: (batch,) how much of each clip is no padding. features: what makes the mel in place of the encoder."""
+        """seconds: (batch,) of each clip, without padding. features: makes the mel in place of the encoder."""
         if audio.dim() == 3:
             return Tokens(audio, heard(seconds, audio.shape[1], self.segment_seconds / self.tokens_per_segment))
         size = round(self.segment_seconds * SAMPLE_RATE)

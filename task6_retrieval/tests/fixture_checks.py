@@ -1,4 +1,4 @@
-"""`task6_step_stage1`, `task6_step_stage2`, `task6_fusion`: training steps of the published systems, by the recipes here.
+"""`task6_step_stage1`, `task6_step_stage2`, `task6_fusion`: training steps of the published systems.
 
 The encoders of the files are tables: everything behind them is the system's own. A waveform says at its beginning which
 row of the table its segment is.
