@@ -1,1 +1,1 @@
-"""Task 6: language-based audio retrieval (DCASE 2022 to 2025)."""
+"""DCASE 2022 to 2025, language-based audio retrieval: clips ranked by sentences."""

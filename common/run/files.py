@@ -245,18 +245,20 @@ class Row(dict[str, str]):
         return value
 
 
-def read_rows(path: str | Path, columns: Sequence[str], delimiter: str | None = None) -> list[Row]:
+def read_rows(
+    path: str | Path, columns: Sequence[str], delimiter: str | None = None, encoding: str = "utf-8-sig"
+) -> list[Row]:
     """Rows of a .tsv or .csv file, also gzipped (.gz), with a header line that has at least `columns`.
 
     The delimiter follows the suffix (.csv: comma, else tab) unless given. Raises UserError for a missing file, text
-    that is not UTF-8, an empty file, a column that is missing or there twice, or a row with another number of fields
-    than the header.
+    that is not UTF-8 (or in `encoding`), an empty file, a column that is missing or there twice, or a row with another
+    number of fields than the header.
     """
     path = existing_file(path, "table")
     delimiter = delimiter or ("," if path.name.removesuffix(".gz").endswith(".csv") else "\t")
     opening = gzip.open if path.suffix == ".gz" else open
     try:
-        with opening(path, "rt", encoding="utf-8-sig", newline="") as file:
+        with opening(path, "rt", encoding=encoding, newline="") as file:
             reader = csv.reader(file, delimiter=delimiter, strict=True)  # a stray quote would swallow the rest
             header = next(reader, None)
             if not header:

@@ -1,0 +1,94 @@
+"""The verbs of Task 6: `python -m task6_retrieval VERB --help`."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from common.run.errors import UserError
+from common.run.verbs import Run, Task, main
+from task6_retrieval.config import Config
+
+
+def prepare(run: Run, verify: bool = False) -> Mapping[str, Any]:
+    """Check the data sets, say what is missing, and pack their audio; the toy recipe writes its data set first.
+
+    Args:
+        verify: read every packed shard again and compare its SHA-256
+    """
+    from common.run.files import write_json
+    from common.run.processes import usable_cores
+    from task6_retrieval.data.prepare import prepare as check_and_pack
+    from task6_retrieval.data.prepare import write_toy_data
+
+    write_toy_data(run.config.data)
+    summary = check_and_pack(run.config, workers=usable_cores(), verify=verify)
+    write_json(run.folder.parent / "coverage.json", summary)
+    return summary
+
+
+def evaluate(
+    run: Run, scores: Path | None = None, ground_truth: Path | None = None, against: Path | None = None
+) -> Mapping[str, Any]:
+    """Metrics of anybody's rankings or scores, with intervals over clips.
+
+    Args:
+        scores: csv of the ten best files of each caption (2022 to 2024), or of the score of every file (2025)
+        ground_truth: captions csv (file_name, caption_1, ...), or annotations (query, audio_filenames)
+        against: csv of another system, to which the differences get intervals and p values
+    """
+    from task6_retrieval.evaluation.evaluate import evaluate_files, show
+
+    if scores is None or ground_truth is None:
+        raise UserError("evaluate: --scores and --ground-truth name the files")
+    result = evaluate_files(scores, ground_truth, against)
+    show(result)
+    return result
+
+
+def captions(
+    files: list[Path],
+    annotations: Path | None = None,
+    protocol: Literal["P1", "P2", "P3", "T1"] | None = None,
+    normalise: bool = False,
+    encoder: str = "all-MiniLM-L6-v2",
+) -> Mapping[str, Any]:
+    """How well captions of a clip find its other captions: a test of text encoder, ranking and metrics.
+
+    Args:
+        files: a captions csv (file_name, caption_1, ...)
+        annotations: csv of queries with several relevant clips (query, audio_filenames): adds protocol P3
+        protocol: whose figures come first in the JSON: P1 caption_1 asks, P2 every caption asks, P3 the annotated
+            queries ask, T1 as P1 by TF-IDF (default: P1, with annotations P3)
+        normalise: lower case without punctuation, instead of the captions as they are
+        encoder: a text encoder of common.encoders by name, or a local folder of one
+    """
+    from task6_retrieval.evaluation.captions import caption_figures, show
+
+    def encode(sentences: Sequence[str]) -> Any:
+        from common.encoders.text import create  # torch and the weights: seconds, after all files are read
+
+        return create(encoder).encode(sentences)
+
+    if len(files) != 1:
+        raise UserError(f"captions: {len(files)} files, expected one captions csv")
+    result = caption_figures(files[0], annotations, encode, protocol, normalise)
+    show(result)
+    return {**result, "encoder": encoder}
+
+
+TASK = Task(
+    "task6_retrieval",
+    "Task 6: language-based audio retrieval (DCASE 2022 to 2025)",
+    Config,
+    (prepare, evaluate, captions),
+)
+
+
+def console() -> int:
+    """The command `task6_retrieval` of an installed package."""
+    return main(TASK)
+
+
+if __name__ == "__main__":
+    sys.exit(console())

@@ -1,0 +1,1 @@
+"""Clotho, AudioCaps and WavCaps on disk -> batches of clips with captions."""

@@ -1,0 +1,176 @@
+"""Batches: every caption with its clip once an epoch in random order, or every clip once, in order."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from common.audio.arrays import ClipArrays
+from common.audio.loading import Requests, ShuffledSampler, sequential_loader, share_of, training_loader
+from task6_retrieval.config import Config, DataConfig
+from task6_retrieval.data.classes import SAMPLE_RATE
+from task6_retrieval.data.sets import CaptionedClips, IntArray
+
+
+class Batch(NamedTuple):
+    """Clips of a batch, with one caption each.
+
+    audio: (batch, samples) float32 at 32 kHz, as many whole segments as the longest clip needs, zeros after a clip's
+    end; or stored embeddings (batch, steps, dim), zeros after a clip's last. seconds: (batch,) float32, of the clip
+    within the window. captions, keywords: a text each. clip: (batch,) int64, the clip's number.
+    """
+
+    audio: Tensor
+    seconds: Tensor
+    captions: list[str]
+    clip: Tensor
+    keywords: list[str]
+
+
+def cut_segments(audio: Tensor, seconds: Tensor, segment_seconds: float) -> tuple[Tensor, Tensor]:
+    """The segments of a batch that hold sound: audio (batch, samples) -> (segments, samples of one), and whose.
+
+    A clip has ceil(seconds / segment_seconds) of them; those of padding alone are left out, and cost nothing. Whose:
+    (segments,) int64, positions in the batch, ascending.
+    """
+    samples = segment_samples(segment_seconds)
+    pieces = audio.unflatten(1, (-1, samples))
+    counts = segments_of(seconds.cpu().double().numpy(), segment_seconds)
+    there = torch.arange(pieces.shape[1]) < torch.from_numpy(counts)[:, None]
+    owner, piece = there.nonzero(as_tuple=True)
+    return pieces[owner.to(audio.device), piece.to(audio.device)], owner.to(audio.device)
+
+
+def segment_samples(seconds: float) -> int:
+    """Samples of a segment."""
+    return round(seconds * SAMPLE_RATE)
+
+
+def segments_of(seconds: NDArray[np.floating], segment_seconds: float) -> IntArray:
+    """How many segments clips of these lengths have, at least one. A thousandth of a sample is rounding."""
+    return np.maximum(np.ceil(seconds / segment_seconds - 1e-6), 1).astype(np.int64)
+
+
+class ClipDataset(Dataset[Batch]):
+    """Loads whole batches of (clip, window, caption) out of several sets.
+
+    stored: embeddings of all of the sets by their names; they are of whole clips, so that nothing is cropped then.
+    """
+
+    def __init__(
+        self, sets: Sequence[CaptionedClips], config: DataConfig, random_crop: bool, stored: Mapping[str, ClipArrays]
+    ) -> None:
+        self.sets, self.stored, self.random_crop = list(sets), dict(stored), random_crop
+        self.window = segment_samples(config.window_seconds)
+        self.segment = segment_samples(config.segment_seconds)
+        parts = [self._items(of, config.test_crop) for of in sets]
+        self.part = np.repeat(np.arange(len(parts)), [len(items) for items, _ in parts])
+        self.items = np.concatenate([items for items, _ in parts])  # (items, 2): clip of the part, start of the window
+        self.captions = [caption for _, captions in parts for caption in captions]
+
+    def _items(self, of: CaptionedClips, test_crop: str) -> tuple[IntArray, list[str]]:
+        """Training: every caption. Else every window of every clip, with the clip's first caption."""
+        if self.random_crop:
+            clips, captions = of.pairs()
+            return np.column_stack([clips, np.zeros_like(clips)]), captions
+        lengths = np.asarray(of.pack.lengths)[of.rows]
+        crop = "centre" if self.stored else test_crop
+        items = [(clip, start) for clip, n in enumerate(lengths) for start in crops(int(n), self.window, crop)]
+        return np.array(items, np.int64).reshape(-1, 2), [of.captions[clip][0] for clip, _ in items]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitems__(self, requests: Requests) -> Batch:
+        """The batch of the requested items, in their order."""
+        item, draw = requests.T
+        part, (clip, start) = self.part[item], self.items[item].T
+        rows = np.array([self.sets[p].rows[c] for p, c in zip(part, clip, strict=True)])
+        length = np.array([self.sets[p].pack.length(int(row)) for p, row in zip(part, rows, strict=True)])
+        if self.random_crop:
+            start = draw % (np.maximum(length - self.window, 0) + 1)
+        heard = np.minimum(length - start, self.window)
+        audio = self._embeddings(part, rows) if self.stored else self._waveforms(part, rows, start, int(heard.max()))
+        of = [(self.sets[p], c) for p, c in zip(part, clip, strict=True)]
+        return Batch(
+            torch.from_numpy(audio),
+            torch.from_numpy((heard / SAMPLE_RATE).astype(np.float32)),
+            [self.captions[i] for i in item],
+            torch.tensor([clips.first + int(c) for clips, c in of]),
+            [clips.keywords[c] for clips, c in of],
+        )
+
+    def _waveforms(self, part: IntArray, rows: IntArray, start: IntArray, longest: int) -> NDArray[np.float32]:
+        audio = np.zeros((len(rows), -(-longest // self.segment) * self.segment), np.float32)
+        for number in np.unique(part):  # one bulk read per set
+            here = np.flatnonzero(part == number)
+            width = min(audio.shape[1], self.window)
+            audio[here, :width] = self.sets[number].pack.read_many(rows[here], start[here], width)
+        return audio
+
+    def _embeddings(self, part: IntArray, rows: IntArray) -> NDArray[np.float32]:
+        found = []
+        for p, row in zip(part, rows, strict=True):
+            arrays = self.stored[self.sets[p].name]
+            found.append(arrays.rows[arrays.starts[row] : arrays.starts[row] + arrays.sizes[row]])
+        audio = np.zeros((len(found), max(map(len, found)), *found[0].shape[1:]), np.float32)
+        for place, values in zip(audio, found, strict=True):
+            place[: len(values)] = values
+        return audio
+
+
+def crops(length: int, window: int, how: str) -> list[int]:
+    """First samples of the windows of a clip in tests: its middle, or side by side (grid), the last at its end."""
+    room = max(length - window, 0)
+    if how == "centre":
+        return [room // 2]
+    return [*range(0, room, window), room] if room else [0]
+
+
+class _Sampler(ShuffledSampler):
+    """Without the last, smaller batch where the recipe says so (unless it is the only one)."""
+
+    def __init__(self, drop_last: bool, *arguments: object) -> None:
+        super().__init__(*arguments)  # type: ignore[arg-type]
+        share = -(-self.clips // self.ranks)
+        self.steps = max(share // self.batch, 1) if drop_last else -(-share // self.batch)
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Requests]:
+        for _, requests in zip(range(self.steps), super().__iter__(), strict=False):
+            yield requests
+
+
+def train_loader(
+    sets: Sequence[CaptionedClips],
+    config: Config,
+    seed: int,
+    epoch: Callable[[], int] = lambda: 0,
+    rank: int = 0,
+    ranks: int = 1,
+    stored: Mapping[str, ClipArrays] | None = None,
+    divided: bool = False,
+) -> DataLoader[Batch]:
+    """Shuffled batches of `data.batch` captions of all sets (`divided`: of all ranks together, else of each)."""
+    data = ClipDataset(sets, config.data, True, stored or {})
+    batch = share_of(config.data.batch, ranks, divided)
+    sampler = _Sampler(config.data.drop_last, len(data), batch, seed, epoch, rank, ranks)
+    return training_loader(data, sampler, config.data.workers)
+
+
+def clip_loader(
+    clips: CaptionedClips,
+    config: Config,
+    rank: int = 0,
+    ranks: int = 1,
+    stored: Mapping[str, ClipArrays] | None = None,
+) -> DataLoader[Batch]:
+    """Every clip once, in order; with `data.test_crop` grid every window of it, one after the other."""
+    data = ClipDataset([clips], config.data, False, stored or {})
+    return sequential_loader(data, len(data), config.data.eval_batch, config.data.workers, rank, ranks)

@@ -1,0 +1,1 @@
+"""The embedded data set in the layout of Clotho."""

@@ -1,0 +1,1 @@
+"""Figures of rankings: anybody's files, captions against captions."""

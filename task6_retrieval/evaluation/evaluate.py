@@ -1,0 +1,167 @@
+"""Anybody's rankings or scores against captions, or against the annotations of 2025."""
+
+import csv
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.run.errors import UserError, brief
+from common.run.files import existing_file
+from common.run.results.intervals import bootstrap_interval
+from common.run.results.tables import format_value, print_table
+from task6_retrieval.data.captions import read_annotations, read_captions
+from task6_retrieval.inference.scores import Gallery, Outputs, read_outputs
+from task6_retrieval.metrics import padded, query_values, ranks_of_scores, sign_flip_test
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Queries and their relevant clips by name; gallery: all clips, None where the file does not say."""
+
+    path: Path
+    queries: tuple[str, ...]
+    relevant: tuple[tuple[str, ...], ...]
+    gallery: Gallery | None
+
+
+def read_truth(path: str | Path) -> Truth:
+    """Every caption of a captions csv with its clip; or annotations (query, audio_filenames), with several clips."""
+    path = existing_file(path, "captions csv, or annotations")
+    if _has_annotations(path):
+        annotations = read_annotations(path)
+        return Truth(path, tuple(annotations), tuple(annotations.values()), None)
+    clips = read_captions(path)
+    pairs = [(caption, (clip.name,)) for clip in clips for caption in clip.captions]
+    queries, relevant = zip(*pairs, strict=True)
+    return Truth(path, queries, relevant, Gallery([clip.name for clip in clips]))
+
+
+def _has_annotations(path: Path) -> bool:
+    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+        return "audio_filenames" in next(csv.reader(file), [])
+
+
+def evaluate_files(
+    scores: str | Path,
+    ground_truth: str | Path,
+    against: str | Path | None = None,
+    draws: int = 1000,
+) -> dict[str, Any]:
+    """Metrics of a file of rankings or scores, means over queries with intervals over clips, as a JSON-able mapping.
+
+    ground_truth: a captions csv (one relevant clip a caption), or annotations (several); queries of the file that it
+    does not have are left out of account. against: another file, the figures' differences to which get intervals and
+    p values. Keys: map@10, r@1, r@5, r@10, and map@16 where the file ranks so many. Raises UserError.
+    """
+    truth = read_truth(ground_truth)
+    values, groups, counts = _values(scores, truth)
+    result: dict[str, Any] = {name: float(of.mean()) for name, of in values.items()}
+    result |= {"intervals": _intervals(values, groups, draws, share=True), **counts}
+    result["inputs"] = {"scores": str(scores), "ground_truth": str(ground_truth)}
+    if against is not None:
+        other, _, _ = _values(against, truth)
+        differences = {name: values[name] - other[name] for name in values if name in other}
+        intervals = _intervals(differences, groups, draws, share=False)
+        result["inputs"]["against"] = str(against)
+        result["against"] = {
+            name: {
+                "value": float(other[name].mean()),
+                "difference": float(of.mean()),
+                "interval": intervals[name],
+                "p": sign_flip_test(of, groups),
+            }
+            for name, of in differences.items()
+        }
+    return result
+
+
+def _values(scores: str | Path, truth: Truth) -> tuple[dict[str, np.ndarray], NDArray[np.int64], dict[str, int]]:
+    """Values of every query of the truth, in its order; the group that each belongs to; numbers of things."""
+    outputs, gallery = read_outputs(scores, truth.gallery)
+    rows, ignored = match_queries(outputs, truth)
+    relevant = padded([_clips(names, gallery, truth, outputs) for names in truth.relevant])
+    depth = None
+    if outputs.scores is not None:
+        ranks = ranks_of_scores(outputs.scores[rows], relevant)
+    else:
+        assert outputs.best is not None
+        depth = outputs.best.shape[1]
+        equal = (outputs.best[rows][:, None, :] == relevant[:, :, None]) & (relevant >= 0)[:, :, None]
+        ranks = np.where(equal.any(axis=2), 1 + equal.argmax(axis=2), 0)
+    number = np.array([len(names) for names in truth.relevant])
+    groups = np.unique([names[0] for names in truth.relevant], return_inverse=True)[1]
+    counts = {"queries": len(rows), "clips": len(gallery), "queries_ignored": ignored}
+    return query_values(ranks, number, depth), groups, counts
+
+
+def _clips(names: Sequence[str], gallery: Gallery, truth: Truth, outputs: Outputs) -> list[int]:
+    """Positions of relevant clips; of a list of the best those that are in none of its rows have none."""
+    positions = [gallery.position(name) for name in names]
+    if outputs.scores is not None and None in positions:
+        raise UserError(f"{outputs.path}:1: no column {names[positions.index(None)]!r}, a clip of {truth.path}")
+    return [position for position in positions if position is not None]
+
+
+def match_queries(outputs: Outputs, truth: Truth) -> tuple[NDArray[np.int64], int]:
+    """The row of every query of the truth (queries,), and how many rows are none of them.
+
+    By the text, exactly or without blanks around it; of a text that stands several times the first row is for the
+    first one. Raises UserError for queries without a row, and for a row that is one too many.
+    """
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row, query in enumerate(outputs.queries):
+        rows[query.strip()].append(row)
+    found, missing = [], []
+    for query in truth.queries:
+        there = rows.get(query.strip())
+        if there:
+            found.append(there.pop(0))
+        else:
+            missing.append(query)
+    known = {query.strip() for query in truth.queries}
+    if missing:
+        foreign = next((row for row, query in enumerate(outputs.queries) if query.strip() not in known), None)
+        hint = "" if foreign is None else f"; line {outputs.lines[foreign]} has none of the queries"
+        raise UserError(
+            f"{outputs.path}: no row for {len(missing)} of {len(truth.queries)} queries, the first is "
+            f"{brief(missing[0])}{hint}"
+        )
+    more = next((of[0] for query, of in rows.items() if of and query in known), None)
+    if more is not None:
+        raise UserError(
+            f"{outputs.path}:{outputs.lines[more]}: {brief(outputs.queries[more])} has a row already, expected one"
+        )
+    return np.array(found), len(outputs.queries) - len(found)
+
+
+def _intervals(
+    values: Mapping[str, np.ndarray], groups: NDArray[np.int64], draws: int, share: bool
+) -> dict[str, list[float | None]]:
+    """95 % intervals of means: clips, with all of their captions, are drawn with replacement."""
+    names, matrix = list(values), np.stack(list(values.values()))
+    low, high = bootstrap_interval(lambda w: matrix @ w / w.sum(), len(groups), draws=draws, groups=groups, share=share)
+    ends = zip(low.tolist(), high.tolist(), strict=True)
+    return {n: [None if np.isnan(end) else end for end in pair] for n, pair in zip(names, ends, strict=True)}
+
+
+def show(result: Mapping[str, Any]) -> None:
+    """Print what `evaluate_files` found."""
+    rows = []
+    for name, (low, high) in result["intervals"].items():
+        row = [name, format_value(result[name], low, high, decimals=4)]
+        if "against" in result:
+            other = result["against"].get(name)
+            row += ["n/a"] * 3 if other is None else [
+                format_value(other["value"], decimals=4),
+                format_value(other["difference"], *other["interval"], decimals=4, signed=True),
+                f"{other['p']:.4f}",
+            ]  # fmt: skip
+        rows.append(row)
+    columns = ["metric", "value", *(["against", "difference", "p"] if "against" in result else [])]
+    note = f"{result['queries']} queries, {result['clips']} clips; 95 % intervals: clips drawn with replacement"
+    print_table(str(result["inputs"]["scores"]), columns, rows, note=note)

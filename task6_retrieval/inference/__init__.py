@@ -1,0 +1,1 @@
+"""Checkpoints to embeddings, embeddings to stored rankings."""
