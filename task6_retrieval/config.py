@@ -142,12 +142,12 @@ class AugmentConfig:
     frequency_stripes: int = in_range(0, 0)
     frequency_stripe_width: int = in_range(8, 1)
     eda: float = in_range(0.0, 0, 1)  # probability that a caption is changed by one of the four below
-    synonyms: str | None = None  # json: {word: [synonyms]}; null: those of the Clotho vocabulary
+    synonyms: str | None = None  # json: {word: [synonyms]}; null: near words of the captions, by all-MiniLM-L6-v2
     replaced: float = in_range(0.3, 0, 1)  # share of words replaced by a synonym
     deleted: float = in_range(0.2, 0, 1)
     swapped: float = in_range(0.0, 0, 1)
     inserted: float = in_range(0.0, 0, 1)
-    # json lines {split, file_name, caption_index, variants}: back-translations, or a language model's captions
+    # json lines {caption, variants}: back-translations, or what a language model wrote
     variants: str | None = None
     variant_probability: float = in_range(0.0, 0, 1)
 

@@ -77,6 +77,11 @@ class AudioTower(nn.Module):
         self.train(training)
         return steps
 
+    @property
+    def key(self) -> str:
+        """Names what comes out of a frozen encoder: the weights, and what of a segment is taken."""
+        return f"{self.config.encoder}-{self.config.tokens}-{self.segment_seconds:g}s-{self.encoder.fingerprint()[:12]}"
+
     def encode(self, segments: Tensor, features: Features | None = None) -> Tensor:
         """Segments (segments, samples) at 32 kHz -> (segments, tokens of one, dim)."""
         waveform = self.resample(segments)

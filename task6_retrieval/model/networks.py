@@ -1,6 +1,7 @@
 """The dual encoder: clips and captions in one space, where the cosine says how well they fit."""
 
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from common.encoders import checkpoints
 from common.encoders.text import FolderEncoder
+from common.run.checkpoints import fill, network_state, read_checkpoint
 from common.run.errors import UserError
 from task6_retrieval.config import Config, ModelConfig
 from task6_retrieval.model.audio import AudioTower, Features, Tokens, mean_of
@@ -137,6 +139,18 @@ def build_network(config: Config) -> DualEncoder:
     return DualEncoder(model, audio, TextTower(model.text), metadata)
 
 
+def load_weights(network: DualEncoder, path: str | Path, expected_sha256: str | None = None) -> DualEncoder:
+    """`network` with the weights of a training's checkpoint, in evaluation mode; frozen ones are those it has.
+
+    Raises UserError for a file that is none, is damaged or is of another model.
+    """
+    path, borrowed = Path(path), network.borrowed()
+    state = network_state(read_checkpoint(path, expected_sha256), ("network",), path)
+    own = {name: value for name, value in network.state_dict().items() if borrowed and name.startswith(borrowed)}
+    fill(network, {**own, **state}, path)
+    return network
+
+
 def own_names(state: Mapping[str, Tensor], with_sequence: bool) -> dict[str, Tensor]:
     """Heads, sequence model and temperature of a published system, under the names of `DualEncoder`."""
     idle = IDLE if with_sequence else IDLE + IDLE_WITHOUT_SEQUENCE
@@ -152,7 +166,10 @@ def load_published(network: DualEncoder, path: str | Path) -> DualEncoder:
     """Load the file of a whole published system (2023 to 2025). Raises UserError for whatever does not fit."""
     state = checkpoints.read_state(path)
     parts = {prefix: {n: v for n, v in state.items() if n.startswith(prefix)} for prefix in ENCODERS}
-    checkpoints.load(network.audio_encoder.encoder, parts[ENCODERS[0]], path)
+    words = [name.split(".") for name in parts[ENCODERS[0]]]
+    wrappers = len(list(takewhile(lambda of: len(set(of)) == 1, zip(*words, strict=False))))
+    audio = dict(zip((".".join(of[wrappers:]) for of in words), parts[ENCODERS[0]].values(), strict=True))
+    checkpoints.load(network.audio_encoder.encoder, audio, path)
     for prefix, tower in zip(ENCODERS[1:], (network.sentence_encoder, network.metadata_encoder), strict=True):
         if tower is not None:
             _load_text(tower, parts[prefix], path)

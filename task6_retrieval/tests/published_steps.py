@@ -335,8 +335,13 @@ def fusion_config(folder: Path, io: Any, case: str, state: Mapping[str, Tensor])
         assert positions is not None
         sequence = SequenceConfig(
             layers=len({name.split(".")[1] for name in state if name.startswith("audio_sequence.")}),
-            dim=dim, heads=int(heads[1]), feed_forward=feed_forward, max_length=int(positions[1]),
-            dropout=0.0, position_dropout=0.0, positions="no_positions" not in case,
+            dim=dim,
+            heads=int(heads[1]),
+            feed_forward=feed_forward,
+            max_length=int(positions[1]),
+            dropout=0.0,
+            position_dropout=0.0,
+            positions="no_positions" not in case,
             group=state["audio_output_projection.weight"].shape[1] // io["audio_tokens"].shape[-1],
             metadata=case.startswith("mid_"),
             readout="mean" if every else "first" if case.startswith("mid_") else "learned",
@@ -347,7 +352,9 @@ def fusion_config(folder: Path, io: Any, case: str, state: Mapping[str, Tensor])
         audio=replace(model.audio, tokens="frames"),
         text=replace(model.text, pooling="mean" if every and sequence is None else "first"),
         dim=len(state["project_audio.0.weight"]),
-        late=late, sequence=sequence, hear="metadata_only" not in case,
+        late=late,
+        sequence=sequence,
+        hear="metadata_only" not in case,
         metadata="description" if "description" in case else "keywords",
     )
     return replace(load_config(Config, RECIPES, "fusion"), model=model)

@@ -58,7 +58,8 @@ class RetrievalSystem(LightningModule):
         change: CaptionChange | None = None,
     ) -> None:
         super().__init__()
-        self.config, self.network, self.steps_per_epoch = config, network, steps_per_epoch
+        self.config, self.steps_per_epoch = config, steps_per_epoch
+        self.network = network.train()  # what is frozen stays in evaluation mode
         self.captions, self.validate, self.change = list(captions), validate, change
         self.rows: Mapping[str, int] = bank.rows if bank else {}
         self.register_buffer("teacher_audio", bank.audio if bank else None, persistent=False)

@@ -1,0 +1,83 @@
+"""Vectors of clips and captions by trained systems, stored once; those of several estimate correspondences."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.run.errors import UserError
+from common.run.files import existing_file, write_then_rename
+from task6_retrieval.data.sets import CaptionedClips
+
+FILE_NAME = "embeddings.npz"
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Raw projections of clips, named <set>/<clip>, and of texts: (clips, dim), (texts, dim)."""
+
+    clips: tuple[str, ...]
+    audio: Vectors
+    texts: tuple[str, ...]
+    sentence: Vectors
+
+
+def clip_names(sets: Sequence[CaptionedClips]) -> list[str]:
+    """<set>/<clip> of all clips, in the order of their numbers."""
+    return [f"{of.name}/{clip}" for of in sets for clip in of.clips]
+
+
+def texts_of(sets: Sequence[CaptionedClips]) -> list[str]:
+    """All captions, each once, in order."""
+    return list(dict.fromkeys(text for of in sets for captions in of.captions for text in captions))
+
+
+def write_embeddings(path: Path, of: Embeddings) -> None:
+    """Store them, whole or not at all."""
+    with write_then_rename(path) as partial, open(partial, "wb") as file:
+        named: dict[str, Any] = {"clips": np.array(of.clips), "texts": np.array(of.texts)}
+        np.savez(file, audio=of.audio, sentence=of.sentence, **named)
+
+
+def read_embeddings(path: Path) -> Embeddings:
+    """What `write_embeddings` stored. Raises UserError for a missing file or any other content."""
+    existing_file(path, "vectors of a trained system (`embed` makes them)")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            found = Embeddings(
+                tuple(stored["clips"].tolist()), stored["audio"], tuple(stored["texts"].tolist()), stored["sentence"]
+            )
+    except Exception as error:
+        raise UserError(f"{path}: no vectors of a trained system ({type(error).__name__}: {error})") from None
+    for what, names, values in (("clips", found.clips, found.audio), ("texts", found.texts, found.sentence)):
+        if values.ndim != 2 or len(values) != len(names) or not np.isfinite(values).all():
+            raise UserError(f"{path}: vectors of {what} are no finite numbers of shape ({len(names)}, dim)")
+    return found
+
+
+def bank(files: Sequence[Path], clips: Sequence[str], texts: Sequence[str]) -> tuple[Vectors, Vectors]:
+    """What all teachers say of these clips and texts: (clips, teachers, dim), (texts, teachers, dim).
+
+    Raises UserError for what a teacher has not embedded, and for teachers of different dimensions.
+    """
+    audio, sentence = [], []
+    for path in files:
+        found = read_embeddings(path)
+        audio.append(_rows(path, "clips", found.clips, found.audio, clips))
+        sentence.append(_rows(path, "captions", found.texts, found.sentence, texts))
+        if audio[-1].shape[1] != audio[0].shape[1]:
+            raise UserError(f"{path}: vectors of {audio[-1].shape[1]} dimensions, {files[0]} has {audio[0].shape[1]}")
+    return np.stack(audio, axis=1), np.stack(sentence, axis=1)
+
+
+def _rows(path: Path, what: str, names: Sequence[str], values: Vectors, wanted: Sequence[str]) -> Vectors:
+    position = {name: row for row, name in enumerate(names)}
+    if missing := [name for name in wanted if name not in position]:
+        raise UserError(
+            f"{path}: no vectors for {len(missing)} of {len(wanted)} {what} of the training, the first: {missing[0]!r}"
+        )
+    return values[[position[name] for name in wanted]]

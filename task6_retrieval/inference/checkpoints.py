@@ -1,0 +1,34 @@
+"""Checkpoints of trainings -> networks."""
+
+from pathlib import Path
+
+from common.run.checkpoints import checkpoint_of, read_checkpoint
+from common.run.config import load_config
+from common.run.errors import UserError
+from common.run.files import existing_file
+from common.run.verbs import Run
+from task6_retrieval.config import Config
+from task6_retrieval.model.networks import DualEncoder, build_network, load_weights
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+def load_network(run: Run) -> DualEncoder:
+    """The network of a finished run, in evaluation mode. Raises UserError where its training is not finished."""
+    path, digest = checkpoint_of(run.folder)
+    return load_weights(build_network(run.config), path, digest)
+
+
+def load_file(path: Path) -> tuple[DualEncoder, Config]:
+    """The network of one checkpoint, and the recipe that `train` stored beside it.
+
+    Raises UserError for any other file, and for one without its recipe.
+    """
+    existing_file(path, "checkpoint")
+    folder = next((of for of in path.resolve().parents[:2] if (of / "config.yaml").is_file()), None)
+    if folder is None:
+        raise UserError(f"{path}: no config.yaml of its training beside it or in the folder above")
+    config = load_config(Config, RECIPES, str(folder / "config.yaml"))
+    if "retrieval" not in read_checkpoint(path):
+        raise UserError(f"{path}: not a checkpoint of this task")
+    return load_weights(build_network(config), path), config

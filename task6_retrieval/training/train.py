@@ -1,0 +1,125 @@
+"""A recipe's data, network and teachers, put together for the Trainer."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from common.audio.arrays import ClipArrays
+from common.audio.coverage import made_of, packs_of, root_of
+from common.audio.loading import turn_of
+from common.run.errors import UserError
+from common.run.training import BEST, claim, finished, fit, is_first_process
+from common.run.verbs import Run
+from task6_retrieval.config import Config
+from task6_retrieval.data.batches import Batch, clip_loader, train_loader
+from task6_retrieval.data.embeddings import store
+from task6_retrieval.data.sets import load_set, training_sets
+from task6_retrieval.data.teachers import FILE_NAME, bank, clip_names, texts_of
+from task6_retrieval.metrics import ranks_of_embeddings, retrieval_metrics
+from task6_retrieval.model.audio import AudioTower
+from task6_retrieval.model.networks import build_network, load_weights
+from task6_retrieval.training.captions import caption_change
+from task6_retrieval.training.system import Bank, RetrievalSystem
+
+MONITOR = "val/map@10"
+
+
+class RetrievalData(LightningDataModule):
+    """Training pairs and validation clips of a recipe; as stored tokens where its audio encoder is frozen."""
+
+    def __init__(self, config: Config, seed: int, tower: AudioTower) -> None:
+        super().__init__()
+        self.config, self.seed = config, seed
+        self.training, self.validation = training_sets(config.data), load_set(config.data, config.data.validation)
+        pairs = sum(len(of.pairs()[1]) for of in self.training)
+        if pairs < config.data.batch and config.data.drop_last:
+            raise UserError(f"data.batch: is {config.data.batch}, but the training sets have only {pairs} captions")
+        self.stored: dict[str, ClipArrays] = {}
+        if config.model.audio.stored:
+            device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+            folder = packs_of(config.data) / "embeddings"
+            tower = tower.to(device)
+            for of in (*self.training, self.validation):
+                self.stored[of.name] = store(of, folder, tower, config.data.eval_batch, device)
+            tower.cpu()
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Every caption with its clip once an epoch."""
+        divided = self.config.trainer.divide_batch
+        turn = turn_of(self.trainer)
+        return train_loader(self.training, self.config, self.seed, *turn, stored=self.stored, divided=divided)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The validation clips, each once."""
+        return clip_loader(self.validation, self.config, *turn_of(self.trainer)[1:], stored=self.stored)
+
+    def validate(self, sentences: np.ndarray, clips: np.ndarray) -> Mapping[str, float]:
+        """Figures of the validation set."""
+        return retrieval_metrics(ranks_of_embeddings(sentences, clips, self.validation.pairs()[0]))
+
+
+def build(run: Run) -> tuple[RetrievalSystem, RetrievalData]:
+    """System and data of a run; the initial weights depend on the seed alone, or are those of `start`."""
+    config: Config = run.config
+    torch.manual_seed(run.seed)
+    network = build_network(config)
+    if config.start is not None:
+        load_weights(network, start_file(run))
+    data = RetrievalData(config, run.seed, network.audio_encoder)
+    texts = texts_of(data.training)
+    system = RetrievalSystem(
+        config,
+        network,
+        math.ceil(len(data.train_dataloader()) / config.trainer.accumulate_grad_batches),
+        data.validation.pairs()[1],
+        data.validate,
+        teachers_of(run, data, texts),
+        caption_change(config.augment, texts, packs_of(config.data) / "words"),
+    )
+    return system, data
+
+
+def start_file(run: Run) -> Path:
+    """The checkpoint that a run begins with: the best one of a recipe's run of the same number, or a file."""
+    start = Path(run.config.start or "")
+    if start.suffix:
+        return start
+    return run.folder.parent.parent / start / run.folder.name / BEST
+
+
+def teacher_files(run: Run) -> list[Path]:
+    """The vectors of all teachers; recipes by name lie beside this one's folder, those with a slash anywhere."""
+    runs, distill = run.folder.parent.parent, run.config.distill
+    folders = [Path(name) if "/" in name else runs / name for name in distill.teachers]
+    return [folder / f"run{number}" / FILE_NAME for folder in folders for number in distill.runs]
+
+
+def teachers_of(run: Run, data: RetrievalData, texts: list[str]) -> Bank | None:
+    """What the teachers of a recipe say of its training data; None in stage 1."""
+    files = teacher_files(run)
+    if not files:
+        return None
+    audio, sentence = bank(files, clip_names(data.training), texts)
+    rows = {text: row for row, text in enumerate(texts)}
+    return Bank(torch.from_numpy(audio), torch.from_numpy(sentence), rows)
+
+
+def train_run(run: Run, restart: bool = False) -> None:
+    """Train a run to its end, from where it was interrupted; does nothing when it is finished."""
+    if finished(run) and not restart:
+        if is_first_process():
+            claim(run)  # says so when the folder holds other settings
+        return
+    config: Config = run.config
+    system, data = build(run)
+    counts = {"clips": sum(map(len, data.training)), "captions": sum(len(of.pairs()[1]) for of in data.training)}
+    notes = {"data": made_of(root_of(config.data)), **counts, "selection": MONITOR}
+    if config.distill.teachers:
+        notes["teachers"] = [str(path) for path in teacher_files(run)]
+    batch = config.data.batch
+    fit(run, system, data, monitor=MONITOR, batch_size=batch, restart=restart, notes=notes, model=config.checkpoint)
