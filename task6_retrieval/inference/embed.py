@@ -42,7 +42,8 @@ def embed_clips(network: DualEncoder, of: CaptionedClips, config: Config) -> Vec
             np.add.at(total, rows, vectors.float().cpu().numpy())
             np.add.at(counts, rows, 1)
             advance(len(np.unique(rows)))
-    return total / counts[:, None].astype(np.float32)
+    total /= counts[:, None]
+    return total
 
 
 @torch.inference_mode()

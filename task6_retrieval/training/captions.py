@@ -35,7 +35,7 @@ class CaptionChange:
         """A variant, then with the probability `eda` one of four operations on the normalised caption."""
         others = self.variants.get(caption, ())
         if others and random.random() < self.config.variant_probability:
-            caption = others[random.integers(len(others))]
+            caption = others[int(random.integers(len(others)))]
         words = normalised(caption).split()
         if not words or random.random() >= self.config.eda:
             return caption
@@ -72,7 +72,7 @@ class CaptionChange:
 
     def _synonym(self, word: str, random: Generator) -> str | None:
         known = self.synonyms.get(word, ())
-        return known[random.integers(len(known))] if known else None
+        return known[int(random.integers(len(known)))] if known else None
 
 
 def caption_change(config: AugmentConfig, captions: Sequence[str], cache: Path) -> CaptionChange | None:
