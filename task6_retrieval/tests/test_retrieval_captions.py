@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from common.run.errors import UserError
 from task6_retrieval.config import AugmentConfig
@@ -42,6 +43,11 @@ def test_probabilities_and_draws() -> None:
     assert 60 < sum(text == "rain far away" for text in half) < 140
     one, other = (change(eda=1.0, swapped=0.5)(captions, np.random.default_rng(3)) for _ in range(2))
     assert one == other
+    drawn = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        drawn.append(change(eda=1.0, deleted=0.5, swapped=0.5)([" ".join(WORDS)] * 5))
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_files(tmp_path: Path) -> None:

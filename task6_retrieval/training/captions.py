@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.random import Generator
 
 from common.run.errors import UserError
@@ -18,7 +19,7 @@ Operation = Callable[[list[str], Generator], list[str]]
 
 
 class CaptionChange:
-    """Captions of a batch -> captions, changed at random; draws come from `random`, by default numpy's of the step.
+    """Captions of a batch -> captions, changed at random; draws come from `random`, by default from torch's generator.
 
     variants: {caption: others of the same meaning}.
     """
@@ -28,7 +29,7 @@ class CaptionChange:
         self.operations: tuple[Operation, ...] = (self.replaced, self.deleted, self.swapped, self.inserted)
 
     def __call__(self, captions: Sequence[str], random: Generator | None = None) -> list[str]:
-        random = np.random.default_rng(np.random.randint(2**31)) if random is None else random
+        random = random or np.random.default_rng(int(torch.randint(2**62, ())))
         return [self.changed(caption, random) for caption in captions]
 
     def changed(self, caption: str, random: Generator) -> str:
