@@ -16,6 +16,4 @@ OFFICIAL_CLIPS = {
     "wavcaps_audioset": 108_317,
 }
 # Files of WavCaps' AudioSet part that are broken as published.
-BROKEN = frozenset(
-    ("Y06-g5jz-OGc", "Y3sSblRfEG2o", "YFli8wjBFV2M", "YVcu0pVF1npM", "YWudGD6ZHRoY", "YmW3S0u8bj58")
-)
+BROKEN = frozenset(("Y06-g5jz-OGc", "Y3sSblRfEG2o", "YFli8wjBFV2M", "YVcu0pVF1npM", "YWudGD6ZHRoY", "YmW3S0u8bj58"))

@@ -45,7 +45,9 @@ def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any
         verify_packs(packs / name for name, of in covered.items() if of.packed)
     for name in (*data.train, data.validation, data.test):
         if not covered[name].packed:
-            raise UserError(f"the recipe needs data set {name}, but no audio of it was found: {listings[name].files[0]}")
+            raise UserError(
+                f"the recipe needs data set {name}, but no audio of it was found: {listings[name].files[0]}"
+            )
     return report
 
 

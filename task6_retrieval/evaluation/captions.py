@@ -31,7 +31,11 @@ def normalised(caption: str) -> str:
 
 
 def caption_figures(
-    path: str | Path, annotations: str | Path | None, encode: Encode, protocol: str | None = None, normalise: bool = False
+    path: str | Path,
+    annotations: str | Path | None,
+    encode: Encode,
+    protocol: str | None = None,
+    normalise: bool = False,
 ) -> dict[str, Any]:
     """Figures of a captions csv, {"map@10", "r@1", ...} by `protocol` (default: P1, with annotations P3); "protocols".
 

@@ -140,7 +140,7 @@ def _positions(names: Sequence[str], gallery: Gallery, at: str) -> list[int]:
         found.append(position)
     if len(set(found)) < len(found):
         twice = next(number for place, number in enumerate(found) if number in found[:place])
-        raise UserError(f"{at}: {gallery.names[twice]} is there twice, expected every file once")
+        raise UserError(f"{at}: {brief(gallery.names[twice])} is there twice, expected every file once")
     return found
 
 

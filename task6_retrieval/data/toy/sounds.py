@@ -214,4 +214,3 @@ def draw_scene(rng: Generator) -> Scene:
     chosen = rng.choice(len(EVENTS), size=int(rng.integers(1, 3)), replace=False)
     events = tuple((EVENTS[i], int(rng.integers(1, len(COUNTS) + 1))) for i in chosen)
     return Scene(events, list(AMBIENCES)[rng.integers(len(AMBIENCES))])
-
