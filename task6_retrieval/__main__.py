@@ -77,11 +77,32 @@ def captions(
     return {**result, "encoder": encoder}
 
 
+def validate(
+    run: Run,
+    files: list[Path],
+    edition: Literal["2022", "2023", "2024", "2025"] = "2025",
+    queries: Path | None = None,
+    clips: Path | None = None,
+) -> Mapping[str, Any]:
+    """Check anybody's outputs for the challenge: every broken rule with file and line.
+
+    Args:
+        files: csv of the ten best files of each caption (2022 to 2024), or of the score of every file (2025)
+        edition: whose form
+        queries: the captions in their order: csv with a column caption, or a captions csv (default: the recipe's test
+            set)
+        clips: the files that are ranked: a folder of audio, or a csv with a column file_name (default: as queries)
+    """
+    from task6_retrieval.submission.validate import validate_outputs
+
+    return validate_outputs(run, files, int(edition), queries, clips)
+
+
 TASK = Task(
     "task6_retrieval",
     "Task 6: language-based audio retrieval (DCASE 2022 to 2025)",
     Config,
-    (prepare, evaluate, captions),
+    (prepare, evaluate, validate, captions),
 )
 
 

@@ -61,7 +61,7 @@ class Listing:
 
 
 def read_listing(data: DataConfig, name: str) -> Listing | None:
-    """A data set, by its name in config.SET_NAMES; None where its tables are not there. UserError where they are wrong."""
+    """A data set by its name (config.SET_NAMES); None where its table is not there. UserError where that is wrong."""
     part = name.partition("_")[2]
     if name in CLOTHO:
         return _clotho(root_of(data), name, part)

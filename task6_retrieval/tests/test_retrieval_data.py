@@ -34,7 +34,7 @@ def beep(path: Path, seconds: float = 0.2) -> None:
     write_wav(path, 0.1 * np.sin(np.arange(round(8000 * seconds))), 8000)
 
 
-# -------------------------------------------------------------------------------------------------------- the real files
+# ---------------------------------------- the real files
 
 
 SPLITS = ("development", "validation", "evaluation")
@@ -85,7 +85,7 @@ def test_real_annotations_and_exclusions(shared: Path) -> None:
     assert all(isinstance(number, str) for number in excluded)
 
 
-# ------------------------------------------------------------------------------------------------------------- bad input
+# ---------------------------------------- bad input
 
 
 @pytest.mark.parametrize(("text", "message"), [
@@ -101,7 +101,7 @@ def test_real_annotations_and_exclusions(shared: Path) -> None:
     ((HEADER + "a.wav,x,y\n").encode("utf-16"), "not a text file in UTF-8"),
 ])  # fmt: skip
 def test_bad_captions(tmp_path: Path, text: str | bytes, message: str) -> None:
-    with pytest.raises(UserError, match="captions.csv") as caught:
+    with pytest.raises(UserError, match=r"captions\.csv") as caught:
         captions.read_captions(table(tmp_path / "captions.csv", text))
     assert message in str(caught.value)
 
@@ -125,11 +125,11 @@ def test_bad_annotations(tmp_path: Path, cell: str, message: str) -> None:
 @pytest.mark.parametrize("content", [[], {"data": {}}, {"data": [{"id": "1"}]}, {"data": [{"id": "1", "caption": ""}]},
                                      {"data": [{"id": "1", "caption": "x"}, {"id": 1, "caption": "x"}]}])  # fmt: skip
 def test_bad_wavcaps(tmp_path: Path, content: Any) -> None:
-    with pytest.raises(UserError, match="sb.json"):
+    with pytest.raises(UserError, match=r"sb\.json"):
         captions.read_wavcaps(table(tmp_path / "sb.json", json.dumps(content)))
 
 
-# --------------------------------------------------------------------------------------------------------------- layouts
+# ---------------------------------------- layouts
 
 
 def test_names_match_exactly_then_loosely(tmp_path: Path) -> None:

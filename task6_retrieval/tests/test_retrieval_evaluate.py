@@ -133,7 +133,7 @@ def test_wrong_encoding(tmp_path: Path, truth: Path) -> None:
         evaluate_files(tmp_path / "best.csv", truth)
 
 
-# ---------------------------------------------------------------------------------------------------------------- verbs
+# ---------------------------------------- verbs
 
 
 def test_verbs(tmp_path: Path, truth: Path, scores: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,7 +158,7 @@ def test_prepare_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert report["sets"]["clotho_evaluation"]["packed"] == 6
 
 
-# ------------------------------------------------------------------------------------------------- captions of captions
+# ---------------------------------------- captions of captions
 
 
 def bag(sentences: Sequence[str]) -> np.ndarray:
