@@ -98,11 +98,28 @@ def validate(
     return validate_outputs(run, files, int(edition), queries, clips)
 
 
+def benchmark(queries: int = 100_000, clips: int = 1_000_000, dim: int = 16) -> Mapping[str, Any]:
+    """How long ranking takes at scale, and in how much memory: synthetic embeddings.
+
+    Args:
+        queries: how many
+        clips: how many
+        dim: of the embeddings
+    """
+    from task6_retrieval.evaluation.benchmark_metrics import ranking_at_scale, show
+
+    if min(queries, clips, dim) < 1:
+        raise UserError("benchmark: --queries, --clips and --dim are at least 1")
+    result = ranking_at_scale(queries, clips, dim)
+    show(result)
+    return result
+
+
 TASK = Task(
     "task6_retrieval",
     "Task 6: language-based audio retrieval (DCASE 2022 to 2025)",
     Config,
-    (prepare, evaluate, validate, captions),
+    (prepare, evaluate, validate, captions, benchmark),
 )
 
 
