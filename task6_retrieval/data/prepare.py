@@ -6,10 +6,11 @@ from typing import Any
 
 from common.audio.coverage import Coverage, cover, made_of, pack, packs_of, root_of, write_embedded
 from common.audio.coverage import verify as verify_packs
+from common.audio.shards import Storage
 from common.run.errors import UserError
 from common.run.files import remove_partials, write_json
 from common.run.results.tables import print_table
-from task6_retrieval.config import SET_NAMES, Config, DataConfig
+from task6_retrieval.config import SET_NAMES, WAVCAPS, Config, DataConfig
 from task6_retrieval.data.classes import OFFICIAL_CLIPS, SAMPLE_RATE
 from task6_retrieval.data.layout import Listing, needed, read_listing
 
@@ -53,7 +54,9 @@ def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any
 
 def _packed(listing: Listing, packs: Path, workers: int) -> Coverage:
     clips = cover((clip.name, file) for clip, file in zip(listing.clips, listing.files, strict=True))
-    return pack(clips, packs / listing.name, SAMPLE_RATE, workers, CLIPS_WORTH_A_PROCESS)
+    # WavCaps is too long (7,563 h) to be kept other than as its files are: flac, or mp3 made of it.
+    storage: Storage = "encoded" if listing.name in WAVCAPS else "pcm16"
+    return pack(clips, packs / listing.name, SAMPLE_RATE, workers, CLIPS_WORTH_A_PROCESS, storage)
 
 
 def _summary(listing: Listing, of: Coverage) -> dict[str, Any]:

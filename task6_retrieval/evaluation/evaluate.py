@@ -156,12 +156,17 @@ def show(result: Mapping[str, Any]) -> None:
         row = [name, format_value(result[name], low, high, decimals=4)]
         if "against" in result:
             other = result["against"].get(name)
-            row += ["n/a"] * 3 if other is None else [
-                format_value(other["value"], decimals=4),
-                format_value(other["difference"], *other["interval"], decimals=4, signed=True),
-                f"{other['p']:.4f}",
-            ]  # fmt: skip
+            row += ["n/a"] * 3 if other is None else _compared(**other)
         rows.append(row)
     columns = ["metric", "value", *(["against", "difference", "p"] if "against" in result else [])]
     note = f"{result['queries']} queries, {result['clips']} clips; 95 % intervals: clips drawn with replacement"
     print_table(str(result["inputs"]["scores"]), columns, rows, note=note)
+
+
+def _compared(value: float, difference: float, interval: Sequence[float | None], p: float) -> list[str]:
+    low, high = interval
+    return [
+        format_value(value, decimals=4),
+        format_value(difference, low, high, decimals=4, signed=True),
+        f"{p:.4f}",
+    ]
