@@ -89,8 +89,8 @@ def validate(
     Args:
         files: csv of the ten best files of each caption (2022 to 2024), or of the score of every file (2025)
         edition: whose form
-        queries: the captions in their order: csv with a column caption, or a captions csv (default: the recipe's test
-            set)
+        queries: the captions in their order: csv with a column caption, or a captions csv (default: those of
+            data.challenge, else the recipe's test set)
         clips: the files that are ranked: a folder of audio, or a csv with a column file_name (default: as queries)
     """
     from task6_retrieval.submission.validate import validate_outputs

@@ -10,7 +10,7 @@ from common.audio.shards import Storage
 from common.run.errors import UserError
 from common.run.files import remove_partials, write_json
 from common.run.results.tables import print_table
-from task6_retrieval.config import SET_NAMES, WAVCAPS, Config, DataConfig
+from task6_retrieval.config import CHALLENGE, SET_NAMES, WAVCAPS, Config, DataConfig
 from task6_retrieval.data.classes import OFFICIAL_CLIPS, SAMPLE_RATE
 from task6_retrieval.data.layout import Listing, needed, read_listing
 
@@ -36,7 +36,7 @@ def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any
     for name in {*data.train, data.validation, data.test}:
         needed(data, name)
     remove_partials(packs)
-    listings = {name: listing for name in SET_NAMES if (listing := read_listing(data, name))}
+    listings = {name: listing for name in (*SET_NAMES, CHALLENGE) if (listing := read_listing(data, name))}
     covered = {name: _packed(listing, packs, workers) for name, listing in listings.items()}
     summary = {name: _summary(listings[name], of) for name, of in covered.items()}
     _show(root, summary)
@@ -63,7 +63,7 @@ def _summary(listing: Listing, of: Coverage) -> dict[str, Any]:
     absent = {*of.missing, *of.broken}
     dropped = sum(len(clip.captions) for clip in listing.clips if clip.name in absent)
     return {
-        "official": OFFICIAL_CLIPS[listing.name],
+        "official": OFFICIAL_CLIPS.get(listing.name),
         **of.counts(),
         "captions": listing.captions,
         "captions_dropped": dropped,
@@ -89,6 +89,6 @@ COLUMNS = {
 
 
 def _show(root: Path, summary: Mapping[str, Mapping[str, Any]]) -> None:
-    rows = [[name, *(str(of[key]) for key in COLUMNS)] for name, of in summary.items()]
+    rows = [[name, *("-" if of[key] is None else str(of[key]) for key in COLUMNS)] for name, of in summary.items()]
     note = "missing and broken clips are listed beside the packs; dropped: captions of those; no captions: files"
     print_table(f"data sets of {root}", ["set", *COLUMNS.values()], rows, note=note)

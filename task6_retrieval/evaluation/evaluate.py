@@ -55,8 +55,9 @@ def evaluate_files(
     """Metrics of a file of rankings or scores, means over queries with intervals over clips, as a JSON-able mapping.
 
     ground_truth: a captions csv (one relevant clip a caption), or annotations (several); queries of the file that it
-    does not have are left out of account. against: another file, the figures' differences to which get intervals and
-    p values. Keys: map@10, r@1, r@5, r@10, and map@16 where the file ranks so many. Raises UserError.
+    does not have are left out of account. Intervals draw clips, with all of their captions (annotations: queries whose
+    lists begin with the same clip go together). against: another file; the figures' differences to it get intervals
+    and p values. Keys: map@10, r@1, r@5, r@10, and map@16 where the file ranks so many. Raises UserError.
     """
     truth = read_truth(ground_truth)
     values, groups, counts = _values(scores, truth)

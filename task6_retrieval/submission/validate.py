@@ -9,9 +9,9 @@ from common.run.files import existing_file, read_rows
 from common.run.folders import below
 from common.run.submission.violations import Findings, Violation, judge_archives
 from common.run.verbs import Run
-from task6_retrieval.config import DataConfig
+from task6_retrieval.config import CHALLENGE, DataConfig
 from task6_retrieval.data.captions import read_captions
-from task6_retrieval.data.layout import SUFFIXES, needed
+from task6_retrieval.data.layout import SUFFIXES, needed, read_queries
 from task6_retrieval.submission.tables import Expected, check_output
 
 
@@ -32,6 +32,9 @@ def validate_outputs(
 def expected_of(data: DataConfig, queries: Path | None, clips: Path | None) -> tuple[Expected, str]:
     """What outputs are measured by, and where it comes from. Raises UserError for wrong or empty tables."""
     if queries is None and clips is None:
+        if data.challenge is not None:
+            clips_there = (clip.name for clip in needed(data, CHALLENGE).clips)
+            return Expected(read_queries(data), frozenset(clips_there)), f"the evaluation set {data.challenge}"
         listing = needed(data, data.test)
         captions = tuple(caption for clip in listing.clips for caption in clip.captions)
         return Expected(captions, frozenset(clip.name for clip in listing.clips)), f"captions of {listing.table}"

@@ -1,14 +1,18 @@
 """Batches: windows, segments without padding, numbers of clips, random crops in training alone."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from common.audio.arrays import store
+from common.run.errors import UserError
 from task6_retrieval.config import Config
 from task6_retrieval.data.batches import ClipDataset, clip_loader, crops, cut_segments, segments_of, train_loader
+from task6_retrieval.data.captions import read_variants
 from task6_retrieval.data.classes import SAMPLE_RATE
 from task6_retrieval.data.sets import load_set, numbered, training_sets
 
@@ -28,6 +32,29 @@ def test_every_caption_once_an_epoch(tiny: Callable[..., Config]) -> None:
     dropping = tiny("data.batch=32")
     assert [len(b.captions) for b in train_loader(sets, dropping, seed=1)] == [32]
     assert len(train_loader(sets, dropping, seed=1)) == 1
+
+
+def test_variants_take_the_place_of_captions_in_training(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    clips = load_set(tiny().data, "clotho_development")
+    record = {"split": "development", "file_name": clips.clips[1], "caption_index": 2, "variants": ["one", "two"]}
+    path = tmp_path / "variants.jsonl"
+    path.write_text(json.dumps(record) + "\n" + json.dumps({**record, "split": "validation"}) + "\n")
+    config = tiny("data.drop_last=false", f"data.variants={path}", "data.variants_probability=1")
+    sets = training_sets(config.data)
+    epochs = [[c for b in train_loader(sets, config, 1, lambda e=e: e) for c in b.captions] for e in range(8)]  # type: ignore[misc]
+    original = {c for of in clips.captions for c in of}
+    assert {c for captions in epochs for c in captions} - original == {"one", "two"}
+    assert all(clips.captions[1][2] not in captions for captions in epochs)
+    tested = [c for b in clip_loader(sets[0], config) for c in b.captions]
+    assert set(tested) <= original
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"split": "x"}',
+    '{"split": "x", "file_name": "a", "caption_index": 0, "variants": [""]}'])  # fmt: skip
+def test_bad_variants(tmp_path: Path, line: str) -> None:
+    (tmp_path / "v.jsonl").write_text(line + "\n")
+    with pytest.raises(UserError, match=r"v\.jsonl:1: "):
+        read_variants(tmp_path / "v.jsonl")
 
 
 def test_ranks_share_an_epoch(tiny: Callable[..., Config]) -> None:

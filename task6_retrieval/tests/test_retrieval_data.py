@@ -16,7 +16,8 @@ from common.run.config import load_config
 from common.run.errors import UserError
 from task6_retrieval.config import Config, DataConfig
 from task6_retrieval.data import captions
-from task6_retrieval.data.layout import match_files, read_listing
+from task6_retrieval.data.batches import clip_loader
+from task6_retrieval.data.layout import match_files, read_listing, read_queries
 from task6_retrieval.data.prepare import prepare
 from task6_retrieval.data.sets import load_set, training_sets
 
@@ -187,6 +188,9 @@ def others(tmp_path: Path) -> list[str]:
     rows = ["audiocap_id,youtube_id,start_time,caption", "1,abc,30,A dog barks", "2,Yde,0,\"A cat, meowing\"",
             "3,gone,0,Nothing", "4,abc,30,Barking"]  # fmt: skip
     table(audio / "dataset" / "train.csv", "\n".join(rows))
+    table(audio / "class_labels_indices.csv", 'index,mid,display_name\n0,/m/1,Dog\n1,/m/2,"Bark, bow-wow"')
+    lines = ["# made", "# x", "# YTID, start_seconds, end_seconds, positive_labels", 'abc, 30.000, 40.000, "/m/1,/m/2"']
+    table(audio / "unbalanced_train_segments.csv", "\n".join(lines))
     beep(audio / "audio" / "Yabc.wav")
     beep(audio / "audio" / "Yde.wav")
     records = [{"id": str(i), "caption": f"sound {i}", "tags": ["x", "y"]} for i in (354184, 2)]
@@ -212,11 +216,28 @@ def test_audiocaps_and_wavcaps(others: list[str], tiny: Callable[..., Config], t
     assert report["wavcaps_audioset"]["excluded"] == 1  # and one is broken as published
     clotho, audiocaps, freesound, audioset, bbc = training_sets(config.data)
     assert audiocaps.captions == (("A dog barks", "Barking"), ("A cat, meowing",))
+    assert audiocaps.keywords == ("Dog;Bark, bow-wow", "")
     assert freesound.clips == ("2",)
     assert freesound.keywords == ("x;y",)
     assert bbc.keywords == ("Nature;Birds",)
     assert audioset.clips == ("Yok",)
     assert [of.first for of in (clotho, audiocaps, freesound, audioset, bbc)] == [0, 10, 12, 13, 14]
+
+
+def test_evaluation_sets_of_the_challenge(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    folder = tmp_path / "retrieval"
+    for name in ("b.wav", "rain_metal.wav"):
+        beep(folder / "test" / name)
+    table(folder / "retrieval_captions.csv", 'caption\n"One, two"\nThree\n')
+    table(folder / "retrieval_audio_metadata.csv", "file_name,keywords\nrain: metal.wav,rain;roof\n")
+    config = tiny(f"data.challenge={folder}", f"data.packs={tmp_path / 'packs'}")
+    assert prepare(config, workers=1)["sets"]["challenge"]["packed"] == 2
+    clips = load_set(config.data, "challenge")
+    assert clips.clips == ("b.wav", "rain_metal.wav")
+    assert clips.keywords == ("", "rain;roof")
+    assert read_queries(config.data) == ("One, two", "Three")
+    (batch,) = clip_loader(clips, config)
+    assert batch.captions == ["", ""]
 
 
 @pytest.mark.parametrize(("override", "message"), [

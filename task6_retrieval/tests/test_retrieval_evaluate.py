@@ -11,6 +11,7 @@ import pytest
 
 from common.run.errors import UserError
 from common.run.verbs import main
+from common.tests.helpers import loaded_by
 from task6_retrieval.__main__ import TASK
 from task6_retrieval.evaluation.captions import caption_figures, normalised
 from task6_retrieval.evaluation.evaluate import evaluate_files
@@ -110,6 +111,7 @@ def put(row: int, column: int, text: str) -> Change:
     ("best", lambda rows: rows.append(rows[5]), "has a row already, expected one"),
     ("best", lambda rows: rows.__delitem__(slice(1, None)), "no query"),
     ("best", lambda rows: rows.clear(), "empty, expected a header"),
+    ("scores", lambda rows: rows.__setitem__(0, [f"evaluation/{name}" for name in rows[0]]), ":1: unknown file 'evalu"),
     ("scores", put(0, 4, "stranger.wav"), "scores.csv:1: unknown file 'stranger.wav'"),
     ("scores", put(0, 4, NAMES[0]), "scores.csv:1: ' blank.wav' is there twice"),
     ("scores", put(7, 2, "nan"), "scores.csv:8: the score of 1, a clip.wav is 'nan', expected a finite number"),
@@ -232,3 +234,11 @@ def test_real_captions_by_the_embedded_encoder(shared: Path, normalise: bool) ->
             if line.startswith(f"| {protocol} {'normalised' if normalise else 'raw'} |"):
                 figures = [found["protocols"][protocol][k] for k in ("map@10", "r@1", "r@5", "r@10")]
                 assert figures == pytest.approx([float(x) for x in cells[2:6]], abs=0.003)
+
+
+def test_answers_that_need_no_tensor_load_none() -> None:
+    commands = [["--help"], ["captions", "--help"], ["evaluate"], ["evaluate", "--scores", "x", "--ground-truth", "y"]]
+    commands += [["captions", "x.csv"], ["validate", "x.csv", "--queries", "y.csv"], ["prepare", "--recipe", "tyo"]]
+    found = loaded_by("task6_retrieval", commands)
+    assert [code for code, _ in found] == [0, 0, 1, 1, 1, 1, 1]
+    assert found[-1][1] == set()

@@ -35,6 +35,11 @@ def test_own_outputs_break_no_rule(tmp_path: Path, edition: int) -> None:
     assert rules(output(tmp_path, edition).replace(b"\n", b"\r\n"), edition) == []
 
 
+def test_scores_may_stand_in_any_order(tmp_path: Path) -> None:
+    header, *rows = output(tmp_path, 2025).splitlines(keepends=True)
+    assert rules(b"".join([header, *rows[::-1]]), 2025) == []
+
+
 def test_the_best_come_first(tmp_path: Path) -> None:
     rows = list(csv.reader(io.StringIO(output(tmp_path, 2024).decode())))
     assert rows[0] == ["caption", *(f"file_name_{number}" for number in range(1, 11))]
