@@ -77,11 +77,49 @@ def captions(
     return {**result, "encoder": encoder}
 
 
+def validate(
+    run: Run,
+    files: list[Path],
+    edition: Literal["2022", "2023", "2024", "2025"] = "2025",
+    queries: Path | None = None,
+    clips: Path | None = None,
+) -> Mapping[str, Any]:
+    """Check anybody's outputs for the challenge: every broken rule with file and line.
+
+    Args:
+        files: csv of the ten best files of each caption (2022 to 2024), or of the score of every file (2025)
+        edition: whose form
+        queries: the captions in their order: csv with a column caption, or a captions csv (default: those of
+            data.challenge, else the recipe's test set)
+        clips: the files that are ranked: a folder of audio, or a csv with a column file_name (default: as queries)
+    """
+    from task6_retrieval.submission.validate import validate_outputs
+
+    return validate_outputs(run, files, int(edition), queries, clips)
+
+
+def benchmark(queries: int = 100_000, clips: int = 1_000_000, dim: int = 16) -> Mapping[str, Any]:
+    """How long ranking takes at scale, and in how much memory: synthetic embeddings.
+
+    Args:
+        queries: how many
+        clips: how many
+        dim: of the embeddings
+    """
+    from task6_retrieval.evaluation.benchmark_metrics import ranking_at_scale, show
+
+    if min(queries, clips, dim) < 1:
+        raise UserError("benchmark: --queries, --clips and --dim are at least 1")
+    result = ranking_at_scale(queries, clips, dim)
+    show(result)
+    return result
+
+
 TASK = Task(
     "task6_retrieval",
     "Task 6: language-based audio retrieval (DCASE 2022 to 2025)",
     Config,
-    (prepare, evaluate, captions),
+    (prepare, evaluate, validate, captions, benchmark),
 )
 
 

@@ -12,6 +12,7 @@ from common.run.settings import SubmissionConfig, TrainerConfig
 CLOTHO = ("clotho_development", "clotho_validation", "clotho_evaluation")
 AUDIOCAPS = ("audiocaps_train", "audiocaps_val", "audiocaps_test")
 WAVCAPS = ("wavcaps_freesound", "wavcaps_bbc", "wavcaps_soundbible", "wavcaps_audioset")
+CHALLENGE = "challenge"  # clips and queries without ground truth
 SET_NAMES = (*CLOTHO, *AUDIOCAPS, *WAVCAPS)
 
 
@@ -24,8 +25,12 @@ class DataConfig:
     packs: str | None = None  # where `prepare` packs the audio; default: <root>/packed
     audiocaps: str | None = None  # folder of AudioCaps: train.csv, val.csv, test.csv, and audio anywhere below it
     wavcaps: str | None = None  # folder of WavCaps: json_files/ and a folder of audio for each source
+    challenge: str | None = None  # folder of a retrieval evaluation set: retrieval_captions.csv, and a folder of audio
     # Lists of clips that training on WavCaps leaves out: csv of Freesound ids, or json of ids by source.
     exclude: list[str] = field(default_factory=list)
+    # json lines with other wordings of Clotho's captions; in training one of them takes a caption's place so often.
+    variants: str | None = None
+    variants_probability: float = in_range(0.0, 0, 1)
     train: list[str] = field(default_factory=lambda: ["clotho_development"])
     validation: str = "clotho_validation"
     test: str = "clotho_evaluation"
@@ -45,6 +50,8 @@ class DataConfig:
             for name in names:
                 if name not in SET_NAMES:
                     raise UserError(f"{key}: unknown data set {name!r}{did_you_mean(name, SET_NAMES)}")
+        if self.variants_probability and self.variants is None:
+            raise UserError("data.variants_probability: needs data.variants, a file with other wordings")
         if self.segment_seconds > self.window_seconds:
             raise UserError(
                 f"data.segment_seconds: {self.segment_seconds:g} s do not fit into the window of "
@@ -147,9 +154,6 @@ class AugmentConfig:
     deleted: float = in_range(0.2, 0, 1)
     swapped: float = in_range(0.0, 0, 1)
     inserted: float = in_range(0.0, 0, 1)
-    # json lines {caption, variants}: back-translations, or what a language model wrote
-    variants: str | None = None
-    variant_probability: float = in_range(0.0, 0, 1)
 
 
 @dataclass
@@ -198,3 +202,10 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     energy: EnergyConfig = field(default_factory=EnergyConfig)
     submission: SubmissionConfig | None = None
+
+    def __post_init__(self) -> None:
+        """Raises UserError (`key: what is wrong`)."""
+        if self.distill.teachers and self.data.variants_probability:
+            raise UserError(
+                "data.variants_probability: teachers know the captions alone, expected 0 with distill.teachers"
+            )

@@ -7,6 +7,7 @@ others, are those of tests/tiny.yaml. Verbs run in this process; for `make`, the
 """
 
 import csv
+import importlib
 import importlib.util
 import os
 import re
@@ -26,14 +27,14 @@ import soundfile
 from common.run.config import config_dict, dump, load_config
 from common.run.errors import UserError
 from common.run.verbs import Task, main
-from task1_asc.__main__ import TASK as TASK1
-from task2_anomaly.__main__ import TASK as TASK2
-from task4_sed.__main__ import TASK as TASK4
 from task4_sed.data.layout import SETS
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = [ROOT / "README.md", *sorted(ROOT.glob("*/README.md")), ROOT / "common" / "encoders" / "README.md"]
-TASKS = {task.name: task for task in (TASK1, TASK2, TASK4)}
+TASKS: dict[str, Task] = {
+    path.parent.name: importlib.import_module(f"{path.parent.name}.__main__").TASK
+    for path in sorted(ROOT.glob("*/__main__.py"))
+}
 VERB = re.compile(rf"python -m ({'|'.join(TASKS)}) (\w+)")
 CHAIN = re.compile(rf"make ({'|'.join(name.partition('_')[0] for name in TASKS)})-")
 NOTE = "./note"
@@ -114,12 +115,7 @@ RULES = (
             (r"--folds test=5", "--folds test=4"),
         ),
     ),
-    Rule(
-        r"make task4-train RECIPE=recordings(_yamnet)? .*",
-        "run",
-        "a tiny network",
-        (ONE_RUN,),
-    ),
+    Rule(r"make task4-train RECIPE=recordings(_yamnet)? .*", "run", "a tiny network", (ONE_RUN,)),
     Rule(r"make task4-train RECIPE=my\.yaml.*", "run", "a tiny network, one training", (ONE_RUN,)),
     Rule(
         r"make task4-train RECIPE=baseline .*",

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from common.audio.packing import PackReport, write_pack
 from common.audio.packs import Pack, open_pack
+from common.audio.shards import Storage
 from common.run.errors import UserError
 from common.run.files import existing_folder, read_json, write_rows
 from common.run.folders import printable
@@ -114,15 +115,25 @@ def cover(clips: Iterable[tuple[str, Path]]) -> Coverage:
     return Coverage(tuple(found), tuple(missing))
 
 
-def pack(coverage: Coverage, folder: Path, sample_rate: int, workers: int, clips_per_worker: int) -> Coverage:
+def pack(
+    coverage: Coverage,
+    folder: Path,
+    sample_rate: int,
+    workers: int,
+    clips_per_worker: int,
+    storage: Storage = "pcm16",
+) -> Coverage:
     """Pack what is there, list what is missing or broken beside the pack.
 
-    clips_per_worker: starting a process costs about as much as packing so many. May be stopped and goes on.
+    clips_per_worker: starting a process costs about as much as packing so many. storage: as of `write_pack`. May be
+    stopped and goes on.
     """
     if coverage.found:
         sources, workers = coverage.found, min(workers, 1 + len(coverage.found) // clips_per_worker)
         with progress(f"pack {folder.name}", len(sources)) as advance:
-            report = write_pack(folder, sources, sample_rate, workers=workers, progress=advance.to, on_error="skip")
+            report = write_pack(
+                folder, sources, sample_rate, storage, workers=workers, progress=advance.to, on_error="skip"
+            )
         coverage = replace(coverage, report=report)
         _list(folder.with_name(f"{folder.name}.broken.tsv"), ("filename", "reason"), report.skipped)
     _list(folder.with_name(f"{folder.name}.missing.tsv"), ("filename",), [(name,) for name in coverage.missing])

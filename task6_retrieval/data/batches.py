@@ -71,16 +71,23 @@ class ClipDataset(Dataset[Batch]):
         self.part = np.repeat(np.arange(len(parts)), [len(items) for items, _ in parts])
         self.items = np.concatenate([items for items, _ in parts])  # (items, 2): clip of the part, start of the window
         self.captions = [caption for _, captions in parts for caption in captions]
+        self.probability = config.variants_probability if random_crop else 0.0
+        self.variants = [
+            of.variants.get((name, number), ())
+            for of in (sets if self.probability else ())
+            for name, captions in zip(of.clips, of.captions, strict=True)
+            for number in range(len(captions))
+        ]
 
     def _items(self, of: CaptionedClips, test_crop: str) -> tuple[IntArray, list[str]]:
-        """Training: every caption. Else every window of every clip, with the clip's first caption."""
+        """Training: every caption. Else every window of every clip, with the clip's first caption, if any."""
         if self.random_crop:
             clips, captions = of.pairs()
             return np.column_stack([clips, np.zeros_like(clips)]), captions
         lengths = np.asarray(of.pack.lengths)[of.rows]
         crop = "centre" if self.stored else test_crop
         items = [(clip, start) for clip, n in enumerate(lengths) for start in crops(int(n), self.window, crop)]
-        return np.array(items, np.int64).reshape(-1, 2), [of.captions[clip][0] for clip, _ in items]
+        return np.array(items, np.int64).reshape(-1, 2), ["".join(of.captions[clip][:1]) for clip, _ in items]
 
     def __len__(self) -> int:
         return len(self.items)
@@ -99,10 +106,18 @@ class ClipDataset(Dataset[Batch]):
         return Batch(
             torch.from_numpy(audio),
             torch.from_numpy((heard / SAMPLE_RATE).astype(np.float32)),
-            [self.captions[i] for i in item],
+            [self._caption(int(i), int(d)) for i, d in zip(item, draw, strict=True)],
             torch.tensor([clips.first + int(c) for clips, c in of]),
             [clips.keywords[c] for clips, c in of],
         )
+
+    def _caption(self, item: int, draw: int) -> str:
+        """The caption, or at random one of its variants."""
+        if self.probability and (variants := self.variants[item]):
+            random = np.random.default_rng(draw)
+            if random.random() < self.probability:
+                return variants[random.integers(len(variants))]
+        return self.captions[item]
 
     def _waveforms(self, part: IntArray, rows: IntArray, start: IntArray, longest: int) -> NDArray[np.float32]:
         audio = np.zeros((len(rows), -(-longest // self.segment) * self.segment), np.float32)

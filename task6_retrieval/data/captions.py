@@ -1,6 +1,7 @@
 """Readers of tables with captions: Clotho's, the annotations of 2025, AudioCaps', WavCaps', lists of excluded clips."""
 
 import ast
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ _CAPTION = re.compile(r"caption_(\d+)")
 
 
 class Captioned(NamedTuple):
-    """A clip as a table has it: its name there, its captions (at least one), keywords joined by `;`."""
+    """A clip as a table has it: its name there, its captions (none in the challenge), keywords joined by `;`."""
 
     name: str
     captions: tuple[str, ...]
@@ -91,6 +92,40 @@ def read_audiocaps(path: str | Path) -> list[Captioned]:
                 raise UserError(f"{row.at}: {column} is empty")
         captions.setdefault(row["youtube_id"], []).append(row["caption"])
     return [Captioned(name, tuple(of)) for name, of in captions.items()]
+
+
+def read_audioset_labels(segments: Iterable[Path], classes: Path) -> dict[str, str]:
+    """{YouTube id: label names joined by `;`} by AudioSet's tables of segments (comments first) and of classes."""
+    names = {row["mid"]: row["display_name"] for row in read_rows(classes, ("mid", "display_name"), ",")}
+    found = {}
+    for path in segments:
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                if not line.startswith("#") and line.strip():
+                    labels = line.strip().split(", ", 3)[-1].strip('"').split(",")
+                    found[line.split(",", 1)[0]] = ";".join(names.get(label, label) for label in labels)
+    return found
+
+
+def read_variants(path: str | Path) -> dict[tuple[str, str, int], tuple[str, ...]]:
+    """{(split of Clotho, file name, number of the caption from 0): other wordings of it} of a file of json lines.
+
+    Raises UserError (file, line) for a line without split, file_name, caption_index and variants, a list of texts.
+    """
+    found = {}
+    with open(existing_file(path, "file of variants"), encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                record = json.loads(line)
+                key, variants = (record["split"], record["file_name"], record["caption_index"]), record["variants"]
+            except (ValueError, KeyError, TypeError, RecursionError):
+                raise UserError(
+                    f"{path}:{number}: expected json with split, file_name, caption_index and variants"
+                ) from None
+            if not isinstance(variants, list) or not all(isinstance(v, str) and v.strip() for v in variants):
+                raise UserError(f"{path}:{number}: variants is {brief(variants)}, expected a list of texts")
+            found[key] = tuple(variants)
+    return found
 
 
 def read_wavcaps(path: str | Path) -> list[Captioned]:

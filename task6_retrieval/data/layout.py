@@ -4,7 +4,10 @@ Clotho (v2.1), below <root>, <root>/clotho_v2 or <root>/CLOTHO_v2.1:
     clotho_captions_<split>.csv, clotho_metadata_<split>.csv    or in clotho_csv_files/
     <split>/*.wav                                               or in clotho_audio_files/
     <split> is development, validation or evaluation
-AudioCaps: train.csv, val.csv, test.csv, or in dataset/; Y<id>.{wav,flac,mp3} or <id>.{...} anywhere below the folder
+AudioCaps: train.csv, val.csv, test.csv, or in dataset/; Y<id>.{wav,flac,mp3} or <id>.{...} anywhere below the folder;
+    class_labels_indices.csv and unbalanced_train_segments*.csv of AudioSet: labels are the keywords
+Evaluation sets of the challenge: retrieval_captions.csv (column caption), retrieval_audio/ or test/, and where it is
+    there retrieval_audio_metadata.csv
 WavCaps: json_files/<source>/<file>.json; <source>/<id>.{flac,wav,mp3}, or in audio/ or waveforms/
 """
 
@@ -16,12 +19,13 @@ from pathlib import Path
 
 from common.audio.coverage import root_of
 from common.run.errors import UserError
-from common.run.files import existing_folder
+from common.run.files import existing_folder, read_rows
 from common.run.folders import below, is_clutter
-from task6_retrieval.config import AUDIOCAPS, CLOTHO, WAVCAPS, DataConfig
+from task6_retrieval.config import AUDIOCAPS, CHALLENGE, CLOTHO, WAVCAPS, DataConfig
 from task6_retrieval.data.captions import (
     Captioned,
     read_audiocaps,
+    read_audioset_labels,
     read_captions,
     read_excluded,
     read_keywords,
@@ -61,7 +65,7 @@ class Listing:
 
 
 def read_listing(data: DataConfig, name: str) -> Listing | None:
-    """A data set, by its name in config.SET_NAMES; None where its tables are not there. UserError where they are wrong."""
+    """A data set by its name (config.SET_NAMES); None where its table is not there. UserError where that is wrong."""
     part = name.partition("_")[2]
     if name in CLOTHO:
         return _clotho(root_of(data), name, part)
@@ -69,6 +73,8 @@ def read_listing(data: DataConfig, name: str) -> Listing | None:
         return _audiocaps(existing_folder(data.audiocaps, "folder of AudioCaps"), name, part)
     if name in WAVCAPS and data.wavcaps:
         return _wavcaps(existing_folder(data.wavcaps, "folder of WavCaps"), name, part, data.exclude)
+    if name == CHALLENGE and data.challenge:
+        return _challenge(existing_folder(data.challenge, "folder of an evaluation set"))
     return None
 
 
@@ -82,6 +88,8 @@ def needed(data: DataConfig, name: str) -> Listing:
 
 def _expected(data: DataConfig, name: str) -> str:
     family, _, part = name.partition("_")
+    if name == CHALLENGE:
+        return "data.challenge=DIR names its folder, with retrieval_captions.csv"
     if family == "clotho":
         return f"expected {Path(data.root or '.') / f'clotho_captions_{part}.csv'}"
     folder = getattr(data, family)
@@ -143,6 +151,22 @@ def _audio_in(folder: Path) -> list[Path]:
         return [Path(e.path) for e in entries if e.name.lower().endswith(SUFFIXES) and not is_clutter(e.name)]
 
 
+def _challenge(root: Path) -> Listing | None:
+    """Its clips are the files of its folder of audio; none has a caption."""
+    table, metadata = root / "retrieval_captions.csv", root / "retrieval_audio_metadata.csv"
+    if not table.is_file():
+        return None
+    files = sorted(_audio_in(_first((root / "retrieval_audio", root / "test")) or root))
+    keywords = {_loose(name): words for name, words in read_keywords(metadata).items()} if metadata.is_file() else {}
+    clips = (Captioned(path.name, (), keywords.get(_loose(path.name), "")) for path in files)
+    return Listing(CHALLENGE, table, tuple(clips), tuple(files))
+
+
+def read_queries(data: DataConfig) -> tuple[str, ...]:
+    """The captions of the evaluation set, in their order."""
+    return tuple(row["caption"] for row in read_rows(needed(data, CHALLENGE).table, ("caption",), ","))
+
+
 # --------------------------------------------------------------------------------------------------- AudioCaps, WavCaps
 
 
@@ -150,7 +174,9 @@ def _audiocaps(root: Path, name: str, part: str) -> Listing | None:
     table = _first((root / f"{part}.csv", root / "dataset" / f"{part}.csv"))
     if table is None:
         return None
-    clips = read_audiocaps(table)
+    classes, segments = root / "class_labels_indices.csv", sorted(root.glob("unbalanced_train_segments*.csv"))
+    labels = read_audioset_labels(segments, classes) if classes.is_file() else {}
+    clips = with_keywords(read_audiocaps(table), labels)
     stems = {path.stem: path for path in below(root) if path.suffix.lower() in SUFFIXES and path.stem[:1] != "."}
     files = (stems.get(f"Y{clip.name}") or stems.get(clip.name) or root / f"Y{clip.name}.wav" for clip in clips)
     return Listing(name, table, tuple(clips), tuple(files))

@@ -6,10 +6,11 @@ from typing import Any
 
 from common.audio.coverage import Coverage, cover, made_of, pack, packs_of, root_of, write_embedded
 from common.audio.coverage import verify as verify_packs
+from common.audio.shards import Storage
 from common.run.errors import UserError
 from common.run.files import remove_partials, write_json
 from common.run.results.tables import print_table
-from task6_retrieval.config import SET_NAMES, Config, DataConfig
+from task6_retrieval.config import CHALLENGE, SET_NAMES, WAVCAPS, Config, DataConfig
 from task6_retrieval.data.classes import OFFICIAL_CLIPS, SAMPLE_RATE
 from task6_retrieval.data.layout import Listing, needed, read_listing
 
@@ -35,7 +36,7 @@ def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any
     for name in {*data.train, data.validation, data.test}:
         needed(data, name)
     remove_partials(packs)
-    listings = {name: listing for name in SET_NAMES if (listing := read_listing(data, name))}
+    listings = {name: listing for name in (*SET_NAMES, CHALLENGE) if (listing := read_listing(data, name))}
     covered = {name: _packed(listing, packs, workers) for name, listing in listings.items()}
     summary = {name: _summary(listings[name], of) for name, of in covered.items()}
     _show(root, summary)
@@ -53,14 +54,16 @@ def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any
 
 def _packed(listing: Listing, packs: Path, workers: int) -> Coverage:
     clips = cover((clip.name, file) for clip, file in zip(listing.clips, listing.files, strict=True))
-    return pack(clips, packs / listing.name, SAMPLE_RATE, workers, CLIPS_WORTH_A_PROCESS)
+    # WavCaps is too long (7,563 h) to be kept other than as its files are: flac, or mp3 made of it.
+    storage: Storage = "encoded" if listing.name in WAVCAPS else "pcm16"
+    return pack(clips, packs / listing.name, SAMPLE_RATE, workers, CLIPS_WORTH_A_PROCESS, storage)
 
 
 def _summary(listing: Listing, of: Coverage) -> dict[str, Any]:
     absent = {*of.missing, *of.broken}
     dropped = sum(len(clip.captions) for clip in listing.clips if clip.name in absent)
     return {
-        "official": OFFICIAL_CLIPS[listing.name],
+        "official": OFFICIAL_CLIPS.get(listing.name),
         **of.counts(),
         "captions": listing.captions,
         "captions_dropped": dropped,
@@ -86,6 +89,6 @@ COLUMNS = {
 
 
 def _show(root: Path, summary: Mapping[str, Mapping[str, Any]]) -> None:
-    rows = [[name, *(str(of[key]) for key in COLUMNS)] for name, of in summary.items()]
+    rows = [[name, *("-" if of[key] is None else str(of[key]) for key in COLUMNS)] for name, of in summary.items()]
     note = "missing and broken clips are listed beside the packs; dropped: captions of those; no captions: files"
     print_table(f"data sets of {root}", ["set", *COLUMNS.values()], rows, note=note)

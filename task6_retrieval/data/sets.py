@@ -1,7 +1,8 @@
 """A data set in its official layout -> its clips: names, captions, keywords, packed audio."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from common.audio.coverage import open_packed, packs_of
 from common.audio.packs import Pack
 from common.run.errors import UserError
 from task6_retrieval.config import DataConfig
+from task6_retrieval.data.captions import read_variants
 from task6_retrieval.data.classes import SAMPLE_RATE
 from task6_retrieval.data.layout import needed
 
@@ -22,10 +24,11 @@ class CaptionedClips:
 
     name: str  # of the set
     clips: tuple[str, ...]  # as in the tables
-    captions: tuple[tuple[str, ...], ...]  # (clips,), at least one each
+    captions: tuple[tuple[str, ...], ...]  # (clips,), at least one each, or none in the challenge
     keywords: tuple[str, ...]  # (clips,), joined by `;`, empty where there are none
     pack: Pack
     rows: IntArray  # (clips,) position of each clip in the pack
+    variants: Mapping[tuple[str, int], tuple[str, ...]] = field(default_factory=dict)  # (clip, caption): other wordings
     first: int = 0  # number of the first clip, where several sets are numbered through
 
     def __len__(self) -> int:
@@ -66,5 +69,12 @@ def numbered(sets: Sequence[CaptionedClips]) -> list[CaptionedClips]:
 
 
 def training_sets(config: DataConfig) -> list[CaptionedClips]:
-    """The sets that a recipe trains on, numbered through."""
-    return numbered([load_set(config, name) for name in dict.fromkeys(config.train)])
+    """The sets that a recipe trains on, numbered through, with other wordings of their captions where it has any."""
+    sets = [load_set(config, name) for name in dict.fromkeys(config.train)]
+    if config.variants is None:
+        return numbered(sets)
+    known = read_variants(config.variants)
+    of_set: dict[str, dict[tuple[str, int], tuple[str, ...]]] = defaultdict(dict)
+    for (split, clip, number), variants in known.items():
+        of_set[f"clotho_{split}"][clip, number] = variants
+    return numbered([replace(of, variants=of_set.get(of.name, {})) for of in sets])

@@ -31,7 +31,11 @@ def normalised(caption: str) -> str:
 
 
 def caption_figures(
-    path: str | Path, annotations: str | Path | None, encode: Encode, protocol: str | None = None, normalise: bool = False
+    path: str | Path,
+    annotations: str | Path | None,
+    encode: Encode,
+    protocol: str | None = None,
+    normalise: bool = False,
 ) -> dict[str, Any]:
     """Figures of a captions csv, {"map@10", "r@1", ...} by `protocol` (default: P1, with annotations P3); "protocols".
 
@@ -88,7 +92,7 @@ def each_asks(
     vectors: Vectors, queries: NDArray[np.int64] | None = None, relevant: NDArray[np.int64] | None = None
 ) -> dict[str, float]:
     """P2 of vectors (clips, captions, dim); P3 with numbers of the queries and their relevant clips."""
-    clips, captions, dim = vectors.shape
+    captions, dim = vectors.shape[1:]
     items, others = _unit(vectors.mean(axis=1)), _unit(vectors.sum(axis=1, keepdims=True) - vectors)
     flat, left_out = vectors.reshape(-1, dim), others.reshape(-1, dim)
     queries = np.arange(len(flat)) if queries is None else queries

@@ -55,8 +55,9 @@ def evaluate_files(
     """Metrics of a file of rankings or scores, means over queries with intervals over clips, as a JSON-able mapping.
 
     ground_truth: a captions csv (one relevant clip a caption), or annotations (several); queries of the file that it
-    does not have are left out of account. against: another file, the figures' differences to which get intervals and
-    p values. Keys: map@10, r@1, r@5, r@10, and map@16 where the file ranks so many. Raises UserError.
+    does not have are left out of account. Intervals draw clips, with all of their captions (annotations: queries whose
+    lists begin with the same clip go together). against: another file; the figures' differences to it get intervals
+    and p values. Keys: map@10, r@1, r@5, r@10, and map@16 where the file ranks so many. Raises UserError.
     """
     truth = read_truth(ground_truth)
     values, groups, counts = _values(scores, truth)
@@ -156,12 +157,17 @@ def show(result: Mapping[str, Any]) -> None:
         row = [name, format_value(result[name], low, high, decimals=4)]
         if "against" in result:
             other = result["against"].get(name)
-            row += ["n/a"] * 3 if other is None else [
-                format_value(other["value"], decimals=4),
-                format_value(other["difference"], *other["interval"], decimals=4, signed=True),
-                f"{other['p']:.4f}",
-            ]  # fmt: skip
+            row += ["n/a"] * 3 if other is None else _compared(**other)
         rows.append(row)
     columns = ["metric", "value", *(["against", "difference", "p"] if "against" in result else [])]
     note = f"{result['queries']} queries, {result['clips']} clips; 95 % intervals: clips drawn with replacement"
     print_table(str(result["inputs"]["scores"]), columns, rows, note=note)
+
+
+def _compared(value: float, difference: float, interval: Sequence[float | None], p: float) -> list[str]:
+    low, high = interval
+    return [
+        format_value(value, decimals=4),
+        format_value(difference, low, high, decimals=4, signed=True),
+        f"{p:.4f}",
+    ]

@@ -5,8 +5,9 @@ the query and one column for each file name, cells are scores (higher is better)
 """
 
 import csv
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -62,34 +63,37 @@ def read_outputs(path: str | Path, gallery: Gallery | None) -> tuple[Outputs, Ga
     _, header = next(lines)
     if len(header) < 2:
         raise UserError(f"{path}:1: {len(header)} column, expected the caption and {BEST} file names, or all scores")
-    if gallery is None:
-        rows = list(lines)
-        is_scores = bool(rows) and _is_number(rows[0][1][1])
-        names = header[1:] if is_scores else sorted({name for _, row in rows for name in row[1:]})
-        return _read(path, header, iter(rows), Gallery(list(dict.fromkeys(names))), is_scores)
-    return _read(path, header, lines, gallery, any(name in gallery for name in header[1:]))
+    first = next(lines, None)
+    if first is None:
+        raise UserError(f"{path}: no query, expected a line for each")
+    is_scores = _is_number(first[1][1]) or any(gallery is not None and name in gallery for name in header[1:])
+    rows: Iterable[tuple[int, list[str]]] = chain([first], lines)
+    if gallery is None and is_scores:
+        gallery = Gallery(list(dict.fromkeys(header[1:])))
+    elif gallery is None:
+        rows = list(rows)
+        gallery = Gallery(sorted({name for _, row in rows for name in row[1:]}))
+    return _read(path, header, rows, gallery, is_scores), gallery
 
 
 def _read(
-    path: Path, header: Sequence[str], lines: Iterator[tuple[int, list[str]]], gallery: Gallery, is_scores: bool
-) -> tuple[Outputs, Gallery]:
+    path: Path, header: Sequence[str], rows: Iterable[tuple[int, list[str]]], gallery: Gallery, is_scores: bool
+) -> Outputs:
     columns = _positions(header[1:], gallery, f"{path}:1") if is_scores else []
     if is_scores and len(columns) < len(gallery):
         gone = next(name for number, name in enumerate(gallery.names) if number not in set(columns))
         raise UserError(f"{path}:1: scores of {len(columns)} of {len(gallery)} clips, no column {gone!r}")
     queries, numbers, values = [], [], []
-    for number, row in lines:
+    for number, row in rows:
         at = f"{path}:{number}"
         queries.append(row[0])
         numbers.append(number)
         values.append(_numbers(row[1:], header[1:], at) if is_scores else _positions(row[1:], gallery, at))
-    if not queries:
-        raise UserError(f"{path}: no query, expected a line for each")
     if not is_scores:
-        return Outputs(path, tuple(queries), tuple(numbers), best=np.array(values, np.int64)), gallery
+        return Outputs(path, tuple(queries), tuple(numbers), best=np.array(values, np.int64))
     scores = np.empty((len(values), len(columns)))
     scores[:, columns] = values
-    return Outputs(path, tuple(queries), tuple(numbers), scores=scores), gallery
+    return Outputs(path, tuple(queries), tuple(numbers), scores=scores)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -140,7 +144,7 @@ def _positions(names: Sequence[str], gallery: Gallery, at: str) -> list[int]:
         found.append(position)
     if len(set(found)) < len(found):
         twice = next(number for place, number in enumerate(found) if number in found[:place])
-        raise UserError(f"{at}: {gallery.names[twice]} is there twice, expected every file once")
+        raise UserError(f"{at}: {brief(gallery.names[twice])} is there twice, expected every file once")
     return found
 
 

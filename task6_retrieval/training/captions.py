@@ -1,6 +1,5 @@
-"""Augmentation of captions: easy data augmentation, and variants that were made before (Primus & Widmer 2022)."""
+"""Augmentation of captions: easy data augmentation, EDA (Wei & Zou 2019; Primus & Widmer 2022)."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import torch
 from numpy.random import Generator
 
 from common.run.errors import UserError
-from common.run.files import existing_file, read_json
+from common.run.files import read_json
 from task6_retrieval.config import AugmentConfig
 from task6_retrieval.model.text import normalised
 
@@ -19,13 +18,10 @@ Operation = Callable[[list[str], Generator], list[str]]
 
 
 class CaptionChange:
-    """Captions of a batch -> captions, changed at random; draws come from `random`, by default from torch's generator.
+    """Captions of a batch -> captions, changed at random; draws: from `random`, by default from torch's generator."""
 
-    variants: {caption: others of the same meaning}.
-    """
-
-    def __init__(self, config: AugmentConfig, synonyms: Synonyms, variants: Synonyms) -> None:
-        self.config, self.synonyms, self.variants = config, synonyms, variants
+    def __init__(self, config: AugmentConfig, synonyms: Synonyms) -> None:
+        self.config, self.synonyms = config, synonyms
         self.operations: tuple[Operation, ...] = (self.replaced, self.deleted, self.swapped, self.inserted)
 
     def __call__(self, captions: Sequence[str], random: Generator | None = None) -> list[str]:
@@ -33,10 +29,7 @@ class CaptionChange:
         return [self.changed(caption, random) for caption in captions]
 
     def changed(self, caption: str, random: Generator) -> str:
-        """A variant, then with the probability `eda` one of four operations on the normalised caption."""
-        others = self.variants.get(caption, ())
-        if others and random.random() < self.config.variant_probability:
-            caption = others[int(random.integers(len(others)))]
+        """With the probability `eda` one of four operations on the normalised caption."""
         words = normalised(caption).split()
         if not words or random.random() >= self.config.eda:
             return caption
@@ -78,14 +71,11 @@ class CaptionChange:
 
 def caption_change(config: AugmentConfig, captions: Sequence[str], cache: Path) -> CaptionChange | None:
     """The augmentation of a recipe; None where it changes nothing. captions: of the training; cache: a folder."""
-    needed = config.eda > 0 and max(config.replaced, config.inserted) > 0
-    variants = read_variants(config.variants) if config.variants and config.variant_probability else {}
-    if not config.eda and not variants:
+    if not config.eda:
         return None
-    synonyms: Synonyms = {}
-    if needed:
-        synonyms = read_synonyms(config.synonyms) if config.synonyms else nearest_words(captions, cache)
-    return CaptionChange(config, synonyms, variants)
+    if not max(config.replaced, config.inserted):
+        return CaptionChange(config, {})
+    return CaptionChange(config, read_synonyms(config.synonyms) if config.synonyms else nearest_words(captions, cache))
 
 
 def read_synonyms(path: str | Path) -> Synonyms:
@@ -94,21 +84,6 @@ def read_synonyms(path: str | Path) -> Synonyms:
     if not isinstance(content, dict) or not all(_is_texts(value) for value in content.values()):
         raise UserError(f"{path}: expected a mapping of words to lists of synonyms")
     return content
-
-
-def read_variants(path: str | Path) -> Synonyms:
-    """json lines {caption, variants: [...], ...} -> {caption: variants}. Raises UserError with the line."""
-    found: dict[str, list[str]] = {}
-    for number, line in enumerate(existing_file(path, "variants").read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            of = json.loads(line)
-            caption, variants = of["caption"], of["variants"]
-        except (json.JSONDecodeError, TypeError, KeyError):
-            raise UserError(f"{path}:{number}: expected a json mapping with caption and variants") from None
-        if not isinstance(caption, str) or not _is_texts(variants):
-            raise UserError(f"{path}:{number}: expected a caption and a list of its variants")
-        found.setdefault(caption, []).extend(variants)
-    return found
 
 
 def _is_texts(value: object) -> bool:

@@ -1,0 +1,1 @@
+"""The challenge's outputs by edition, and checking anybody's."""

@@ -1,0 +1,30 @@
+"""What tests/test_readme.py does with the commands of Task 6."""
+
+DATA = "data/task6_retrieval/toy"
+
+# pattern, how, why, changes
+RULES = (
+    (r"python -m task6_retrieval (evaluate|validate) .*", "named", "needs somebody's outputs", ()),
+    (
+        r"python -m task6_retrieval captions .*",
+        "run",
+        "tiny data, a small text encoder",
+        ((r"^(python -m \S+ captions) .*", rf"\1 {DATA}/clotho_captions_evaluation.csv --encoder small --json"),),
+    ),
+    (
+        r"python -m task6_retrieval benchmark",
+        "run",
+        "an instant",
+        ((r"$", " --queries 20 --clips 500"),),
+    ),
+    (
+        r"python -m task6_retrieval \w+( .*)?",
+        "run",
+        "tiny data",
+        ((r"data\.toy=null data\.root=/path/to/clotho", f"data.root={DATA}"),),
+    ),
+)
+
+RECIPES = {"toy": f"extends: task6_retrieval/tests/tiny.yaml\ndata: {{root: {DATA}}}\n"}
+
+EXPECTED = ("toy/coverage.json",)
