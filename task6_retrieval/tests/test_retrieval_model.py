@@ -198,3 +198,33 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     load_weights(network(), path)
     with pytest.raises(UserError, match=r"checkpoint of another model: .*misshapen"):
         load_weights(network("model.dim=9"), path)
+
+
+def test_recipes_name_published_files_of_their_encoders() -> None:
+    from common.encoders.checkpoints import catalogue
+
+    named = {}
+    for path in sorted((TASK / "recipes").glob("*.yaml")):
+        audio = load_config(Config, TASK / "recipes", path.stem).model.audio
+        if audio.checkpoint is not None and not audio.checkpoint.startswith("atstframe"):
+            named[path.stem] = audio.encoder in catalogue()[audio.checkpoint].models
+    assert len(named) > 8
+    assert all(named.values()), named
+
+
+def test_atst_frame_is_read_from_the_teacher_of_its_pre_training(tmp_path: Path) -> None:
+    part = ["model.audio.encoder=atst-f-tiny", "model.audio.part=teacher", "model.audio.tokens=frames"]
+    encoder, path = network(*part).audio_encoder.encoder, tmp_path / "atstframe_base_as2M.ckpt"
+    state = {}
+    for name, value in encoder.state_dict().items():
+        name = name.replace("norm.", "norm_frame.") if name.startswith("norm.") else name
+        state[f"model.teacher.encoder.{name}"] = value + 1.0
+        state[f"model.student.encoder.{name}"] = value - 1.0
+    state["model.teacher.encoder.cls_token"] = torch.zeros(1, 1, encoder.embedding_dim)
+    torch.save({"state_dict": state}, path)
+    found = network(*part, f"model.audio.checkpoint={path}").audio_encoder.encoder.state_dict()
+    for name, value in encoder.state_dict().items():
+        torch.testing.assert_close(found[name], value + 1.0, msg=name)
+    torch.save({"state_dict": state | {"model.teacher.encoder.odd": torch.zeros(1)}}, path)
+    with pytest.raises(UserError, match="odd"):
+        network(*part, f"model.audio.checkpoint={path}")
