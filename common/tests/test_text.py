@@ -122,6 +122,27 @@ def test_embedded() -> None:
     assert dog @ dogs > 0.7 > 0.4 > dog @ rain
 
 
+@needs_transformers
+def test_a_model_of_the_hub_s_cache_and_its_dropout(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    asked = []
+
+    def cached(name: str, local_files_only: bool) -> str:
+        asked.append((name, local_files_only))
+        if name != "owner/tiny-bert":
+            raise FileNotFoundError(name)
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", cached)
+    encoder = text.create("owner/tiny-bert", dropout=0.3)
+    assert encoder.name == "tiny-bert"
+    assert {module.p for module in encoder.modules() if isinstance(module, torch.nn.Dropout)} == {0.3}
+    with pytest.raises(UserError, match=r"no such folder.*`hf download NAME`"):
+        text.create("owner/other")
+    assert asked == [("owner/tiny-bert", True), ("owner/other", True)]
+
+
 def test_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="unknown text encoder 'smal', and no such folder; did you mean 'small'"):
         text.create("smal")

@@ -204,6 +204,25 @@ def test_augmentations_of_audio() -> None:
     assert torch.equal(moved[1, 10:], audio[1, 10:])
 
 
+def test_half_precision_stays_near_and_the_loss_is_float32() -> None:
+    plain = gradients(system(), batch())
+    of = system("optimizer.cached=2")
+    with torch.autocast("cpu", torch.bfloat16):
+        half = gradients(of, batch())
+    assert half["loss"].dtype == torch.float32
+    assert float(half["loss"]) == pytest.approx(float(plain["loss"]), rel=0.05)
+
+
+@pytest.mark.parametrize("encoder", ["passt-tiny", "mn-tiny"])
+def test_what_is_compiled_takes_part(encoder: str) -> None:
+    of, called = system(f"model.audio.encoder={encoder}"), set()
+    for number, network in enumerate(of.networks()):
+        network.register_forward_hook(lambda *_, number=number: called.add(number))
+    of.training_step(batch(), 0)
+    assert called == set(range(len(of.networks())))
+    assert len(called) > 2
+
+
 # --- whole trainings
 
 

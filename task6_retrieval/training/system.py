@@ -68,8 +68,9 @@ class RetrievalSystem(LightningModule):
 
     def networks(self) -> list[nn.Module]:
         """The networks that torch.compile may compile."""
-        network = self.network
-        return [network.audio_encoder.encoder, network.sentence_encoder.encoder]
+        encoder, text = self.network.audio_encoder.encoder, self.network.sentence_encoder.encoder
+        layers = [*getattr(encoder, "blocks", ()), *getattr(encoder, "features", ())]  # what from_mel calls
+        return [*layers, *(module for name, module in text.named_children() if name in ("model", "blocks"))]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch, that of all processes together."""
