@@ -33,7 +33,8 @@ class TextTower(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = create(config.encoder, config.max_tokens, config.seed, config.dropout)
-        self.encoder.requires_grad_(not config.frozen)
+        for name, parameter in self.encoder.named_parameters():  # poolers take part in nothing
+            parameter.requires_grad_(not config.frozen and ".pooler." not in name)
         self.dim = self.encoder.dim
         self.known: dict[str, Tensor] = {}
 

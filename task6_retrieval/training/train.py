@@ -66,6 +66,10 @@ class RetrievalData(LightningDataModule):
 def build(run: Run) -> tuple[RetrievalSystem, RetrievalData]:
     """System and data of a run; the initial weights depend on the seed alone, or are those of `start`."""
     config: Config = run.config
+    if config.model.uses_metadata and config.model.metadata == "description":
+        raise UserError(
+            "model.metadata: description needs a gallery for each caption in tests; training takes keywords"
+        )
     torch.manual_seed(run.seed)
     network = build_network(config)
     if config.start is not None:
