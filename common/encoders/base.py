@@ -97,7 +97,8 @@ class Encoder(nn.Module):
         """
         waveform = torch.from_numpy(waveform_of(recording, sample_rate, self.sample_rate))
         out = self(waveform[None].to(next(self.parameters()).device))
-        return Output(*(None if value is None else value[0] for value in out))
+        logits, frame_logits = (None if value is None else value[0] for value in (out.logits, out.frame_logits))
+        return Output(out.frames[0], out.clip[0], logits, frame_logits)
 
     def tags(self, recording: str | Path | np.ndarray, sample_rate: int | None = None) -> dict[str, float]:
         """{class name: probability} of a recording, the most probable first. Raises UserError also without names."""
