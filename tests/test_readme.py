@@ -313,7 +313,7 @@ def test_systems_table_agrees_with_the_checkout() -> None:
 
 
 def write_recordings(folder: Path) -> None:
-    """Isolated recordings as of ESC-50: beeps of three pitches in four folds."""
+    """Isolated recordings as of ESC-50: beeps of three pitches in four folds; their tags and sentences."""
     (folder / "audio").mkdir(parents=True)
     rows = []
     time = np.arange(16000) / 16000
@@ -327,13 +327,8 @@ def write_recordings(folder: Path) -> None:
             rows.append((name, fold, number, category))
     with open(folder / "meta.csv", "w", newline="") as file:
         csv.writer(file).writerows([("filename", "fold", "target", "category"), *rows])
-
-
-def write_classes(folder: Path) -> None:
-    """Their categories as tags of AudioSet and sentences."""
-    rows = [(category, "Beep, bleep", f"a {category} beep") for category in ("high", "low", "middle")]
-    with open(folder / "classes.csv", "w", newline="") as file:
-        csv.writer(file).writerows([("category", "tag", "sentence"), *rows])
+    tags = "".join(f'{name},"Beep, bleep",a {name} beep\n' for name in ("high", "low", "middle"))
+    (folder / "classes.csv").write_text(f"category,tag,sentence\n{tags}")
 
 
 TINY_NETWORK = """
@@ -395,7 +390,6 @@ def write_recipes(folder: Path) -> None:
 def desk(checkout: Path) -> Path:
     """The copy of the checkout with what a reader of the READMEs has: recordings, recipes, an audio file."""
     write_recordings(checkout / "recordings")
-    write_classes(checkout / "recordings")
     write_recipes(checkout)
     shutil.copy(checkout / "recordings" / "audio" / "1-high.wav", checkout / "recording.wav")
     (checkout / NOTE).write_text('#!/bin/sh\necho "$@" >> noted\n')

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -97,7 +97,8 @@ class Encoder(nn.Module):
         """
         waveform = torch.from_numpy(Recording(recording, self.sample_rate, sample_rate).waveform())
         out = self(waveform[None].to(next(self.parameters()).device))
-        return Output(*(cast(Tensor, None if value is None else value[0]) for value in out))
+        logits, frame_logits = (None if value is None else value[0] for value in (out.logits, out.frame_logits))
+        return Output(out.frames[0], out.clip[0], logits, frame_logits)
 
     def tags(self, recording: str | Path | np.ndarray, sample_rate: int | None = None) -> dict[str, float]:
         """{class name: probability} of a recording, the most probable first. Raises UserError also without names."""
