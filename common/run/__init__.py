@@ -7,6 +7,7 @@ marked_yaml  the same for checks that note what is wrong
 settings     parts of a recipe that all tasks have
 errors       what a user did wrong, in one line
 files        files that appear whole or not at all; rows of tables
+numbers      numbers in tables and options, as the field reads them
 progress     the one progress line
 processes    cores that may be used, worker processes
 seeds        seeds out of numbers
