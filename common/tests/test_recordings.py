@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from common.audio import reading
 from common.audio.coverage import Coverage, pack
 from common.audio.packs import open_pack
-from common.audio.recordings import Recording, beginning, find_recordings, rechunked, short_names
+from common.audio.recordings import Recording, beginning, find_recordings, rechunked, resampled, short_names
 from common.run.errors import UserError
 from common.run.files import read_rows
 
@@ -45,13 +45,21 @@ def test_pieces_are_the_same_samples(sizes: list[int], size: int, least: int) ->
     np.testing.assert_array_equal(np.concatenate([samples[:0], *beginning(pieces, 7)]), samples[:7])
 
 
+@pytest.mark.parametrize(("from_rate", "to_rate"), [(44_100, 16_000), (8_000, 16_000), (11_025, 16_000)])
+def test_blocks_are_resampled_as_the_whole(from_rate: int, to_rate: int) -> None:
+    waveform = noise(int(23.4 * from_rate))
+    expected = reading.resample(waveform, from_rate, to_rate)
+    for blocks in ([waveform], np.split(waveform, 17 * np.arange(1, 2000))):
+        np.testing.assert_allclose(np.concatenate(list(resampled(blocks, from_rate, to_rate))), expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("suffix", ["flac", "wav", "ogg", "mp3", "aif", "au", "caf", "w64", "opus"])
 def test_a_file_is_heard_as_it_is_read(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / f"x.{suffix}"
     form = {"aif": ("AIFF", "PCM_16"), "opus": ("OGG", "OPUS")}.get(suffix, (suffix.upper(), None))
     soundfile.write(path, np.stack([noise(48_000), noise(48_001)[1:]], axis=1), 16_000, form[1], format=form[0])
     whole, _ = reading.read(path)
-    monkeypatch.setattr(reading, "_BLOCK", 10_000)
+    monkeypatch.setattr(reading, "_BLOCK_VALUES", 10_000)
     recording = Recording(path, 16_000)
     for _ in range(2):
         blocks = list(recording)
@@ -115,7 +123,7 @@ def test_whatever_a_library_raises_is_a_broken_clip(tmp_path: Path, monkeypatch:
     rows = {row["filename"]: row["reason"] for row in read_rows(tmp_path / "packed.broken.tsv", ("filename", "reason"))}
     assert rows.keys() == {"odd.wav", "slow.wav", r"caf\xe9.wav"}
     assert rows["odd.wav"].endswith("odd.wav: cannot be read (MemoryError: out of it quite)")
-    assert "sample rate is 3 Hz, expected 1,000 to 10,000,000 Hz" in rows["slow.wav"]
+    assert "sample rate is 3 Hz, expected 1,000 to" in rows["slow.wav"]
     with pytest.raises(UserError, match=r"odd\.wav: cannot be read \(MemoryError"):
         reading.load(tmp_path / "odd.wav", 16_000)
 
@@ -198,5 +206,4 @@ def test_arrays_that_are_no_recording(array: np.ndarray, rate: int | None, messa
 def test_an_array_is_heard_as_a_file(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", SECOND, 8_000, subtype="FLOAT")
     of_file, of_array = Recording(tmp_path / "x.wav", 16_000), Recording(SECOND, 16_000, 8_000)
-    np.testing.assert_allclose(np.concatenate(list(of_file)), np.concatenate(list(of_array)), atol=1e-6)
-    assert of_file.samples == of_array.samples == 32_000
+    np.testing.assert_array_equal(of_file.waveform(), of_array.waveform())
