@@ -98,16 +98,6 @@ def test_ctrl_c_in_training(tmp_path: Path) -> None:
     assert read_rows(metrics, ("epoch",))[: len(before)] == before
 
 
-def test_a_process_that_hangs_shows_its_stacks(tmp_path: Path) -> None:
-    settings = ["trainer.max_epochs=1000", "data.workers=1"]
-    assert run(tmp_path, "prepare") == 0
-    with started(words(tmp_path, "train", *settings)) as process:
-        wait_for((tmp_path / "runs/run1/checkpoints/last.ckpt").exists, process)
-        shown = stacks(process)
-    assert "in fit" in shown
-    assert "in _worker_loop" in shown
-
-
 @pytest.mark.parametrize(
     "when", [".data.*.partial/**/*.wav", pytest.param("data/packed/devtest/pack.json", marks=pytest.mark.slow)]
 )
