@@ -17,6 +17,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from common.encoders import packaged
 from common.encoders.base import Encoder, Output
+from common.encoders.checkpoints import strip_prefix
 from common.run.files import read_rows
 
 PATCH, HOP = 96, 48  # mel frames of 10 ms
@@ -81,9 +82,10 @@ class YAMNet(Encoder):
     def canonical(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The exporter numbers what belongs to convolutions in their order: weight, bias, weight, bias, ..."""
         numbered = sorted((int(found[1]), name) for name in state if (found := re.fullmatch(r"onnx::Conv_(\d+)", name)))
-        names = (f"features.{index // 2}.conv.{('weight', 'bias')[index % 2]}" for index in range(len(numbered)))
+        names = (f"model.features.{index // 2}.conv.{('weight', 'bias')[index % 2]}" for index in range(len(numbered)))
         own = {name: new for (_, name), new in zip(numbered, names, strict=True)}
-        return {own.get(name, name.removeprefix("model.")): value for name, value in state.items()}
+        renamed = {own.get(name, name): value for name, value in state.items()}
+        return strip_prefix(renamed, ("",), "features.0.conv.weight")
 
     def mel(self, waveform: Tensor) -> Tensor:
         setting = self.front_end.setting
