@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from common.run.processes import working_device
 from common.run.results.environment import environment
 from common.run.results.tables import print_table
 from common.run.verbs import Run
@@ -79,7 +80,7 @@ def step_rate(
     """
     from lightning.fabric.utilities import move_data_to_device
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(working_device())
     system = system.to(device).train()
     system.log = lambda *args, **named: None
     on_device = itertools.cycle([move_data_to_device(batch, device) for batch in batches])

@@ -81,6 +81,14 @@ def say_unusable_gpu() -> None:
     print(f"GPU: there is one, but torch cannot use it ({reason}); working on the CPU", file=sys.stderr)
 
 
+def working_device(asked: str | None = None) -> str:
+    """`asked`, or "cuda" where there is a GPU that can be used, else "cpu"; one that cannot be used is said."""
+    import torch
+
+    say_unusable_gpu()
+    return asked or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def default_jobs(threads: int | None, gpus: int = 0) -> int:
     """How many pieces of work, of so many threads each, are done at once: one for each GPU.
 

@@ -16,6 +16,7 @@ from common.frontends import LogMel
 from common.run.checkpoints import checkpoint_of
 from common.run.errors import UserError
 from common.run.folders import printable
+from common.run.processes import working_device
 from common.run.results.runs import network_note
 from common.run.results.store import record
 from common.run.results.tables import print_table
@@ -40,8 +41,7 @@ class Predictor:
     """
 
     def __init__(self, network: nn.Module, front_end: LogMel, precision: str, device: str | None = None) -> None:
-        gpu = torch.cuda.is_available() and precision != "int8"
-        self.device = torch.device(device or ("cuda" if gpu else "cpu"))
+        self.device = torch.device(device or ("cpu" if precision == "int8" else working_device()))
         self.front_end = front_end.to(self.device).eval()
         network = network if precision == "int8" else deployed(network, precision)
         self.network = network.to(self.device).eval()

@@ -13,6 +13,7 @@ from common.audio.packs import open_pack
 from common.audio.reading import Waveform
 from common.encoders.cp_resnet import CPResNet
 from common.run.errors import UserError
+from common.run.processes import working_device
 from common.run.verbs import Run
 from task2_anomaly.config import SAMPLE_RATE, Config
 from task2_anomaly.data.classes import Machine
@@ -39,7 +40,7 @@ class NetworkScorer:
     """A machine's network on a device."""
 
     def __init__(self, network: nn.Module, config: Config, machine: Machine, device: str | None = None) -> None:
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = torch.device(working_device(device))
         self.network, self.config, self.machine = network.to(self.device).eval(), config, machine
         self.ears = front_end(config.front_end)
 

@@ -9,6 +9,7 @@ from torchaudio.functional import resample
 
 from common.encoders import Encoder, create
 from common.run.checkpoints import checkpoint_of, fill, network_state, read_checkpoint
+from common.run.processes import working_device
 from common.run.verbs import Run
 from task2_anomaly.config import SAMPLE_RATE, Config
 
@@ -32,7 +33,7 @@ class Embedder:
 
     def __init__(self, run: Run, device: str | None = None) -> None:
         of = run.config.embedding
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = torch.device(working_device(device))
         encoder, made_of = new_encoder(run.config, run.seed), [of.encoder, of.pooling, run.seed]
         if of.finetune:
             path, recorded = checkpoint_of(run.folder)

@@ -18,6 +18,7 @@ from common.audio.recordings import rechunked
 from common.frontends import LogMel
 from common.run.energy import measure
 from common.run.errors import UserError
+from common.run.processes import working_device
 from common.run.progress import progress
 from common.run.results.store import record
 from common.run.verbs import Run
@@ -45,7 +46,7 @@ class Predictor:
     """A network and its front end on a device, in evaluation mode."""
 
     def __init__(self, loaded: Loaded, device: str | None = None, batch: int = 16) -> None:
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = torch.device(working_device(device))
         self.classes, self.batch = loaded.classes, batch
         self.network = loaded.network.to(self.device).eval()
         self.front_end = front_end(loaded.network.config).to(self.device).eval()
