@@ -22,6 +22,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -159,6 +160,8 @@ def fit(
     config: TrainerConfig = run.config.trainer
     energy: EnergyConfig = run.config.energy
     first = is_first_process()
+    quiet()
+    check_devices(config)
     with locked(run.folder) if first else nullcontext():
         if first:
             remove_partials(run.folder)
@@ -169,7 +172,6 @@ def fit(
             restart and not first
         ):  # the others may see what the first one is about to remove
             return
-        quiet()
         if config.threads:
             torch.set_num_threads(config.threads)
         keep_memory()
@@ -255,6 +257,21 @@ def constants(system: torch.nn.Module) -> list[str]:
         for path, module in system.named_modules()
         for name in module._non_persistent_buffers_set
     ]
+
+
+def check_devices(config: TrainerConfig) -> None:
+    """Raise UserError, before anything is written, where this machine has not the devices that a recipe asks for."""
+    asked = {name: getattr(config, name) for name in ("accelerator", "devices", "num_nodes", "strategy", "precision")}
+    try:
+        Trainer(
+            **asked, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False
+        )
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"trainer.accelerator={config.accelerator}, devices={config.devices}, strategy={config.strategy}, "
+            f"precision={config.precision}: not on this machine ({reason})"
+        ) from None
 
 
 def build_trainer(
