@@ -7,6 +7,7 @@ checkpoint, and gives the same numbers again for the same seed, however often it
 
 import logging
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -340,6 +341,13 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", module="lightning")
     warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*before.*optimizer.step.*")
     warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")
+    threading.excepthook = _thread_failed
+
+
+def _thread_failed(of: threading.ExceptHookArgs) -> None:
+    """TensorBoard's writer raises what failed in its thread, a full disk, in the caller too: once is enough."""
+    if type(of.thread).__name__ != "_AsyncWriterThread":
+        threading.__excepthook__(of)
 
 
 def gather_in_order(parts: Sequence[tuple[Tensor, ...]], world_size: int) -> tuple[np.ndarray, ...]:

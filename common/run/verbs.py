@@ -94,7 +94,7 @@ def main(task: Task, arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk, a missing permission: the machine's state, not a bug
         if error.errno is None:
             raise
-        return _fail(f"{error.filename or 'file system'}: {os.strerror(error.errno)}")
+        return _fail(f"{os.fsdecode(error.filename or 'file system')}: {os.strerror(error.errno)}")
 
 
 def release() -> str:
