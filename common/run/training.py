@@ -169,9 +169,8 @@ def fit(
             claim(run, restart, open_ended)
         else:
             energy = replace(energy, enabled=False)  # the first process measures the whole machine
-        if finished(run, open_ended) and not (
-            restart and not first
-        ):  # the others may see what the first one is about to remove
+        # With `restart` the other processes may see what the first one is about to remove.
+        if finished(run, open_ended) and (first or not restart):
             return
         if config.threads:
             torch.set_num_threads(config.threads)
@@ -248,6 +247,7 @@ def _prepare_devices(trainer: Trainer, system: LightningModule, config: TrainerC
             "trainer.divide_batch=true divides it",
             file=sys.stderr,
         )
+    # DDP would send every buffer to all processes at every step.
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(system, constants(system))
 
 

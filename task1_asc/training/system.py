@@ -94,9 +94,6 @@ class SceneSystem(LightningModule):
         self.labels, self.devices = labels, devices
         self.register_buffer("teacher", teacher, persistent=False)
         self.register_buffer("impulses", impulses, persistent=False)
-        # DDP would send every buffer to all processes at every step; these are the same everywhere and never change.
-        fixed = [name for name, _ in self.named_buffers() if not name.startswith("network.")]
-        self._ddp_params_and_buffers_to_ignore = fixed
         self.predicted: list[tuple[Tensor, Tensor]] = []
         self.rate_factor()  # says at once when the warm-up does not fit
 
