@@ -224,6 +224,8 @@ class FolderPack(Pack):
 
     def _window(self, i: int, start: int, frames: int | None) -> Waveform:
         shard, position, length = self._table("index.npy")[i].item()
+        if position < 0 or length < 0:
+            raise UserError(f"{self.path / 'index.npy'}: damaged, clip {i} has {length} samples; run prepare again")
         if start > length:
             raise ValueError(f"start {start} is beyond the {length} samples of clip {i}")
         frames = length - start if frames is None else min(frames, length - start)

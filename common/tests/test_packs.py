@@ -365,6 +365,10 @@ def test_damage_is_named(tmp_path: Path, sources: Sources) -> None:
     lookup = np.load(folder / "lookup.npy")
     np.save(folder / "lookup.npy", np.stack([lookup[0], lookup[1] + 100]))
     fails(lambda: packs.open_pack(folder).index_of(sources[0][0]), "lookup.npy", "prepare")
+    index = np.load(folder / "index.npy")
+    index["length"][2] = -5
+    np.save(folder / "index.npy", index)
+    fails(lambda: packs.open_pack(folder).read(2), "index.npy", "prepare")
     np.save(folder / "index.npy", np.zeros(7))
     fails(lambda: packs.open_pack(folder), "index.npy", "prepare")
 
