@@ -2,7 +2,7 @@
 
 An own module is one file. Its text goes with the setting wherever that goes, into worker processes and into the
 folders of runs, so that what runs is what was read with the recipe; its hash is part of what identifies a run. A
-module that is not beside the recipe is looked for on sys.path; of an installed package only the hash is kept.
+module that is not beside the recipe is looked for on sys.path; of an installed one only the hash is kept.
 """
 
 import ast
@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import inspect
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 DIGITS = 16  # of a SHA-256 that are kept
+INSTALLED = {Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")}
 LONGEST = 200  # characters of a signature or a message of somebody's code
 
 
 class Own(str):
-    """`module:Name`, the value of a setting. text: source of the file; None: part of an installed package."""
+    """`module:Name`, the value of a setting. text: source of the file; None: it is installed."""
 
     file: str = ""
     text: str | None = None
@@ -59,7 +61,7 @@ def find(value: str, folder: Path, alone: bool = True) -> Own:
         raise UserError(f"no module {module!r} in {folder.absolute()} or among the installed ones")
     own, content = Own(value), file.read_bytes()
     own.file, own.digest = str(file), hashlib.sha256(content).hexdigest()[:DIGITS]
-    if file.name == f"{module}.py":
+    if file.name == f"{module}.py" and file.parent not in INSTALLED:
         try:
             own.text = content.decode()
         except UnicodeDecodeError:

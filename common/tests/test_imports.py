@@ -102,7 +102,7 @@ def read(folder: Path, text: str, overrides: Sequence[str] = ()) -> Settings:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("kind: large", "2: model.kind: is large, expected 'small' or module:Name"),
+        ("kind: large", "2: model.kind: is 'large', expected 'small' or module:Name"),
         ("kind: 'mine:'", "2: model.kind: is 'mine:', expected module:Name, e.g. my_module:Net"),
         ("kind: my mine:Net", "2: model.kind: is 'my mine:Net', expected module:Name"),
         ("kind: nowhere:Net", "2: model.kind: no module 'nowhere' in {folder} or among the installed ones"),
@@ -151,10 +151,10 @@ def test_an_argument_that_is_missing(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("own: louder", "own: is louder, expected module:Name or list[module:Name]"),
+        ("own: louder", "own: is 'louder', expected module:Name or list[module:Name]"),
         ("own: mine:number", "own: mine:number is a int, expected a function"),
         ("own: [mine:louder, mine:Net]", "own: mine:Net is a type, expected a function"),
-        ("own: [mine:louder, 3]", "own: is 3, expected module:Name"),
+        ("own: [mine:louder, 3]", "own: is '3', expected module:Name"),
         ("own: [mine:loud]", "own: {folder}/mine.py has no 'loud'"),
     ],
 )

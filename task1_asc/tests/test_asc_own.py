@@ -41,6 +41,7 @@ class Idea:
 
     def __init__(self, folder: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder, self.root, self.capsys = folder, root, capsys
+        folder.mkdir()
         self.split = folder / "runs" / "run1" / "split25"
         for name, text in (("scene_net.py", NET), ("tilt.py", TILT), ("idea.yaml", RECIPE)):
             (folder / name).write_text(text)
@@ -62,14 +63,15 @@ class Idea:
 
 
 @pytest.fixture
-def idea(tmp_path: Path, tiny_root: Path, capsys: pytest.CaptureFixture[str]) -> Idea:
-    return Idea(tmp_path, tiny_root, capsys)
+def idea(tmp_path: Path, linked_root: Path, capsys: pytest.CaptureFixture[str]) -> Idea:
+    return Idea(tmp_path / "idea", linked_root, capsys)
 
 
 @pytest.mark.end_to_end
 def test_an_own_network_goes_the_whole_way(idea: Idea, tmp_path_factory: pytest.TempPathFactory) -> None:
     counted = idea.call("complexity")
     assert counted["parameters"] == sum(p.numel() for p in made(8).parameters())
+    idea.call("prepare")
     idea.call("train")
     for folder in (idea.split, idea.split / "devices" / "a"):
         assert (folder / "scene_net.py").read_text() == NET
@@ -145,8 +147,8 @@ def system(tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.Monk
             "num_classes + 1)\n\n",
             r"net:Net gives \(2, 11\), expected \(2, 10\): logits \(batch, cl",
         ),
-        ("dim=(2, 3)", "dim=(2, 7)", r"net:Net: fails for input \(2, 1, 32, 20\), IndexError: .* \(\S+net\.py:\d+\)"),
-        ("nn.ReLU()]", "nn.ReLu()]", r"net:Net: cannot be made, AttributeError: .*ReLu.* \(\S+net\.py:13\)"),
+        ("dim=(2, 3)", "dim=(2, 7)", r"net:Net: fails for input \(2, 1, 32, 21\), IndexError: .* \(\S+net\.py:\d+\)"),
+        ("nn.ReLU()]", "nn.ReLu()]", r"net:Net: cannot be made, AttributeError: .*ReLu.* \(\S+net\.py:11\)"),
     ],
 )
 def test_a_network_that_fails_is_told_before_the_training(

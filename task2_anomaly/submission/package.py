@@ -155,7 +155,7 @@ def description(run: Run) -> dict[str, Any]:
     use = "pre-trained model" if embedding else "proxy outliers"
     return {
         "acoustic_features": None if embedding else "log-mel energies",
-        "embeddings": config.embedding.encoder if embedding else None,
+        "embeddings": str(config.embedding.encoder) if embedding else None,
         "machine_learning_method": method,
         "aggregation_method": None if embedding else config.scoring.aggregate,
         "ensemble_method_subsystem_count": members(run) if members(run) > 1 else None,

@@ -44,12 +44,16 @@ class Both(nn.Module):
 
 
 @pytest.mark.end_to_end
-def test_from_training_to_archive(tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_training_to_archive(
+    tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})  # no second process, whose imports take seconds
     ideas = tmp_path / "ideas"
     ideas.mkdir()
     (ideas / "idea.yaml").write_text(
         f"extends: {FOLDER / 'tests' / 'tiny.yaml'}\ndata: {{root: {tiny_root}}}\naugment: {{own: tilt:tilt}}\n"
         "model: {kind: both:Both}\nencoder: {name: ears:Ears, bands: apart, cache: true}\n"
+        "trainer: {max_epochs: 1}\n"
     )
     for name, text in (("both.py", BESIDE), ("tilt.py", TILT), ("ears.py", EARS)):
         (ideas / name).write_text(text)
@@ -66,7 +70,7 @@ def test_from_training_to_archive(tiny_root: Path, tmp_path: Path, capsys: pytes
         ("package",),
         ("complexity",),
     ):
-        code, out, err = told(verb, *words)
+        code, out, err = told(verb, *words, *(("--runs", "1", "2", "3") if verb != "complexity" else ()))
         assert code == 0, err
     counts = json.loads(out.splitlines()[-1])
     assert counts["macs"] > counts["parameters"] > 0
