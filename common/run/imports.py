@@ -54,7 +54,7 @@ def find(value: str, folder: Path, alone: bool = True) -> Own:
     parts = module.split(".")
     if not (name.isidentifier() and all(part.isidentifier() for part in parts)):
         raise UserError(f"is {value!r}, expected module:Name, e.g. my_module:Net")
-    bases = [Path(place, *parts) for place in (folder, *sys.path)]
+    bases = [Path(place, *parts) for place in (str(folder), *sys.path)]
     files = (file for base in bases for file in (base.with_suffix(".py"), base / "__init__.py"))
     file = next((file for file in files if file.is_file()), None)
     if file is None:
@@ -306,7 +306,7 @@ def mapped(config: T, change: Callable[[Own], Own]) -> T:
     if isinstance(config, Own):
         return change(config)  # type: ignore[return-value]
     if isinstance(config, list):
-        return [mapped(item, change) for item in config]  # type: ignore[return-value]
+        return [mapped(item, change) for item in config]
     if is_dataclass(config) and any(owns(config)):
         changed = {of.name: mapped(getattr(config, of.name), change) for of in fields(config)}
         return replace(config, **changed)  # type: ignore[type-var, return-value]

@@ -90,7 +90,7 @@ def _own_config(about: Any, path: Path) -> ModelConfig:
     return replace(config, kind=_with_source(config.kind, about.get("sources", {}), path))
 
 
-def _with_source(value: str, sources: Mapping[str, str], path: Path) -> str:
+def _with_source(value: Any, sources: Mapping[str, str], path: Path) -> Any:
     """An import path in a checkpoint, with the source that lies beside the checkpoint or in the folder of its run."""
     if ":" not in value:
         return value
