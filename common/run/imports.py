@@ -9,6 +9,7 @@ import ast
 import hashlib
 import importlib
 import inspect
+import os.path
 import sys
 import sysconfig
 import traceback
@@ -56,7 +57,7 @@ def find(value: str, folder: Path, alone: bool = True) -> Own:
         raise UserError(f"is {value!r}, expected module:Name, e.g. my_module:Net")
     bases = [Path(place, *parts) for place in (str(folder), *sys.path)]
     files = (file for base in bases for file in (base.with_suffix(".py"), base / "__init__.py"))
-    file = next((file for file in files if file.is_file()), None)
+    file = next((file for file in files if os.path.isfile(file)), None)  # False for names that are too long, too
     if file is None:
         raise UserError(f"no module {module!r} in {folder.absolute()} or among the installed ones")
     own, content = Own(value), file.read_bytes()
@@ -82,7 +83,7 @@ def imported_names(own: Own) -> list[tuple[str, int]]:
     """(first part of a module's name, line) of everything that an own module imports."""
     try:
         nodes = list(ast.walk(ast.parse(own.text or "")))
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError):
         return []  # told when it is imported
     names = [(alias.name, node.lineno) for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     names += [(node.module, node.lineno) for node in nodes if isinstance(node, ast.ImportFrom) and node.module]

@@ -104,6 +104,7 @@ def read(folder: Path, text: str, overrides: Sequence[str] = ()) -> Settings:
     [
         ("kind: large", "2: model.kind: is 'large', expected 'small' or module:Name"),
         ("kind: 'mine:'", "2: model.kind: is 'mine:', expected module:Name, e.g. my_module:Net"),
+        (f"kind: {'a' * 5000}:Net", "2: model.kind: no module 'aaa"),
         ("kind: my mine:Net", "2: model.kind: is 'my mine:Net', expected module:Name"),
         ("kind: nowhere:Net", "2: model.kind: no module 'nowhere' in {folder} or among the installed ones"),
         ("kind: mine:Nett", "2: model.kind: {folder}/mine.py has no 'Nett'; did you mean 'Net'?"),
