@@ -3,7 +3,7 @@
 Commands stand in blocks marked ```sh. They are run in their order, in a copy of the checkout where a handful of clips
 and a network of a few thousand weights take the place of the toy data set: the recipes of the tasks there, `toy` and
 others, are those of tests/tiny.yaml. Verbs run in this process; for `make`, the lines that it would run. Blocks marked
-```yaml whose first line is `# NAME.yaml` are written to the copy, as a reader would.
+```yaml or ```python whose first line is `# NAME.yaml` or `# NAME.py` are written to the copy, as a reader would.
 """
 
 import csv
@@ -56,6 +56,7 @@ class Rule:
 
 REAL_DATA = (r"data\.root=\S*/to/data", "data.root=data/task4_sed/toy")
 ONE_RUN = (r"^(make .*)$", r"\1 RUNS=1")
+TRAINED = (r"make task4-train RECIPE=", "python -m task4_sed train --recipe ")
 
 RULES = (
     Rule(
@@ -121,6 +122,7 @@ RULES = (
         (ONE_RUN,),
     ),
     Rule(r"make task4-train RECIPE=my\.yaml.*", "run", "a tiny network, one training", (ONE_RUN,)),
+    Rule(r"make task4-train RECIPE=(tilted|event_net|eared)\.yaml", "run", "trained alone", (TRAINED,)),
     Rule(
         r"make task4-train RECIPE=baseline .*",
         "run",
@@ -376,7 +378,7 @@ def write_recipes(folder: Path) -> None:
         write_tiny_recipes(folder, task, MORE[task.name].RECIPES if task.name in MORE else RECIPES)
     for readme in READMES:
         for language, _, lines in blocks(readme):
-            name = re.fullmatch(r"# (\w+\.yaml)", lines[0]) if language == "yaml" and lines else None
+            name = re.fullmatch(r"# (\w+\.(yaml|py))", lines[0]) if language in ("yaml", "python") and lines else None
             if name:
                 (folder / name[1]).write_text("\n".join(lines))
     network = (

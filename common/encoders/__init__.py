@@ -57,9 +57,14 @@ def create(
     address, which may end in `#sha256=...`. num_classes: "published", as many as the checkpoint has (without one, as
     the model was published with); None, no head; a number, a fresh head where the checkpoint has another one. part: of
     files with a student and a teacher. options: of the model's class. `encoder.checkpoint` says which file was loaded.
+    `module:Name` as the name is an own class of `Encoder`, with a local file as its checkpoint.
 
     Raises UserError for an unknown name, a checkpoint of another model, and a file that cannot be had or doesn't fit.
     """
+    if ":" in name:
+        from common.encoders.own import create_own
+
+        return create_own(name, checkpoint, num_classes, part, options)
     from common.encoders import checkpoints
 
     if name not in models():

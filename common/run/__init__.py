@@ -2,6 +2,7 @@
 
 verbs        typed functions -> a command line; what every verb knows of its run
 config       recipes in YAML and overrides -> dataclasses, with errors that name file, line and key
+imports      own networks, encoders and augmentations: `module:Name` in a recipe
 yaml_lines   YAML with the line of every key
 marked_yaml  the same for checks that note what is wrong
 settings     parts of a recipe that all tasks have

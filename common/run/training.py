@@ -41,6 +41,7 @@ from common.run.config import config_dict, differences, dump, load_config
 from common.run.energy import EnergyConfig, measure
 from common.run.errors import UserError
 from common.run.files import remove_partials, sha256, write_text
+from common.run.imports import owns
 from common.run.processes import keep_memory, say_unusable_gpu
 from common.run.results.store import read_results, record
 from common.run.settings import TrainerConfig
@@ -99,6 +100,9 @@ def claim(run: Run, restart: bool = False, open_ended: bool = False) -> None:
             shutil.rmtree(run.folder / old, ignore_errors=True)
         for name in ("results.json", "metrics.csv"):
             (run.folder / name).unlink(missing_ok=True)
+    for own in owns(run.config):
+        if own.text is not None:
+            write_text(run.folder / own.key, own.text)
     write_text(written, f"# {run.task.name}, recipe {run.recipe}, training {run.number}\n" + dump(config))
 
 

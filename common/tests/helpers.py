@@ -133,6 +133,13 @@ def run_examples(readme: Path, call: str) -> None:
         exec(compile(example, readme.name, "exec"), {})
 
 
+def readme_file(readme: Path, name: str) -> str:
+    """The file that a README shows in a block whose first line is `# NAME`."""
+    found = re.search(rf"```(?:python|yaml)\n# {re.escape(name)}\n(.*?)```", readme.read_text(encoding="utf-8"), re.S)
+    assert found, f"{readme}: no {name}"
+    return found[1]
+
+
 def mixed_folder(folder: Path) -> set[str]:
     """A folder as people have them: audio of several kinds, clutter, broken files; returns the names that can be heard.
 

@@ -51,7 +51,7 @@ def load_network(run: Run, split: int) -> tuple[nn.Module, bool]:
     check_trained(run, [split])
     part = of_split(run, split)
     config: Config = part.config
-    network = load_weights(new_network(config), *checkpoint_of(part.folder))
+    network = load_weights(new_network(config, part.folder), *checkpoint_of(part.folder))
     if config.precision == "int8":
         path = quantize.of_int8(part).folder / quantize.FILE_NAME
         return quantize.load_network(path, network, example_input(config)), False
@@ -91,7 +91,7 @@ def load_exportable(run: Run, split: int) -> tuple[nn.Module, LogMel, Tensor]:
     check_trained(run, [split])
     config: Config = run.config
     part = of_split(run, split)
-    network = load_weights(new_network(config), *checkpoint_of(part.folder))
+    network = load_weights(new_network(config, part.folder), *checkpoint_of(part.folder))
     if config.quantize.epochs:
         prepared = quantize.prepare_network(network, example_input(config))
         network = float_twin(load_weights(prepared, *checkpoint_of(quantize.of_int8(part).folder)), network)

@@ -33,8 +33,8 @@ pytestmark = pytest.mark.end_to_end
 TINY = Path(__file__).parent / "tiny.yaml"
 RECIPES = {
     "tiny": "",
-    "teacher": "data: {splits: [50]}\nmodel: {architecture: cp_resnet, base_channels: 24}\nprecision: float32\n",
-    "student": "data: {splits: [50]}\nmodel: {architecture: cp_mobile}\ndistill: {teachers: [teacher]}\n"
+    "teacher": "data: {splits: [50]}\nmodel: {kind: cp_resnet, base_channels: 24}\nprecision: float32\n",
+    "student": "data: {splits: [50]}\nmodel: {kind: cp_mobile}\ndistill: {teachers: [teacher]}\n"
     "trainer: {max_epochs: 2}\nquantize: {epochs: 2, freeze_epochs: 1}\nprecision: int8\n",
     "single": "data: {splits: [5]}\nsubmission: null\n",
     "devices": "data: {splits: [25], edition: 2025}\nfinetune: {epochs: 1, warmup_steps: 1}\n",

@@ -25,7 +25,7 @@ from task1_asc.deployment import quantize
 from task1_asc.deployment.complexity import counts_of
 from task1_asc.metrics import scene_metrics, top_scene
 from task1_asc.model.front_end import example_input, front_end
-from task1_asc.model.networks import build_network, load_weights, new_network
+from task1_asc.model.networks import build_network, check_own, load_weights, new_network
 from task1_asc.training.system import PARTS, QuantizeSystem, SceneSystem, steps_of
 
 MONITOR = "val/macro_avg_acc"
@@ -58,6 +58,7 @@ def build(
     if network is None:
         torch.manual_seed(run.seed)
         network = build_network(config.model)
+        check_own(config.model, network, example_input(config))
     kind = QuantizeSystem if quantized else SceneSystem
     system = kind(
         config,
@@ -125,7 +126,7 @@ def _summary(run: Run) -> Mapping[str, Any]:
 def _trained(run: Run) -> nn.Module:
     """The network of a split's run. By its fixed name: other processes may come here before its hash is recorded."""
     file = LAST if run.config.checkpoint == "last" else BEST
-    return load_weights(new_network(run.config), run.folder / file)
+    return load_weights(new_network(run.config, run.folder), run.folder / file)
 
 
 def _fit(run: Run, split: int, restart: bool, network: nn.Module | None = None, quantized: bool = False) -> None:

@@ -23,7 +23,7 @@ from task2_anomaly.data.front_end import front_end
 from task2_anomaly.data.layout import Part, parse_clip
 from task2_anomaly.data.sets import held_out_rows, pack_of, together, training_pack, training_rows
 from task2_anomaly.inference.checkpoints import load_network, load_normal
-from task2_anomaly.inference.windows import repeated, window_scores
+from task2_anomaly.inference.windows import plain_window_scores, repeated, window_scores
 from task2_anomaly.model import backends
 from task2_anomaly.model.autoencoder import Autoencoder, FirstShotAutoencoder
 from task2_anomaly.model.embedder import Embedder
@@ -51,6 +51,8 @@ class NetworkScorer:
         observation = repeated(observation.to(self.device), length)
         if isinstance(self.network, CPResNet):
             return AGGREGATE[scoring.aggregate](window_scores(self.network, observation, length, scoring.hop))
+        if self.config.model.classifies:
+            return AGGREGATE[scoring.aggregate](plain_window_scores(self.network, observation, length, scoring.hop))
         residuals = self.residuals(observation)
         if scoring.residuals == "squared":
             return AGGREGATE[scoring.aggregate](residuals.square().mean(dim=(2, 3)))

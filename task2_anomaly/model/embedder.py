@@ -9,6 +9,7 @@ from torchaudio.functional import resample
 
 from common.encoders import Encoder, create
 from common.run.checkpoints import checkpoint_of, fill, network_state, read_checkpoint
+from common.run.imports import as_stored, owns
 from common.run.processes import working_device
 from common.run.verbs import Run
 from task2_anomaly.config import SAMPLE_RATE, Config
@@ -32,15 +33,17 @@ class Embedder:
     """A run's encoder on a device: waveforms -> clip vectors. `key` differs between embedders of other vectors."""
 
     def __init__(self, run: Run, device: str | None = None) -> None:
-        of = run.config.embedding
+        config: Config = as_stored(run.config, run.folder)
+        of = config.embedding
         self.device = torch.device(working_device(device))
-        encoder, made_of = new_encoder(run.config, run.seed), [of.encoder, of.pooling, run.seed]
+        encoder, made_of = new_encoder(config, run.seed), [str(of.encoder), of.pooling, run.seed]
         if of.finetune:
             path, recorded = checkpoint_of(run.folder)
             fill(encoder, network_state(read_checkpoint(path, recorded), "encoder", path), path)
             made_of.append(recorded)
         elif encoder.checkpoint:
             made_of.append(encoder.checkpoint["sha256"])
+        made_of += [own.digest for own in owns(of)]
         self.pooling, self.encoder = of.pooling, encoder.to(self.device).freeze()
         self.key = hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]
 

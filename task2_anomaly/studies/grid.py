@@ -67,7 +67,7 @@ def run_of(run: Run, cell: Cell, seed: int) -> Run:
     config = dataclasses.replace(config, seed=seed, data=dataclasses.replace(config.data, **cell.data))
     if cell.kind:
         optimizer = dataclasses.replace(config.optimizer, epoch_factor=1.0)
-        model = dataclasses.replace(config.model, kind=cell.kind)
+        model = dataclasses.replace(config.model, kind=cell.kind, arguments={})
         config = dataclasses.replace(config, model=model, optimizer=optimizer)
     folder = run.folder.parent / GRID / cell.study / cell.name.replace(" ", "_") / f"seed{seed}"
     return dataclasses.replace(run, number=1, folder=folder, config=config)
@@ -79,7 +79,7 @@ def run_grid(run: Run, variations: Sequence[Cell], seeds: Sequence[int], jobs: i
     Machines are the recipe's that have labelled development test clips. Raises UserError where there are none, and
     where a training fails (the others go on). jobs: trainings at once, None: as many as `train` has.
     """
-    if run.config.model.kind != "classifier":
+    if not run.config.model.classifies:
         raise UserError(f"grid: model.kind is {run.config.model.kind}, the study is one of classifiers")
     chosen = set(machines_of(run.config.data))
     truths = [truth for truth in truths_of(run.config, "dev_test") if truth.machine in chosen]

@@ -39,7 +39,7 @@ from task2_anomaly.data.sets import (
     training_pack,
     training_rows,
 )
-from task2_anomaly.model.networks import build_network, window_frames
+from task2_anomaly.model.networks import build_network, check_own, window_frames
 from task2_anomaly.training import embedding
 from task2_anomaly.training.system import AnomalySystem
 
@@ -100,7 +100,7 @@ class MachineData(LightningDataModule):
         own = [features_of(pack, config.front_end) for pack in packs]
         self.normals = Clips(own, [training_rows(len(of), config.scoring.held_out) for of in own])
         self.proxies: Clips | None = None
-        if config.model.kind == "classifier":
+        if config.model.classifies:
             packs = proxy_packs(config.data, machine)
             others = Clips([features_of(pack, config.front_end) for pack in packs])
             self.proxies = choose(others, config.data.proxy_clips, seed)
@@ -131,7 +131,7 @@ def compute_features(runs: Sequence[Run], machines: Sequence[Machine]) -> None:
         for other in together(run.config.data, machine)
     }
     for run in runs:
-        if run.config.model.kind == "classifier":
+        if run.config.model.classifies:
             packs |= {pack for machine in machines for pack in proxy_packs(run.config.data, machine)}
     with progress("front end", len(packs), "packs") as advance:
         for pack in sorted(packs):
@@ -143,7 +143,9 @@ def build(run: Run, machine: Machine) -> tuple[AnomalySystem, MachineData]:
     """System and data of one machine; the initial weights depend on the seed alone."""
     data = MachineData(run.config, machine, run.seed)
     torch.manual_seed(run.seed)
-    network = build_network(run.config.model, front_end(run.config.front_end).num_mels)
+    bands = front_end(run.config.front_end).num_mels
+    network = build_network(run.config.model, bands)
+    check_own(run.config.model, network, bands, window_frames(run.config))
     return AnomalySystem(run.config, network), data
 
 

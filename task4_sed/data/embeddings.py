@@ -39,5 +39,5 @@ def store(of: ClipSet, folder: Path, embedder: Embedder, batch: int) -> ClipArra
     def embed(waveform: NDArray[np.float32]) -> NDArray[np.floating]:
         return embedder(torch.from_numpy(waveform).to(device))[:, None].cpu().numpy()
 
-    folder = folder / f"{embedder.config.name}-{embedder.key}"
+    folder = folder / f"{embedder.config.name.replace(':', '.')}-{embedder.key}"
     return arrays.store(of.pack, folder, embed, batch, samples=CLIP_SAMPLES, title=f"embeddings {of.name}")

@@ -31,9 +31,8 @@ from task4_sed.data.sets import classes_of, load_set
 from task4_sed.inference.checkpoints import Loaded, checkpoint_of, has_network, load_network
 from task4_sed.inference.networks import OTHER
 from task4_sed.inference.scores import FLOORS, stored_scores, write_logits
-from task4_sed.model.crnn import CRNN
 from task4_sed.model.embedder import Embedder, check_weights
-from task4_sed.model.networks import front_end
+from task4_sed.model.networks import build_network, front_end
 
 # Long recordings: windows of 156 frames that overlap by half, so that no event is seen only at a window's edge.
 WINDOW_HOP_FRAMES = FRAMES_PER_CLIP // 2
@@ -173,7 +172,7 @@ def predict_floors(run: Run, out: Path, classes: Sequence[str]) -> None:
     path, _ = checkpoint_of(run, None)
     loaded = load_network(path, run.config.postprocess.network, encoder=run.config.encoder)
     torch.manual_seed(run.seed)
-    untrained = CRNN(loaded.network.config)
+    untrained = build_network(loaded.network.config)
     predictor = Predictor(replace(loaded, network=untrained.eval()), batch=run.config.data.eval_batch)
     for name in run.config.test_sets:
         predict_set(predictor, run.config, name, out / "untrained")

@@ -190,7 +190,7 @@ def meta_of(runs: list[Run]) -> SubmissionMeta:
             input_sampling_rate=float(SAMPLE_RATE),
             input="mono",
             data_augmentation="mixup",
-            machine_learning_method="CRNN",
+            machine_learning_method="CRNN" if runs[0].config.model.kind == "crnn" else "own network",
             machine_learning_semi_supervised="mean teacher",
             post_processing="cSEBBs",
         ),
