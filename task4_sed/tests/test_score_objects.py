@@ -30,12 +30,12 @@ ROOT = Path(task4_sed.__file__).parent
 
 
 def random_scores(frame_seconds: float = 0.1) -> ScoreSet:
-    random = np.random.default_rng(8)
+    random = np.random.default_rng(1)
     frames = round(10 / frame_seconds)
-    logits = np.repeat(random.normal(-2, 1, (3, 5, 2)), -(-frames // 5), axis=1)[:, :frames]
+    logits = np.repeat(random.normal(-2, 0.8, (3, 5, 2)), -(-frames // 5), axis=1)[:, :frames]
     for clip, events in zip(logits, EVENTS.values(), strict=True):
         for onset, offset, label in events:
-            clip[round(onset / frame_seconds) : round(offset / frame_seconds), ("Cat", "Dog").index(label)] += 1.5
+            clip[round(onset / frame_seconds) : round(offset / frame_seconds), ("Cat", "Dog").index(label)] += 2
     return from_logits(list(EVENTS), logits, ("Cat", "Dog"), frame_seconds)
 
 
