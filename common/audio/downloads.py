@@ -115,7 +115,9 @@ def _by_name(sources: Iterable[Source]) -> dict[str, list[Source]]:
 
 
 def _place(source: Source) -> str:
-    return f"data.root/{source.into}" if source.into else "data.root"
+    if source.into:
+        return f"data.root/{source.into}"
+    return "see the note" if source.by_hand else "data.root"
 
 
 def _named(sources: Sequence[Source], name: str) -> list[Source]:
@@ -126,7 +128,7 @@ def _named(sources: Sequence[Source], name: str) -> list[Source]:
         raise UserError(f"--download: unknown data set {head!r}{did_you_mean(head, of_name)}")
     found = of_name[head]
     if found[0].by_hand:
-        raise UserError(f"--download {head}: cannot be fetched, {found[0].note}; it goes to {_place(found[0])}")
+        raise UserError(f"--download {head}: cannot be fetched, it is there by hand only: {found[0].note}")
     if not pattern:
         return found
     narrowed = [source for source in found if fnmatchcase(source.file, pattern)]
@@ -163,7 +165,10 @@ def _remotes(source: Source, listing: Callable[[str], list[dict[str, Any]]]) -> 
     """The files of a row. Raises UserError where the record has none of them, or another hash than is known."""
     if not source.record:
         return [Remote(source.file, source.address, source.md5, None, source)]
-    files = listing(source.record)
+    try:
+        files = listing(source.record)
+    except UserError as error:
+        raise UserError(f"{error}; by hand: Zenodo record {source.record}, unpacked into {_place(source)}") from None
     found = []
     for of in files:
         if fnmatchcase(of["key"], source.file):

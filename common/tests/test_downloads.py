@@ -269,9 +269,9 @@ def test_what_cannot_be_fetched_is_one_line(server: Server, fetch: Fetch, tmp_pa
     ]
     for name, message in (
         ("sett", "unknown data set 'sett'; did you mean 'set'"),
-        ("hand", "--download hand: cannot be fetched, from the organisers; it goes to data.root/audio"),
+        ("hand", "--download hand: cannot be fetched, it is there by hand only: from the organisers"),
         ("set", r"Zenodo record 1: has no file dev_\*\.zip \(set\)"),
-        ("missing", "record/2: no answer (404"),
+        ("missing", "record/2: no answer (404 Not Found.; by hand: Zenodo record 2, unpacked into data.root"),
         ("gone", "x.csv: not fetched from .* (404"),
         ("gone/y.csv", "--download gone/y.csv: no such file"),
     ):

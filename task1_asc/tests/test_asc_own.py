@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from common.audio import downloads
 from common.run.errors import UserError
 from common.run.results.store import read_results
 from common.run.verbs import main
@@ -94,6 +95,20 @@ def test_smaller_lists_are_drawn_from_recordings_of_ten_seconds(desk: Path) -> N
     from_table(table_of(desk, *rows), desk / "out")
     assert main(TASK, ["splits", "make", "out", "--out", "out/splits"]) == 0
     assert len(read_list(desk / "out/splits/split5.csv")) == 10
+
+
+def test_download_takes_names_and_settings_or_nothing(
+    desk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+    monkeypatch.setattr(downloads, "fetch_sources", lambda sources, root: asked.append((root, len(sources))) or {})
+    assert main(TASK, ["prepare", "--download", "--json"]) == 0
+    assert '"development"' in capsys.readouterr().out
+    words = ["prepare", "--recipe", "baseline", "--download", "development", "splits", "data.root=far"]
+    assert main(TASK, words) == 0
+    assert asked == [(Path("far"), 18 + 6)]
+    assert main(TASK, ["prepare", "--download", "development"]) == 1  # the toy recipe's own data set stays as it is
+    assert "--recipe baseline data.root=DIR" in capsys.readouterr().err
 
 
 @pytest.mark.end_to_end

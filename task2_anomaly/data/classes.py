@@ -42,10 +42,7 @@ def proxy_types(target: str, proxies: ProxySet, types: tuple[str, ...] = TYPES) 
     if target not in (*TYPES, *types):
         raise UserError(f"unknown machine type {target!r}{did_you_mean(target, TYPES)}")
     others = tuple(kind for kind in types if kind not in TYPES)
-    if target in TYPES:
-        own, other = (MIMII, TOY_ADMOS) if target in MIMII else (TOY_ADMOS, MIMII)
-    else:
-        own, other = others, TYPES
+    own, other = (MIMII, TOY_ADMOS) if target in MIMII else (TOY_ADMOS, MIMII) if target in TYPES else (others, TYPES)
     chosen = {
         "same_mic_same_type": (target,),
         "same_mic_different_type": tuple(kind for kind in own if kind != target),
