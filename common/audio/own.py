@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +29,8 @@ _NOTES = ".converted"
 
 
 @dataclass(frozen=True)
-class Recording:
-    """A row of the table. path: of the recording, row.at: `<table>:<line>`."""
+class Listed:
+    """A recording and its row. row.at: `<table>:<line>`."""
 
     row: Row
     path: Path
@@ -50,19 +50,18 @@ class Recording:
 
 @dataclass(frozen=True)
 class Job:
-    """A recording to convert: where it is, and what its wav is called below the data set.
+    """A recording to convert, and what its wav is called below the data set.
 
     name: with `{segment}` and `{part}` where the recording is cut into pieces, ten parts a segment.
     """
 
-    at: str
-    source: str
+    recording: Listed
     name: str
     rate: int
     piece: int | None = None  # samples; None: not cut
 
 
-def read_table(table: Path | None, out: Path | None, columns: Sequence[str]) -> tuple[list[Recording], Path]:
+def read_table(table: Path | None, out: Path | None, columns: Sequence[str]) -> tuple[list[Listed], Path]:
     """The recordings of a csv and the folder of the new data set. Files are relative to the csv.
 
     Raises UserError, naming file and line: a column or file is missing, a file is no audio or listed twice.
@@ -71,11 +70,11 @@ def read_table(table: Path | None, out: Path | None, columns: Sequence[str]) -> 
         raise UserError("--out goes with --from-table")
     if out is None:
         raise UserError("--from-table needs --out DIR for the data set")
-    found: dict[Path, Recording] = {}
+    found: dict[Path, Listed] = {}
     for cells in read_rows(existing_file(table, "table of recordings"), ("file", *columns)):
         row = Row((column.strip(), text.strip()) for column, text in cells.items())
         row.at = cells.at
-        recording = Recording(row, table.parent / row["file"])
+        recording = Listed(row, table.parent / row["file"])
         same = found.setdefault(recording.path.resolve(), recording)
         if same is not recording:
             raise recording.wrong(f"{row['file']} stands in line {same.row.at.rpartition(':')[2]} already")
@@ -85,7 +84,7 @@ def read_table(table: Path | None, out: Path | None, columns: Sequence[str]) -> 
     return list(found.values()), out
 
 
-def _check(recording: Recording) -> None:
+def _check(recording: Listed) -> None:
     """Its first samples are read: UserError where there is no such file, or no audio in it."""
     if not recording.row["file"]:
         raise recording.wrong("file is empty, expected a path relative to this table")
@@ -123,8 +122,8 @@ def write_data_set(
 
 def _identity(job: Job) -> list[object]:
     """What its wavs depend on; the line may move."""
-    of = os.stat(job.source)
-    return [*({**asdict(job), "at": None}.values()), of.st_size, of.st_mtime_ns]
+    of = job.recording.path.stat()
+    return [job.recording.row["file"], job.name, job.rate, job.piece, of.st_size, of.st_mtime_ns]
 
 
 def _converted(folder: Path, jobs: Sequence[Job], ids: Sequence[list[object]]) -> list[list[str]]:
@@ -149,11 +148,9 @@ def _convert(folder: Path, number: int, job: Job, identity: list[object]) -> lis
     note = folder / _NOTES / f"{hashlib.sha256(job.name.encode()).hexdigest()[:24]}.json"
     if note.is_file() and (noted := read_json(note))["identity"] == identity:
         return list(noted["names"])
-    names = []
+    names, source = [], job.recording.path
     try:
-        pieces = (
-            [load(job.source, job.rate)] if job.piece is None else rechunked(blocks(job.source, job.rate), job.piece)
-        )
+        pieces = [load(source, job.rate)] if job.piece is None else rechunked(blocks(source, job.rate), job.piece)
         for count, waveform in enumerate(pieces):
             if job.piece is not None and len(waveform) < job.piece:
                 if count:
@@ -162,6 +159,6 @@ def _convert(folder: Path, number: int, job: Job, identity: list[object]) -> lis
             names.append(job.name.format(segment=count // 10, part=count % 10))
             write_wav(folder / names[-1], waveform, job.rate)
     except UserError as error:
-        raise UserError(f"{job.at}: {error}") from None
+        raise job.recording.wrong(str(error)) from None
     write_json(note, {"identity": identity, "names": names})
     return names

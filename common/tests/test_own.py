@@ -32,7 +32,7 @@ def write_audio(path: Path, seconds: float, rate: int = 8000, hertz: float = 440
 def jobs_of(table: Path, out: Path, rate: int = 8000, piece: int | None = None) -> list[Job]:
     recordings, _ = read_table(table, out, ("label",))
     name = "audio/{segment}-{part}-" if piece else "audio/"
-    return [Job(of.row.at, str(of.path), f"{name}{of.row['label']}.wav", rate, piece) for of in recordings]
+    return [Job(of, f"{name}{of.row['label']}.wav", rate, piece) for of in recordings]
 
 
 def write_names(folder: Path, names: Sequence[Sequence[str]]) -> None:
@@ -126,6 +126,21 @@ def test_a_second_call_goes_on_where_a_bad_recording_stopped_it(
     heard.clear()
     write_data_set(table, out, jobs_of(table, out), write_names)
     assert heard == []
+
+
+def test_worker_processes_name_rows_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own, "FILES_WORTH_A_PROCESS", 1)
+    monkeypatch.setattr(own, "usable_cores", lambda: 2)
+    for name in "abc":
+        write_audio(tmp_path / f"{name}.wav", 0.5)
+    whole = (tmp_path / "c.wav").read_bytes()
+    (tmp_path / "c.wav").write_bytes(whole[:-4000])
+    table, out = write_table(tmp_path, [f"{name}.wav,{name}" for name in "abc"]), tmp_path / "out"
+    with pytest.raises(UserError, match=r"my\.csv:4: .*c\.wav: truncated wav"):
+        write_data_set(table, out, jobs_of(table, out), write_names)
+    (tmp_path / "c.wav").write_bytes(whole)
+    write_data_set(table, out, jobs_of(table, out), write_names)
+    assert (out / "names.txt").read_text().split() == [f"audio/{name}.wav" for name in "abc"]
 
 
 def test_other_data_in_its_place_stays(tmp_path: Path) -> None:

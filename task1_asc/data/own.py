@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.audio.own import Job, Recording, read_table, write_data_set
+from common.audio.own import Job, Listed, read_table, write_data_set
 from common.run.errors import UserError
 from common.run.files import write_rows
 from task1_asc.data.classes import CLIP_SAMPLES, DEVICES, SAMPLE_RATE, SCENES
@@ -32,7 +32,7 @@ def from_table(table: Path | None, out: Path | None) -> Mapping[str, Any]:
         device = recording.choice("device", DEVICES, LETTERS)
         splits.append(recording.choice("split", SPLITS))
         name = f"audio/{scene}-own-{places[number - 1]}-{number}{{segment:05d}}-{{part}}-{device}.wav"
-        jobs.append(Job(recording.row.at, str(recording.path), name, SAMPLE_RATE, CLIP_SAMPLES))
+        jobs.append(Job(recording, name, SAMPLE_RATE, CLIP_SAMPLES))
     for split in SPLITS:
         if split not in splits:
             raise UserError(f"{table}: no row has split {split}; both train and test are needed")
@@ -53,9 +53,9 @@ def from_table(table: Path | None, out: Path | None) -> Mapping[str, Any]:
     return {"out": str(out), "recordings": len(recordings)}
 
 
-def _places(recordings: Sequence[Recording]) -> list[int]:
+def _places(recordings: Sequence[Listed]) -> list[int]:
     """A number for the location of each recording. Raises UserError for one that is in both splits."""
-    first: dict[str, tuple[int, Recording]] = {}
+    first: dict[str, tuple[int, Listed]] = {}
     numbers = []
     for recording in recordings:
         row = recording.row

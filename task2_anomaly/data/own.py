@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.audio.own import Job, Recording, read_table, write_data_set
+from common.audio.own import Job, Listed, read_table, write_data_set
 from common.run.errors import UserError, did_you_mean
 from common.run.files import write_rows
 from task2_anomaly.config import SAMPLE_RATE
@@ -26,14 +26,14 @@ def from_table(table: Path | None, out: Path | None) -> Mapping[str, Any]:
     assert table is not None
     section = _has_sections(table, recordings[0])
     counts: Counter[tuple[str, ...]] = Counter()
-    machines: dict[tuple[str, int], Recording] = {}
+    machines: dict[tuple[str, int], Listed] = {}
     trained, jobs = set(), []
     for recording in recordings:
         number = _number(recording, "section" if section else "id")
         folder, *stem = _stem(recording, number, section)
         name = _name(recording, stem, counts[folder, *stem], section)
         counts[folder, *stem] += 1
-        jobs.append(Job(recording.row.at, str(recording.path), f"dev_data/{folder}/{name}", SAMPLE_RATE))
+        jobs.append(Job(recording, f"dev_data/{folder}/{name}", SAMPLE_RATE))
         machine = recording.row["machine"], number
         machines.setdefault(machine, recording)
         trained |= {machine} if recording.row["split"] == "train" else set()
@@ -53,7 +53,7 @@ def from_table(table: Path | None, out: Path | None) -> Mapping[str, Any]:
     return {"out": str(out), "recordings": len(recordings), "machines": len(machines)}
 
 
-def _has_sections(table: Path, first: Recording) -> bool:
+def _has_sections(table: Path, first: Listed) -> bool:
     """Whether the table is of a first-shot edition. Raises UserError where its columns are of neither or both."""
     there = [column for column in ("id", "section") if column in first.row]
     if len(there) != 1:
@@ -64,14 +64,14 @@ def _has_sections(table: Path, first: Recording) -> bool:
     return there == ["section"]
 
 
-def _number(recording: Recording, column: str) -> int:
+def _number(recording: Listed, column: str) -> int:
     text = recording.row[column]
     if not re.fullmatch(r"[0-9]{1,2}", text):
         raise recording.wrong(f"{column} is {text!r}, expected a whole number from 0 to 99")
     return int(text)
 
 
-def _stem(recording: Recording, number: int, section: bool) -> tuple[str, ...]:
+def _stem(recording: Listed, number: int, section: bool) -> tuple[str, ...]:
     """Folder of a clip and the words of its name before the count."""
     machine, split = recording.row["machine"], recording.choice("split", ("train", "test"))
     label = recording.choice("label", LABELS)
@@ -85,7 +85,7 @@ def _stem(recording: Recording, number: int, section: bool) -> tuple[str, ...]:
     return f"{machine}/{split}", "section", f"{number:02d}", domain, split, label
 
 
-def _name(recording: Recording, stem: Sequence[str], count: int, section: bool) -> str:
+def _name(recording: Listed, stem: Sequence[str], count: int, section: bool) -> str:
     """The official name: eight digits in 2020, four and the attributes in the first-shot editions."""
     if not section:
         return f"{'_'.join(stem)}_{count:08d}.wav"
