@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from common.run.errors import UserError
 from common.run.files import alone
@@ -11,12 +11,31 @@ from common.run.verbs import Run, Task, main
 from task2_anomaly.config import Config
 
 
-def prepare(run: Run, verify: bool = False) -> Mapping[str, Any]:
+def prepare(
+    run: Run,
+    verify: bool = False,
+    download: Annotated[list[str], ()] | None = None,
+    from_table: Path | None = None,
+    out: Path | None = None,
+) -> Mapping[str, Any]:
     """Check the data set, say what is missing, and pack its audio; the toy recipe writes its data set first.
+
+    With --from-table it writes a data set of the official layout out of own recordings instead.
 
     Args:
         verify: read every packed shard again and compare its SHA-256
+        download: fetch data sets into data.root instead (NAME or NAME/FILE); bare: what there is to fetch
+        from_table: csv of own recordings: file, machine, id (or section and domain), split (train or test), label
+        out: where the data set made from a table goes
     """
+    if download is not None:
+        from common.audio.downloads import download as fetch_named
+
+        return fetch_named(Path(__file__).with_name("downloads.csv"), download, run.config.data, "challenge")
+    if from_table is not None or out is not None:
+        from task2_anomaly.data.own import from_table as write_own
+
+        return write_own(from_table, out)
     from common.run.files import write_json
     from common.run.processes import usable_cores
     from task2_anomaly.data.prepare import prepare as check_and_pack

@@ -4,7 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
+    import pandas as pd
 
 
 def detect(
@@ -24,3 +27,26 @@ def detect(
     from task4_sed.inference.detect import detect_in
 
     return detect_in(recording, checkpoint, sample_rate, threshold, csebbs)
+
+
+def scores(path: str | Path) -> "dict[str, pd.DataFrame]":
+    """Stored scores as score objects of sed_scores_eval: {clip: data frame of onset, offset and a column per class}.
+
+    path: what `predict` stored (`run1/scores/devtest.h5`), or anybody's scores in a form that `evaluate --scores`
+    takes. Times are seconds, scores 0 to 1. Raises UserError for anything else.
+    """
+    from task4_sed.inference.scores import as_objects, read_scores
+
+    return as_objects(read_scores(path))
+
+
+def evaluate(
+    scores: "str | Path | Mapping[str, pd.DataFrame]", ground_truth: str | Path, durations: str | Path, **options: Any
+) -> dict[str, Any]:
+    """Every metric of scores, on disk or as score objects, against tables of labels and durations: a JSON-able mapping.
+
+    options and result: as of `task4_sed.evaluation.evaluate.evaluate_files`. Raises UserError.
+    """
+    from task4_sed.evaluation.evaluate import evaluate_files
+
+    return evaluate_files(scores, ground_truth, durations, **options)

@@ -20,6 +20,7 @@ def prepare(
     clips: int = 200,
     seed: int = 0,
     folds: list[str] | None = None,
+    download: Annotated[list[str], ()] | None = None,
 ) -> Mapping[str, Any]:
     """Check the data set, say what is missing, and pack its audio; the toy recipe writes its data set first.
 
@@ -34,7 +35,12 @@ def prepare(
         clips: soundscapes in the strongly labelled training set; the other sets in proportion
         seed: seed of the data set built from recordings
         folds: meta.csv folds of each part, e.g. train=1,2 validation=3 test=4; a part that is not named is left out
+        download: fetch data sets into data.root instead (NAME or NAME/FILE); bare: what there is to fetch
     """
+    if download is not None:
+        from common.audio.downloads import download as fetch_named
+
+        return fetch_named(Path(__file__).with_name("downloads.csv"), download, run.config.data, "baseline")
     if from_recordings is not None:
         return _build_from_recordings(from_recordings, out, clips, seed, folds)
     if out is not None or folds is not None:

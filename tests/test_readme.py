@@ -3,7 +3,8 @@
 Commands stand in blocks marked ```sh. They are run in their order, in a copy of the checkout where a handful of clips
 and a network of a few thousand weights take the place of the toy data set: the recipes of the tasks there, `toy` and
 others, are those of tests/tiny.yaml. Verbs run in this process; for `make`, the lines that it would run. Blocks marked
-```yaml or ```python whose first line is `# NAME.yaml` or `# NAME.py` are written to the copy, as a reader would.
+```yaml or ```python whose first line is `# NAME.yaml` or `# NAME.py` are written to the copy, as a reader would; so are
+those marked ```csv, with a beep for each file, under the name that the next command has for its table.
 """
 
 import csv
@@ -26,6 +27,7 @@ import soundfile
 from common.run.config import config_dict, dump, load_config
 from common.run.errors import UserError
 from common.run.verbs import Task, main
+from common.tests.helpers import shown_table
 from task1_asc.__main__ import TASK as TASK1
 from task2_anomaly.__main__ import TASK as TASK2
 from task4_sed.__main__ import TASK as TASK4
@@ -115,12 +117,7 @@ RULES = (
             (r"--folds test=5", "--folds test=4"),
         ),
     ),
-    Rule(
-        r"make task4-train RECIPE=recordings(_yamnet)? .*",
-        "run",
-        "a tiny network",
-        (ONE_RUN,),
-    ),
+    Rule(r"make task4-train RECIPE=recordings(_yamnet)? .*", "run", "a tiny network", (ONE_RUN,)),
     Rule(r"make task4-train RECIPE=my\.yaml.*", "run", "a tiny network, one training", (ONE_RUN,)),
     Rule(r"make task4-train RECIPE=(tilted|event_net|eared)\.yaml", "run", "trained alone", (TRAINED,)),
     Rule(
@@ -151,6 +148,7 @@ RULES = (
         "takes a minute",
         names=("task4_sed/evaluation/benchmark_metrics.py",),
     ),
+    Rule(r"python -m task4_sed prepare .*--download .+", "settings", "needs the network"),
     Rule(r"python -m task4_sed benchmark.*", "run", "an instant a stage", ((r"$", " --seconds 0.02"),)),
     Rule(
         r"python -m task4_sed evaluate( --runs .*)?",
@@ -261,7 +259,7 @@ def test_blocks_say_what_they_are() -> None:
     """So that no command hides in a block of another kind."""
     for readme in READMES:
         for language, start, lines in blocks(readme):
-            assert language in ("sh", "text", "yaml", "python"), f"{readme}:{start}: {language!r}"
+            assert language in ("sh", "text", "yaml", "csv", "python"), f"{readme}:{start}: {language!r}"
             if language == "text":
                 assert not any(re.match(r"[$>%] ", line) for line in lines), (
                     f"{readme}:{start}: a command in a text block"
@@ -377,7 +375,9 @@ def write_recipes(folder: Path) -> None:
     for task in TASKS.values():
         write_tiny_recipes(folder, task, MORE[task.name].RECIPES if task.name in MORE else RECIPES)
     for readme in READMES:
+        table: list[str] = []
         for language, _, lines in blocks(readme):
+            table = shown_table(folder, table, language, lines)
             name = re.fullmatch(r"# (\w+\.(yaml|py))", lines[0]) if language in ("yaml", "python") and lines else None
             if name:
                 (folder / name[1]).write_text("\n".join(lines))

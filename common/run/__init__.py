@@ -8,6 +8,7 @@ marked_yaml  the same for checks that note what is wrong
 settings     parts of a recipe that all tasks have
 errors       what a user did wrong, in one line
 files        files that appear whole or not at all; rows of tables
+download     files from the network: resumed, verified
 folders      what lies in folders of other people: walked, printable, without clutter
 numbers      numbers in tables and options, as the field reads them
 progress     the one progress line

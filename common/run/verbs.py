@@ -276,7 +276,7 @@ def _settings_apart(words: list[str], parser: argparse.ArgumentParser, config: t
     Where the option's values look like settings themselves (`--folds train=1 test=2`), those that the recipe does not
     have stay with it.
     """
-    lists = {option for action in parser._actions if action.nargs == "+" for option in action.option_strings}
+    lists = {option for action in parser._actions if action.nargs in ("+", "*") for option in action.option_strings}
     kept: list[str] = []
     settings: list[str] = []
     alike = False
@@ -320,6 +320,8 @@ def _add_option(parser: argparse.ArgumentParser, parameter: inspect.Parameter, h
     required = default is inspect.Parameter.empty
     kind = next((a for a in typing.get_args(hint) if a is not types.NoneType), hint) if _optional(hint) else hint
     shown = "" if required or default in (None, False, (), []) else f" (default: {default})"
+    bare = getattr(kind, "__metadata__", None)  # Annotated[str, "default"]: the value of the bare flag
+    kind = typing.get_args(kind)[0] if bare else kind
     if kind is bool:
         parser.add_argument(flag, action="store_true", help=text)
         return
@@ -330,14 +332,11 @@ def _add_option(parser: argparse.ArgumentParser, parameter: inspect.Parameter, h
         inner = typing.get_args(kind)[0]
         if typing.get_origin(inner) is list:  # list[list[int]]: the option may be given more than once
             options["action"], inner = "append", typing.get_args(inner)[0]
-        options |= {"nargs": "+", "type": inner}
+        options |= {"nargs": "*" if bare else "+", "type": inner}  # Annotated[list[str], ()]: the flag may be bare
     elif typing.get_origin(kind) is typing.Literal:
         options["choices"] = typing.get_args(kind)
     else:
-        options["type"] = kind
-    constant = getattr(kind, "__metadata__", None)
-    if constant:  # Annotated[str, "default"]: the value of the bare flag
-        options |= {"type": typing.get_args(kind)[0], "nargs": "?", "const": constant[0]}
+        options |= {"type": kind} | ({"nargs": "?", "const": bare[0]} if bare else {})
     if "choices" not in options:
         options["metavar"] = getattr(options["type"], "__name__", "value").upper().replace("STR", "TEXT")
         options["type"] = _strict(options["type"])

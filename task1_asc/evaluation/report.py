@@ -2,7 +2,8 @@
 
     evaluate_run(run, plots=True) -> dict
         `record_figures` against the test list of the run's data set
-    record_figures(folder: Path, splits: Sequence[int], truth: Path, toy: bool, plots=True, draws=1000) -> dict
+    record_figures(folder: Path, splits: Sequence[int], truth: Path, toy: bool, plots=True, draws=1000,
+        own=False) -> dict
         scores <folder>/split<S>/predictions/test.csv against `truth` (test.csv or meta.csv), records section "test"
         in <folder>/split<S>/results.json and <folder>/results.json, prints tables, draws into <folder>/plots
     results_of(folder: Path, splits) -> {split: metrics}   as `record_figures` recorded them (for the meta file)
@@ -16,7 +17,7 @@
                  reference="Baseline 2024") -> dict
         comparison.csv/.md/.png and the plots against training data and complexity in <folders[0].parent>
 
-Whether the data are the toy's is recorded by `record_figures`; the others read it and mark every figure.
+Whether the data are the toy's, or own ones, is recorded by `record_figures`; the others read it and mark every figure.
 
 The published figures stand in baselines.csv: accuracies in per cent, log losses in nats, MACs for one clip. `set` is
 development-test, evaluation (2024) or the evaluation set of another year; `split` is empty for figures over all splits.
@@ -32,7 +33,7 @@ from common.run.errors import UserError
 from common.run.files import Row, existing_file, write_rows
 from common.run.numbers import integer
 from common.run.plots import Bar, save
-from common.run.results.comparison import TOY, Baseline, MetricColumn, OwnValue, bar, read_figures
+from common.run.results.comparison import Baseline, Caveat, MetricColumn, OwnValue, bar, caveat_of, read_figures
 from common.run.results.intervals import MeanSpread
 from common.run.results.runs import Place, beside_published, own_system, own_values, scaled, section_of, trainings
 from common.run.results.store import read_results, record
@@ -65,13 +66,23 @@ def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
     from task1_asc.data.layout import split_file
 
     root = root_of(run.config.data)
-    return record_figures(run.folder, run.config.data.splits, split_file(root, "test"), made_of(root) == "toy", plots)
+    made, truth = made_of(root), split_file(root, "test")
+    return record_figures(run.folder, run.config.data.splits, truth, made == "toy", plots, own=made == "recordings")
 
 
 def record_figures(
-    folder: Path, splits: Sequence[int], truth: Path, toy: bool, plots: bool = True, draws: int = DRAWS
+    folder: Path,
+    splits: Sequence[int],
+    truth: Path,
+    toy: bool,
+    plots: bool = True,
+    draws: int = DRAWS,
+    own: bool = False,
 ) -> dict[str, Any]:
-    """Score the stored test predictions of every split of a run; see the module. Returns what it records."""
+    """Score the stored test predictions of every split of a run; see the module. Returns what it records.
+
+    own: the data are own recordings.
+    """
     paths = {split: predictions_file(folder, split, "test") for split in splits}
     for path in paths.values():
         existing_file(path, "predictions (`predict` makes them)")
@@ -79,14 +90,17 @@ def record_figures(
     outputs = {f"split{split}": read_outputs(path) for split, path in paths.items()}
     results = {name: evaluate_outputs(of, annotated, draws) for name, of in outputs.items()}
     scored = add_rank(results, outputs, annotated, draws)
+    about = {"toy": toy, "own": own}
     for name, of in results.items():
-        record(folder / name, "test", {"toy": toy, **of, "official": official_keys(of)})
-    record(folder, "test", {"toy": toy, "rank_score": scored["rank_score"], "rank_interval": scored["rank_interval"]})
-    show(folder.as_posix(), results, scored, TOY.text if toy else None)
+        record(folder / name, "test", {**about, **of, "official": official_keys(of)})
+    record(folder, "test", {**about, "rank_score": scored["rank_score"], "rank_interval": scored["rank_interval"]})
+    caveat = caveat_of([about])
+    note = caveat.text if caveat else None
+    show(folder.as_posix(), results, scored, note)
     if plots:
         from task1_asc.evaluation.plots import draw
 
-        draw(folder / "plots", results, TOY.text if toy else None, _published_devices(splits))
+        draw(folder / "plots", results, note, _published_devices(splits))
     return scored
 
 
@@ -125,9 +139,9 @@ def report_runs(
     """
     runs = [results_of(folder, splits) for folder in folders]
     own = {split: over_seeds([_figures(of[split]) for of in runs]) for split in splits}
-    toy = _is_toy(runs)
+    caveat = _caveat(runs)
     baseline = {split: figures_of(read_published(), reference, DEVELOPMENT, split) for split in splits}
-    mark = f" ({TOY.mark})" if toy else ""
+    mark = f" ({caveat.mark})" if caveat else ""
     heads = [(f"{split} %", kind) for split in splits for kind in (f"own{mark}", "published")]
     rows = []
     for label, path in ROWS.items():
@@ -136,12 +150,12 @@ def report_runs(
     losses = [_loss_text(own[split].get("log_loss")) for split in splits]
     rows.append(["log loss", *(text for loss in losses for text in (loss, "n/a"))])
     title = f"Task 1, recipe {recipe}, {trainings(len(folders))}: development test"
-    title += f" ({TOY.text})" if toy else ""
+    title += f" ({caveat.text})" if caveat else ""
     note = f"±: standard deviation over trainings. Published: {reference}, mean over trainings; n/a: not available."
     print_table(title, ["accuracy (%)", *map("\n".join, heads)], rows, note)
     out = folders[0].parent
     write_table(out / "report.md", ["accuracy (%)", *map(" ".join, heads)], rows, title, note)
-    _write_figures(out / "report.csv", own, baseline, toy)
+    _write_figures(out / "report.csv", own, baseline, caveat.text if caveat else "")
     return {str(split): {path: value._asdict() for path, value in own[split].items()} for split in splits}
 
 
@@ -161,7 +175,7 @@ def compare_figures(
     keys = {split: f"{DEVELOPMENT}/{metric_key('macro_accuracy', split)}" for split in splits}
     places = {key: Place((s, "macro_accuracy"), (s, "intervals", "macro_accuracy")) for s, key in keys.items()}
     runs = [results_of(folder, splits) for folder in folders]
-    toy, entries = _is_toy(runs), read_published()
+    caveat, entries = _caveat(runs), read_published()
     results: list[dict[Any, Any]] = [dict(of) for of in runs]
     if set(splits) >= set(SPLITS):
         places[f"{DEVELOPMENT}/rank_score"] = Place(("all", "rank_score"), ("all", "rank_interval"))
@@ -174,11 +188,11 @@ def compare_figures(
         _columns(splits),
         as_baselines(entries),
         title="Task 1 of DCASE 2024, macro accuracy (%)",
-        caveat=TOY if toy else None,
+        caveat=caveat,
         reference=reference,
     )
     system, by_split = own_system(recipe, len(folders)), {split: own[key] for split, key in keys.items()}
-    _draw_published(folders[0].parent, entries, system, by_split, parameters, macs, TOY.text if toy else None)
+    _draw_published(folders[0].parent, entries, system, by_split, parameters, macs, caveat.text if caveat else None)
     return found
 
 
@@ -254,8 +268,8 @@ def _figures(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {key: metrics[key] for key in ("macro_accuracy", "accuracy", "log_loss", "classes", "devices", "groups")}
 
 
-def _is_toy(runs: Sequence[Mapping[int, Mapping[str, Any]]]) -> bool:
-    return any(of["toy"] for run in runs for of in run.values())
+def _caveat(runs: Sequence[Mapping[int, Mapping[str, Any]]]) -> Caveat | None:
+    return caveat_of(of for run in runs for of in run.values())
 
 
 def _own_text(value: MeanSpread | None) -> str:
@@ -277,7 +291,7 @@ def _write_figures(
     path: Path,
     own: Mapping[int, Mapping[str, MeanSpread]],
     baseline: Mapping[int, Mapping[str, Published]],
-    toy: bool,
+    caveat: str,
 ) -> None:
     """A line per figure: accuracies in per cent."""
     lines = []
@@ -287,7 +301,7 @@ def _write_figures(
             spread = None if value.spread is None else scale * value.spread
             other = baseline[split].get(metric)
             published = (None, None) if other is None else (other.value, other.spread)
-            lines.append([split, metric, scale * value.mean, spread, value.runs, *published, TOY.text if toy else ""])
+            lines.append([split, metric, scale * value.mean, spread, value.runs, *published, caveat])
     columns = ("split", "metric", "own", "own_spread", "runs", "published", "published_spread", "note")
     write_rows(path, columns, lines)
 

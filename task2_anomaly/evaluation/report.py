@@ -3,7 +3,7 @@
     evaluate_run(run: Run, plots: bool) -> dict
         its stored scores against the labels of the test sets, as far as there are any, by:
     record_figures(folder: Path, truths: Mapping[part, Sequence[Truth]], toy: bool, plots=True, draws=400,
-                   quantile=0.9) -> dict
+                   quantile=0.9, own=False) -> dict
         scores <folder>/scores/<part>/anomaly_score_<machine>.csv of every machine that `truths` names for a part
         ("dev_test", "eval_test"), records the section "evaluate" in <folder>/results.json, prints a table per part,
         draws into <folder>/plots/<part>. Truths with domains (first-shot editions; `truth.as_truths` makes them of
@@ -15,7 +15,7 @@
     compare_figures(folders: Sequence[Path], recipe: str, year: int = 2024) -> dict
         comparison.csv/.md/.png in <folders[0].parent>; year: first-shot edition that the data are of
 
-Whether the data are the toy's is recorded by `record_figures`; the others read it and mark every figure.
+Whether the data are the toy's, or own ones, is recorded by `record_figures`; the others read it and mark every figure.
 """
 
 import math
@@ -27,7 +27,7 @@ import numpy as np
 
 from common.run.errors import UserError
 from common.run.files import write_rows
-from common.run.results.comparison import TOY, Baseline, MetricColumn, read_baselines
+from common.run.results.comparison import Baseline, MetricColumn, caveat_of, read_baselines
 from common.run.results.intervals import MeanSpread, mean_spread
 from common.run.results.runs import Place, beside_published, own_values, section_of, trainings
 from common.run.results.store import record
@@ -36,7 +36,7 @@ from common.run.verbs import Run
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine
 from task2_anomaly.data.layout import TEST_PARTS, Part
-from task2_anomaly.data.sets import is_toy, machines_of
+from task2_anomaly.data.sets import data_of, machines_of
 from task2_anomaly.evaluation.evaluate import SystemResult, align, evaluate, system_intervals
 from task2_anomaly.evaluation.first_shot import TITLES, Values, confidence, official_score, ranked, section_values
 from task2_anomaly.evaluation.truth import Truth, as_section, truths_of
@@ -63,7 +63,9 @@ def evaluate_run(run: Run, plots: bool) -> Mapping[str, Any]:
     chosen = set(machines_of(config.data))
     truths = {part: [t for t in truths_of(config, part) if t.machine in chosen] for part in TEST_PARTS}
     quantile = config.scoring.decision_quantile
-    return record_figures(run.folder, truths, toy=is_toy(config.data), plots=plots, quantile=quantile)
+    data = data_of(config.data)
+    own = data == "recordings"
+    return record_figures(run.folder, truths, toy=data == "toy", plots=plots, quantile=quantile, own=own)
 
 
 def record_figures(
@@ -73,11 +75,12 @@ def record_figures(
     plots: bool = True,
     draws: int = DRAWS,
     quantile: float = 0.9,
+    own: bool = False,
 ) -> dict[str, Any]:
     """Score a run's stored score files; see the module. Returns what it records.
 
-    quantile: of the decision threshold that the histograms show. Raises UserError where a score file is missing or
-    faulty, or where no part has labels.
+    quantile: of the decision threshold that the histograms show. own: the data are own recordings. Raises UserError
+    where a score file is missing or faulty, or where no part has labels.
     """
     scored = {part: evaluate(folder / "scores" / part, of) for part, of in truths.items() if of}
     if not scored:
@@ -87,8 +90,9 @@ def record_figures(
         if result.problems:
             raise UserError(f"{next(iter(result.problems.values()))} (`predict` makes score files)")
         found[part] = _values(folder / "scores" / part, result, truths[part], draws)
-    note = TOY.text if toy else None
-    record(folder, SECTION, {"toy": toy, "parts": found})
+    caveat = caveat_of([{"toy": toy, "own": own}])
+    note = caveat.text if caveat else None
+    record(folder, SECTION, {"toy": toy, "own": own, "parts": found})
     for name, values in found.items():
         _show(f"{folder}: {SETS[name]} set", values, note)
     if plots:
@@ -98,7 +102,7 @@ def record_figures(
             scores = folder / "scores" / name
             limits = {r.machine: limit for r in result.machines if (limit := _limit(scores, r.machine, quantile))}
             draw(folder / "plots" / name, result, limits, _heat_map(found[name]), note)
-    return {"toy": toy, "parts": found}
+    return {"toy": toy, "own": own, "parts": found}
 
 
 def _limit(folder: Path, machine: Machine, quantile: float) -> float | None:
@@ -245,7 +249,7 @@ class _Runs:
         if not self.parts:
             raise UserError(f"{self.out}: the runs have no test set in common")
         self.first_shot = all(of["first_shot"] for runs in self.parts.values() for of in runs)
-        self.caveat = TOY if any(of["toy"] for of in recorded) else None
+        self.caveat = caveat_of(recorded)
         self.trainings = trainings(len(folders))
 
     def metrics(self) -> dict[str, str]:

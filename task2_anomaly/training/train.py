@@ -30,7 +30,7 @@ from task2_anomaly.data.classes import Machine
 from task2_anomaly.data.features import features_of
 from task2_anomaly.data.front_end import front_end
 from task2_anomaly.data.sets import (
-    is_toy,
+    data_of,
     machines_of,
     of_machine,
     one_device,
@@ -157,7 +157,7 @@ def train_machine(run: Run, machine: Machine, restart: bool = False) -> None:
         return
     system, data = build(own, machine)
     batch = own.config.data.batch * (2 if data.proxies else 1)
-    notes = {"data": "toy" if is_toy(run.config.data) else "official"}
+    notes = {"data": data_of(run.config.data)}
     # Open-ended: the rate falls epoch by epoch.
     options: dict[str, Any] = {"restart": restart, "model": "last", "notes": notes, "open_ended": True}
     fit(own, system, data, monitor="train/loss", mode="min", batch_size=batch, **options)

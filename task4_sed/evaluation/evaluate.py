@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,14 +26,18 @@ from task4_sed.evaluation.figures import (
 from task4_sed.evaluation.inputs import Inputs, describe_inputs, load
 from task4_sed.inference.postprocess.boxes import box_scores, make_boxes, number_of_boxes, parse_csebbs
 from task4_sed.inference.postprocess.tuning import grid
-from task4_sed.inference.scores import check_threshold
+from task4_sed.inference.scores import check_threshold, of_objects
 from task4_sed.metrics.detections import detections_at_points, detections_of_scores
 from task4_sed.metrics.filters import median_filter as filter_scores
 from task4_sed.metrics.psds import PsdsStatistics, psds, psds_statistics
 from task4_sed.metrics.segments import Segments, mean_of_defined, roc_curve, segment_auroc
 from task4_sed.metrics.types import ScoreSet
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 DEFAULT_THRESHOLD = 0.5
+IN_MEMORY = Path("scores in memory")  # what messages call those that come as objects
 
 # Metrics per class that fit on a screen.
 CLASS_COLUMNS = {
@@ -50,7 +54,7 @@ CLASS_COLUMNS = {
 
 
 def evaluate_files(
-    scores: str | Path,
+    scores: "str | Path | Mapping[str, pd.DataFrame]",
     ground_truth: str | Path,
     durations: str | Path,
     median_filter: bool | Mapping[str, int] = False,
@@ -62,9 +66,10 @@ def evaluate_files(
 ) -> dict[str, Any]:
     """Every metric that these files allow, as a JSON-able dictionary.
 
-    scores: folder of <clip>.tsv, one .tsv with a filename column, an HDF5 file of logits, or a table of detections with
-    a threshold column. ground_truth: strong labels (PSDS, F1, segments) or soft labels (segments of MAESTRO's scored
-    classes, windows overlap-added). durations: of clips or recordings.
+    scores: folder of <clip>.tsv, one .tsv with a filename column, an HDF5 file of logits, a table of detections with a
+    threshold column, or score objects of sed_scores_eval ({clip: data frame}).
+    ground_truth: strong labels (PSDS, F1, segments) or soft labels (segments of MAESTRO's scored classes, windows
+    overlap-added). durations: of clips or recordings.
     median_filter: True for the challenge's lengths per class, or {class: frames}. csebbs: "default",
     "filter=0.64,abs=0.2,rel=inf", "tune", "tune:organisers", "tune:winner", or a table of parameters. threshold of the
     F1 scores: 0.5 unless given. ruler: take what it can compute from sed_scores_eval (seconds a thousand clips).
@@ -75,8 +80,10 @@ def evaluate_files(
     that of the fast path, and how far they are apart at most. Raises UserError.
     """
     _check_options(threshold, csebbs)
-    paths = {"scores": Path(scores), "ground_truth": Path(ground_truth), "durations": Path(durations)}
-    inputs = load(**paths, allow_missing=allow_missing)
+    in_memory = None if isinstance(scores, str | Path) else of_objects(scores)
+    named = Path(scores) if isinstance(scores, str | Path) else IN_MEMORY
+    paths = {"scores": named, "ground_truth": Path(ground_truth), "durations": Path(durations)}
+    inputs = load(**paths, allow_missing=allow_missing, in_memory=in_memory)
     result: dict[str, Any] = {"threshold": DEFAULT_THRESHOLD if threshold is None else threshold}
     if inputs.points is not None:
         if median_filter or csebbs:

@@ -12,7 +12,7 @@ from common.run.errors import UserError
 from common.run.files import existing_file
 from common.run.plots import read_metrics, save, training_curves
 from common.run.processes import all_done, default_jobs
-from common.run.results.comparison import TOY, Caveat, MetricColumn, read_baselines
+from common.run.results.comparison import CAVEATS, MetricColumn, read_baselines
 from common.run.results.runs import Place, beside_published, kept, own_values, section_of
 from common.run.results.store import read_results, record
 from common.run.results.tables import format_value, print_table
@@ -32,7 +32,6 @@ from task4_sed.inference.scores import FLOORS, stored_scores
 from task4_sed.metrics.truth import truth_arrays
 from task4_sed.metrics.types import ClipScores, ScoreSet, clip_name
 
-CAVEATS = {"toy": TOY, "recordings": Caveat("own data", "own data set, not comparable"), "official": None}
 SHOWN = ("psds1", "psds2", "intersection_f1_th0.5_dtc0.5_gtc0.5", "collar_f1_th0.5_200ms_20pct", "segment_f1_th0.5_1s")
 DRAWS = 200
 ROLLS = 3  # clips of each test set that are drawn

@@ -36,6 +36,8 @@ def text(content: str) -> Callable[[Path], object]:
 
 
 def common_readers() -> list[Reader]:
+    from common.audio.downloads import COLUMNS, read_sources
+    from common.audio.own import read_table
     from common.audio.packing import write_pack
     from common.audio.packs import open_pack
     from common.audio.reading import load
@@ -71,6 +73,13 @@ def common_readers() -> list[Reader]:
         with open_archive(path) as folder:
             [entry.read_bytes() for entry in folder.rglob("*") if entry.is_file()]
 
+    def listed(path: Path) -> None:
+        wav(path.parent / "a.wav")
+        path.write_text("file,label\na.wav,park\n")
+
+    def sources(path: Path) -> None:
+        write_rows(path, COLUMNS, [["set", "clips", "1", "*.zip", *[""] * (len(COLUMNS) - 4)]])
+
     figures = "system,set,metric,value,spread,source\na,b,c,1,0.1,d\n"
     return [
         Reader("a.wav", wav, lambda path: load(path, 8000)),
@@ -78,6 +87,8 @@ def common_readers() -> list[Reader]:
         Reader("a.zip", archive, unpack),
         Reader("baselines.csv", text(figures), read_baselines),
         Reader("metrics.csv", text("epoch,step,train/loss\n0,1,0.5\n"), read_metrics),
+        Reader("own.csv", listed, lambda path: read_table(path, path.parent / "out", ("label",))),
+        Reader("downloads.csv", sources, read_sources),
         Reader("a.json", text('{"a": [1, 2]}\n'), read_json),
         Reader("results.json", lambda p: record(p.parent, "test", {"a": 1.0}), lambda p: read_results(p.parent)),
         *map(part_of_pack, ("pack.json", "names.npy", "index.npy", "lookup.npy", "00000.h5")),

@@ -1,10 +1,10 @@
 """Own results beside published ones: one table, ranked, with differences to a reference system."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 from common.run.errors import UserError, did_you_mean
 from common.run.files import Row, read_rows, write_rows
@@ -24,6 +24,15 @@ class Caveat(NamedTuple):
 
 
 TOY = Caveat("toy", "toy data, not comparable")
+OWN = Caveat("own data", "own data set, not comparable")
+# By what the data set is made of (`common.audio.coverage.made_of`).
+CAVEATS = {"toy": TOY, "recordings": OWN, "official": None}
+
+
+def caveat_of(recorded: Iterable[Mapping[str, Any]]) -> Caveat | None:
+    """Why recorded figures (with "toy" and "own": what their data were) must not be compared with published ones."""
+    recorded = list(recorded)
+    return TOY if any(of["toy"] for of in recorded) else OWN if any(of.get("own") for of in recorded) else None
 
 
 @dataclass(frozen=True)
