@@ -29,7 +29,14 @@ class Progress:
         rate = (self.done - self.first) / max(elapsed, 1e-9)
         left = clock((self.total - self.done) / rate) if rate > 0 else "?"
         share = f"{self.done}/{self.total} {self.unit}"
-        return f"{share} · {rate:.1f} {self.unit}/s · {clock(elapsed)} gone · {left} left{self._tail()}"
+        return f"{share} · {self._pace(rate)}{clock(elapsed)} gone · {left} left{self._tail()}"
+
+    def _pace(self, rate: float) -> str:
+        """`2.5 clips/s`; of slow work a minute's or an hour's; nothing before there is a first step."""
+        for factor, of in ((1, "s"), (60, "min"), (3600, "h")):
+            if rate * factor >= 0.95 or (rate > 0 and of == "h"):
+                return f"{rate * factor:.1f} {self.unit}/{of} · "
+        return ""
 
     def _tail(self) -> str:
         return f" · {self.note}" if self.note else ""
@@ -106,13 +113,16 @@ class _Bar(Progress):
         self.bar.stop()
 
 
-_shown_as: str | None = None
+_shown_as = ""
 
 
 def show_as(name: str) -> None:
-    """In a worker process: its work takes minutes, so it shows lines that begin with `name`."""
+    """What this process shows from now on begins with `name`, which of several runs it works on ("": none).
+
+    A worker process is silent without a name; with one, its work takes minutes and it shows lines.
+    """
     global _shown_as
-    _shown_as = name if multiprocessing.parent_process() else None
+    _shown_as = name
 
 
 @contextmanager
@@ -123,7 +133,7 @@ def progress(what: str, total: int, unit: str = "clips", done: int = 0) -> Itera
     """
     kind = _Silent if multiprocessing.parent_process() else _Bar if sys.stderr.isatty() else _Lines
     if _shown_as:
-        kind, what = _Lines, f"{_shown_as}: {what}"
+        kind, what = _Lines if kind is _Silent else kind, f"{_shown_as}: {what}"
     report = kind(what, total, unit, done)
     try:
         yield report

@@ -300,22 +300,24 @@ def test_files_of_any_length_and_rate(house: House, tmp_path: Path) -> None:
     sound, rate = soundfile.read(clip)
     soundfile.write(tmp_path / "long.wav", np.stack([np.tile(sound, 3)] * 2, axis=1), rate)
     soundfile.write(tmp_path / "short.flac", sound[: rate // 3], rate)
-    out = tmp_path / "scenes.csv"
+    out = tmp_path / "scenes"
     found = house.call("predict", str(tmp_path), str(clip), "--out", str(out), "--split", "50")["files"]
     assert [Path(path).name for path in found] == ["long.wav", "short.flac", clip.name]
-    once, thrice = found[str(clip)], found[str(tmp_path / "long.wav")]
+    once, thrice = found[str(clip)], found["long.wav"]
     assert thrice["seconds"] == pytest.approx(3)
     for scene in SCENES:  # the same second three times, resampled as a whole
         assert thrice["probabilities"][scene] == pytest.approx(once["probabilities"][scene], abs=0.01)
-    assert [SCENES[label] for label in read_outputs(out).labels] == [of["scene"] for of in found.values()]
+    assert [SCENES[label] for label in read_outputs(out / "scores" / "output.csv").labels] == [
+        of["scene"] for of in found.values()
+    ]
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["predict", "--out", "x.csv"], "--out and --split go with named files"),
+        (["predict", "--out", "x.csv"], "predict: --out goes with named files"),
         (["predict", "nowhere.wav"], "nowhere.wav"),
-        (["predict", "{clip}", "--split", "7"], "--split: 7, but the recipe has 5, 10, 25, 50, 100"),
+        (["predict", "{clip}", "--split", "7"], "--split: 7, but data.splits has 5, 10, 25, 50, 100"),
         (["predict", "--precision", "int8"], "precision: int8 needs quantisation-aware training"),
         (["evaluate", "--scores", "x.csv"], "evaluate --scores also needs --ground-truth"),
         (["evaluate", "--allow-missing"], "go with --scores"),
