@@ -59,7 +59,7 @@ def test_every_verb_shows_a_command_that_it_takes(name: str, called: str, monkey
     mine = tuple(noted if of is verb else of for of in task.verbs)
     assert main(dataclasses.replace(task, verbs=mine), shlex.split(example)[3:]) == 0
     assert seen
-    if "files" in inspect.signature(verb).parameters:
+    if "files" in inspect.signature(verb).parameters and called != "complexity":  # of a recipe, or of named networks
         assert seen[0]["files"]
 
 

@@ -73,7 +73,7 @@ class Complexity:
             return None
         share = self.macs / self.honest_macs
         return (
-            f"the challenge's count sees {self.macs:,} of {self.honest_macs:,} MACs ({share:.0%}): it knows layers, "
+            f"the challenge's count sees {self.macs:,} of {self.honest_macs:,} MACs ({100 * share:.0f} %): it knows layers, "
             "not functional operations, attention products or reparametrised weights"
         )
 
