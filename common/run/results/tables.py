@@ -118,8 +118,8 @@ def _fitting(columns: Sequence[Sequence[str]], figures: Sequence[bool], width: i
         return width - 1 - sum(widths) - 3 * len(widths)  # a blank on either side of a cell, lines between them
 
     widths = least(LONG)
-    if free(widths) < 0:
-        widths = least(SHORT)
+    if free(widths) < 0 <= free(shortened := least(SHORT)):
+        widths = shortened
     while len(widths) > 1 and free(widths) < 0:
         widths.pop()
     in_order = sorted(range(len(widths)), key=lambda i: wanted[i] - widths[i])
