@@ -127,9 +127,10 @@ def _write_verdicts(
         )
         row = (printable(of.file.name), of.score, of.limit, DECISIONS[of.anomalous])
         write_answer(written[of.file], about, ("filename", "score", "threshold", "decision"), [row])
-    # Names without folder, as the challenge has them; those of files that are called alike are told apart.
+    # Names without folder (nor `\\`), as the challenge has them; those of files that are called alike are told apart.
     alike = Counter(of.file.name for of in found)
-    names = [printable(of.file.name if alike[of.file.name] == 1 else written[of.file].name) for of in found]
+    names = [of.file.name if alike[of.file.name] == 1 else written[of.file].name for of in found]
+    names = [printable(name).replace("\\", "_") for name in names]
     scores, decisions = out / SCORES / score_file(machine), out / SCORES / decision_file(machine)
     with alone(out, SCORES, out):
         before = read_scores(scores) if scores.is_file() else {}

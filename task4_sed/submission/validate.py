@@ -297,7 +297,7 @@ def validate_archives(
         names = [clip_name(clip) for clip in durations] if durations else None
         # Warned of wherever it is measured: of an official set that is not whole here too, of own data nowhere.
         clips: dict[str, Any] = {}
-        if measure != "challenge" and packed_from(path):
+        if names is None and measure != "challenge" and packed_from(path):
             clips = {"clips": None}
         elif root and own.kind == "official" and evaluation_set is None:
             clips = {"clips": EVAL_CLIPS}

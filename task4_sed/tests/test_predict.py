@@ -177,7 +177,8 @@ def test_a_folder_is_heard_as_far_as_it_can_be(predictor: Predictor, tmp_path: P
     names = mixed_folder(tmp_path / "in")
     recordings = find_recordings([tmp_path / "in"])
     found = detect(predictor, recordings, tmp_path / "out", CsebbsParameters())
-    assert set(found) == names
+    assert {Path(file).name for file in found} == names
+    assert "x.wav/f.FLAC" in found  # the path below the folder that was named
     with pytest.raises(UserError, match="2 of 10 files cannot be read") as error:
         recordings.finish({"files": found})
     assert error.value.result is not None
