@@ -61,15 +61,9 @@ def test_the_same_option_is_the_same_in_every_task() -> None:
                 if option.name not in ("run", "runs"):
                     kind = (str(option.annotation), str(option.default))
                     shared.setdefault((verb.__name__, option.name), set()).add(kind)
-    for option in (
-        ("predict", "files"),
-        ("predict", "out"),
-        ("package", "out"),
-        ("train", "restart"),
-        ("train", "jobs"),
-    ):
-        assert len(shared[option]) == 1, (option, shared[option])
+    for same in (("predict", "files"), ("predict", "out"), ("package", "out"), ("train", "restart"), ("train", "jobs")):
+        assert len(shared[same]) == 1, (same, shared[same])
     for task in tasks:
         by_name = {verb.__name__: verb for verb in task.verbs}
-        for verb in ("train", "predict", "benchmark"):
-            assert by_name[verb] in _computing, (task.name, verb)
+        for name in ("train", "predict", "benchmark"):
+            assert by_name[name] in _computing, (task.name, name)
