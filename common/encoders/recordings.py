@@ -81,7 +81,7 @@ def tags(name: str, paths: Sequence[str]) -> Mapping[str, Any]:
         for file in recordings.files:
             with recordings.skipping(file):
                 found[called[file]] = encoder.tags(file)
-            advance(note=called[file])
+                advance(note=called[file])
     rows = [
         [file, ", ".join(f"{tag} {probability:.2f}" for tag, probability in list(of.items())[:TOP])]
         for file, of in found.items()

@@ -133,7 +133,7 @@ def predict_files(
             with recordings.skipping(path):
                 found[path] = predict_file(predictor, Recording(path, run.config.data.sample_rate), run.config)
                 _write_scenes(written[path], path, found[path], note)
-            advance(note=names[path])
+                advance(note=names[path])
     if found:
         rows = []
         for path, of in found.items():

@@ -172,11 +172,12 @@ def test_predictions_are_in_the_challenges_form(house: House) -> None:
 def test_precisions_agree(house: House, tmp_path: Path) -> None:
     """Half precision changes probabilities a little, its weights alone less."""
     clip = str(house.root / read_split(house.root, "test")[0][0])
+    out = ("--out", str(tmp_path / "found"))
     found = {
-        precision: next(iter(house.call("predict", clip, "--precision", precision)["files"].values()))["probabilities"]
+        precision: house.call("predict", clip, *out, "--precision", precision)["files"][clip]["probabilities"]
         for precision in ("float32", "float16", "float16_weights")
     }
-    assert house.call("predict", clip)["note"] == TOY_NETWORK
+    assert house.call("predict", clip, *out)["note"] == TOY_NETWORK
     values = {name: np.array([of[scene] for scene in SCENES]) for name, of in found.items()}
     assert 0 < np.abs(values["float16"] - values["float32"]).max() < 0.02
     assert 0 < np.abs(values["float16_weights"] - values["float32"]).max() < 0.02
@@ -368,7 +369,8 @@ def test_student_is_an_int8_network(taught: House) -> None:
 def test_int8_network_from_python(taught: House) -> None:
     folder = taught.run("student") / "split50"
     recording = taught.root / next(iter(read_split(taught.root, 50)))[0]
-    found = taught.call("predict", str(recording), recipe="student")["files"][str(recording)]
+    words = (str(recording), "--out", str(taught.folder / "found"))
+    found = taught.call("predict", *words, recipe="student")["files"][str(recording)]
     assert task1_asc.classify(recording, folder / "int8" / "network_int8.pt") == found
     assert task1_asc.classify(recording, folder / LAST, precision="float32")["scene"] in SCENES
     for path, precision in ((folder / LAST, None), (folder / "int8" / "network_int8.pt", "float32")):

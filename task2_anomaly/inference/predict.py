@@ -148,7 +148,7 @@ def verdicts_of(run: Run, machine: Machine, recordings: Recordings) -> list[Verd
         for path in recordings.files:
             with recordings.skipping(path):
                 found.append(_verdict(scorer, limit, Recording(path, SAMPLE_RATE), path))
-            advance(note=printable(path.name))
+                advance(note=printable(path.name))
     return found
 
 

@@ -113,7 +113,7 @@ def detect(
             with recordings.skipping(path):
                 events = _detect(predictor, path, stem, parameters, threshold, draw, note)
                 found[names[path]] = listed(events)
-            advance(note=printable(path.name))
+                advance(note=names[path])
     return found
 
 
