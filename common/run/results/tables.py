@@ -41,8 +41,8 @@ def format_value(
     return text
 
 
-# A terminal that is too narrow shows so much of a name at least: what is longer is shortened, but no setting is.
-LONG, SHORT = 40, 24
+# A terminal that is too narrow shows so many characters of a name, the first that will do; a setting is not shortened.
+SHORTENED = (40, 24, 12)
 
 
 def print_table(
@@ -117,9 +117,8 @@ def _fitting(columns: Sequence[Sequence[str]], figures: Sequence[bool], width: i
     def free(widths: Sequence[int]) -> int:
         return width - 1 - sum(widths) - 3 * len(widths)  # a blank on either side of a cell, lines between them
 
-    widths = least(LONG)
-    if free(widths) < 0 <= free(shortened := least(SHORT)):
-        widths = shortened
+    # Names are shortened where all columns fit then; else they are kept, and columns left out.
+    widths = next((of for longest in SHORTENED if free(of := least(longest)) >= 0), least(SHORTENED[0]))
     while len(widths) > 1 and free(widths) < 0:
         widths.pop()
     in_order = sorted(range(len(widths)), key=lambda i: wanted[i] - widths[i])
