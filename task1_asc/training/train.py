@@ -14,7 +14,7 @@ from common.audio.loading import turn_of
 from common.run.checkpoints import checkpoint_of
 from common.run.energy import cost_text, energy_text
 from common.run.results.store import read_results, record
-from common.run.results.tables import print_table
+from common.run.results.tables import NOT_AVAILABLE, print_table
 from common.run.training import BEST, LAST, claim, finished, fit, is_first_process
 from common.run.verbs import Run
 from task1_asc.config import Config, of_device, of_split
@@ -115,10 +115,10 @@ def _summary(run: Run) -> Mapping[str, Any]:
     for split in run.config.data.splits:
         values = read_results(run.folder / f"split{split}")["train"]["values"]
         done[str(split)] = {key: values[key] for key in ("clips", "epochs", "steps", "kwh", "best")}
-    rows = [
-        [f"{split} %", *(f"{of[key]:,}" for key in ("clips", "epochs", "steps")), energy_text(of["kwh"])]
-        for split, of in done.items()
-    ]
+    rows = []
+    for split, of in done.items():
+        energy = energy_text(of["kwh"]) if run.config.energy.enabled else NOT_AVAILABLE
+        rows.append([f"{split} %", *(f"{of[key]:,}" for key in ("clips", "epochs", "steps")), energy])
     kwh = sum(of["kwh"] for of in done.values())
     cost = cost_text(kwh, run.config.energy)
     print_table(f"{run.folder}: trained", ["split", "clips", "epochs", "steps", "energy"], rows, cost)

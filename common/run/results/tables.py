@@ -42,7 +42,7 @@ def format_value(
 
 
 # A terminal that is too narrow shows so many characters of a name, the first that will do; a setting is not shortened.
-SHORTENED = (40, 24, 12)
+SHORTENED = (40, 28, 12)
 
 
 def print_table(
@@ -74,7 +74,7 @@ def print_table(
     console.width = 10**6  # lines are broken here, not by rich
 
     def cells(row: Sequence[str]) -> list[Text]:
-        return [Text("\n".join(_lines(cell, at, shorten=True))) for cell, at in zip(row, widths, strict=False)]
+        return [Text("\n".join(_lines(text, at, cell=True))) for text, at in zip(row, widths, strict=False)]
 
     def say(text: str, style: str) -> None:
         console.print(Text("\n".join(_lines(text, width)), style=style))
@@ -108,8 +108,8 @@ def _fitting(columns: Sequence[Sequence[str]], figures: Sequence[bool], width: i
     def least(longest: int) -> list[int]:
         found = []
         for (header, *cells), right in zip(columns, figures, strict=True):
-            parts = [cell_len(line) for cell in cells for line in cell.split("\n")]
-            if not right:
+            parts = [0, *(cell_len(line) for cell in cells for line in cell.split("\n"))]
+            if not right or max(parts) > SHORTENED[0]:  # lists of figures are broken at blanks
                 parts = [shown(word, longest) for cell in cells for word in cell.split()]
             found.append(max([*map(cell_len, header.split()), *parts], default=0))
         return found
@@ -117,8 +117,7 @@ def _fitting(columns: Sequence[Sequence[str]], figures: Sequence[bool], width: i
     def free(widths: Sequence[int]) -> int:
         return width - 1 - sum(widths) - 3 * len(widths)  # a blank on either side of a cell, lines between them
 
-    # Names are shortened where all columns fit then; else they are kept, and columns left out.
-    widths = next((of for longest in SHORTENED if free(of := least(longest)) >= 0), least(SHORTENED[0]))
+    widths = next((of for longest in SHORTENED if free(of := least(longest)) >= 0), least(SHORTENED[1]))
     while len(widths) > 1 and free(widths) < 0:
         widths.pop()
     in_order = sorted(range(len(widths)), key=lambda i: wanted[i] - widths[i])
@@ -128,8 +127,11 @@ def _fitting(columns: Sequence[Sequence[str]], figures: Sequence[bool], width: i
     return widths
 
 
-def _lines(text: str, width: int | None, shorten: bool = False) -> list[str]:
-    """Text broken at blanks into lines of at most `width` characters; longer words stay, or keep their end only."""
+def _lines(text: str, width: int | None, cell: bool = False) -> list[str]:
+    """Text broken at blanks into lines of at most `width` characters; longer words stay whole.
+
+    In a cell lists are broken behind commas, where that will do, and of longer words the end is kept.
+    """
     from rich.cells import cell_len
 
     lines: list[str] = []
@@ -138,8 +140,9 @@ def _lines(text: str, width: int | None, shorten: bool = False) -> list[str]:
             lines.append(line)
             continue
         lines.append("")
-        for word in line.split():
-            if shorten and cell_len(word) > width:
+        listed = re.split("(?<=,) ", line)
+        for word in listed if cell and max(map(cell_len, listed)) <= width else line.split():
+            if cell and cell_len(word) > width:
                 while cell_len(word) >= width:
                     word = word[1:]
                 word = f"…{word}"
