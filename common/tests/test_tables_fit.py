@@ -58,7 +58,7 @@ def test_nothing_is_split_and_nothing_runs_over(table: tuple[list[str], list[lis
     assert max(map(cell_len, lines)) <= width
     shown = next(line.count("│") - 1 for line in lines if line.startswith("│"))
     said = " ".join(line.strip() for line in lines if not line.startswith(("│", "┃", "┏", "┡", "└")))
-    left_out = f"too narrow for: {', '.join(columns[shown:])}; all in x.csv"
+    left_out = f"too narrow for: {' · '.join(columns[shown:])}; all in x.csv"
     assert (left_out in said) == (shown < len(columns))
     for index, text in enumerate(cells_of(lines, shown)):
         words = {word for row in rows for word in row[index].split()}
@@ -73,7 +73,7 @@ def test_the_last_columns_are_left_out_and_named() -> None:
     assert max(map(len, lines)) <= 80
     assert "0.201 ± 0.023 (toy)" in "\n".join(lines)
     said = " ".join(lines[lines.index(next(line for line in lines if line.startswith("too narrow"))) :])
-    assert said.startswith("too narrow for: metric 3, metric 4,")
+    assert said.startswith("too narrow for: metric 3 · metric 4 ·")
     assert "all in runs/comparison.csv" in said
 
 

@@ -87,7 +87,7 @@ def print_table(
     say(title, "bold")
     console.print(table)
     if left_out := [" ".join(column.split()) for column in columns[len(widths) :]]:
-        say(f"too narrow for: {', '.join(left_out)}; all in {whole or 'a wider terminal, or a pipe (| cat)'}", "dim")
+        say(f"too narrow for: {' · '.join(left_out)}; all in {whole or 'a wider terminal, or a pipe (| cat)'}", "dim")
     if note:
         say(note, "dim")
     for path in save:
