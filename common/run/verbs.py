@@ -194,9 +194,9 @@ def _call(
 
 
 def run_label(run: Run, runs: Sequence[Run]) -> str:
-    """Which of the runs of a command this is: `run 2 of 3`, `run 5` of runs 4 and 5; nothing of a single one."""
-    of = f" of {len(runs)}" if [of.number for of in runs] == list(range(1, len(runs) + 1)) else ""
-    return f"run {run.number}{of}" if len(runs) > 1 else ""
+    """Which of the runs of a command this is: `run 2 of 3`, `run 5` of runs 4 and 5; nothing of run 1 alone."""
+    of = f" of {len(runs)}" if len(runs) > 1 and [of.number for of in runs] == list(range(1, len(runs) + 1)) else ""
+    return f"run {run.number}{of}" if len(runs) > 1 or run.number > 1 else ""
 
 
 def _takes_runs(verb: Verb) -> bool:
