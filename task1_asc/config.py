@@ -186,8 +186,16 @@ def known_split(run: Run, split: int | None) -> int:
     """The given split of the recipe, or its largest one."""
     splits: list[int] = run.config.data.splits
     if split is not None and split not in splits:
-        raise UserError(f"--split: {split}, but the recipe has {', '.join(map(str, splits))}")
+        raise UserError(f"--split: {split}, but data.splits has {', '.join(map(str, splits))}")
     return max(splits) if split is None else split
+
+
+def with_split(run: Run, split: int | None) -> Run:
+    """The run with one of its recipe's `data.splits` alone; None: with all of them."""
+    if split is None:
+        return run
+    config: Config = run.config
+    return replace(run, config=replace(config, data=replace(config.data, splits=[known_split(run, split)])))
 
 
 def of_split(run: Run, split: int) -> Run:

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from common.run.errors import UserError
 from common.run.files import alone
-from common.run.verbs import Run, Task, main
+from common.run.processes import check_jobs
+from common.run.verbs import Run, Task, computes, main
 from task2_anomaly.config import Config
 
 
@@ -27,6 +28,9 @@ def prepare(
         download: fetch data sets into data.root instead (NAME or NAME/FILE); bare: what there is to fetch
         from_table: csv of own recordings: file, machine, id (or section and domain), split (train or test), label
         out: where the data set made from a table goes
+
+    Example:
+        --recipe challenge data.root=/path/to/data --verify
     """
     if download is not None:
         from common.audio.downloads import download as fetch_named
@@ -47,35 +51,51 @@ def prepare(
     return summary
 
 
+@computes
 def train(run: Run, jobs: int | None = None, restart: bool = False) -> Mapping[str, Any]:
     """Train a recipe, one network per machine, several at once; goes on where an interrupted training stopped.
 
     Args:
         jobs: trainings at once (default: one per core, or four per GPU)
         restart: begin anew, also where the folder holds a finished run or one with other settings
+
+    Example:
+        --recipe toy "data.machines=[fan]" --jobs 2
     """
+    check_jobs(jobs)
     from task2_anomaly.training.train import train_run
 
     return train_run(run, jobs, restart)
 
 
-def predict(run: Run, files: list[Path], machine: str | None = None) -> Mapping[str, Any]:
+@computes
+def predict(run: Run, files: list[Path], machine: str | None = None, out: Path | None = None) -> Mapping[str, Any]:
     """Score files and decisions of the test sets; or score and decision for any recordings of one machine.
 
-    Named files may have any length, rate and number of channels; two minutes and more are scored minute by minute.
+    Named files may have any length, rate and number of channels; two minutes and more are scored minute by minute. Each
+    gets a table (.tsv) and .json in --out, all of them score and decision files in --out/scores.
 
     Args:
         files: audio files or folders; none: the data set's test clips
         machine: whose recordings the named files are, e.g. fan_id_00
-    """
-    from task2_anomaly.inference.predict import predict_files, predict_run
+        out: folder for the scores of named files (default: predictions)
 
-    if files:
-        return predict_files(run, files, machine)
-    if machine is not None:
+    Example:
+        recording.wav --machine fan_id_00 --out found
+    """
+    from common.audio.answers import out_folder
+
+    folder = out_folder(files, out)
+    if files and machine is None:
+        raise UserError("predict FILES needs --machine, e.g. --machine fan_id_00: every network knows one machine")
+    if machine is not None and not files:
         raise UserError(
             "predict: --machine goes with named files; data.machines=[...] chooses machines of the data set"
         )
+    from task2_anomaly.inference.predict import predict_files, predict_run
+
+    if machine is not None:
+        return predict_files(run, files, machine, folder)
     with alone(run.folder, "predict", run.folder):
         return predict_run(run)
 
@@ -94,6 +114,9 @@ def evaluate(
         ground_truth: eval_data_list.csv of 2020, or the folder with ground_truth_data and ground_truth_domain
         out: the official result file to write
         no_plots: tables only
+
+    Example:
+        --recipe toy --runs 1 2
     """
     if scores is None:
         from task2_anomaly.evaluation.report import evaluate_run
@@ -119,6 +142,9 @@ def ensemble(
         files: two or more folders of score files, or run folders (all test sets, and decisions)
         out: the new folder; of runs: a run folder too, such as runs/task2_anomaly/NAME/run1
         method: zscore standardises by held-out normal training clips; rank uses the test set, which the rules forbid
+
+    Example:
+        runs/task2_anomaly/toy/run1 runs/task2_anomaly/toy/run2 --out runs/task2_anomaly/both/run1
     """
     from task2_anomaly.inference.ensemble import combine_scores
 
@@ -131,6 +157,9 @@ def package(runs: list[Run], out: Path | None = None, report: Path | None = None
     Args:
         out: the archive (default: <runs>/submission.zip)
         report: technical report (PDF) to include instead of a placeholder
+
+    Example:
+        --runs 1 2 --out entry.zip
     """
     from task2_anomaly.submission.package import package_runs
 
@@ -149,6 +178,9 @@ def validate(
         files: archives (.zip) or unpacked folders
         edition: default: the recipe's
         measure: by the challenge's evaluation set, or that of the recipe's data (default: for archives of toy runs)
+
+    Example:
+        submission.zip --edition 2020
     """
     from task2_anomaly.submission.validate import validate_archives
 
@@ -156,15 +188,20 @@ def validate(
 
 
 def compare(runs: list[Run]) -> Mapping[str, Any]:
-    """Own results beside the published ones, over the runs given."""
+    """Own results beside the published ones, over the runs given.
+
+    Example:
+        --recipe toy --runs 1 2
+    """
     from task2_anomaly.evaluation.report import compare_runs
 
     return compare_runs(runs)
 
 
+@computes
 def grid(
     run: Run,
-    studies: list[str] | None = None,
+    studies: list[Literal["proxies", "outside", "amounts", "blurs", "autoencoder"]] | None = None,
     seeds: list[int] | None = None,
     amounts: list[int] | None = None,
     jobs: int | None = None,
@@ -172,11 +209,15 @@ def grid(
     """The workshop's study of proxy sets; what is done already is not done again.
 
     Args:
-        studies: of proxies, outside, amounts, blurs, autoencoder (default: proxies)
+        studies: which parts of it (default: proxies)
         seeds: default: the paper's three
         amounts: proxy clips of the study of amounts (default: the paper's)
         jobs: trainings at once (default: one per core, or four per GPU)
+
+    Example:
+        --recipe toy --studies proxies outside --seeds 1 2
     """
+    check_jobs(jobs)
     from task2_anomaly.studies import grid as study
 
     cells = study.cells(studies or ["proxies"], amounts or study.AMOUNTS)
@@ -184,17 +225,25 @@ def grid(
 
 
 def complexity(run: Run) -> Mapping[str, Any]:
-    """Parameters and MACs of the recipe's network, for one snippet."""
+    """Parameters and MACs of the recipe's network, for one snippet.
+
+    Example:
+        --recipe variant_01
+    """
     from task2_anomaly.evaluation.complexity import network_complexity
 
     return network_complexity(run)
 
 
+@computes
 def benchmark(run: Run, seconds: float = 10.0) -> Mapping[str, Any]:
     """Rates: front end, training step, trainings one by one and at once, scoring with and without shared windows.
 
     Args:
         seconds: how long each stage is measured
+
+    Example:
+        --seconds 5
     """
     from task2_anomaly.data.prepare import write_toy_data
     from task2_anomaly.evaluation.benchmark import benchmark as measure

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from common.run.errors import UserError
 from common.run.numbers import integer
-from common.run.verbs import Run, Task, main
-from task4_sed.config import Config
+from common.run.verbs import Run, Task, computes, main
+from task4_sed.config import Config, check_threshold
 
 
 def prepare(
@@ -36,6 +36,9 @@ def prepare(
         seed: seed of the data set built from recordings
         folds: meta.csv folds of each part, e.g. train=1,2 validation=3 test=4; a part that is not named is left out
         download: fetch data sets into data.root instead (NAME or NAME/FILE); bare: what there is to fetch
+
+    Example:
+        --recipe baseline data.root=/path/to/data --verify
     """
     if download is not None:
         from common.audio.downloads import download as fetch_named
@@ -61,23 +64,28 @@ def prepare(
     return summary
 
 
+@computes
 def train(runs: list[Run], restart: bool = False, jobs: int | None = None) -> Mapping[str, Any]:
     """Train a recipe; goes on by itself where an interrupted training stopped.
 
     Args:
         restart: begin anew, also where the folder holds a finished run or one with other settings
         jobs: trainings side by side (default: one per GPU; on CPUs what the cores hold of trainer.threads each)
+
+    Example:
+        --runs 1 2 3 trainer.max_epochs=2
     """
     from task4_sed.training.runs import train_runs
 
     return _of_all(train_runs(runs, jobs, restart))
 
 
+@computes
 def predict(
     runs: list[Run],
     files: list[Path],
     checkpoint: Path | None = None,
-    out: Path = Path("predictions"),
+    out: Path | None = None,
     threshold: float = 0.5,
     csebbs: str | None = None,
     no_plots: bool = False,
@@ -91,12 +99,19 @@ def predict(
     Args:
         files: audio files or folders; none: the recipe's validation, test and submission sets
         checkpoint: another checkpoint than the run's best one
-        out: folder for the events of named files
+        out: folder for the events of named files (default: predictions)
         threshold: least confidence of an event in named files
         csebbs: post-processing of named files: default, filter=F,abs=A,rel=R or a table (default: as tuned for the run)
         no_plots: no pictures of named files
         floors: also store what an untrained network and a constant prior give on the test sets
+
+    Example:
+        recording.wav --out found --threshold 0.4
     """
+    from common.audio.answers import out_folder
+
+    folder = out_folder(files, out)
+    check_threshold(threshold)
     if files:
         from functools import partial
 
@@ -104,7 +119,7 @@ def predict(
         from task4_sed.inference.detect import predict_files
 
         draw = None if no_plots else partial(draw_events, threshold=threshold)
-        return _of_all([predict_files(run, files, checkpoint, out, threshold, csebbs, draw) for run in runs])
+        return _of_all([predict_files(run, files, checkpoint, folder, threshold, csebbs, draw) for run in runs])
     from task4_sed.inference.runs import predict_runs
 
     return _of_all(predict_runs(runs, checkpoint, floors))
@@ -132,6 +147,9 @@ def evaluate(
         threshold: of the F1 scores (default: 0.5)
         allow_missing: score only the clips that are there
         no_plots: tables only
+
+    Example:
+        --recipe toy --runs 1 2 3
     """
     if scores is None:
         from task4_sed.evaluation.report import evaluate_runs
@@ -152,6 +170,9 @@ def package(runs: list[Run], out: Path | None = None, report: Path | None = None
     Args:
         out: the archive (default: <runs>/submission.zip)
         report: technical report (PDF) to include instead of a generated one
+
+    Example:
+        --runs 1 2 3 --out entry.zip
     """
     from task4_sed.submission.package import package_runs
 
@@ -170,6 +191,9 @@ def validate(
         files: archives (.zip, .tar, .tar.gz) or unpacked folders
         evaluation_set: durations table of the evaluation set (eval24_durations.tsv): names and lengths are checked too
         measure: by the challenge's classes, or by the recipe's data (default: of archives that were made of toy runs)
+
+    Example:
+        submission.zip --evaluation-set eval24_durations.tsv
     """
     from task4_sed.submission.validate import validate_archives
 
@@ -177,25 +201,37 @@ def validate(
 
 
 def compare(runs: list[Run]) -> Mapping[str, Any]:
-    """Own results beside the published ones: table, differences with intervals, plot."""
+    """Own results beside the published ones: table, differences with intervals, plot.
+
+    Example:
+        --recipe toy --runs 1 2 3
+    """
     from task4_sed.evaluation.report import compare_runs
 
     return compare_runs(runs)
 
 
 def complexity(run: Run) -> Mapping[str, Any]:
-    """Parameters, bytes and MACs of a recipe's network for 10 s of audio."""
+    """Parameters, bytes and MACs of a recipe's network for 10 s of audio.
+
+    Example:
+        --recipe baseline model.rnn_hidden=128
+    """
     from task4_sed.evaluation.complexity import network_complexity
 
     return network_complexity(run)
 
 
+@computes
 def benchmark(run: Run, seconds: float = 10.0, metrics: bool = False) -> Mapping[str, Any]:
     """Clips a second: decoding, front end, a training step in memory, whole training.
 
     Args:
         seconds: how long each stage is measured
         metrics: seconds of metrics and post-processing instead, on random scores of DESED's size
+
+    Example:
+        --seconds 5
     """
     if metrics:
         from task4_sed.evaluation.benchmark_metrics import benchmark_metrics

@@ -234,3 +234,9 @@ class Config:
             for name in names:
                 if name not in SET_NAMES:
                     raise UserError(f"{key}: unknown data set {name!r}{did_you_mean(name, SET_NAMES)}")
+
+
+def check_threshold(threshold: float) -> None:
+    """UserError where it is no probability."""
+    if not 0 <= threshold <= 1:
+        raise UserError(f"--threshold is {threshold:g}, expected 0 to 1")

@@ -94,7 +94,7 @@ def test_ctrl_c_in_training(tmp_path: Path) -> None:
     before = read_rows(metrics, ("epoch",))
     assert 1 <= len(before) < 3
     assert run(tmp_path, "train", *settings) == 0
-    assert [row["epoch"] for row in read_rows(metrics, ("epoch",))] == ["0.0", "1.0", "2.0"]
+    assert [row["epoch"] for row in read_rows(metrics, ("epoch",))] == ["1.0", "2.0", "3.0"]
     assert read_rows(metrics, ("epoch",))[: len(before)] == before
 
 

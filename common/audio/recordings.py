@@ -97,6 +97,13 @@ class Recordings:
 
     files: list[Path]
     skipped: dict[str, str] = field(default_factory=dict)  # {file or folder: reason}
+    below: dict[Path, Path] = field(default_factory=dict)  # {file: its path from the folder that was named}
+
+    def names(self) -> dict[Path, str]:
+        """What each file is called in tables: its path from what was named; all of it where two would be alike."""
+        short = {file: printable(self.below.get(file, file)) for file in self.files}
+        counts = Counter(short.values())
+        return {file: name if counts[name] == 1 else printable(file) for file, name in short.items()}
 
     @contextmanager
     def skipping(self, file: Path) -> Iterator[None]:
@@ -148,6 +155,7 @@ def _search(folder: Path, found: Recordings) -> None:
             found.skipped[printable(path)] = f"{printable(path)}: {reason}"
         elif path.suffix.lower() in SUFFIXES:
             found.files.append(path)
+            found.below.setdefault(path, path.relative_to(folder))
         else:
             others.append(printable(path.relative_to(folder)))
     if len(found.files) == before:

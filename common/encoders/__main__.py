@@ -11,14 +11,27 @@ from typing import Any
 
 from common.encoders import names
 from common.run.errors import UserError, did_you_mean
+from common.run.processes import on_device
+from common.run.verbs import device as _device
 from common.run.verbs import release
 
 VERBS = ("table", "benchmark", "fetch", "tags", "evaluate")
+EXAMPLES = """examples:
+  python -m common.encoders --json
+  python -m common.encoders benchmark beats-tiny --seconds 0.5
+  python -m common.encoders fetch ATST-F_strong_1
+  python -m common.encoders tags recording.wav --encoder yamnet
+  python -m common.encoders evaluate /path/to/ESC-10 --device cpu"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, 1 after a user's error, 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="python -m common.encoders", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m common.encoders",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     verbs = f"{', '.join(VERBS)} (default: table)"
     parser.add_argument("verb", nargs="?", default="table", metavar="VERB", help=verbs)
     text = "models to measure (default: one of each family), checkpoints to fetch, audio files, or a folder"
@@ -30,11 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--meta", type=Path, help="of evaluate: table of the recordings (default: FOLDER/meta.csv)")
     text = "of evaluate: table with category, tag, sentence (default: the ten classes of ESC-10)"
     parser.add_argument("--classes", type=Path, help=text)
+    text = "where networks compute: cpu, cuda or cuda:N (default: a GPU where there is one)"
+    parser.add_argument("--device", type=_device, metavar="DEVICE", help=text)
     parser.add_argument("--version", action="version", version=release())
     parser.add_argument("--json", action="store_true", help="print the result as JSON in the last line")
     options = parser.parse_intermixed_args(arguments)
     try:
-        result = _run(options)
+        with on_device(options.device):
+            result = _run(options)
         if options.json:
             print(json.dumps(result))
     except UserError as error:

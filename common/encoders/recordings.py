@@ -16,7 +16,7 @@ from common.encoders import Encoder, create
 from common.encoders.text import SentenceEncoder
 from common.run.errors import UserError, did_you_mean
 from common.run.files import existing_folder, read_rows
-from common.run.folders import printable
+from common.run.processes import working_device
 from common.run.progress import progress
 from common.run.results.tables import format_value, print_table
 
@@ -74,12 +74,14 @@ def tags(name: str, paths: Sequence[str]) -> Mapping[str, Any]:
     if not paths:
         raise UserError("tags: no files are given")
     recordings = find_recordings([Path(path) for path in paths])
-    encoder = create(name)
+    encoder = create(name).to(working_device())
     encoder.class_names()
-    found = {}
-    for file in recordings.files:
-        with recordings.skipping(file):
-            found[printable(file)] = encoder.tags(file)
+    found, called = {}, recordings.names()
+    with progress("listening", len(called), "files") as advance:
+        for file in recordings.files:
+            with recordings.skipping(file):
+                found[called[file]] = encoder.tags(file)
+                advance(note=called[file])
     rows = [
         [file, ", ".join(f"{tag} {probability:.2f}" for tag, probability in list(of.items())[:TOP])]
         for file, of in found.items()
@@ -173,7 +175,7 @@ def evaluate(name: str, folder: Path, meta: Path | None, classes: Path | None, t
     from common.encoders import text
 
     of = read_labelled(folder, meta, classes)
-    encoder = create(name)
+    encoder = create(name).to(working_device())
     names = encoder.class_names()
     for row in of.classes:
         if row["tag"] not in names:

@@ -154,13 +154,15 @@ def fit(
     notes: Mapping[str, Any] | None = None,
     model: Literal["best", "last"] = "best",
     open_ended: bool = False,
+    percent: bool = False,
 ) -> None:
     """Train `system` until its last epoch, from where an interrupted training of the same run stopped.
 
     The best checkpoint by `monitor` (a logged metric) and the last one stand in checkpoints/, metrics.csv has a row
     an epoch, results.json the sections "checkpoint" (the one that is the `model`, and its SHA-256) and "train".
     `batch_size` is the recipe's number of clips of a step. `open_ended`: no schedule spans the epochs, so that a
-    finished training goes on where a recipe asks for more of them.
+    finished training goes on where a recipe asks for more of them. `percent`: the `monitor` is a share that the task's
+    tables show in per cent.
     """
     config: TrainerConfig = run.config.trainer
     energy: EnergyConfig = run.config.energy
@@ -180,7 +182,8 @@ def fit(
             torch.set_num_threads(config.threads)
         keep_memory()
         with measure(run.folder, "training", energy) as meter:
-            history, seconds = _train(run, system, data, config, monitor, mode, batch_size, meter)
+            bar = Progress(batch_size, monitor, stage_of(run), percent)
+            history, seconds = _train(run, system, data, config, monitor, mode, bar, meter)
         if system.trainer.interrupted:
             raise KeyboardInterrupt
         if system.trainer.is_global_zero:
@@ -206,6 +209,13 @@ def fit(
             )
 
 
+def stage_of(run: Run) -> str:
+    """What a training is called while it runs: its part of the run too, `train split25/devices/a`."""
+    parts = run.folder.parts
+    below = parts[len(parts) - parts[::-1].index(name) :] if (name := f"run{run.number}") in parts else ()
+    return f"train {'/'.join(below)}".strip()
+
+
 def _train(
     run: Run,
     system: LightningModule,
@@ -213,14 +223,14 @@ def _train(
     config: TrainerConfig,
     monitor: str,
     mode: Literal["max", "min"],
-    batch_size: int,
+    bar: Progress,
     meter: Any,
 ) -> tuple[list[dict[str, float]], float]:
     history = History(run.folder / "metrics.csv", meter)
     if config.compile:
         for network in cast(Networks, system).networks():
             network.compile()
-    interruption, bar = Interruption(), Progress(batch_size, monitor)
+    interruption = Interruption()
     trainer = build_trainer(run, config, [interruption, history, bar], monitor, mode)
     _prepare_devices(trainer, system, config, bar)
     last = run.folder / LAST

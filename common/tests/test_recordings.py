@@ -149,6 +149,9 @@ def test_what_is_found_in_a_folder(folder: Path, capsys: pytest.CaptureFixture[s
     assert names == [b"a.WAV", b"c.opus", b"caf\xe9.flac", b"d.w64", b"e.mp3", b"x.wav/b.aif"]
     assert {Path(file).name for file in found.skipped} == {"pipe.wav", "gone.flac"}
     assert capsys.readouterr().err == f"{folder}: 1 file of another kind left out: notes.txt\n"
+    assert [*found.names().values()][-2:] == ["e.mp3", "x.wav/b.aif"]  # from the folder that was named
+    twice = find_recordings([folder / "x.wav", folder / "x.wav" / ".." / "x.wav" / "b.aif"])
+    assert set(twice.names().values()) == {"b.aif", str(folder / "x.wav" / ".." / "x.wav" / "b.aif")}
     (folder / "more").mkdir()
     with pytest.raises(UserError, match=r"more: no audio in this folder"):
         find_recordings([folder / "more"])

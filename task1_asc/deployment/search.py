@@ -143,7 +143,8 @@ def search_networks(run: Run, show: int, max_bytes: int, max_macs: int) -> Mappi
     shape = mel_shape(config)
     found = propose(max_bytes, max_macs, storage(config), shape, config.model, show)
     rows = [
-        [settings_of(p.config), *(f"{n:,}" for n in (p.parameters, p.bytes, p.macs)), f"{p.used:.1%}"] for p in found
+        [settings_of(p.config), *(f"{n:,}" for n in (p.parameters, p.bytes, p.macs)), f"{100 * p.used:.1f} %"]
+        for p in found
     ]
     columns = ["settings", "parameters", "bytes", "MACs", "used of both limits"]
     note = "Take one by its settings as overrides. What it reaches in accuracy only training can tell."

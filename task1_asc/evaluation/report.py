@@ -152,8 +152,8 @@ def report_runs(
     title = f"Task 1, recipe {recipe}, {trainings(len(folders))}: development test"
     title += f" ({caveat.text})" if caveat else ""
     note = f"±: standard deviation over trainings. Published: {reference}, mean over trainings; n/a: not available."
-    print_table(title, ["accuracy (%)", *map("\n".join, heads)], rows, note)
     out = folders[0].parent
+    print_table(title, ["accuracy (%)", *map("\n".join, heads)], rows, note, whole=out / "report.csv")
     write_table(out / "report.md", ["accuracy (%)", *map(" ".join, heads)], rows, title, note)
     _write_figures(out / "report.csv", own, baseline, caveat.text if caveat else "")
     return {str(split): {path: value._asdict() for path, value in own[split].items()} for split in splits}

@@ -11,7 +11,15 @@ from common.run.files import existing_file
 from common.run.imports import Own, as_stored, given
 from common.run.settings import SubmissionConfig
 from common.run.submission.measure import mark
-from common.run.submission.package import Packed, build_submission, described, labels_of, passing_meta, report_of
+from common.run.submission.package import (
+    Packed,
+    build_submission,
+    check_name,
+    described,
+    labels_of,
+    passing_meta,
+    report_of,
+)
 from common.run.verbs import Run
 from task1_asc.config import SPLITS, SYNTHETIC, Config, known_split, of_split
 from task1_asc.data.classes import DEVICES, SAMPLE_RATE
@@ -65,6 +73,7 @@ def package_runs(runs: list[Run], out: Path | None, report: Path | None) -> Mapp
     if (about := described(run)) is None:
         return {}
     out = out or run.folder.parent / "submission.zip"
+    check_name(out)
     files, labels = expected_files(run.config), labels_of(runs, about, LAST_INDEX)
     if run.config.data.edition == 2025:
         from task1_asc.submission.package_2025 import package_2025

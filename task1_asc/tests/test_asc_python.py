@@ -64,7 +64,7 @@ def test_classify_an_array(place: Path, untrained: Path) -> None:
 
 def test_a_folder_is_heard_as_far_as_it_can_be(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = mixed_folder(place / "in")
-    words = ["predict", "in", "--recipe", str(TINY), "data.splits=[100]", "--json", "--out", "scenes.csv"]
+    words = ["predict", "in", "--recipe", str(TINY), "data.splits=[100]", "--json", "--out", "scenes"]
     words += ["--run-dir", "runs/task1_asc/toy"]
     assert main(TASK, words) == 1
     out, err = capsys.readouterr()
@@ -72,10 +72,11 @@ def test_a_folder_is_heard_as_far_as_it_can_be(place: Path, capsys: pytest.Captu
     assert {Path(file).name for file in said["files"]} == names
     assert {Path(file).name for file in said["skipped"]} == {"broken.wav", "gone.flac"}
     assert err.splitlines()[-1].startswith("error: 2 of 10 files cannot be read, the first: in/gone.flac: ")
-    assert sorted(read_outputs(place / "scenes.csv").names) == sorted(names)
+    table = place / "scenes" / "scores" / "output.csv"
+    assert sorted(read_outputs(table).names) == sorted(names)
     (place / "in" / "x.wav" / "a.aif").write_bytes((place / "in" / "a.aif").read_bytes())
     assert main(TASK, ["predict", "in/a.aif", "in/x.wav", *words[2:]]) == 0
-    assert set(read_outputs(place / "scenes.csv").names) == {*names, "x.wav-a.aif"}  # those of before stay
+    assert set(read_outputs(table).names) == {*names, "x.wav-a.aif"}  # those of before stay
 
 
 def test_a_long_recording_is_the_mean_of_its_seconds(place: Path, untrained: Path) -> None:

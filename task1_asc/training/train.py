@@ -12,8 +12,9 @@ from torch.utils.data import DataLoader
 from common.audio.coverage import made_of, root_of
 from common.audio.loading import turn_of
 from common.run.checkpoints import checkpoint_of
+from common.run.energy import cost_text, energy_text
 from common.run.results.store import read_results, record
-from common.run.results.tables import print_table
+from common.run.results.tables import NOT_AVAILABLE, print_table
 from common.run.training import BEST, LAST, claim, finished, fit, is_first_process
 from common.run.verbs import Run
 from task1_asc.config import Config, of_device, of_split
@@ -115,12 +116,14 @@ def _summary(run: Run) -> Mapping[str, Any]:
     for split in run.config.data.splits:
         values = read_results(run.folder / f"split{split}")["train"]["values"]
         done[str(split)] = {key: values[key] for key in ("clips", "epochs", "steps", "kwh", "best")}
-    rows = [
-        [f"{split} %", *(f"{of[key]:,}" for key in ("clips", "epochs", "steps")), f"{of['kwh']:.6f}"]
-        for split, of in done.items()
-    ]
-    print_table(f"{run.folder}: trained", ["split", "clips", "epochs", "steps", "kWh"], rows)
-    return {"run": run.number, "seed": run.seed, "splits": done}
+    rows = []
+    for split, of in done.items():
+        energy = energy_text(of["kwh"]) if run.config.energy.enabled else NOT_AVAILABLE
+        rows.append([f"{split} %", *(f"{of[key]:,}" for key in ("clips", "epochs", "steps")), energy])
+    kwh = sum(of["kwh"] for of in done.values())
+    cost = cost_text(kwh, run.config.energy)
+    print_table(f"{run.folder}: trained", ["split", "clips", "epochs", "steps", "energy"], rows, cost)
+    return {"run": run.number, "seed": run.seed, "splits": done, "kwh": kwh}
 
 
 def _trained(run: Run) -> nn.Module:
@@ -141,7 +144,7 @@ def _fit(run: Run, split: int, restart: bool, network: nn.Module | None = None, 
         notes["impulse_responses"] = {"from": run.config.augment.impulse_responses, "count": len(system.impulses)}
     batch = min(run.config.data.batch, len(data.training))
     model = run.config.checkpoint
-    fit(run, system, data, monitor=MONITOR, batch_size=batch, restart=restart, notes=notes, model=model)
+    fit(run, system, data, monitor=MONITOR, batch_size=batch, restart=restart, notes=notes, model=model, percent=True)
 
 
 def _quantize(run: Run, split: int, restart: bool) -> None:

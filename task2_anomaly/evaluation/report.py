@@ -298,7 +298,7 @@ def report_runs(folders: Sequence[Path], recipe: str) -> dict[str, Any]:
     title = f"Task 2, recipe {recipe}, {runs.trainings}" + (f" ({runs.caveat.text})" if runs.caveat else "")
     note = "own: mean ± standard deviation over trainings; other columns: published; n/a: not available."
     heads = [f"{name} {kind}" for name in metrics.values() for kind in (f"own{mark}", *references)]
-    print_table(title, ["set", "machine", *heads], rows, note)
+    print_table(title, ["set", "machine", *heads], rows, note, whole=runs.out / "report.csv")
     write_table(runs.out / "report.md", ["set", "machine", *heads], rows, title, note)
     columns = ("result", "system", "set", "metric", "value", "spread", "runs", "source", "note")
     write_rows(runs.out / "report.csv", columns, lines)

@@ -11,7 +11,15 @@ from common.run.files import read_json
 from common.run.settings import SubmissionConfig
 from common.run.submission.measure import mark
 from common.run.submission.meta import ExternalDataset
-from common.run.submission.package import Packed, build_submission, described, labels_of, passing_meta, report_of
+from common.run.submission.package import (
+    Packed,
+    build_submission,
+    check_name,
+    described,
+    labels_of,
+    passing_meta,
+    report_of,
+)
 from common.run.verbs import Run
 from task2_anomaly.config import Config
 from task2_anomaly.data.sets import of_machine
@@ -101,6 +109,7 @@ def package_runs(runs: Sequence[Run], out: Path | None, report: Path | None) -> 
         return {}
     labels = labels_of(runs, about, SYSTEMS)
     out = out or run.folder.parent / "submission.zip"
+    check_name(out)
     systems = [system_of(run, replace(about, label=label)) for run, label in zip(runs, labels, strict=True)]
     package = package_2020 if edition_of(config) == "2020" else package_first_shot
     package(out, systems, report_of(about, report), expected_files(config))

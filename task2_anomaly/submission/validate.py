@@ -85,7 +85,7 @@ def validate_archives(
     return judge_archives(
         files,
         lambda path: validate(path, edition, expected(path), counted, results),
-        lambda path: own.described(path, measure, f"the challenge's evaluation set ({edition})"),
+        lambda path: own.told(path, measure, f"the challenge's evaluation set ({edition})"),
     )
 
 

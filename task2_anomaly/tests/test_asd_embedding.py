@@ -208,8 +208,8 @@ def test_first_shot_scores_have_the_challenges_names_and_can_be_evaluated(opened
     assert 0 <= result.score <= 1
     judged = predict_files(run, sorted((root / "dev_data" / "fan" / "test").glob("*.wav"))[:2], str(FAN))
     stored = (run.folder / "scores" / "dev_test" / f"anomaly_score_{FAN}_test.csv").read_text().splitlines()[:2]
-    for entry, line in zip(judged["files"], stored, strict=True):
-        assert entry["file"].endswith(line.split(",")[0])
+    for (name, entry), line in zip(judged["files"].items(), stored, strict=True):
+        assert name.endswith(line.split(",")[0])
         assert entry["score"] == pytest.approx(float(line.split(",")[1]), abs=1e-5)
     with pytest.raises(UserError, match=r"no machine 'fan_id_00' here"):
         predict_files(run, [root], "fan_id_00")

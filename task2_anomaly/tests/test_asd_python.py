@@ -25,6 +25,7 @@ from task2_anomaly.config import Config
 from task2_anomaly.data.sets import is_toy
 from task2_anomaly.evaluation.report import compare_runs, evaluate_run
 from task2_anomaly.inference.predict import predict_files, predict_run
+from task2_anomaly.inference.scores import read_flags, read_scores
 from task2_anomaly.submission import validate as validating
 from task2_anomaly.training.train import train_run
 
@@ -69,8 +70,8 @@ def test_judge_is_what_predict_says(place: Path, capsys: pytest.CaptureFixture[s
     assert said["note"] == TOY_NETWORK
     found = task2_anomaly.judge("recording.wav", checkpoint=MACHINE)
     assert found["threshold"] == said["threshold"]
-    assert found["score"] == said["files"][0]["score"]
-    assert found["anomalous"] == said["files"][0]["anomalous"] == (found["score"] > found["threshold"])
+    assert found["score"] == said["files"]["recording.wav"]["score"]
+    assert found["anomalous"] == said["files"]["recording.wav"]["anomalous"] == (found["score"] > found["threshold"])
     assert task2_anomaly.judge("recording.wav", f"{MACHINE}/checkpoints/last.ckpt") == found
     samples, rate = soundfile.read("recording.wav")
     assert task2_anomaly.judge(samples, MACHINE, sample_rate=rate) == found
@@ -105,14 +106,23 @@ def test_toys_are_told_by_what_lies_on_disk(
 def test_a_folder_is_heard_as_far_as_it_can_be(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = mixed_folder(tmp_path / "in")
     mine = ["--machine", "fan_id_00", "--recipe", "mine.yaml", "--run-dir", "runs/task2_anomaly/toy", "--json"]
+    mine += ["--out", str(tmp_path / "found")]
     assert main(TASK, ["predict", str(tmp_path / "in"), *mine]) == 1
     out, err = capsys.readouterr()
     said = json.loads(out.splitlines()[-1])
-    assert {Path(of["file"]).name for of in said["files"]} == names
+    assert {Path(file).name for file in said["files"]} == names
+    found = tmp_path / "found"
+    assert {path.stem for path in found.glob("*.json")} == {path.stem for path in found.glob("*.tsv")}
+    assert len(list(found.glob("*.json"))) == len(names)
+    scores = read_scores(found / "scores" / "anomaly_score_fan_id_00.csv")
+    named = {Path(file).name.replace("\\", "_"): of for file, of in said["files"].items()}
+    assert scores == {name: pytest.approx(of["score"]) for name, of in named.items()}
+    decisions = read_flags(found / "scores" / "decision_result_fan_id_00.csv", "decision")
+    assert decisions == {name: of["anomalous"] for name, of in named.items()}
     assert {Path(file).name for file in said["skipped"]} == {"broken.wav", "gone.flac"}
     assert "error: 2 of 10 files cannot be read, the first: " in err.splitlines()[-1]
     assert main(TASK, ["predict", str(tmp_path / "in" / "broken.wav"), *mine]) == 1
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["files"] == []
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["files"] == {}
 
 
 def test_a_long_recording_is_scored_minute_by_minute(place: Path) -> None:

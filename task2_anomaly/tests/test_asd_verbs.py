@@ -121,10 +121,10 @@ def test_every_verb(
     assert f"total_parameters: {2 * 2 * 2446}" in meta
 
     clips = sorted((tiny_root / "dev_data" / "fan" / "test").glob("*_id_00_*.wav"))
-    judged = place.call("predict", *clips, "--machine", "fan_id_00")["files"]
+    judged = place.call("predict", *clips, "--machine", "fan_id_00", "--out", tmp_path / "found")["files"]
     with (runs / "run1" / "scores" / "dev_test" / "anomaly_score_fan_id_00.csv").open() as file:
         stored = {name: float(score) for name, score in csv.reader(file)}
-    assert {Path(of["file"]).name: pytest.approx(of["score"], abs=1e-4) for of in judged} == stored
+    assert {Path(file).name: pytest.approx(of["score"], abs=1e-4) for file, of in judged.items()} == stored
     assert "needs --machine" in place.refused("predict", clips[0])
     assert "no machine 'fan_id_09' here" in place.refused("predict", clips[0], "--machine", "fan_id_09")
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from common.audio.loading import turn_of
 from common.run import processes
-from common.run.energy import measure
+from common.run.energy import cost_text, measure
 from common.run.errors import UserError
 from common.run.files import remove_partials
 from common.run.progress import progress
@@ -61,7 +61,8 @@ def train_run(run: Run, jobs: int | None, restart: bool) -> Mapping[str, Any]:
     train_machines(run, machines, jobs or default_jobs(), restart)
     values = read_results(run.folder)["train"]["values"]
     rows = [[of_machine(run, m).folder.name, *_figures(run, m)] for m in networks_of(run, machines)]
-    print_table(f"{run.folder}: trained", ["network", "epochs", "steps", "loss"], rows)
+    cost = cost_text(values["kwh"], config.energy)
+    print_table(f"{run.folder}: trained", ["network", "epochs", "steps", "loss"], rows, cost)
     return {"run": run.number, "seed": run.seed, "machines": len(machines), "kwh": values["kwh"]}
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from common.run.errors import UserError
 from common.run.results.intervals import interval_of
 from common.run.results.tables import print_table
+from task4_sed.config import check_threshold
 from task4_sed.data.classes import MEDIAN_FILTER_FRAMES, median_frames
 from task4_sed.evaluation.figures import (
     MAX_FPR,
@@ -26,7 +27,7 @@ from task4_sed.evaluation.figures import (
 from task4_sed.evaluation.inputs import Inputs, describe_inputs, load
 from task4_sed.inference.postprocess.boxes import box_scores, make_boxes, number_of_boxes, parse_csebbs
 from task4_sed.inference.postprocess.tuning import grid
-from task4_sed.inference.scores import check_threshold, of_objects
+from task4_sed.inference.scores import of_objects
 from task4_sed.metrics.detections import detections_at_points, detections_of_scores
 from task4_sed.metrics.filters import median_filter as filter_scores
 from task4_sed.metrics.psds import PsdsStatistics, psds, psds_statistics

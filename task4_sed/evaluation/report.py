@@ -278,8 +278,8 @@ COLUMNS = (
     MetricColumn("psds1", "devtest", "PSDS1"),
     MetricColumn("psds1_csebbs", "devtest", "PSDS1 cSEBBs"),
     MetricColumn("mpauc", "devtest", "mpAUC"),
-    MetricColumn("kwh_train", "devtest", "kWh training", higher_is_better=False, decimals=4),
-    MetricColumn("kwh_test", "devtest", "kWh test", higher_is_better=False, decimals=5),
+    MetricColumn("kwh_train", "devtest", "training energy", higher_is_better=False, energy=True),
+    MetricColumn("kwh_test", "devtest", "test energy", higher_is_better=False, energy=True),
 )
 SETS_OF_TEST, INTERVALS = ("test", "values", "sets"), ("test", "values", "intervals")
 MPAUC = "segment_pauroc_1s_maxfpr0.1_step"

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from common.audio.recordings import Recording, Recordings, beginning, find_recordings, short_names
-from common.run.errors import UserError
-from common.run.files import read_json, remove_partials, write_json, write_rows, write_text
+from common.audio.answers import SCORES, stems, write_answer
+from common.audio.recordings import Recording, Recordings, beginning, find_recordings
+from common.run.files import write_text
 from common.run.folders import printable
 from common.run.progress import progress
 from common.run.results.runs import network_note
 from common.run.results.tables import print_table
 from common.run.verbs import Run
-from task4_sed.config import Config
+from task4_sed.config import Config, check_threshold
 from task4_sed.data.annotations import Event
 from task4_sed.data.classes import FRAME_SECONDS, SAMPLE_RATE
 from task4_sed.inference.checkpoints import checkpoint_of, load_network
@@ -23,7 +23,7 @@ from task4_sed.inference.networks import scored_network
 from task4_sed.inference.postprocess.boxes import parse_csebbs
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, CsebbsParameters, csebbs
 from task4_sed.inference.predict import Predictor, log_mel
-from task4_sed.inference.scores import check_threshold, from_logits, write_score_table
+from task4_sed.inference.scores import from_logits, write_score_table
 from task4_sed.metrics.types import ScoreSet
 
 Parameters = CsebbsParameters | Mapping[str, CsebbsParameters]
@@ -60,7 +60,7 @@ def predict_files(
     ]
     if found:
         columns = ["file", "onset (s)", "offset (s)", "event", "confidence"]
-        print_table("events", columns, rows, note="; ".join(filter(None, (note, f"all files: {out}"))))
+        print_table("events", columns, rows, note="; ".join(filter(None, (note, f"all files: {out}"))), whole=out)
     return recordings.finish({"out": str(out), "files": found, "note": note})
 
 
@@ -98,7 +98,7 @@ def detect(
     draw: Draw | None = None,
     note: str | None = None,
 ) -> dict[str, Any]:
-    """Write the events (confidence >= threshold) of every file to `out`; returns {name: events}.
+    """Write the events (confidence >= threshold) of every file to `out`; returns {file: events}.
 
     `draw(path, log_mel, scores, events, title=..., setting=...)` makes the picture of a file, `out/<name>.png`; the
     frame scores go to `out/scores`, in the form that `evaluate --scores` reads; `note` stands in the JSON. What lies
@@ -106,33 +106,15 @@ def detect(
     a table of somebody else would be replaced.
     """
     check_threshold(threshold)
-    names = short_names(recordings.files)
-    for name in names.values():
-        _check_own(out / name)
-    for folder in (out, out / "scores"):
-        remove_partials(folder, recursive=False)
+    names = recordings.names()
     found: dict[str, Any] = {}
     with progress("detect", len(names), "files") as advance:
-        for path, name in names.items():
+        for path, stem in stems(out, recordings, "events", (".tsv", ".txt")).items():
             with recordings.skipping(path):
-                events = _detect(predictor, path, out / name, parameters, threshold, draw, note)
-                found[printable(name)] = listed(events)
-            advance(note=printable(path.name))
+                events = _detect(predictor, path, stem, parameters, threshold, draw, note)
+                found[names[path]] = listed(events)
+                advance(note=names[path])
     return found
-
-
-def _check_own(stem: Path) -> None:
-    """Raise UserError where `<stem>.tsv` or `.txt` is there and no earlier call made it: its `.json` would be, too."""
-    about = Path(f"{stem}.json")
-    taken = next((path for path in (Path(f"{stem}.tsv"), Path(f"{stem}.txt"), about) if path.exists()), None)
-    if taken is None:
-        return
-    try:
-        found = read_json(about)
-    except UserError:
-        found = None
-    if not isinstance(found, dict) or not {"file", "duration", "events"} <= found.keys():
-        raise UserError(f"{taken}: is there and not of an earlier `predict`; name another folder with --out")
 
 
 def _detect(
@@ -149,7 +131,7 @@ def _detect(
     scores = heard(predictor, recording)
     events = events_of(scores, parameters, threshold)
     write_events(stem, events, path, recording.seconds, note)
-    write_score_table(stem.parent / "scores" / f"{stem.name}.tsv", scores.clips["clip"], scores.classes)
+    write_score_table(stem.parent / SCORES / f"{stem.name}.tsv", scores.clips["clip"], scores.classes)
     if draw is not None:
         shown = beginning(recording, round(scores.clips["clip"].edges[-1] * SAMPLE_RATE))
         seen = log_mel(predictor.front_end, shown)
@@ -184,9 +166,8 @@ def events_of(scores: ScoreSet, parameters: Parameters, threshold: float) -> lis
 def write_events(stem: Path, events: Sequence[Event], source: Path, seconds: float, note: str | None = None) -> None:
     """`<stem>.tsv`, `<stem>.json` (with the note) and `<stem>.txt` (Audacity: File, Import, Labels)."""
     about = {"file": printable(source), "duration": round(seconds, 3), "events": listed(events)}
-    # The first: it tells that the others are no tables of somebody else.
-    write_json(Path(f"{stem}.json"), about | ({"note": note} if note else {}))
     rows = [(printable(source.name), e.onset, e.offset, e.label, e.confidence) for e in events]
-    write_rows(Path(f"{stem}.tsv"), ("filename", "onset", "offset", "event_label", "confidence"), rows)
+    columns = ("filename", "onset", "offset", "event_label", "confidence")
+    write_answer(stem, about | ({"note": note} if note else {}), columns, rows)
     labels = (f"{e.onset:.6f}\t{e.offset:.6f}\t{e.label} {e.confidence:.2f}\n" for e in events)
     write_text(Path(f"{stem}.txt"), "".join(labels))

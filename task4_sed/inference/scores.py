@@ -54,12 +54,6 @@ class StoredLogits:
     stated: bool = True
 
 
-def check_threshold(threshold: float) -> None:
-    """UserError where it is no probability."""
-    if not 0 <= threshold <= 1:
-        raise UserError(f"--threshold is {threshold:g}, expected 0 to 1")
-
-
 def read_scores(path: str | Path) -> ScoreSet:
     """Scores from a folder of <clip>.tsv files, one .tsv with a filename column, or an HDF5 file of logits.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
+from common.run.energy import energy_text
 from common.run.errors import UserError, did_you_mean
 from common.run.files import Row, read_rows, write_rows
 from common.run.results.tables import format_value, print_table, write_table
@@ -73,6 +74,7 @@ class MetricColumn:
     title: str
     higher_is_better: bool = True
     decimals: int = 3
+    energy: bool = False  # kWh in files and pictures; tables take the unit that suits
 
     @property
     def key(self) -> str:
@@ -126,10 +128,11 @@ class Comparison:
     caveat: Caveat | None
     note: str = field(default="")
 
-    def print(self, file: IO[str] | None = None) -> None:
-        """Print the table with rich (default: standard output); own rows are bold."""
+    def print(self, file: IO[str] | None = None, whole: Path | None = None) -> None:
+        """Print the table with rich (default: standard output); own rows are bold. whole: file that has all of it."""
         header, cells = self._table(line_break="\n")
-        print_table(self.title, header, cells, self.note, file, emphasis=[row.kind == "own" for row in self.rows])
+        own = [row.kind == "own" for row in self.rows]
+        print_table(self.title, header, cells, self.note, file, emphasis=own, whole=whole)
 
     def save(self, folder: str | Path, pictured: int | None = None) -> list[Path]:
         """Write comparison.md (the table), comparison.csv (every figure on a line) and comparison.png (bars).
@@ -148,7 +151,10 @@ class Comparison:
         figure = plots.comparison_bars(
             [row.system for row in self.rows],
             [row.kind == "own" for row in self.rows],
-            {column.title: [bar(row.cells.get(column.key)) for row in self.rows] for column in self.columns[:pictured]},
+            {
+                _pictured(column): [bar(row.cells.get(column.key)) for row in self.rows]
+                for column in self.columns[:pictured]
+            },
             title=self.title,
             note=self.caveat.text if self.caveat else None,
         )
@@ -163,7 +169,7 @@ class Comparison:
         table = []
         for row in self.rows:
             mark = f" ({self.caveat.mark})" if self.caveat and row.kind == "own" else ""
-            texts = [_text(row.cells.get(column.key), column.decimals) for column in self.columns]
+            texts = [_text(row.cells.get(column.key), column) for column in self.columns]
             if self.reference is not None:
                 of = row.cells[main.key].difference if main.key in row.cells else None
                 is_reference = row.system == self.reference
@@ -333,10 +339,16 @@ def _note(main: str, reference: str | None, caveat: Caveat | None) -> str:
     return " ".join(parts)
 
 
-def _text(cell: Cell | None, decimals: int) -> str:
+def _pictured(column: MetricColumn) -> str:
+    return f"{column.title} (kWh)" if column.energy else column.title
+
+
+def _text(cell: Cell | None, column: MetricColumn) -> str:
     if cell is None:
         return format_value(None)
-    return format_value(cell.value, cell.low, cell.high, cell.spread, decimals)
+    if column.energy and cell.value is not None:
+        return energy_text(cell.value, cell.spread)
+    return format_value(cell.value, cell.low, cell.high, cell.spread, column.decimals)
 
 
 def _difference_text(difference: Difference | None, decimals: int) -> str:

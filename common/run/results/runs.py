@@ -101,7 +101,7 @@ def beside_published(
     comparison = compare(
         {own_system(recipe, len(folders)): own}, baselines, columns, caveat=caveat, reference=reference, title=title
     )
-    replace(comparison, columns=comparison.columns[:shown]).print()
+    replace(comparison, columns=comparison.columns[:shown]).print(whole=folders[0].parent / "comparison.csv")
     comparison.save(folders[0].parent, pictured=shown)
     return {key: {"value": v.value, "low": v.low, "high": v.high, "spread": v.spread} for key, v in own.items()}
 
