@@ -60,10 +60,14 @@ Figures = dict[str, float | None]
 def evaluate_run(run: Run, plots: bool) -> Mapping[str, Any]:
     """Metrics of a run's stored scores on the test sets that have labels, of the machines that the recipe names."""
     config: Config = run.config
-    chosen = set(machines_of(config.data))
-    truths = {part: [t for t in truths_of(config, part) if t.machine in chosen] for part in TEST_PARTS}
-    quantile = config.scoring.decision_quantile
+    quantile, truths = config.scoring.decision_quantile, truths_by_part(config)
     return record_figures(run.folder, truths, toy=is_toy(config.data), plots=plots, quantile=quantile)
+
+
+def truths_by_part(config: Config) -> dict[Part, list[Truth]]:
+    """The labels of each test set, of the machines that the recipe names; none where there are no labels."""
+    chosen = set(machines_of(config.data))
+    return {part: [t for t in truths_of(config, part) if t.machine in chosen] for part in TEST_PARTS}
 
 
 def record_figures(
