@@ -1,6 +1,8 @@
 """What `runs` and `compare --runs-of` read of this task's runs."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,9 +37,8 @@ def settings_of(folder: Path) -> Settings:
     return Settings(found.task, found.recipe, values)
 
 
-def main_figure(folder: Path) -> Figure:
+def main_figure(folder: Path, of_run: Mapping[str, Any]) -> Figure:
     """The rank score of a run with all five splits; else the macro accuracy of the largest one (%)."""
-    of_run = section_of(folder, "test", NO_TEST)
     metric, of_set, value, interval = "rank score", DEVELOPMENT, of_run["rank_score"], of_run["rank_interval"]
     if value is None:
         split = splits_of(folder)[-1]

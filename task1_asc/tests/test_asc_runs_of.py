@@ -88,7 +88,7 @@ def test_two_systems(make: Make, compare: Compare, tmp_path: Path) -> None:
 def test_segments_are_drawn_as_for_the_figures_themselves(make: Make, compare: Compare) -> None:
     """Against a system that is always right the difference has the interval of the accuracy, on a plain scale."""
     make("toy", 1, 1.0, splits=(25,))
-    make("other.yaml", 1, 1000.0, splits=(25,))
+    make("other.yaml", 1, 50.0, splits=(25,))
     found = compare("--runs-of", "toy", "other.yaml")[1]["differences"][0]
     right = predictions(1025, 1.0).argmax(axis=1) == [SCENES.index(name.split("/")[1].split("-")[0]) for name in NAMES]
     order = np.argsort([name.replace(f"-{name.split('-')[4]}-", "-") for name in NAMES[::10]])  # segments by name

@@ -1,7 +1,8 @@
 """What `runs` and `compare --runs-of` read of this task's runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from common.run.errors import UserError
 from common.run.results.comparison import TOY
 from common.run.results.listing import Figure, Layout
 from common.run.results.paired import Metric, Part, fingerprint
-from common.run.results.runs import kept, section_of
+from common.run.results.runs import kept
 from common.run.results.store import recorded
 from common.run.verbs import Run
 from task2_anomaly.evaluation import first_shot
@@ -18,9 +19,8 @@ from task2_anomaly.evaluation.report import SECTION, SETS, truths_by_part
 from task2_anomaly.evaluation.truth import Truth, as_section
 
 
-def main_figure(folder: Path) -> Figure:
+def main_figure(folder: Path, values: Mapping[str, Any]) -> Figure:
     """The mean of AUC and pAUC (2020) or the official score, of the development set where it is there."""
-    values = section_of(folder, SECTION, "no results of the test sets; `evaluate` makes them")
     part, of = next(iter(values["parts"].items()))
     metric = "official_score" if of["first_shot"] else "mean"
     low, high = kept(of, ("intervals", metric)) or (None, None)

@@ -1,12 +1,14 @@
 """What `runs` and `compare --runs-of` read of this task's runs."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from common.run.results.listing import Figure, Layout
 from common.run.results.paired import Metric, Part, fingerprint
-from common.run.results.runs import kept, section_of
+from common.run.results.runs import kept
 from common.run.verbs import Run
 from task4_sed.data.layout import SETS
 from task4_sed.evaluation.evaluate import processed_inputs, psds_by_name
@@ -17,9 +19,8 @@ from task4_sed.metrics.psds import psds
 from task4_sed.metrics.segments import mean_of_defined, segment_auroc
 
 
-def main_figure(folder: Path) -> Figure:
+def main_figure(folder: Path, values: Mapping[str, Any]) -> Figure:
     """PSDS1 of the first test set with strong labels, median-filtered; of a run without any, mpAUC."""
-    values = section_of(folder, "test", "no test results; `evaluate` makes them")
     caveat = CAVEATS.get(values["data"])
     name = min(values["sets"], key=lambda of: SETS[of].kind == "soft", default="")
     soft = bool(name) and SETS[name].kind == "soft"

@@ -79,14 +79,14 @@ def read_settings(training: Path) -> Settings:
 class Layout:
     """Where the runs of a task keep what is listed.
 
-    test: the section of results.json that `evaluate` writes; figure: reads the main figure of an evaluated run.
+    test: the section of results.json that `evaluate` writes; figure: the main figure of such a run
     parts: patterns of the folders of single trainings, where a run has several. settings: of a run. finished: whether
     a run's training has come to its end (None: where all that began have). growing: settings that are not all there
     before.
     """
 
     test: str
-    figure: Callable[[Path], Figure]
+    figure: Callable[[Path, Mapping[str, Any]], Figure]
     parts: tuple[str, ...] = ()
     settings: Callable[[Path], Settings] = read_settings
     finished: Callable[[Path], bool] | None = None
@@ -167,19 +167,20 @@ def read_run(task: Task, layout: Layout, folder: Path, recipes: Callable[[str], 
     settings = layout.settings(folder) if begun else Settings(task.name, folder.parent.name, {})  # of an ensemble
     if settings.task != task.name:
         raise UserError(f"{folder}: a run of {settings.task}")
-    trained = {path: recorded(path, "train") for path in ([folder] if "train" in sections else begun)}
-    open_ones = [path for path, values in trained.items() if values is None]
+    values = {name: of["values"] for name, of in sections.items()}
+    trained = {folder: values["train"]} if "train" in values else {path: recorded(path, "train") for path in begun}
+    open_ones = [path for path, of in trained.items() if of is None]
     finished = layout.finished(folder) if layout.finished and begun else not open_ones
     done = "evaluated" if layout.test in sections else "trained"
     left_out = NOT_COMPARED if finished else (*NOT_COMPARED, *layout.growing)
     changed = _changed(task, settings, recipes(settings.recipe), left_out) if begun else {}
-    kwh = [of for values in trained.values() if isinstance(of := (values or {}).get("kwh"), float)]
+    kwh = [kwh for of in trained.values() if isinstance(kwh := (of or {}).get("kwh"), float)]
     return Listed(
         printable(folder),
         settings.recipe,
         int(number[1]),
         Standing(done) if finished else _unfinished(folder, open_ones),
-        layout.figure(folder) if layout.test in sections else None,
+        layout.figure(folder, values[layout.test]) if layout.test in values else None,
         max((of["recorded"] for of in sections.values()), default="") or _last_write(begun),
         sum(kwh) or None,
         changed,

@@ -196,7 +196,9 @@ def _check(layout: Layout, a: System, b: System) -> Caveat | None:
     folders = [{run.folder.resolve(): run.folder for run in system.runs} for system in (a, b)]
     if both := folders[0].keys() & folders[1].keys():
         raise UserError(f"{folders[0][min(both)]}: is in both systems, expected two different ones")
-    first, *others = [(run, layout.figure(run.folder).caveat) for system in (a, b) for run in system.runs]
+    runs = [*a.runs, *b.runs]
+    figures = [layout.figure(run.folder, recorded(run.folder, layout.test) or {}) for run in runs]
+    first, *others = [(run, figure.caveat) for run, figure in zip(runs, figures, strict=True)]
     for run, caveat in others:
         if caveat != first[1]:
             data = [of.mark if of else "real" for of in (first[1], caveat)]
