@@ -81,7 +81,7 @@ def dump(plain: Mapping[str, Any]) -> str:
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
     """{dotted key: (old value, new value)} of what differs between two plain configs."""
-    found = {}
+    found: dict[str, tuple[Any, Any]] = {}
     for key in dict.fromkeys([*old, *new]):
         a, b = old.get(key), new.get(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping):

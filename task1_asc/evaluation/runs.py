@@ -45,9 +45,8 @@ def main_figure(folder: Path, of_run: Mapping[str, Any]) -> Figure:
         of_split = section_of(folder / SPLIT.format(split), "test", NO_TEST)
         metric, value = f"macro accuracy, {split} %", of_split["macro_accuracy"]
         interval = kept(of_split, ("intervals", "macro_accuracy"))
-    low, high = interval or (None, None)
-    shares = [None if of is None else 100 * of for of in (value, low, high)]
-    return Figure(metric, of_set, *shares, TOY if of_run["toy"] else None, decimals=2)
+    value, low, high = (None if of is None else 100 * of for of in (value, *(interval or (None, None))))
+    return Figure(metric, of_set, value, low, high, TOY if of_run["toy"] else None, decimals=2)
 
 
 LAYOUT = Layout(

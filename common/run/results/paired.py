@@ -107,10 +107,14 @@ def differences(a: Sequence[Part], b: Sequence[Part], names: tuple[str, str], dr
     found = []
     for index, metric in enumerate(first.metrics):
         of_a, of_b = (mean_spread(values[:, index]) for values in single)
-        values = (of_a.mean, of_b.mean, of_a.spread, of_b.spread, of_b.mean - of_a.mean, low[index], high[index])
-        defined = (None if of is None or np.isnan(of) else float(of) for of in values)
-        found.append(Difference(first.set, metric, *defined, first.unit, len(ones)))
+        pair = (_known(of_a.mean), _known(of_b.mean), _known(of_a.spread), _known(of_b.spread))
+        ends = (_known(of_b.mean - of_a.mean), _known(low[index]), _known(high[index]))
+        found.append(Difference(first.set, metric, *pair, *ends, first.unit, len(ones)))
     return found
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or np.isnan(value) else float(value)
 
 
 def _mean(items: Sequence[str], parts: Sequence[Part]) -> Callable[[np.ndarray], np.ndarray]:
@@ -246,8 +250,9 @@ def _figure(found: Sequence[Difference], title: str, note: str) -> "Figure":
         axes = figure.subplots()
         axes.axvline(0, color="black", linewidth=0.8)
         for row, of in enumerate(found):
-            axes.plot([of.difference], [row], marker="o", markersize=5, color=COLOURS[0])
-            if of.low is not None:
+            if of.difference is not None:
+                axes.plot([of.difference], [row], marker="o", markersize=5, color=COLOURS[0])
+            if of.low is not None and of.high is not None:
                 axes.plot([of.low, of.high], [row, row], color=COLOURS[0], marker="|")
         axes.set_yticks(range(len(found)), [f"{of.metric.title}, {of.set}" for of in found])
         axes.set_ylim(len(found) - 0.5, -0.5)
