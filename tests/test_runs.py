@@ -172,15 +172,22 @@ def test_broken_and_foreign_folders_are_listed_with_the_reason(
     (runs / "toy_encoder" / "run1" / "config.yaml").write_text("# task1_asc, recipe toy, training 1\na: 1\n")
     (runs / "notes" / "run1").mkdir(parents=True)
     (runs / "photos").mkdir()
+    record(
+        train(begin("task4_sed", recipe="recordings_yamnet")).folder,
+        "test",
+        {"data": "toy", "sets": {"a set of another kind": {}}},
+    )
     found, table = listed("task4_sed", capsys)
     assert [of["recipe"] for of in found["runs"]] == ["toy"]
     reasons = {Path(folder).relative_to("runs/task4_sed").as_posix(): why for folder, why in found["others"].items()}
-    assert reasons.keys() == {"baseline/run1", "recordings/run1", "toy_encoder/run1", "notes/run1", "photos"}
+    strange = ("baseline/run1", "recordings/run1", "toy_encoder/run1", "recordings_yamnet/run1")
+    assert reasons.keys() == {*strange, "notes/run1", "photos"}
     assert "results.json:1: not valid JSON" in reasons["baseline/run1"]
     assert "config.yaml: not valid YAML" in reasons["recordings/run1"]
     assert reasons["toy_encoder/run1"] == "a run of task1_asc"
     assert "no config.yaml" in reasons["notes/run1"]
     assert reasons["photos"] == "no run<N> in it"
+    assert reasons["recordings_yamnet/run1"].startswith("cannot be read (KeyError")
     assert "not listed: runs/task4_sed/photos: no run<N> in it" in table
 
 

@@ -15,6 +15,7 @@ from common.run.errors import UserError
 from common.run.files import existing_folder
 from common.run.folders import entries, printable
 from common.run.results.comparison import Caveat
+from common.run.results.runs import kept
 from common.run.results.store import CONFIG, FILE_NAME, read_results, recorded
 from common.run.results.tables import format_value, print_table
 from common.run.verbs import Task, run_name
@@ -129,8 +130,10 @@ def list_runs(task: Task, layout: Layout, folder: Path | None) -> dict[str, Any]
     for path in _candidates(root):
         try:
             found.append(read_run(task, layout, path, recipes))
-        except (UserError, OSError) as error:
+        except UserError as error:
             others[printable(path)] = str(error).removeprefix(f"{path}: ")
+        except Exception as error:  # whatever somebody wrote there: the other runs are listed nonetheless
+            others[printable(path)] = f"cannot be read ({type(error).__name__}: {error})"
     columns = ["recipe", "run", "state", "figure", "of", "date", "kWh", "differs from the recipe in"]
     print_table(f"{printable(root)}: {len(found)} run{'' if len(found) == 1 else 's'}", columns, list(map(_row, found)))
     for name, reason in others.items():
@@ -193,7 +196,7 @@ def _unfinished(folder: Path, begun: Sequence[Path]) -> Standing:
     if not begun:  # between two of them
         return Standing(state)
     ahead = max(begun, key=_epochs_done)
-    epochs = read_settings(ahead).values.get("trainer", {}).get("max_epochs")
+    epochs = kept(read_settings(ahead).values, ("trainer", "max_epochs"))
     return Standing(
         state, None if ahead == folder else printable(ahead.relative_to(folder)), _epochs_done(ahead), epochs
     )
