@@ -75,7 +75,7 @@ def test_two_systems(make: Make, compare: Compare, tmp_path: Path) -> None:
     assert 0 < of_rank["low"] < of_rank["difference"] < of_rank["high"]
     assert (of_rank["unit"], of_rank["items"]) == ("segments", 90)
     assert "other minus toy (toy data, not comparable)" in text
-    assert "draws of 90 segments (development-test), the same for both; a single training of each" in text
+    assert "draws of 90 segments (development-test), the same for both; a single training of each: nothing" in text
     out = tmp_path / "runs" / "task1_asc" / "other" / "against_toy"
     assert sorted(path.name for path in out.iterdir()) == ["comparison.csv", "comparison.json", "comparison.png"]
     stored = json.loads((out / "comparison.json").read_text())
@@ -110,7 +110,7 @@ def test_seeds_are_averaged_and_a_run_stands_alone(make: Make, compare: Compare)
     assert code == 0
     assert [len(found[name]["runs"]) for name in "ab"] == [2, 2]
     assert found["differences"][0]["a_spread"] > 0
-    assert "runs are averaged, not drawn" in text
+    assert "runs are averaged: nothing about other seeds" in text
     code, found, _ = compare("--runs-of", "runs/task1_asc/toy/run1", "runs/task1_asc/toy/run2")
     assert (code, found["a"]["name"], found["b"]["name"]) == (0, "toy/run1", "toy/run2")
 

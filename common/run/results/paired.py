@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -214,8 +215,9 @@ def _report(a: System, b: System, found: Sequence[Difference], caveat: Caveat | 
     """The table on the terminal, and the files."""
     title = f"{b.name} minus {a.name}" + (f" ({caveat.text})" if caveat else "")
     drawn = ", ".join(dict.fromkeys(f"{of.items:,} {of.unit} ({of.set})" for of in found))
-    averaged = "; runs are averaged, not drawn" if len(a.runs) + len(b.runs) > 2 else "; a single training of each"
-    note = f"[ ]: 95 %, paired bootstrap, {DRAWS:,} draws of {drawn}, the same for both{averaged}"
+    seeds = "runs are averaged" if len(a.runs) + len(b.runs) > 2 else "a single training of each"
+    note = f"[ ]: 95 %, paired bootstrap, {DRAWS:,} draws of {drawn}, the same for both; "
+    note += f"{seeds}: nothing about other seeds"
     columns = ["figure", *(f"{of.name}, {trainings(len(of.runs))}" for of in (a, b)), "difference"]
     rows = []
     for of in found:
@@ -246,7 +248,7 @@ def _described(system: System) -> dict[str, Any]:
 def _figure(found: Sequence[Difference], title: str, note: str) -> "Figure":
     """A point a figure with its interval, and the line where there is no difference."""
     with style():
-        figure = new_figure(6.2, 1.3 + 0.3 * len(found), note)
+        figure = new_figure(6.2, 1.6 + 0.3 * len(found), "\n".join(wrap(note, 90)))
         axes = figure.subplots()
         axes.axvline(0, color="black", linewidth=0.8)
         for row, of in enumerate(found):
