@@ -150,15 +150,40 @@ def package(runs: list[Run], out: Path | None = None, report: Path | None = None
     return package_runs(runs, out, report)
 
 
-def compare(runs: list[Run]) -> Mapping[str, Any]:
+def compare(runs: list[Run], runs_of: list[str] | None = None) -> Mapping[str, Any]:
     """Own results beside the published ones: tables by scene and device, differences with intervals, plots.
+
+    Or two own systems, with --runs-of.
+
+    Args:
+        runs_of: two recipes or run folders: the second minus the first, by a paired bootstrap over segments
 
     Example:
         --recipe toy --runs 1 2
     """
+    if runs_of is not None:
+        from common.run.results.paired import compare_systems
+        from task1_asc.evaluation.runs import LAYOUT, parts_of
+
+        return compare_systems(runs, runs_of, LAYOUT, parts_of)
     from task1_asc.evaluation.report import compare_runs
 
     return compare_runs(runs)
+
+
+def runs(run_dir: Path | None = None) -> Mapping[str, Any]:
+    """What is trained: recipe, settings that differ from it, main figure, date, energy, state.
+
+    Args:
+        run_dir: folder of runs, or of folders of runs (default: runs/task1_asc)
+
+    Example:
+        --run-dir runs/task1_asc/toy
+    """
+    from common.run.results.listing import list_runs
+    from task1_asc.evaluation.runs import LAYOUT
+
+    return list_runs(TASK, LAYOUT, run_dir)
 
 
 def validate(
@@ -346,6 +371,7 @@ TASK = Task(
         package,
         validate,
         compare,
+        runs,
         complexity,
         benchmark,
         splits,

@@ -187,15 +187,38 @@ def validate(
     return validate_archives(run, files, edition, measure=measure)
 
 
-def compare(runs: list[Run]) -> Mapping[str, Any]:
-    """Own results beside the published ones, over the runs given.
+def compare(runs: list[Run], runs_of: list[str] | None = None) -> Mapping[str, Any]:
+    """Own results beside the published ones, over the runs given; or two own systems.
+
+    Args:
+        runs_of: two recipes or run folders: the second minus the first, by a paired bootstrap over clips
 
     Example:
         --recipe toy --runs 1 2
     """
+    if runs_of is not None:
+        from common.run.results.paired import compare_systems
+        from task2_anomaly.evaluation.runs import LAYOUT, parts_of
+
+        return compare_systems(runs, runs_of, LAYOUT, parts_of)
     from task2_anomaly.evaluation.report import compare_runs
 
     return compare_runs(runs)
+
+
+def runs(run_dir: Path | None = None) -> Mapping[str, Any]:
+    """What is trained: recipe, settings that differ from it, main figure, date, energy, state.
+
+    Args:
+        run_dir: folder of runs, or of folders of runs (default: runs/task2_anomaly)
+
+    Example:
+        --run-dir runs/task2_anomaly/toy
+    """
+    from common.run.results.listing import list_runs
+    from task2_anomaly.evaluation.runs import LAYOUT
+
+    return list_runs(TASK, LAYOUT, run_dir)
 
 
 @computes
@@ -252,7 +275,7 @@ def benchmark(run: Run, seconds: float = 10.0) -> Mapping[str, Any]:
     return measure(run, seconds)
 
 
-VERBS = (*(prepare, train, predict, evaluate, ensemble, package, validate, compare, grid, complexity, benchmark),)
+VERBS = (*(prepare, train, predict, evaluate, ensemble, package, validate, compare, runs, grid, complexity, benchmark),)
 TASK = Task("task2_anomaly", "anomalous sound detection, DCASE 2020 Task 2 and first-shot editions", Config, VERBS)
 
 

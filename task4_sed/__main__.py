@@ -200,15 +200,38 @@ def validate(
     return validate_archives(run, files, evaluation_set, measure)
 
 
-def compare(runs: list[Run]) -> Mapping[str, Any]:
-    """Own results beside the published ones: table, differences with intervals, plot.
+def compare(runs: list[Run], runs_of: list[str] | None = None) -> Mapping[str, Any]:
+    """Own results beside the published ones: table, differences with intervals, plot; or two own systems.
+
+    Args:
+        runs_of: two recipes or run folders: the second minus the first, by a paired bootstrap over clips
 
     Example:
         --recipe toy --runs 1 2 3
     """
+    if runs_of is not None:
+        from common.run.results.paired import compare_systems
+        from task4_sed.evaluation.runs import LAYOUT, parts_of
+
+        return compare_systems(runs, runs_of, LAYOUT, parts_of)
     from task4_sed.evaluation.report import compare_runs
 
     return compare_runs(runs)
+
+
+def runs(run_dir: Path | None = None) -> Mapping[str, Any]:
+    """What is trained: recipe, settings that differ from it, main figure, date, energy, state.
+
+    Args:
+        run_dir: folder of runs, or of folders of runs (default: runs/task4_sed)
+
+    Example:
+        --run-dir runs/task4_sed/toy
+    """
+    from common.run.results.listing import list_runs
+    from task4_sed.evaluation.runs import LAYOUT
+
+    return list_runs(TASK, LAYOUT, run_dir)
 
 
 def complexity(run: Run) -> Mapping[str, Any]:
@@ -282,7 +305,7 @@ TASK = Task(
     "task4_sed",
     "Task 4: sound event detection with heterogeneous labels (DCASE 2024, DESED and MAESTRO)",
     Config,
-    (prepare, train, predict, evaluate, package, validate, compare, complexity, benchmark),
+    (prepare, train, predict, evaluate, package, validate, compare, runs, complexity, benchmark),
 )
 
 

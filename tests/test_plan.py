@@ -21,7 +21,7 @@ ROLES = {
     "model": ("networks",),
     "training": ("system", "losses", "train"),
     "inference": ("checkpoints", "predict", "scores"),
-    "evaluation": ("evaluate", "report", "plots", "benchmark"),
+    "evaluation": ("evaluate", "report", "runs", "plots", "benchmark"),
     "submission": ("meta", "rules", "tables", "package", "validate"),
 }
 COMMON = {

@@ -18,7 +18,7 @@ training     `fit` with the Lightning Trainer: resumes, measures energy, keeps t
 callbacks    of every training
 checkpoints  found, verified, filled into networks
 energy       kWh
-results      results.json, intervals, tables, own figures beside published ones
+results      results.json, intervals, tables, own figures beside published ones or one another, list of runs
 plots        all in one style
 benchmark    rates, in turns; a training step in memory and whole training
 complexity   parameters, bytes, multiply-accumulates

@@ -58,6 +58,15 @@ def load_config(kind: type[C], recipes: Path, recipe: str, overrides: Sequence[s
     return config
 
 
+def config_of(kind: type[C], values: Mapping[str, Any], at: str) -> C:
+    """A plain config (`config_dict`) as `kind`. Raises UserError, with `at` before it, where it does not fit."""
+    try:
+        config: C = _build(kind, values, "", {})
+    except UserError as error:
+        raise UserError(f"{at}: {error}") from None
+    return config
+
+
 def find_recipe(recipes: Path, recipe: str) -> Path:
     """The file of a recipe that is given by name or by path."""
     path = Path(recipe)
@@ -82,16 +91,21 @@ def dump(plain: Mapping[str, Any]) -> str:
     return yaml.safe_dump(plain, sort_keys=False, width=120)
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """`key: old there, new now` for every key whose value differs between two plain configs."""
-    found = []
+def changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """{dotted key: (old value, new value)} of what differs between two plain configs."""
+    found: dict[str, tuple[Any, Any]] = {}
     for key in dict.fromkeys([*old, *new]):
         a, b = old.get(key), new.get(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += differences(a, b, f"{prefix}{key}.")
+            found |= changes(a, b, f"{prefix}{key}.")
         elif a != b:
-            found.append(f"{prefix}{key}: {a} there, {b} now")
+            found[f"{prefix}{key}"] = (a, b)
     return found
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """`key: old there, new now` for every key whose value differs between two plain configs."""
+    return [f"{key}: {a} there, {b} now" for key, (a, b) in changes(old, new).items()]
 
 
 def _plain(value: Any) -> Any:

@@ -58,7 +58,7 @@ $1-runs = $$(or $$(subst $$(comma), ,$$(RUNS)),$4)
 $1-dir := $$(call run-folder,$2,$$($1-recipe))
 $1-train-words += $$(if $$(RESTART),--restart)
 
-.PHONY: $(patsubst %,$1-%,prepare train predict evaluate package compare validate complexity benchmark)
+.PHONY: $(patsubst %,$1-%,prepare train predict evaluate package compare runs validate complexity benchmark)
 
 $1-train: $$($1-dir)/comparison.csv $$(if $$($1-package-runs),$$($1-dir)/.packaged) ## all: data, trainings, scores, metrics, archive, comparison
 	@echo "everything lies in $$($1-dir): $$($1-results), comparison.*$$$$([ ! -f $$($1-dir)/submission.zip ] || echo ', submission.zip (validated)')"
@@ -67,6 +67,8 @@ $1-predict: $$($1-dir)/.predicted ## scores of the trained runs on the test sets
 $1-evaluate: $$($1-dir)/.evaluated ## metrics and plots of the trained runs
 $1-package: $$($1-dir)/.packaged ## the challenge's archive
 $1-compare: $$($1-dir)/comparison.csv ## own results beside the published ones
+$1-runs: $$(READY) ## list what is trained
+	$$(PY) -m $2 runs $$(ARGS)
 $1-validate: $$(READY) ## check an archive (ARCHIVE=path)
 	$$(PY) -m $2 validate $$(or $$(ARCHIVE),$$($1-dir)/submission.zip) --recipe $$($1-recipe) $$(ARGS)
 $1-complexity: $$(READY) ## parameters, bytes and MACs of a recipe's network

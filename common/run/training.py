@@ -43,12 +43,12 @@ from common.run.errors import UserError
 from common.run.files import remove_partials, sha256, write_text
 from common.run.imports import owns
 from common.run.processes import keep_memory, say_unusable_gpu
-from common.run.results.store import read_results, record
+from common.run.results.store import CONFIG, record, recorded
 from common.run.settings import TrainerConfig
 from common.run.verbs import Run
 from common.run.yaml_lines import NotYamlError, read_yaml
 
-LAST, BEST, CONFIG = "checkpoints/last.ckpt", "checkpoints/best.ckpt", "config.yaml"
+LAST, BEST = "checkpoints/last.ckpt", "checkpoints/best.ckpt"
 
 
 class Networks(Protocol):
@@ -133,12 +133,10 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def finished(run: Run, open_ended: bool = False) -> bool:
     """Whether the training in this folder came to its end; an `open_ended` one: to as many epochs as asked for now."""
-    if not (run.folder / "results.json").is_file() or not (run.folder / BEST).is_file():
-        return False
-    sections = read_results(run.folder)
-    if not open_ended or "train" not in sections:
-        return "train" in sections
-    epochs = sections["train"]["values"].get("epochs")
+    values = recorded(run.folder, "train") if (run.folder / BEST).is_file() else None
+    if not open_ended or values is None:
+        return values is not None
+    epochs = values.get("epochs")
     return not isinstance(epochs, int) or epochs >= run.config.trainer.max_epochs
 
 

@@ -146,7 +146,8 @@ def _dispatch(task: Task, arguments: list[str]) -> int:
     if unknown:
         options = [o for action in parser._actions for o in action.option_strings if o.startswith("--")]
         raise UserError(f"{name}: unknown option {unknown[0]!r}{did_you_mean(unknown[0], options)}")
-    keywords = {key: value for key, value in values.items() if key not in ("recipe", "runs", "run_dir")}
+    of_runs = ("recipe", "runs", "run_dir") if _takes_runs(verb) else ()
+    keywords = {key: value for key, value in values.items() if key not in of_runs}
     try:
         with on_device(chosen):
             result = _call(task, verb, values, keywords, loose)

@@ -36,7 +36,7 @@ from common.run.plots import Bar, save
 from common.run.results.comparison import Baseline, Caveat, MetricColumn, OwnValue, bar, caveat_of, read_figures
 from common.run.results.intervals import MeanSpread
 from common.run.results.runs import Place, beside_published, own_system, own_values, scaled, section_of, trainings
-from common.run.results.store import read_results, record
+from common.run.results.store import record, recorded
 from common.run.results.tables import format_value, print_table, write_table
 from common.run.verbs import Run
 from task1_asc.config import SPLITS, known_split
@@ -112,10 +112,10 @@ def results_of(folder: Path, splits: Sequence[int]) -> dict[int, dict[str, Any]]
 def network_counts(run: Run) -> dict[str, int]:
     """Parameters, bytes as deployed and MACs of a trained run's network, as `train` recorded them."""
     path = run.folder / f"split{known_split(run, None)}"
-    recorded = read_results(path) if (path / "results.json").is_file() else {}
-    if "train" not in recorded:
+    trained = recorded(path, "train")
+    if trained is None:
         raise UserError(f"{path}: no finished training; `train` makes one")
-    counted: dict[str, int] = recorded["train"]["values"]["network"]
+    counted: dict[str, int] = trained["network"]
     return counted
 
 

@@ -11,7 +11,7 @@ from common.run.checkpoints import checkpoint_of
 from common.run.config import load_config
 from common.run.errors import UserError
 from common.run.files import existing_file
-from common.run.results.store import read_results
+from common.run.results.store import recorded
 from common.run.verbs import Run
 from task1_asc.config import SPLITS, Config, Precision, of_device, of_split
 from task1_asc.data.batches import eval_loader
@@ -31,8 +31,7 @@ def check_trained(run: Run, wanted: Sequence[int]) -> None:
     """UserError where some splits of the run have been trained, but not all that are wanted."""
 
     def trained(split: int) -> bool:
-        folder = of_split(run, split).folder
-        return (folder / "results.json").is_file() and "checkpoint" in read_results(folder)
+        return recorded(of_split(run, split).folder, "checkpoint") is not None
 
     there = [split for split in SPLITS if trained(split)]
     if there and (missing := [split for split in wanted if split not in there]):

@@ -60,12 +60,15 @@ Figures = dict[str, float | None]
 def evaluate_run(run: Run, plots: bool) -> Mapping[str, Any]:
     """Metrics of a run's stored scores on the test sets that have labels, of the machines that the recipe names."""
     config: Config = run.config
-    chosen = set(machines_of(config.data))
-    truths = {part: [t for t in truths_of(config, part) if t.machine in chosen] for part in TEST_PARTS}
-    quantile = config.scoring.decision_quantile
     data = data_of(config.data)
-    own = data == "recordings"
+    quantile, truths, own = config.scoring.decision_quantile, truths_by_part(config), data == "recordings"
     return record_figures(run.folder, truths, toy=data == "toy", plots=plots, quantile=quantile, own=own)
+
+
+def truths_by_part(config: Config) -> dict[Part, list[Truth]]:
+    """The labels of each test set, of the machines that the recipe names; none where there are no labels."""
+    chosen = set(machines_of(config.data))
+    return {part: [t for t in truths_of(config, part) if t.machine in chosen] for part in TEST_PARTS}
 
 
 def record_figures(

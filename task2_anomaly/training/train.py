@@ -19,7 +19,7 @@ from common.run.energy import cost_text, measure
 from common.run.errors import UserError
 from common.run.files import remove_partials
 from common.run.progress import progress
-from common.run.results.store import FILE_NAME, read_results, record
+from common.run.results.store import read_results, record, recorded
 from common.run.results.tables import print_table
 from common.run.settings import TrainerConfig
 from common.run.training import claim, finished, fit, locked
@@ -189,8 +189,8 @@ def train_machines(run: Run, machines: Sequence[Machine], jobs: int, restart: bo
             machine, problem = next(iter(failures.items()))
             more = f" (and {len(failures) - 1} more machines)" if len(failures) > 1 else ""
             raise UserError(f"{machine}: {problem}{more}")
-        recorded = (run.folder / FILE_NAME).is_file() and "train" in read_results(run.folder)
-        if open_ones or not recorded:  # an earlier session may have ended between the last network and this line
+        # An earlier session may have ended between the last network and this line.
+        if open_ones or recorded(run.folder, "train") is None:
             values = {"machines": [str(m) for m in machines], "jobs": jobs, "kwh": meter.kwh}
             record(run.folder, "train", {**values, "seconds_of_last_session": round(time.monotonic() - start, 2)})
 

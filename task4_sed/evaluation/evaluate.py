@@ -192,7 +192,7 @@ def _with_figures(
     }
 
 
-def _processed(
+def processed_inputs(
     scores: str | Path,
     ground_truth: str | Path,
     durations: str | Path,
@@ -200,6 +200,7 @@ def _processed(
     csebbs: str | None,
     allow_missing: bool,
 ) -> tuple[Inputs, ScoreSet | None]:
+    """What `evaluate_files` scores with these arguments; None in place of the scores for operating points."""
     inputs = load(Path(scores), Path(ground_truth), Path(durations), allow_missing)
     if inputs.points is not None:
         if median_filter or csebbs:
@@ -211,7 +212,8 @@ def _processed(
     return inputs, processed
 
 
-def _psds_statistics(inputs: Inputs, processed: ScoreSet | None) -> dict[str, PsdsStatistics]:
+def psds_by_name(inputs: Inputs, processed: ScoreSet | None) -> dict[str, PsdsStatistics]:
+    """Statistics of psds1 and psds2 of what `processed_inputs` returns."""
     truth = truth_of(inputs)
     if processed is not None:
         return psds_statistics_of(detections_of_scores(processed, truth.clips, truth.classes), truth)
@@ -234,10 +236,10 @@ def threshold_free_curves(
     "areas": {class: partial area}}; only this one for soft labels, and without it for operating points. Arguments and
     errors as in `evaluate`.
     """
-    inputs, processed = _processed(scores, ground_truth, durations, median_filter, csebbs, allow_missing)
+    inputs, processed = processed_inputs(scores, ground_truth, durations, median_filter, csebbs, allow_missing)
     curves: dict[str, dict[str, Any]] = {}
     if not inputs.soft:
-        for name, statistics in _psds_statistics(inputs, processed).items():
+        for name, statistics in psds_by_name(inputs, processed).items():
             result = psds(statistics)
             curves[name] = {
                 "area": result.value,
@@ -304,14 +306,14 @@ def bootstrap_psds(
     """
     if draws < 1:
         raise UserError(f"bootstrap: {draws} draws, expected at least 1")
-    inputs, processed = _processed(scores, ground_truth, durations, median_filter, csebbs, allow_missing)
+    inputs, processed = processed_inputs(scores, ground_truth, durations, median_filter, csebbs, allow_missing)
     if inputs.soft:
         raise UserError(f"{ground_truth}: soft labels have no PSDS; give them as `maestro`")
-    statistics = _psds_statistics(inputs, processed)
+    statistics = psds_by_name(inputs, processed)
     values = {name: psds(of_metric).value for name, of_metric in statistics.items()}
     segments = None
     if maestro is not None:
-        other, other_scores = _processed(*maestro, median_filter, None, allow_missing)
+        other, other_scores = processed_inputs(*maestro, median_filter, None, allow_missing)
         if not other.soft or other_scores is None:
             raise UserError(f"{maestro[1]}: expected soft labels (with a column confidence)")
         segments = segments_of(other, other_scores, truth_of(other))

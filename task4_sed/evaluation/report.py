@@ -89,8 +89,7 @@ def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
     """Score a run's stored test scores; writes results.json, csebbs.tsv and plots."""
     config: Config = run.config
     check_network(run.folder, config.postprocess.network)
-    frames = median_frames(classes_of(root_of(config.data)))
-    filtered: Mapping[str, int] | bool = frames if config.postprocess.median_filter else False
+    filtered = filter_of(config)
     csebbs = tune(run)
     tests = {name: open_test_set(run, name) for name in config.test_sets}
     results: dict[str, Any] = {"data": made_of(root_of(config.data)), "network": config.postprocess.network}
@@ -130,6 +129,17 @@ def evaluate_set(run: Run, test: TestSet, filtered: Mapping[str, int] | bool, cs
                 *test.files(scores), median_filter=filtered, allow_missing=True, ruler=False
             )
     return variants
+
+
+def filter_of(config: Config) -> Mapping[str, int] | bool:
+    """The median filter of a recipe as `evaluate_files` takes it: {class: frames}, or False."""
+    return median_frames(classes_of(root_of(config.data))) if config.postprocess.median_filter else False
+
+
+def csebbs_of(run: Run) -> str:
+    """The cSEBBs setting of an evaluated run as `evaluate_files` takes it: where it was tuned, what came of that."""
+    tuned = run.config.postprocess.csebbs.startswith("tune")
+    return str(run.folder / CSEBBS_FILE) if tuned else str(run.config.postprocess.csebbs)
 
 
 def tune(run: Run) -> str:

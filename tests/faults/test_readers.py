@@ -12,6 +12,7 @@ from common.run.config import load_config
 from common.run.files import read_json, write_rows
 from common.run.plots import read_metrics
 from common.run.results.comparison import read_baselines
+from common.run.results.listing import read_settings
 from common.run.results.store import read_results, record
 from tests.faults.faults import FAULTS, Tally, as_nobody, limited, one_line
 
@@ -91,6 +92,7 @@ def common_readers() -> list[Reader]:
         Reader("downloads.csv", sources, read_sources),
         Reader("a.json", text('{"a": [1, 2]}\n'), read_json),
         Reader("results.json", lambda p: record(p.parent, "test", {"a": 1.0}), lambda p: read_results(p.parent)),
+        Reader("config.yaml", text("# t, recipe r, training 1\nseed: 1\n"), lambda p: read_settings(p.parent)),
         *map(part_of_pack, ("pack.json", "names.npy", "index.npy", "lookup.npy", "00000.h5")),
     ]
 
