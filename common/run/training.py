@@ -44,6 +44,7 @@ from common.run.files import remove_partials, sha256, write_text
 from common.run.processes import keep_memory, say_unusable_gpu
 from common.run.results.store import read_results, record
 from common.run.settings import TrainerConfig
+from common.run.tensorboard import summarise
 from common.run.verbs import Run
 from common.run.yaml_lines import NotYamlError, read_yaml
 
@@ -193,6 +194,7 @@ def fit(
                     "config": config_dict(run.config),
                     "epochs": len(history),
                     "steps": system.trainer.global_step,
+                    "monitor": monitor,
                     "best": _best(history, monitor, mode),
                     "seconds_of_last_session": round(seconds, 2),
                     "kwh": meter.kwh,
@@ -200,6 +202,7 @@ def fit(
                     **(notes or {}),
                 },
             )
+            summarise(run)
 
 
 def _train(

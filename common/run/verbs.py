@@ -69,6 +69,11 @@ class Run:
         """Seed of this training: the recipe's seed for run 1, the next ones for the others."""
         return int(self.config.seed) + self.number - 1
 
+    @property
+    def title(self) -> str:
+        """What pictures call it."""
+        return f"recipe {self.recipe}, training {self.number}"
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> typing.NoReturn:

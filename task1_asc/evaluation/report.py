@@ -37,9 +37,10 @@ from common.run.results.intervals import MeanSpread
 from common.run.results.runs import Place, beside_published, own_system, own_values, scaled, section_of, trainings
 from common.run.results.store import read_results, record
 from common.run.results.tables import format_value, print_table, write_table
+from common.run.tensorboard import summarise
 from common.run.verbs import Run
-from task1_asc.config import SPLITS, known_split
-from task1_asc.data.classes import DEVICES
+from task1_asc.config import SPLITS, known_split, of_split
+from task1_asc.data.classes import DEVICES, SCENES
 from task1_asc.evaluation.evaluate import (
     DRAWS,
     SHOWN_DEVICES,
@@ -65,11 +66,24 @@ def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
     from task1_asc.data.layout import split_file
 
     root = root_of(run.config.data)
-    return record_figures(run.folder, run.config.data.splits, split_file(root, "test"), made_of(root) == "toy", plots)
+    truth, toy = split_file(root, "test"), made_of(root) == "toy"
+    scored = record_figures(run.folder, run.config.data.splits, truth, toy, plots, system=run.title)
+    for split in run.config.data.splits:
+        name = f"split{split}"
+        figures = {"test/macro_accuracy": scored["files"][name]["macro_accuracy"]}
+        pictures = {"test/confusion": run.folder / "plots" / f"confusion_{name}.png"} if plots else {}
+        summarise(of_split(run, split), figures, pictures)
+    return scored
 
 
 def record_figures(
-    folder: Path, splits: Sequence[int], truth: Path, toy: bool, plots: bool = True, draws: int = DRAWS
+    folder: Path,
+    splits: Sequence[int],
+    truth: Path,
+    toy: bool,
+    plots: bool = True,
+    draws: int = DRAWS,
+    system: str = "",
 ) -> dict[str, Any]:
     """Score the stored test predictions of every split of a run; see the module. Returns what it records."""
     paths = {split: predictions_file(folder, split, "test") for split in splits}
@@ -86,7 +100,7 @@ def record_figures(
     if plots:
         from task1_asc.evaluation.plots import draw
 
-        draw(folder / "plots", results, TOY.text if toy else None, _published_devices(splits))
+        draw(folder / "plots", results, TOY.text if toy else None, _published_devices(splits), system)
     return scored
 
 
@@ -240,12 +254,11 @@ def _whole(row: Row, column: str) -> int | None:
 
 def _columns(splits: Sequence[int]) -> list[MetricColumn]:
     """The rank score first where all splits are there, then each split."""
-    columns = [
-        MetricColumn(metric_key("macro_accuracy", split), DEVELOPMENT, f"{split} %", decimals=2) for split in splits
-    ]
+    of: dict[str, Any] = {"decimals": 2, "unit": "%", "chance": 100 / len(SCENES)}
+    columns = [MetricColumn(metric_key("macro_accuracy", split), DEVELOPMENT, f"{split} %", **of) for split in splits]
     if set(splits) >= set(SPLITS):
-        columns.insert(0, MetricColumn("rank_score", DEVELOPMENT, "mean of splits", decimals=2))
-        columns.append(MetricColumn("rank_score", EVALUATION, "mean, evaluation set", decimals=2))
+        columns.insert(0, MetricColumn("rank_score", DEVELOPMENT, "mean of splits", **of))
+        columns.append(MetricColumn("rank_score", EVALUATION, "mean, evaluation set", **of))
     return columns
 
 
@@ -281,8 +294,8 @@ def _write_figures(
 ) -> None:
     """A line per figure: accuracies in per cent."""
     lines = []
-    for split, of_split in own.items():
-        for metric, value in of_split.items():
+    for split, of_one in own.items():
+        for metric, value in of_one.items():
             scale = 1 if metric.endswith("log_loss") else 100
             spread = None if value.spread is None else scale * value.spread
             other = baseline[split].get(metric)

@@ -32,6 +32,7 @@ from common.run.results.intervals import MeanSpread, mean_spread
 from common.run.results.runs import Place, beside_published, own_values, section_of, trainings
 from common.run.results.store import record
 from common.run.results.tables import format_value, print_table, write_table
+from common.run.tensorboard import summarise
 from common.run.verbs import Run
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine
@@ -63,7 +64,16 @@ def evaluate_run(run: Run, plots: bool) -> Mapping[str, Any]:
     chosen = set(machines_of(config.data))
     truths = {part: [t for t in truths_of(config, part) if t.machine in chosen] for part in TEST_PARTS}
     quantile = config.scoring.decision_quantile
-    return record_figures(run.folder, truths, toy=is_toy(config.data), plots=plots, quantile=quantile)
+    toy = is_toy(config.data)
+    found = record_figures(run.folder, truths, toy=toy, plots=plots, quantile=quantile, system=run.title)
+    figures = {
+        f"{part}/{name}": of["figures"].get(name)
+        for part, of in found["parts"].items()
+        for name in ("official_score" if of["first_shot"] else "mean", "auc", "pauc")
+    }
+    drawn = [(part, kind) for part in found["parts"] for kind in ("scores", "roc")] if plots else []
+    summarise(run, figures, {f"{part}/{kind}": run.folder / "plots" / part / f"{kind}.png" for part, kind in drawn})
+    return found
 
 
 def record_figures(
@@ -73,11 +83,12 @@ def record_figures(
     plots: bool = True,
     draws: int = DRAWS,
     quantile: float = 0.9,
+    system: str = "",
 ) -> dict[str, Any]:
     """Score a run's stored score files; see the module. Returns what it records.
 
-    quantile: of the decision threshold that the histograms show. Raises UserError where a score file is missing or
-    faulty, or where no part has labels.
+    quantile: of the decision threshold that the histograms show. system: for the pictures' titles. Raises UserError
+    where a score file is missing or faulty, or where no part has labels.
     """
     scored = {part: evaluate(folder / "scores" / part, of) for part, of in truths.items() if of}
     if not scored:
@@ -97,7 +108,8 @@ def record_figures(
         for name, result in scored.items():
             scores = folder / "scores" / name
             limits = {r.machine: limit for r in result.machines if (limit := _limit(scores, r.machine, quantile))}
-            draw(folder / "plots" / name, result, limits, _heat_map(found[name]), note)
+            about = ", ".join(filter(None, (f"{SETS[name]} set", system)))
+            draw(folder / "plots" / name, result, limits, _heat_map(found[name]), note, about)
     return {"toy": toy, "parts": found}
 
 
@@ -321,7 +333,7 @@ def compare_figures(
     prefix = f"{year}-" if runs.first_shot else ""
     columns, places = [], {}
     for part, name, title in _compared(runs):
-        columns.append(MetricColumn(name, f"{prefix}{SETS[part]}", title, decimals=4))
+        columns.append(MetricColumn(name, f"{prefix}{SETS[part]}", title, decimals=4, chance=0.5))
         places[columns[-1].key] = Place((part, "figures", name), (part, "intervals", name))
     results = [{part: of[number] for part, of in runs.parts.items()} for number in range(len(folders))]
     return beside_published(

@@ -10,6 +10,7 @@ from common.run.errors import UserError, did_you_mean
 from common.run.files import Row, read_rows, write_rows
 from common.run.results.tables import format_value, print_table, write_table
 
+MIN_RUNS = 3  # of two, the deviation itself is hardly known
 NORMAL_95 = 1.959964  # a spread becomes a 95 % interval of +- this many standard deviations
 
 
@@ -64,6 +65,8 @@ class MetricColumn:
     title: str
     higher_is_better: bool = True
     decimals: int = 3
+    unit: str = "share"  # in the picture, columns of one unit share their axis
+    chance: float | None = None  # what guessing gives
 
     @property
     def key(self) -> str:
@@ -140,8 +143,9 @@ class Comparison:
             [row.system for row in self.rows],
             [row.kind == "own" for row in self.rows],
             {column.title: [bar(row.cells.get(column.key)) for row in self.rows] for column in self.columns[:pictured]},
-            title=self.title,
+            title=f"{self.title}\nown and published systems, the best {self.columns[0].title} first",
             note=self.caveat.text if self.caveat else None,
+            panels={c.title: plots.Panel(c.set, c.unit, c.chance) for c in self.columns[:pictured]},
         )
         plots.save(figure, paths[2])
         return paths
@@ -337,9 +341,9 @@ def _difference_text(difference: Difference | None, decimals: int) -> str:
 
 
 def bar(cell: Cell | OwnValue | None) -> tuple[float | None, float | None, float | None]:
-    """Value and the ends of its error bar: the interval, else one standard deviation to each side."""
+    """Value and the ends of its error bar: the interval, else one standard deviation, of three runs or more."""
     if cell is None or cell.value is None:
         return None, None, None
-    if cell.low is None and cell.spread is not None:
+    if cell.low is None and cell.spread is not None and (cell.runs is None or cell.runs >= MIN_RUNS):
         return cell.value, cell.value - cell.spread, cell.value + cell.spread
     return cell.value, cell.low, cell.high
