@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
+    from matplotlib.text import Annotation
 
 # Okabe & Ito's colours, told apart with every common colour blindness; their yellow is too pale for lines on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
@@ -37,7 +38,7 @@ TRUTH_COLOUR = COLOURS[1]  # what is annotated: events, anomalies
 LIMIT: dict[str, Any] = {"color": "black", "linewidth": 1.1, "linestyle": (0, (5, 2))}  # thresholds, limits
 CHANCE: dict[str, Any] = {"color": TEXT_GREY, "linewidth": 1.0, "linestyle": (0, (1, 1.5))}
 SPREAD: dict[str, Any] = {"color": "black", "linewidth": 1.0, "marker": "|", "markersize": 4}
-SPREAD_TEXT = "95 % interval; of several trainings: standard deviation"
+SPREAD_TEXT = "95 % interval, or standard deviation over trainings"
 DPI = 150
 PAGE = 8.0  # inches: wider pictures are too small to read in a column of text
 
@@ -101,24 +102,39 @@ def new_figure(width: float, height: float, note: str | None = None) -> "Figure"
 def title_and_legend(figure: "Figure", title: str, handles: "Sequence[Artist]" = (), columns: int = 4) -> None:
     """Put the title, and a legend of `handles` in at most `columns` below it, above everything that the figure shows.
 
-    The lines of the title are wrapped at the figure's width.
+    The lines of the title are wrapped at the figure's width; the figure grows by what title and legend have more than a
+    line.
     """
     width = figure.get_figwidth()
     title = "\n".join(textwrap.fill(line, int(11 * width)) for line in title.split("\n"))
+    more = 0.17 * title.count("\n")
     if handles:
         # The title as the legend's own title: the layout would draw a figure title and an outside legend in one place.
-        widest = 0.55 + 0.065 * max(len(str(handle.get_label())) for handle in handles)
-        columns = max(1, min(columns, int(width / widest)))
+        widths = [0.55 + 0.065 * len(str(handle.get_label())) for handle in handles]
+        fitting = len(handles) if sum(widths) <= width else int(width / max(widths))
+        columns = max(1, min(columns, fitting))
+        more += 0.19 * (math.ceil(len(handles) / columns) - 1)
         place: Any = {"loc": "outside upper left", "ncols": columns, "alignment": "left"}
         bold: Any = {"weight": "bold", "size": STYLE["figure.titlesize"]}
         figure.legend(handles=handles, title=title or None, title_fontproperties=bold, **place)
     elif title:
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    figure.set_figheight(figure.get_figheight() + more)
 
 
 def wrapped(names: Iterable[str], width: int = 30) -> list[str]:
     """Names for an axis, in as many lines as they need."""
     return [textwrap.fill(name, width) for name in names]
+
+
+def _line_height(names: Iterable[str]) -> float:
+    """What the longest of wrapped names takes, inches."""
+    return 0.06 + 0.14 * max((name.count("\n") + 1 for name in names), default=1)
+
+
+def balanced(count: int, most: int) -> int:
+    """Columns, at most `most`, that fill as many rows as `count` panels need evenly."""
+    return math.ceil(count / math.ceil(count / most))
 
 
 def handle(label: str, **drawn: Any) -> "Line2D":
@@ -134,8 +150,8 @@ def chance_line(axes: "Axes", at: float, along: Literal["x", "y"] = "x") -> "Lin
     return handle("chance", **CHANCE)
 
 
-def spread_apart(positions: Sequence[float], gap: float) -> list[float]:
-    """Ascending positions moved as little as needed to be `gap` apart (each crowd keeps its centre)."""
+def spread_apart(positions: Sequence[float], gap: float, low: float = -math.inf, high: float = math.inf) -> list[float]:
+    """Ascending positions from low to high, moved as little as needed to be `gap` apart; each crowd keeps its centre."""
     crowds: list[tuple[float, int]] = []  # centre, members
     for position in positions:
         centre, members = position, 1
@@ -144,7 +160,9 @@ def spread_apart(positions: Sequence[float], gap: float) -> list[float]:
             centre = (centre * members + before * count) / (members + count)
             members += count
         crowds.append((centre, members))
-    return [centre + gap * (i - (members - 1) / 2) for centre, members in crowds for i in range(members)]
+    spread = [centre + gap * (i - (members - 1) / 2) for centre, members in crowds for i in range(members)]
+    above = [max(position, low + gap * i) for i, position in enumerate(spread)]
+    return [min(position, high - gap * (len(above) - 1 - i)) for i, position in enumerate(above)]
 
 
 def save(figure: "Figure", path: str | Path) -> None:
@@ -267,6 +285,9 @@ def _curve(axes: "Axes", epochs: np.ndarray, values: np.ndarray, colour: str) ->
 
     axes.plot(epochs, values, color=colour, marker="o" if len(epochs) <= 20 else None)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.4g}")
+    if axes.dataLim.ymin >= 0:
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], 0.0))
     axes.grid(True)
 
 
@@ -298,7 +319,7 @@ def class_bars(
     count = len(series)
     thickness = 0.8 / max(count, 1)
     with style():
-        figure = new_figure(6.2, 0.9 + len(classes) * (0.17 * count + 0.1), note)
+        figure = new_figure(6.2, 0.9 + len(classes) * max(0.17 * count + 0.1, _line_height(classes)), note)
         axes = figure.subplots()
         positions = np.arange(len(classes), dtype=float)
         for index, bars in enumerate(series.values()):
@@ -345,8 +366,13 @@ def comparison_bars(
     panels = {name: (panels or {}).get(name, Panel(unit=name)) for name in metrics}
     rows = [(names, _shown(own, [metrics[name] for name in names])) for names in _panel_rows(panels)]
     columns, left_out = max(len(names) for names, _ in rows), len(own) - len({i for _, of in rows for i in of})
-    note = "; ".join(filter(None, (f"{left_out} more in comparison.csv" if left_out else "", note)))
-    heights = [0.22 * len(of) + 0.75 for _, of in rows]
+    note = "; ".join(
+        filter(
+            None, (f"{left_out} more system{'s' if left_out > 1 else ''} in comparison.csv" if left_out else "", note)
+        )
+    )
+    names_of = [wrapped((systems[i] for i in of), 36) for _, of in rows]
+    heights = [max(0.22, _line_height(of)) * len(of) + 0.6 for of in names_of]
     with style():
         figure = new_figure(PAGE if columns > 1 else 6.2, sum(heights) + 0.9, note)
         grid = figure.add_gridspec(len(rows), columns, height_ratios=heights)
@@ -357,7 +383,7 @@ def comparison_bars(
                 bars = [metrics[name][i] for i in chosen]
                 colours = [OWN_COLOUR if own[i] else PUBLISHED_COLOUR for i in chosen]
                 _bars(axes, np.arange(len(chosen), dtype=float), bars, colours, 0.72)
-                _finish_bars(axes, wrapped(systems[i] for i in chosen), name)
+                _finish_bars(axes, names_of[line], textwrap.fill(name, 80 // columns))
                 if (chance := panels[name].chance) is not None:
                     chance_line(axes, chance)
                 axes.tick_params(labelleft=first is None)
@@ -377,13 +403,13 @@ def comparison_bars(
 
 
 def _panel_rows(panels: Mapping[str, Panel]) -> list[list[str]]:
-    """Metrics of one group and unit in rows of at most three panels."""
+    """Metrics of one group and unit in rows of at most three panels; four stay together."""
     alike: dict[tuple[str, str], list[str]] = {}
     for name, panel in panels.items():
         alike.setdefault((panel.group, panel.unit if panel.group else ""), []).append(name)
     rows = []
     for of in alike.values():
-        width = math.ceil(len(of) / math.ceil(len(of) / 3))
+        width = 4 if len(of) == 4 else balanced(len(of), 3)
         rows += [of[start : start + width] for start in range(0, len(of), width)]
     return rows
 
@@ -420,7 +446,7 @@ def _check_lengths(names: Sequence[str], values: Mapping[str, Sequence[object]])
 def _bars(axes: "Axes", positions: np.ndarray, bars: Sequence[Bar], colours: Sequence[str], thickness: float) -> None:
     for position, (value, low, high), colour in zip(positions, bars, colours, strict=True):
         if value is None or math.isnan(value):
-            _bar_text(axes, 0.0, position, "n/a")
+            _bar_text(axes, 0.0, position, "n/a").set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
             continue
         axes.barh(position, value, height=thickness, color=colour)
         tip = value
@@ -436,13 +462,15 @@ def _short(value: float) -> str:
 
     if abs(value) >= 1000:
         return EngFormatter(places=2, sep="")(value)
-    if 0 < abs(value) < 0.01:
+    if 1e-9 < abs(value) < 0.01:
         return f"{value:.2g}"
     return f"{value:.{3 if abs(value) < 1 else 2 if abs(value) < 10 else 1}f}"
 
 
-def _bar_text(axes: "Axes", x: float, y: float, text: str) -> None:
-    axes.annotate(text, (x, y), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7, color=TEXT_GREY)
+def _bar_text(axes: "Axes", x: float, y: float, text: str) -> "Annotation":
+    return axes.annotate(
+        text, (x, y), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7, color=TEXT_GREY
+    )
 
 
 def _finish_bars(axes: "Axes", names: Sequence[str], xlabel: str) -> None:

@@ -191,7 +191,7 @@ def test_many_published_systems_are_counted_not_drawn() -> None:
     figure = plots.comparison_bars(systems, [n == 39 for n in range(40)], {"AUC": [KNOWN] * 40}, note=NOTE)
     shown = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert shown == [*systems[: plots.MAX_PUBLISHED], "system 39"]
-    assert f"{39 - plots.MAX_PUBLISHED} more in comparison.csv; {NOTE}" in texts(figure)
+    assert f"{39 - plots.MAX_PUBLISHED} more systems in comparison.csv; {NOTE}" in texts(figure)
 
 
 def test_a_long_title_is_wrapped_not_cut() -> None:

@@ -70,7 +70,7 @@ def draw(
     published: accuracy of the published baseline on each of DEVICES by the same names. system: for the titles.
     """
     for name, of in results.items():
-        title = f"confusion of scenes, macro accuracy {100 * of['macro_accuracy']:.1f} %\n"
+        title = f"confusion of scenes: test clips, macro accuracy {100 * of['macro_accuracy']:.1f} %\n"
         title += ", ".join(filter(None, (system, _panel_title(name))))
         save(confusion_matrix(np.array(of["confusion"]), title, note), folder / f"confusion_{name}.png")
     own = {name: [_device_bar(of, device) for device in DEVICES] for name, of in results.items()}
@@ -276,17 +276,17 @@ def against_complexity(
             _complexity_row(left, right, of)
             left.set_title(SET_NAMES.get(name, name), loc="left", weight="bold")
         below = (
-            (grid[-1, 0], "parameters (thousands)", [(p.parameters or 0) / 1e3 for p in shown]),
-            (grid[-1, 1], "MACs per clip (millions)", [(p.macs or 0) / 1e6 for p in shown]),
+            (grid[-1, 0], "parameters (thousands)", [MAX_BYTES / 1e3, *((p.parameters or 0) / 1e3 for p in shown)]),
+            (grid[-1, 1], "MACs per clip (millions)", [MAX_MACS / 1e6, *((p.macs or 0) / 1e6 for p in shown)]),
         )
         for axes, xlabel, counts in below:
-            axes.set_xlim(0, 1.12 * max(counts, default=1.0) or 1.0)
+            axes.set_xlim(0, 1.12 * max(counts))
             axes.set_xlabel(xlabel)
         marks: Any = {"linestyle": "none", "marker": "o"}
         kinds = {True: ("own", OWN_COLOUR, 8), False: ("published", PUBLISHED_MARK, 5.5)}
         known = [kinds[own] for own in (True, False) if any(p.own == own for p in shown)]
         handles = [handle(name, color=colour, markersize=size, **marks) for name, colour, size in known]
-        handles += [handle("limit of the challenge", **LIMIT)]
+        handles += [handle("limit of the challenge (of parameters: with 16 and 8 bit)", **LIMIT)]
         if any(point.own for point in shown):
             handles.append(handle("chance", **CHANCE))
         title_and_legend(figure, title, handles)
@@ -319,7 +319,8 @@ def _complexity_row(left: "Axes", right: "Axes", points: Sequence[Point]) -> Non
 def _name_points(left: "Axes", right: "Axes", points: Sequence[Point]) -> None:
     """Names, ascending with the accuracy, between the panels, each with a line to its marks on both sides."""
     low, high = left.get_ylim()
-    heights = spread_apart([point.accuracy or 0.0 for point in points], (high - low) / max(len(points) + 1, 5))
+    gap = (high - low) / max(len(points) + 1, 5)
+    heights = spread_apart([point.accuracy or 0.0 for point in points], gap, low + gap / 2, high - gap / 2)
     leader: Any = {"arrowstyle": "-", "color": "#C4C4C4", "linewidth": 0.7, "shrinkA": 2, "shrinkB": 3}
     leader |= {"relpos": (0.0, 0.5)}
     for point, height in zip(points, heights, strict=True):

@@ -255,10 +255,25 @@ def _whole(row: Row, column: str) -> int | None:
 def _columns(splits: Sequence[int]) -> list[MetricColumn]:
     """The rank score first where all splits are there, then each split."""
     of: dict[str, Any] = {"decimals": 2, "unit": "%", "chance": 100 / len(SCENES)}
-    columns = [MetricColumn(metric_key("macro_accuracy", split), DEVELOPMENT, f"{split} %", **of) for split in splits]
+    columns = [
+        MetricColumn(
+            metric_key("macro_accuracy", split),
+            DEVELOPMENT,
+            f"{split} %",
+            axis=f"accuracy (%), trained on {split} %",
+            **of,
+        )
+        for split in splits
+    ]
     if set(splits) >= set(SPLITS):
-        columns.insert(0, MetricColumn("rank_score", DEVELOPMENT, "mean of splits", **of))
-        columns.append(MetricColumn("rank_score", EVALUATION, "mean, evaluation set", **of))
+        columns.insert(
+            0, MetricColumn("rank_score", DEVELOPMENT, "mean of splits", axis="accuracy (%), mean of splits", **of)
+        )
+        columns.append(
+            MetricColumn(
+                "rank_score", EVALUATION, "mean, evaluation set", axis="evaluation set: mean of splits (%)", **of
+            )
+        )
     return columns
 
 

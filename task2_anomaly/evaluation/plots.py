@@ -19,6 +19,7 @@ from common.run.plots import (
     PAGE,
     SPREAD,
     TRUTH_COLOUR,
+    balanced,
     chance_line,
     handle,
     new_figure,
@@ -70,7 +71,7 @@ def roc_curves(result: SystemResult, note: str | None = None, about: str = "") -
     from matplotlib.patches import Patch
 
     kinds = result.types()
-    columns = min(TYPES_PER_ROW, len(kinds))
+    columns = balanced(len(kinds), TYPES_PER_ROW)
     rows = math.ceil(len(kinds) / columns)
     with style():
         lines = max(len(result.of_type(kind)) for kind in kinds)
@@ -85,7 +86,7 @@ def roc_curves(result: SystemResult, note: str | None = None, about: str = "") -
             for number, of in enumerate(r for r in result.of_type(kinds[index]) if r.auc is not None):
                 _curve(whole, part, of, number)
             _finish(whole, part, kinds[index], leftmost=index % columns == 0)
-        grey = Patch(color=PAUC_GREY, label=f"false positive rates up to {MAX_FPR:g}: below them, shaded, the pAUC")
+        grey = Patch(color=PAUC_GREY, label=f"false positive rates up to {MAX_FPR:g}, enlarged below: the pAUC's part")
         title_and_legend(figure, _title("ROC of each machine", about), [handle("chance", **CHANCE), grey])
     return figure
 
@@ -136,8 +137,8 @@ def score_histograms(
 
     rows = [result.of_type(kind) for kind in result.types()]
     if all(len(row) == 1 for row in rows):
-        starts = range(0, len(rows), TYPES_PER_ROW)
-        rows = [[of for row in rows[start : start + TYPES_PER_ROW] for of in row] for start in starts]
+        width = balanced(len(rows), TYPES_PER_ROW)
+        rows = [[of for row in rows[start : start + width] for of in row] for start in range(0, len(rows), width)]
     columns = max(map(len, rows))
     with style():
         figure = new_figure(min(max(2.3 * columns, 4.6), PAGE), 1.45 * len(rows) + 0.9, note)
@@ -176,7 +177,7 @@ def _histogram(axes: "Axes", of: MachineResult, limit: float | None) -> None:
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.locator_params(axis="x", nbins=3)
-    axes.ticklabel_format(axis="x", style="sci", scilimits=(-2, 4))
+    axes.xaxis.set_major_formatter(lambda score, _: f"{score:.3g}")
 
 
 def heat_map(

@@ -333,7 +333,9 @@ def compare_figures(
     prefix = f"{year}-" if runs.first_shot else ""
     columns, places = [], {}
     for part, name, title in _compared(runs):
-        columns.append(MetricColumn(name, f"{prefix}{SETS[part]}", title, decimals=4, chance=0.5))
+        what = "mean of AUC and pAUC" if name == "mean" else title.partition(",")[0]
+        axis = f"{what}, {SETS[part]} set"
+        columns.append(MetricColumn(name, f"{prefix}{SETS[part]}", title, decimals=4, chance=0.5, axis=axis))
         places[columns[-1].key] = Place((part, "figures", name), (part, "intervals", name))
     results = [{part: of[number] for part, of in runs.parts.items()} for number in range(len(folders))]
     return beside_published(

@@ -77,7 +77,8 @@ def event_roll(
     relevant = relevant_classes(scores, classes, truth, min_score)
     shown = _most_relevant(relevant, scores, classes, truth)
     if len(shown) < len(relevant):
-        title += f"\n{len(relevant) - len(shown)} more classes with scores above {min_score:g} are not shown"
+        more = f"{len(relevant) - len(shown)} more classes with scores above {min_score:g}"
+        note = "; ".join(filter(None, (more, note)))
     edges, values = _pool(scores.edges, np.nan_to_num(scores.scores, nan=0.0, neginf=0.0))
     duration = float(edges[-1] - edges[0])
     heights = [1.5, max(0.36 * len(shown), 0.9)]
@@ -269,6 +270,7 @@ def segment_roc(
         _class_curves(axes, per_class, max_fpr, areas)
         mean = float(np.mean([areas[name] for name in per_class]))
         axes.plot([0, max_fpr], [0, max_fpr], label="chance", **CHANCE)
+        axes.plot([], [], color=TEXT_GREY, linewidth=0.9, label="a class, named at its end with its area")
         axes.plot([], [], linestyle="none", label=f"mean partial area: {mean:.3f}")
         _finish_roc(axes, max_fpr, "false positive ratio of 1-s segments", "true positive ratio")
         title_and_legend(figure, title, axes.get_legend_handles_labels()[0])
@@ -297,7 +299,7 @@ def _class_curves(axes: "Axes", per_class: Mapping[str, Curve], end: float, area
         label = name.replace("_", " ") + (f" {areas[name]:.3f}" if name in areas else "")
         last.append((float(y[-1]), label, colour, line))
     last.sort(key=lambda entry: entry[0])
-    heights = spread_apart([height for height, *_ in last], 0.047)
+    heights = spread_apart([height for height, *_ in last], 0.047, 0.0, 1.0)
     for (height, label, colour, line), shown in zip(last, heights, strict=True):
         points = ([end, end * 1.035, end * 1.075], [height, shown, shown])
         axes.plot(*points, color=colour, linestyle=line, linewidth=0.9, clip_on=False)

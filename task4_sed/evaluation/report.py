@@ -224,7 +224,7 @@ def _draw_rolls(run: Run, test: TestSet, csebbs: str, note: str | None, plots: P
     shown = MAESTRO_CLASSES if test.soft else scored_classes(scores.classes)
     columns = [scores.classes.index(label) for label in shown]
     boxes = "scores without post-processing" if test.soft else boxes_title(csebbs, ROLL_THRESHOLD)
-    about = f"{SET_NAMES.get(test.name, test.name)}; {run.title}, {run.config.postprocess.network}; {boxes}"
+    about = f"{SET_NAMES.get(test.name, test.name)}; {run.title}, {run.config.postprocess.network}\n{boxes}"
     for name in [name for name in ranked if clip_name(name) in scores.clips][:ROLLS]:
         clip = scores.clips[clip_name(name)]
         one = ScoreSet(shown, {clip_name(name): ClipScores(clip.edges, clip.scores[:, columns])})

@@ -50,7 +50,7 @@ def predict_files(
     parameters = parameters_for(loaded.classes, setting)
     note = network_note(path.parent.parent)
     if draw is not None:
-        about = f"{run.title}, {config.postprocess.network}; {boxes_title(setting, threshold)}"
+        about = f"{run.title}, {config.postprocess.network}\n{boxes_title(setting, threshold)}"
         draw = partial(draw, note=note, about=about)
     found = detect(Predictor(loaded), recordings, out, parameters, threshold, draw, note)
     rows = [

@@ -67,10 +67,16 @@ class MetricColumn:
     decimals: int = 3
     unit: str = "share"  # in the picture, columns of one unit share their axis
     chance: float | None = None  # what guessing gives
+    axis: str = ""  # its name in the picture (default: the title)
 
     @property
     def key(self) -> str:
         return f"{self.set}/{self.metric}"
+
+    @property
+    def label(self) -> str:
+        """Its name in the picture."""
+        return self.axis or self.title
 
 
 @dataclass(frozen=True)
@@ -142,10 +148,10 @@ class Comparison:
         figure = plots.comparison_bars(
             [row.system for row in self.rows],
             [row.kind == "own" for row in self.rows],
-            {column.title: [bar(row.cells.get(column.key)) for row in self.rows] for column in self.columns[:pictured]},
-            title=f"{self.title}\nown and published systems, the best {self.columns[0].title} first",
+            {column.label: [bar(row.cells.get(column.key)) for row in self.rows] for column in self.columns[:pictured]},
+            title=f"{self.title}\nown and published systems, in the order of: {self.columns[0].label}",
             note=self.caveat.text if self.caveat else None,
-            panels={c.title: plots.Panel(c.set, c.unit, c.chance) for c in self.columns[:pictured]},
+            panels={c.label: plots.Panel(c.set, c.unit, c.chance) for c in self.columns[:pictured]},
         )
         plots.save(figure, paths[2])
         return paths
