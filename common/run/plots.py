@@ -151,7 +151,7 @@ def chance_line(axes: "Axes", at: float, along: Literal["x", "y"] = "x") -> "Lin
 
 
 def spread_apart(positions: Sequence[float], gap: float, low: float = -math.inf, high: float = math.inf) -> list[float]:
-    """Ascending positions from low to high, moved as little as needed to be `gap` apart; each crowd keeps its centre."""
+    """Ascending positions from low to high, moved as little as needed to be `gap` apart; a crowd keeps its centre."""
     crowds: list[tuple[float, int]] = []  # centre, members
     for position in positions:
         centre, members = position, 1

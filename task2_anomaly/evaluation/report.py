@@ -19,6 +19,7 @@ Whether the data are the toy's is recorded by `record_figures`; the others read 
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ import numpy as np
 from common.run.errors import UserError
 from common.run.files import write_rows
 from common.run.results.comparison import TOY, Baseline, MetricColumn, read_baselines
-from common.run.results.intervals import MeanSpread, mean_spread
+from common.run.results.intervals import MIN_UNITS, MeanSpread, mean_spread
 from common.run.results.runs import Place, beside_published, own_values, section_of, trainings
 from common.run.results.store import record
 from common.run.results.tables import format_value, print_table, write_table
@@ -179,7 +180,10 @@ def _first_shot(
             found[f"{metric}/{kind}"] = harmonic_mean([x for machine, x in every.items() if machine.type == kind])
         found[metric] = harmonic_mean(list(every.values()))
     score = official_score(values)
-    half = confidence([(as_section(truth), scores[truth.machine]) for truth in truths])
+    # As with the bootstrap of 2020: what an AUC rests on are the clips of its rarer class.
+    rarer = sum(min(Counter(truth.labels.values()).get(label, 0) for label in (0, 1)) for truth in truths)
+    everything = [(as_section(truth), scores[truth.machine]) for truth in truths]
+    half = confidence(everything) if rarer >= MIN_UNITS else math.nan
     ends = (max(score - half, 0.0), min(score + half, 1.0)) if half == half else (math.nan, math.nan)
     return {**found, "official_score": score}, {"official_score": ends}
 

@@ -299,6 +299,19 @@ def test_bars_of_proxy_sets(tmp_path: Path) -> None:
         proxy_bars(tmp_path / "proxies.pdf", {"all": [0.8]})
 
 
+def test_few_clips_of_a_class_have_no_interval(tmp_path: Path) -> None:
+    """Of an official score, too: eight anomalies in all, whatever the number of normal clips."""
+    machine = Machine("gearbox", 0, section=True)
+    words = [f"section_00_{domain}_test_{label}_{number:04d}_speed_1.wav" for number, (domain, label) in enumerate(
+        [("source", "normal"), ("target", "normal")] * 20 + [("source", "anomaly"), ("target", "anomaly")] * 4
+    )]  # fmt: skip
+    truth = truth_of_names(words, machine)
+    scores = {name: label + 0.1 * (number % 17) for number, (name, label) in enumerate(truth.labels.items())}
+    write_scores(tmp_path / "scores" / "dev_test" / score_file(machine), scores)
+    found = record_figures(tmp_path, {"dev_test": [truth]}, toy=False, plots=False)["parts"]["dev_test"]
+    assert np.isnan(found["intervals"]["official_score"]).all()
+
+
 ABOUT = "development set, recipe toy, training 1"
 MACHINES = [Machine(kind, number) for kind in TYPES[:4] for number in range(3)]
 SEEDS = {"same_mic_same_type": [0.8, 0.9, 0.95], "a name that is much longer than the others are": [0.45, 0.2]}

@@ -223,7 +223,8 @@ def _draw_rolls(run: Run, test: TestSet, csebbs: str, note: str | None, plots: P
     parameters, features = parse_csebbs(csebbs), front_end(run.config.model)
     shown = MAESTRO_CLASSES if test.soft else scored_classes(scores.classes)
     columns = [scores.classes.index(label) for label in shown]
-    boxes = "scores without post-processing" if test.soft else boxes_title(csebbs, ROLL_THRESHOLD)
+    soft = "scores without post-processing; annotated: the paler, the less certain"
+    boxes = soft if test.soft else boxes_title(csebbs, ROLL_THRESHOLD)
     about = f"{SET_NAMES.get(test.name, test.name)}; {run.title}, {run.config.postprocess.network}\n{boxes}"
     for name in [name for name in ranked if clip_name(name) in scores.clips][:ROLLS]:
         clip = scores.clips[clip_name(name)]
