@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
-    from matplotlib.text import Annotation
 
 # Okabe & Ito's colours, told apart with every common colour blindness; their yellow is too pale for lines on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
@@ -374,7 +373,7 @@ def comparison_bars(
     names_of = [wrapped((systems[i] for i in of), 36) for _, of in rows]
     heights = [max(0.22, _line_height(of)) * len(of) + 0.6 for of in names_of]
     with style():
-        figure = new_figure(PAGE if columns > 1 else 6.2, sum(heights) + 0.9, note)
+        figure = new_figure(PAGE, sum(heights) + 0.9, note)
         grid = figure.add_gridspec(len(rows), columns, height_ratios=heights)
         for line, (names, chosen) in enumerate(rows):
             first = None
@@ -383,7 +382,7 @@ def comparison_bars(
                 bars = [metrics[name][i] for i in chosen]
                 colours = [OWN_COLOUR if own[i] else PUBLISHED_COLOUR for i in chosen]
                 _bars(axes, np.arange(len(chosen), dtype=float), bars, colours, 0.72)
-                _finish_bars(axes, names_of[line], textwrap.fill(name, 80 // columns))
+                _finish_bars(axes, names_of[line], "\n".join(wrapped(name.split("\n"), 80 // columns)))
                 if (chance := panels[name].chance) is not None:
                     chance_line(axes, chance)
                 axes.tick_params(labelleft=first is None)
@@ -446,7 +445,7 @@ def _check_lengths(names: Sequence[str], values: Mapping[str, Sequence[object]])
 def _bars(axes: "Axes", positions: np.ndarray, bars: Sequence[Bar], colours: Sequence[str], thickness: float) -> None:
     for position, (value, low, high), colour in zip(positions, bars, colours, strict=True):
         if value is None or math.isnan(value):
-            _bar_text(axes, 0.0, position, "n/a").set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
+            _bar_text(axes, 0.0, position, "n/a")
             continue
         axes.barh(position, value, height=thickness, color=colour)
         tip = value
@@ -467,10 +466,9 @@ def _short(value: float) -> str:
     return f"{value:.{3 if abs(value) < 1 else 2 if abs(value) < 10 else 1}f}"
 
 
-def _bar_text(axes: "Axes", x: float, y: float, text: str) -> "Annotation":
-    return axes.annotate(
-        text, (x, y), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7, color=TEXT_GREY
-    )
+def _bar_text(axes: "Axes", x: float, y: float, text: str) -> None:
+    look: Any = {"fontsize": 7, "color": TEXT_GREY, "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.5}}
+    axes.annotate(text, (x, y), xytext=(4, 0), textcoords="offset points", va="center", **look)
 
 
 def _finish_bars(axes: "Axes", names: Sequence[str], xlabel: str) -> None:

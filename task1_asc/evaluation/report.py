@@ -260,18 +260,18 @@ def _columns(splits: Sequence[int]) -> list[MetricColumn]:
             metric_key("macro_accuracy", split),
             DEVELOPMENT,
             f"{split} %",
-            axis=f"accuracy (%), trained on {split} %",
+            axis=f"accuracy (%),\ntrained on {split} %",
             **of,
         )
         for split in splits
     ]
     if set(splits) >= set(SPLITS):
         columns.insert(
-            0, MetricColumn("rank_score", DEVELOPMENT, "mean of splits", axis="accuracy (%), mean of splits", **of)
+            0, MetricColumn("rank_score", DEVELOPMENT, "mean of splits", axis="accuracy (%),\nmean of splits", **of)
         )
         columns.append(
             MetricColumn(
-                "rank_score", EVALUATION, "mean, evaluation set", axis="evaluation set: mean of splits (%)", **of
+                "rank_score", EVALUATION, "mean, evaluation set", axis="accuracy (%), evaluation\nset: mean of splits", **of
             )
         )
     return columns

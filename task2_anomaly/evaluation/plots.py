@@ -205,7 +205,7 @@ def heat_map(
         axes.set_yticks(range(len(machines)), [re.sub("_id_|_section_", " ", machine) for machine in machines])
         axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
         axes.spines[:].set_visible(False)
-        title_and_legend(figure, _title(f"{' and '.join(metrics[-2:])} of each machine", about))
+        title_and_legend(figure, _title(f"{', '.join(metrics)} of each machine", about))
     return figure
 
 

@@ -338,7 +338,7 @@ def compare_figures(
     columns, places = [], {}
     for part, name, title in _compared(runs):
         what = "mean of AUC and pAUC" if name == "mean" else title.partition(",")[0]
-        axis = f"{what}, {SETS[part]} set"
+        axis = f"{what},\n{SETS[part]} set"
         columns.append(MetricColumn(name, f"{prefix}{SETS[part]}", title, decimals=4, chance=0.5, axis=axis))
         places[columns[-1].key] = Place((part, "figures", name), (part, "intervals", name))
     results = [{part: of[number] for part, of in runs.parts.items()} for number in range(len(folders))]

@@ -145,11 +145,12 @@ class Comparison:
         sources = ["; ".join(sorted(row.sources())) for row in self.rows]
         sourced = [[*row, source] for row, source in zip(cells, sources, strict=True)]
         write_table(paths[1], [*header, "source"], sourced, self.title, self.note)
+        main = " ".join(self.columns[0].label.split())
         figure = plots.comparison_bars(
             [row.system for row in self.rows],
             [row.kind == "own" for row in self.rows],
             {column.label: [bar(row.cells.get(column.key)) for row in self.rows] for column in self.columns[:pictured]},
-            title=f"{self.title}\nown and published systems, in the order of: {self.columns[0].label}",
+            title=f"{self.title}\nown and published systems, in the order of: {main}",
             note=self.caveat.text if self.caveat else None,
             panels={c.label: plots.Panel(c.set, c.unit, c.chance) for c in self.columns[:pictured]},
         )
