@@ -298,7 +298,7 @@ def _complexity_row(left: "Axes", right: "Axes", points: Sequence[Point]) -> Non
     for point in points:
         colour, size, order = (OWN_COLOUR, 9, 4) if point.own else (PUBLISHED_MARK, 5.5, 3)
         for axes, count, unit in ((left, point.parameters, 1e3), (right, point.macs, 1e6)):
-            if count is not None:
+            if count is not None and point.accuracy is not None:
                 axes.plot(count / unit, point.accuracy, "o", color=colour, markersize=size, zorder=order)
     for axes in (left, right):
         axes.grid(True)

@@ -271,7 +271,7 @@ def _columns(splits: Sequence[int]) -> list[MetricColumn]:
         )
         columns.append(
             MetricColumn(
-                "rank_score", EVALUATION, "mean, evaluation set", axis="accuracy (%), evaluation\nset: mean of splits", **of
+                "rank_score", EVALUATION, "mean, evaluation set", axis="accuracy (%), eval. set,\nmean of splits", **of
             )
         )
     return columns
