@@ -20,6 +20,7 @@ checkpoints  found, verified, filled into networks
 energy       kWh
 results      results.json, intervals, tables, own figures beside published ones or one another, list of runs
 plots        all in one style
+tensorboard  settings, main figures and pictures of a run
 benchmark    rates, in turns; a training step in memory and whole training
 complexity   parameters, bytes, multiply-accumulates
 submission   archives of the challenges, and their rules

@@ -45,6 +45,7 @@ from common.run.imports import owns
 from common.run.processes import keep_memory, say_unusable_gpu
 from common.run.results.store import CONFIG, record, recorded
 from common.run.settings import TrainerConfig
+from common.run.tensorboard import summarise
 from common.run.verbs import Run
 from common.run.yaml_lines import NotYamlError, read_yaml
 
@@ -198,6 +199,7 @@ def fit(
                     "config": config_dict(run.config),
                     "epochs": len(history),
                     "steps": system.trainer.global_step,
+                    "monitor": monitor,
                     "best": _best(history, monitor, mode),
                     "seconds_of_last_session": round(seconds, 2),
                     "kwh": meter.kwh,
@@ -205,6 +207,7 @@ def fit(
                     **(notes or {}),
                 },
             )
+            summarise(run)
 
 
 def stage_of(run: Run) -> str:

@@ -79,6 +79,11 @@ class Run:
         """Seed of this training: the recipe's seed for run 1, the next ones for the others."""
         return int(self.config.seed) + self.number - 1
 
+    @property
+    def title(self) -> str:
+        """What pictures call it."""
+        return f"recipe {self.recipe}, training {self.number}"
+
 
 KEY_VALUE = "settings of the recipe are given as key=value (e.g. trainer.max_epochs=3); config.py has all of them\n"
 

@@ -341,6 +341,8 @@ def test_a_training_leaves_its_files(whole: Path) -> None:
     for name in (BEST, LAST):
         check_hash(whole / name)
     assert list((whole / "tensorboard").glob("events*"))
+    assert len(list((whole / "tensorboard").glob("events*.summary"))) == 1  # settings and best figure
+    assert section["monitor"] == "val/objective"
 
 
 def test_best_is_of_the_best_epoch_and_last_of_the_last(whole: Path) -> None:

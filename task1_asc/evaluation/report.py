@@ -38,9 +38,10 @@ from common.run.results.intervals import MeanSpread
 from common.run.results.runs import Place, beside_published, own_system, own_values, scaled, section_of, trainings
 from common.run.results.store import record, recorded
 from common.run.results.tables import format_value, print_table, write_table
+from common.run.tensorboard import summarise
 from common.run.verbs import Run
-from task1_asc.config import SPLITS, known_split
-from task1_asc.data.classes import DEVICES
+from task1_asc.config import SPLITS, known_split, of_split
+from task1_asc.data.classes import DEVICES, SCENES
 from task1_asc.evaluation.evaluate import (
     DRAWS,
     SHOWN_DEVICES,
@@ -66,8 +67,15 @@ def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
     from task1_asc.data.layout import split_file
 
     root = root_of(run.config.data)
-    made, truth = made_of(root), split_file(root, "test")
-    return record_figures(run.folder, run.config.data.splits, truth, made == "toy", plots, own=made == "recordings")
+    made, truth, splits = made_of(root), split_file(root, "test"), run.config.data.splits
+    own = made == "recordings"
+    scored = record_figures(run.folder, splits, truth, made == "toy", plots, own=own, system=run.title)
+    for split in splits:
+        name = f"split{split}"
+        figures = {"test/macro_accuracy": scored["files"][name]["macro_accuracy"]}
+        pictures = {"test/confusion": run.folder / "plots" / f"confusion_{name}.png"} if plots else {}
+        summarise(of_split(run, split), figures, pictures)
+    return scored
 
 
 def record_figures(
@@ -78,6 +86,7 @@ def record_figures(
     plots: bool = True,
     draws: int = DRAWS,
     own: bool = False,
+    system: str = "",
 ) -> dict[str, Any]:
     """Score the stored test predictions of every split of a run; see the module. Returns what it records.
 
@@ -100,7 +109,7 @@ def record_figures(
     if plots:
         from task1_asc.evaluation.plots import draw
 
-        draw(folder / "plots", results, note, _published_devices(splits))
+        draw(folder / "plots", results, note, _published_devices(splits), system)
     return scored
 
 
@@ -254,12 +263,26 @@ def _whole(row: Row, column: str) -> int | None:
 
 def _columns(splits: Sequence[int]) -> list[MetricColumn]:
     """The rank score first where all splits are there, then each split."""
+    of: dict[str, Any] = {"decimals": 2, "unit": "%", "chance": 100 / len(SCENES)}
     columns = [
-        MetricColumn(metric_key("macro_accuracy", split), DEVELOPMENT, f"{split} %", decimals=2) for split in splits
+        MetricColumn(
+            metric_key("macro_accuracy", split),
+            DEVELOPMENT,
+            f"{split} %",
+            axis=f"accuracy (%),\ntrained on {split} %",
+            **of,
+        )
+        for split in splits
     ]
     if set(splits) >= set(SPLITS):
-        columns.insert(0, MetricColumn("rank_score", DEVELOPMENT, "mean of splits", decimals=2))
-        columns.append(MetricColumn("rank_score", EVALUATION, "mean, evaluation set", decimals=2))
+        columns.insert(
+            0, MetricColumn("rank_score", DEVELOPMENT, "mean of splits", axis="accuracy (%),\nmean of splits", **of)
+        )
+        columns.append(
+            MetricColumn(
+                "rank_score", EVALUATION, "mean, evaluation set", axis="accuracy (%), eval. set,\nmean of splits", **of
+            )
+        )
     return columns
 
 
@@ -295,8 +318,8 @@ def _write_figures(
 ) -> None:
     """A line per figure: accuracies in per cent."""
     lines = []
-    for split, of_split in own.items():
-        for metric, value in of_split.items():
+    for split, of_one in own.items():
+        for metric, value in of_one.items():
             scale = 1 if metric.endswith("log_loss") else 100
             spread = None if value.spread is None else scale * value.spread
             other = baseline[split].get(metric)

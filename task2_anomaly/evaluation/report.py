@@ -19,6 +19,7 @@ Whether the data are the toy's, or own ones, is recorded by `record_figures`; th
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,11 @@ import numpy as np
 from common.run.errors import UserError
 from common.run.files import write_rows
 from common.run.results.comparison import Baseline, MetricColumn, caveat_of, read_baselines
-from common.run.results.intervals import MeanSpread, mean_spread
+from common.run.results.intervals import MIN_UNITS, MeanSpread, mean_spread
 from common.run.results.runs import Place, beside_published, own_values, section_of, trainings
 from common.run.results.store import record
 from common.run.results.tables import format_value, print_table, write_table
+from common.run.tensorboard import summarise
 from common.run.verbs import Run
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine
@@ -62,7 +64,16 @@ def evaluate_run(run: Run, plots: bool) -> Mapping[str, Any]:
     config: Config = run.config
     data = data_of(config.data)
     quantile, truths, own = config.scoring.decision_quantile, truths_by_part(config), data == "recordings"
-    return record_figures(run.folder, truths, toy=data == "toy", plots=plots, quantile=quantile, own=own)
+    toy = data == "toy"
+    found = record_figures(run.folder, truths, toy=toy, plots=plots, quantile=quantile, own=own, system=run.title)
+    figures = {
+        f"{part}/{name}": of["figures"].get(name)
+        for part, of in found["parts"].items()
+        for name in ("official_score" if of["first_shot"] else "mean", "auc", "pauc")
+    }
+    drawn = [(part, kind) for part in found["parts"] for kind in ("scores", "roc")] if plots else []
+    summarise(run, figures, {f"{part}/{kind}": run.folder / "plots" / part / f"{kind}.png" for part, kind in drawn})
+    return found
 
 
 def truths_by_part(config: Config) -> dict[Part, list[Truth]]:
@@ -79,11 +90,12 @@ def record_figures(
     draws: int = DRAWS,
     quantile: float = 0.9,
     own: bool = False,
+    system: str = "",
 ) -> dict[str, Any]:
     """Score a run's stored score files; see the module. Returns what it records.
 
-    quantile: of the decision threshold that the histograms show. own: the data are own recordings. Raises UserError
-    where a score file is missing or faulty, or where no part has labels.
+    quantile: of the decision threshold that the histograms show. own: the data are own recordings. system: for the
+    pictures' titles. Raises UserError where a score file is missing or faulty, or where no part has labels.
     """
     scored = {part: evaluate(folder / "scores" / part, of) for part, of in truths.items() if of}
     if not scored:
@@ -104,7 +116,8 @@ def record_figures(
         for name, result in scored.items():
             scores = folder / "scores" / name
             limits = {r.machine: limit for r in result.machines if (limit := _limit(scores, r.machine, quantile))}
-            draw(folder / "plots" / name, result, limits, _heat_map(found[name]), note)
+            about = ", ".join(filter(None, (f"{SETS[name]} set", system)))
+            draw(folder / "plots" / name, result, limits, _heat_map(found[name]), note, about)
     return {"toy": toy, "own": own, "parts": found}
 
 
@@ -174,7 +187,10 @@ def _first_shot(
             found[f"{metric}/{kind}"] = harmonic_mean([x for machine, x in every.items() if machine.type == kind])
         found[metric] = harmonic_mean(list(every.values()))
     score = official_score(values)
-    half = confidence([(as_section(truth), scores[truth.machine]) for truth in truths])
+    # As with the bootstrap of 2020: what an AUC rests on are the clips of its rarer class.
+    rarer = sum(min(Counter(truth.labels.values()).get(label, 0) for label in (0, 1)) for truth in truths)
+    everything = [(as_section(truth), scores[truth.machine]) for truth in truths]
+    half = confidence(everything) if rarer >= MIN_UNITS else math.nan
     ends = (max(score - half, 0.0), min(score + half, 1.0)) if half == half else (math.nan, math.nan)
     return {**found, "official_score": score}, {"official_score": ends}
 
@@ -328,7 +344,9 @@ def compare_figures(
     prefix = f"{year}-" if runs.first_shot else ""
     columns, places = [], {}
     for part, name, title in _compared(runs):
-        columns.append(MetricColumn(name, f"{prefix}{SETS[part]}", title, decimals=4))
+        what = "mean of AUC and pAUC" if name == "mean" else title.partition(",")[0]
+        axis = f"{what},\n{SETS[part]} set"
+        columns.append(MetricColumn(name, f"{prefix}{SETS[part]}", title, decimals=4, chance=0.5, axis=axis))
         places[columns[-1].key] = Place((part, "figures", name), (part, "intervals", name))
     results = [{part: of[number] for part, of in runs.parts.items()} for number in range(len(folders))]
     return beside_published(

@@ -149,11 +149,12 @@ def _report(run: Run, found: Mapping[tuple[str, str], list[tuple[float, float]]]
         rows.append([study, name, str(len(values)), *(_shown(m) for m in means)])
     write_rows(out / "grid.csv", ("study", "variation", "seeds", "auc", "auc_sd", "pauc", "pauc_sd"), table)
     caveat = "toy data, not comparable; " if is_toy(run.config.data) else ""
-    note = f"{caveat}mean over {machines} development machines (IDs, then types); spread over seeds"
+    plural = "s" if machines > 1 else ""
+    note = f"{caveat}mean over {machines} development machine{plural} (IDs, then types); spread over seeds"
     print_table("grid", ["study", "variation", "seeds", "AUC", "pAUC"], rows, note=note)
     for study in dict.fromkeys(study for study, _ in found):
         bars = {name: [auc for auc, _ in values] for (of, name), values in found.items() if of == study}
-        proxy_bars(out / f"{study}.png", bars, note=note)
+        proxy_bars(out / f"{study}.png", bars, note=note, about=f"recipe {run.recipe}")
     by_name = {f"{study}/{name}": arithmetic_mean([auc for auc, _ in v]) for (study, name), v in found.items()}
     return {"grid": str(out / "grid.csv"), "cells": len(found), "auc": by_name, "machines": machines}
 

@@ -46,12 +46,12 @@ def predict_files(
     config: Config = run.config
     loaded = load_network(path, config.postprocess.network, config.model, expected, config.encoder)
     tuned = run.folder / CSEBBS_FILE
-    parameters = parameters_for(
-        loaded.classes, setting or (str(tuned) if tuned.is_file() and checkpoint is None else "default")
-    )
+    setting = setting or (str(tuned) if tuned.is_file() and checkpoint is None else "default")
+    parameters = parameters_for(loaded.classes, setting)
     note = network_note(path.parent.parent)
-    if note and draw is not None:
-        draw = partial(draw, note=note)
+    if draw is not None:
+        about = f"{run.title}, {config.postprocess.network}\n{boxes_title(setting, threshold)}"
+        draw = partial(draw, note=note, about=about)
     found = detect(Predictor(loaded), recordings, out, parameters, threshold, draw, note)
     rows = [
         [name, f"{e['onset']:.2f}", f"{e['offset']:.2f}", e["event_label"], f"{e['confidence']:.2f}"]
@@ -62,6 +62,12 @@ def predict_files(
         columns = ["file", "onset (s)", "offset (s)", "event", "confidence"]
         print_table("events", columns, rows, note="; ".join(filter(None, (note, f"all files: {out}"))), whole=out)
     return recordings.finish({"out": str(out), "files": found, "note": note})
+
+
+def boxes_title(setting: str, threshold: float) -> str:
+    """What pictures say of the post-processing."""
+    name = Path(setting).name if setting.endswith(".tsv") else setting
+    return f"detected: cSEBBs ({name}) with a confidence of {threshold:g} or more"
 
 
 def detect_in(

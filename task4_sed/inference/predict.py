@@ -185,13 +185,20 @@ def predict_floors(run: Run, out: Path, classes: Sequence[str]) -> None:
 
 
 def log_mel(front_end: LogMel, recording: Iterable[np.ndarray]) -> np.ndarray:
-    """What the network sees of a recording, for pictures: (mel, frames); beyond two minutes means of 16 frames."""
+    """The network's mel bands of a recording, for pictures: (mel, frames), dB below the loudest, -80 at the least.
+
+    Beyond two minutes means of 16 frames.
+    """
+    import librosa
+
     with torch.inference_mode():
         parts = [_mel(front_end, minute) for minute in rechunked(recording, MINUTE, least_last=MINUTE)]
         if len(parts) > 1:
             parts = [F.avg_pool1d(part, POOLED_FRAMES, ceil_mode=True) for part in parts]
-        seen: np.ndarray = front_end.compress(torch.cat(parts, dim=-1))[0].cpu().numpy()
-    return seen
+        mel = torch.cat(parts, dim=-1)[0].cpu().numpy()
+    in_decibels = librosa.amplitude_to_db if front_end.setting.exponent == 1 else librosa.power_to_db
+    level: np.ndarray = in_decibels(mel, ref=np.max)
+    return level
 
 
 def _mel(front_end: LogMel, waveform: np.ndarray) -> Tensor:

@@ -11,6 +11,7 @@ from common.run.errors import UserError, did_you_mean
 from common.run.files import Row, read_rows, write_rows
 from common.run.results.tables import format_value, print_table, write_table
 
+MIN_RUNS = 3  # of two, the deviation itself is hardly known
 NORMAL_95 = 1.959964  # a spread becomes a 95 % interval of +- this many standard deviations
 
 
@@ -74,11 +75,18 @@ class MetricColumn:
     title: str
     higher_is_better: bool = True
     decimals: int = 3
-    energy: bool = False  # kWh in files and pictures; tables take the unit that suits
+    unit: str = "share"  # in the picture, columns of one unit share their axis; of kWh tables show Wh where that suits
+    chance: float | None = None  # what guessing gives
+    axis: str = ""  # its name in the picture (default: the title)
 
     @property
     def key(self) -> str:
         return f"{self.set}/{self.metric}"
+
+    @property
+    def label(self) -> str:
+        """Its name in the picture."""
+        return self.axis or (f"{self.title} (kWh)" if self.unit == "kWh" else self.title)
 
 
 @dataclass(frozen=True)
@@ -148,15 +156,14 @@ class Comparison:
         sources = ["; ".join(sorted(row.sources())) for row in self.rows]
         sourced = [[*row, source] for row, source in zip(cells, sources, strict=True)]
         write_table(paths[1], [*header, "source"], sourced, self.title, self.note)
+        main = " ".join(self.columns[0].label.split())
         figure = plots.comparison_bars(
             [row.system for row in self.rows],
             [row.kind == "own" for row in self.rows],
-            {
-                _pictured(column): [bar(row.cells.get(column.key)) for row in self.rows]
-                for column in self.columns[:pictured]
-            },
-            title=self.title,
+            {column.label: [bar(row.cells.get(column.key)) for row in self.rows] for column in self.columns[:pictured]},
+            title=f"{self.title}\nown and published systems, in the order of: {main}",
             note=self.caveat.text if self.caveat else None,
+            panels={c.label: plots.Panel(c.set, c.unit, c.chance) for c in self.columns[:pictured]},
         )
         plots.save(figure, paths[2])
         return paths
@@ -339,14 +346,10 @@ def _note(main: str, reference: str | None, caveat: Caveat | None) -> str:
     return " ".join(parts)
 
 
-def _pictured(column: MetricColumn) -> str:
-    return f"{column.title} (kWh)" if column.energy else column.title
-
-
 def _text(cell: Cell | None, column: MetricColumn) -> str:
     if cell is None:
         return format_value(None)
-    if column.energy and cell.value is not None:
+    if column.unit == "kWh" and cell.value is not None:
         return energy_text(cell.value, cell.spread)
     return format_value(cell.value, cell.low, cell.high, cell.spread, column.decimals)
 
@@ -358,9 +361,9 @@ def _difference_text(difference: Difference | None, decimals: int) -> str:
 
 
 def bar(cell: Cell | OwnValue | None) -> tuple[float | None, float | None, float | None]:
-    """Value and the ends of its error bar: the interval, else one standard deviation to each side."""
+    """Value and the ends of its error bar: the interval, else one standard deviation, of three runs or more."""
     if cell is None or cell.value is None:
         return None, None, None
-    if cell.low is None and cell.spread is not None:
+    if cell.low is None and cell.spread is not None and (cell.runs is None or cell.runs >= MIN_RUNS):
         return cell.value, cell.value - cell.spread, cell.value + cell.spread
     return cell.value, cell.low, cell.high
