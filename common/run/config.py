@@ -46,6 +46,15 @@ def load_config(kind: type[C], recipes: Path, recipe: str, overrides: Sequence[s
     return config
 
 
+def config_of(kind: type[C], plain: Mapping[str, Any], source: str | Path) -> C:
+    """A plain config, as `config_dict` gives it, as `kind`. Raises UserError as `load_config`, and names `source`."""
+    try:
+        config: C = _build(kind, plain, "", {})
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
+    return config
+
+
 def find_recipe(recipes: Path, recipe: str) -> Path:
     """The file of a recipe that is given by name or by path."""
     path = Path(recipe)

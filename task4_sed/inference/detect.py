@@ -9,6 +9,7 @@ import numpy as np
 
 from common.audio.recordings import Recording, Recordings, beginning, find_recordings, short_names
 from common.run.errors import UserError
+from common.run.export import note_of
 from common.run.files import read_json, remove_partials, write_json, write_rows, write_text
 from common.run.folders import printable
 from common.run.progress import progress
@@ -19,6 +20,7 @@ from task4_sed.config import Config
 from task4_sed.data.annotations import Event
 from task4_sed.data.classes import FRAME_SECONDS, SAMPLE_RATE
 from task4_sed.inference.checkpoints import checkpoint_of, load_network
+from task4_sed.inference.exported import open_exported
 from task4_sed.inference.networks import scored_network
 from task4_sed.inference.postprocess.boxes import parse_csebbs
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, CsebbsParameters, csebbs
@@ -42,14 +44,15 @@ def predict_files(
     """Events in named files, by the run's network and its tuned boxes."""
     check_threshold(threshold)
     recordings = find_recordings(files)
-    path, expected = checkpoint_of(run, checkpoint)
-    config: Config = run.config
-    loaded = load_network(path, config.postprocess.network, config.model, expected, config.encoder)
-    tuned = run.folder / CSEBBS_FILE
-    parameters = parameters_for(
-        loaded.classes, setting or (str(tuned) if tuned.is_file() and checkpoint is None else "default")
-    )
-    note = network_note(path.parent.parent)
+    if checkpoint is not None and checkpoint.is_dir():
+        loaded, tuned, note = open_exported(checkpoint), checkpoint / CSEBBS_FILE, note_of(checkpoint)
+    else:
+        path, expected = checkpoint_of(run, checkpoint)
+        config: Config = run.config
+        loaded = load_network(path, config.postprocess.network, config.model, expected, config.encoder)
+        tuned = (run.folder if checkpoint is None else Path()) / CSEBBS_FILE
+        note = network_note(path.parent.parent)
+    parameters = parameters_for(loaded.classes, setting or (str(tuned) if tuned.is_file() else "default"))
     if note and draw is not None:
         draw = partial(draw, note=note)
     found = detect(Predictor(loaded), recordings, out, parameters, threshold, draw, note)
@@ -73,8 +76,11 @@ def detect_in(
 ) -> list[dict[str, Any]]:
     """What `task4_sed.detect` gives."""
     check_threshold(threshold)
-    folder = Path(checkpoint).absolute().parents[1]  # of the run that the checkpoint lies in
-    loaded = load_network(checkpoint, scored_network(folder) or "student")
+    if Path(checkpoint).is_dir():
+        folder, loaded = Path(checkpoint), open_exported(Path(checkpoint))
+    else:
+        folder = Path(checkpoint).absolute().parents[1]  # of the run that the checkpoint lies in
+        loaded = load_network(checkpoint, scored_network(folder) or "student")
     tuned = folder / CSEBBS_FILE
     parameters = parameters_for(loaded.classes, csebbs or (str(tuned) if tuned.is_file() else "default"))
     scores = heard(Predictor(loaded), Recording(recording, SAMPLE_RATE, sample_rate))

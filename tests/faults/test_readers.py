@@ -36,6 +36,7 @@ def text(content: str) -> Callable[[Path], object]:
 
 
 def common_readers() -> list[Reader]:
+    from common import encoders
     from common.audio.packing import write_pack
     from common.audio.packs import open_pack
     from common.audio.reading import load
@@ -46,6 +47,9 @@ def common_readers() -> list[Reader]:
         import soundfile
 
         soundfile.write(path, np.zeros(800), 8000, format="WAV")
+
+    def exported(path: Path) -> None:
+        encoders.export(encoders.create("mn-tiny"), path.parent)
 
     def checkpoint(path: Path) -> None:
         import torch
@@ -75,6 +79,8 @@ def common_readers() -> list[Reader]:
     return [
         Reader("a.wav", wav, lambda path: load(path, 8000)),
         Reader("a.ckpt", checkpoint, read_checkpoint),
+        Reader("config.json", exported, lambda path: encoders.create(path.parent)),
+        Reader("model.safetensors", exported, lambda path: encoders.create(path.parent)),
         Reader("a.zip", archive, unpack),
         Reader("baselines.csv", text(figures), read_baselines),
         Reader("metrics.csv", text("epoch,step,train/loss\n0,1,0.5\n"), read_metrics),

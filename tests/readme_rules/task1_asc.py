@@ -33,6 +33,7 @@ RULES = (
         ),
     ),
     (r"python -m task1_asc benchmark .*", "run", "an instant a stage", ((r"$", " --seconds 0.02"),)),
+    (r"python -m task1_asc export .*--format folder.*", "run", "tiny network", ()),
     (
         r"python -m task1_asc export .*",
         "run",
