@@ -99,7 +99,7 @@ class Encoder(nn.Module):
         raise UserError(f"{self.name}: the names of its classes are not known")
 
     @overload
-    def embed(self, recording: Heard, sample_rate: int | None = None) -> Output: ...
+    def embed(self, recording: Heard, sample_rate: int | None = None) -> Output: ...  # type: ignore[overload-overlap]
 
     @overload
     def embed(self, recording: Sequence[str | Path], sample_rate: None = None) -> list[Output]: ...
@@ -126,7 +126,8 @@ class Encoder(nn.Module):
         device = next(self.parameters()).device
         for piece in self.cut(recording):
             out = self(torch.from_numpy(piece)[None].to(device))
-            yield Output(*(None if value is None else value[0] for value in out))
+            logits, frame_logits = (None if value is None else value[0] for value in (out.logits, out.frame_logits))
+            yield Output(out.frames[0], out.clip[0], logits, frame_logits)
 
     def cut(self, blocks: Iterable[Waveform]) -> Iterator[Waveform]:
         """Samples in the pieces that `embed` hears at once: of a minute, or the longest passes that fit into one."""

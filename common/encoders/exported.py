@@ -46,9 +46,16 @@ def export(
     except TypeError as error:
         raise UserError(f"{folder}: {encoder.name} has an option that cannot be written ({error})") from None
     card = Card(
-        *(SYSTEM, f"{folder.resolve().name} ({encoder.name})"),
-        *({"model": encoder.name, "options": options, "source": encoder.checkpoint}, config or {}, None, None),
-        *(data, metrics or {}, licence, made_here()),
+        system=SYSTEM,
+        name=f"{folder.resolve().name} ({encoder.name})",
+        network={"model": encoder.name, "options": options, "source": encoder.checkpoint},
+        config=config or {},
+        recipe=None,
+        run=None,
+        data=data,
+        metrics=metrics or {},
+        licence=licence,
+        made_with=made_here(),
     )
     usage = f'from common import encoders\n\nencoders.create("{folder.name}").embed("recording.wav")'
     return write_export(folder, encoder.state_dict(), card, usage, push, public)

@@ -60,12 +60,12 @@ class Card:
 def card_of(
     run: Run, trained: Path, name: str, network: Mapping[str, Any], metrics: Mapping[str, Any], licence: str | None
 ) -> Card:
-    """The card of a network whose training is recorded in the folder `trained`. Raises UserError where none is."""
-    recorded = read_results(trained)["train"]
+    """The card of a network. trained: the folder whose results tell of its training, where it had one of its own."""
+    recorded = recorded_in(trained, "train")
     return Card(
         *(run.task.name, name, published(network), published(config_dict(run.config)), run.recipe, run.number),
-        *(recorded["values"].get("data"), dict(metrics), licence),
-        {key: recorded["environment"].get(key) for key in MADE_WITH},
+        *(recorded.get("values", {}).get("data"), dict(metrics), licence),
+        {key: recorded["environment"].get(key) for key in MADE_WITH} if recorded else made_here(),
     )
 
 
@@ -85,7 +85,7 @@ def published(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def figures_in(values: Mapping[str, Any], depth: int = 1, before: str = "") -> dict[str, float]:
     """The numbers of nested results, `depth` groups deep, by their keys: {"devtest/median/psds1": 0.5}."""
-    found = {}
+    found: dict[str, float] = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and depth > 1:
             found |= figures_in(value, depth - 1, f"{before}{key}/")
@@ -94,10 +94,15 @@ def figures_in(values: Mapping[str, Any], depth: int = 1, before: str = "") -> d
     return found
 
 
+def recorded_in(folder: Path, section: str) -> Mapping[str, Any]:
+    """A section of a folder's results.json; empty where there is none."""
+    return read_results(folder).get(section, {}) if (folder / FILE_NAME).is_file() else {}
+
+
 def evaluated(folder: Path, section: str = "test") -> Mapping[str, Any]:
-    """What `evaluate` has recorded in a folder; empty where it has not."""
-    recorded = read_results(folder) if (folder / FILE_NAME).is_file() else {}
-    return recorded[section]["values"] if section in recorded else {}
+    """The values that `evaluate` has recorded in a folder; empty where it has not."""
+    values: Mapping[str, Any] = recorded_in(folder, section).get("values", {})
+    return values
 
 
 def made_here() -> dict[str, Any]:

@@ -80,7 +80,10 @@ def test_an_exported_folder_classifies_as_its_run(
     for precision in (None, "float32"):
         expected = task1_asc.classify("recording.wav", untrained / "checkpoints" / "last.ckpt", precision=precision)
         assert task1_asc.classify("recording.wav", "mine", precision=precision) == expected
-    for precision, changed, message in (("int8", {}, "holds a float network"), (None, {"seed": "x"}, "seed: is x")):
+    for precision, changed, message in (
+        ("int8", {}, "int8 needs quantisation-aware training"),
+        (None, {"seed": "x"}, "seed: is 'x'"),
+    ):
         Path("mine/config.json").write_text(json.dumps({**card, "config": {**card["config"], **changed}}))
         with pytest.raises(UserError, match=message):
             task1_asc.classify("recording.wav", "mine", precision=precision)

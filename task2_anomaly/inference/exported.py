@@ -64,10 +64,9 @@ def export_machine(
         state = scorer.network.state_dict()
     parts = evaluated(run.folder, "evaluate").get("parts", {})
     metrics = figures_in({part: of["figures"] for part, of in parts.items()}, 2)
-    trained = of_machine(run, machine).folder
     card = card_of(
         run,
-        trained if (trained / "results.json").is_file() else run.folder,
+        run.folder if isinstance(scorer, EmbeddingScorer) else of_machine(run, machine).folder,
         f"{run.recipe}: anomalies of {machine}",
         asdict(Judge(str(machine), limit, digest)),
         {key: value for key, value in metrics.items() if str(machine) in key or machine.type in key},

@@ -265,7 +265,7 @@ def test_an_exported_back_end_judges_as_its_run(finetune: bool, opened: Open, tm
     run = opened(
         f"embedding.finetune={str(finetune).lower()}", "data.machines=[fan_section_00]", "embedding.backend=gmm"
     )
-    train_run(run, jobs=1)
+    train_run(run, jobs=1, restart=False)
     wav = tmp_path / "x.wav"
     soundfile.write(wav, np.random.default_rng(0).normal(0, 0.1, 40_000), 16_000)
     export_machine(run, "fan_section_00", tmp_path / "out", None, None, False)

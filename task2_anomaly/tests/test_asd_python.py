@@ -90,7 +90,7 @@ def test_an_exported_folder_judges_as_its_run(place: Path, tmp_path: Path, capsy
     (folder / "config.json").write_text(json.dumps({**card, "network": {"machine": "fan_id_00"}}))
     with pytest.raises(UserError, match="'threshold' is missing"):
         task2_anomaly.judge("recording.wav", folder)
-    for words, said in (([], "export needs --machine"), (["--machine", "fan_id_0"], "did you mean 'fan_id_00'")):
+    for words, said in (([], "export needs --machine"), (["--machine", "fan_id_1"], "did you mean 'fan_id_01'")):
         capsys.readouterr()
         assert main(TASK, ["export", *words, *mine]) == 1
         assert said in capsys.readouterr().err
