@@ -97,9 +97,12 @@ def create(
     from common.encoders import checkpoints
 
     if checkpoint is None and Path(name).is_dir():
-        from common.encoders.exported import open_exported
+        from common.encoders.exported import read_exported
 
-        return open_exported(Path(name), num_classes, options)
+        network, weights = read_exported(Path(name))
+        encoder = create(network.model, weights, num_classes, **(network.options | options))
+        encoder.checkpoint = {**(encoder.checkpoint or {}), "name": Path(name).resolve().name}
+        return encoder
     name = find(str(name))
     make = models()[name]
     if checkpoint is None:

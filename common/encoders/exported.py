@@ -3,9 +3,8 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from common.encoders import create
 from common.encoders.base import Encoder
 from common.run.config import config_of
 from common.run.errors import UserError
@@ -61,11 +60,7 @@ def export(
     return write_export(folder, encoder.state_dict(), card, usage, push, public)
 
 
-def open_exported(folder: Path, num_classes: int | Literal["published"] | None, options: dict[str, Any]) -> Encoder:
-    """The encoder of a folder. Raises UserError where it holds something else."""
+def read_exported(folder: Path) -> tuple[Network, Path]:
+    """What the encoder of a folder is made of, and its weights. Raises UserError where it holds something else."""
     card = read_card(folder, SYSTEM)
-    network = config_of(Network, card.network, folder / CARD)
-    encoder = create(network.model, folder / WEIGHTS, num_classes, **(network.options | options))
-    assert encoder.checkpoint is not None
-    encoder.checkpoint["name"] = folder.resolve().name
-    return encoder
+    return config_of(Network, card.network, folder / CARD), folder / WEIGHTS

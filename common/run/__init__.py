@@ -20,5 +20,6 @@ results      results.json, intervals, tables, own figures beside published ones
 plots        all in one style
 benchmark    rates, in turns; a training step in memory and whole training
 complexity   parameters, bytes, multiply-accumulates
+export       a trained network as a folder for others, and to the Hugging Face Hub
 submission   archives of the challenges, and their rules
 """
