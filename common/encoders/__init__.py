@@ -68,6 +68,11 @@ def names() -> list[str]:
     return sorted(name for of in FAMILIES.values() for name in of)
 
 
+def is_folder(name: str | Path) -> bool:
+    """Whether a folder is meant rather than a model, which may have a folder of its name."""
+    return str(name).casefold() not in map(str.casefold, names()) and Path(name).is_dir()
+
+
 def find(name: str) -> str:
     """The model of a name in any case ("BEATs"). Raises UserError for any other name. Loads nothing."""
     by_name = {known.casefold(): known for known in names()}
@@ -96,7 +101,7 @@ def create(
     """
     from common.encoders import checkpoints
 
-    if checkpoint is None and Path(name).is_dir():
+    if checkpoint is None and is_folder(name):
         from common.encoders.exported import read_exported
 
         network, weights = read_exported(Path(name))

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.encoders import find
+from common.encoders import find, is_folder
 from common.run.errors import UserError, did_you_mean
 from common.run.verbs import release
 
@@ -74,7 +74,7 @@ def _run(options: argparse.Namespace) -> Mapping[str, Any]:
         from common.encoders.speed import benchmark
 
         return benchmark(chosen, options.seconds)
-    if not Path(options.encoder).is_dir():
+    if not is_folder(options.encoder):
         find(options.encoder)  # a misspelt word is told at once
     return {"embed": _embed, "export": _export}.get(verb, _listen)(options)
 
@@ -121,11 +121,11 @@ def _fetch(chosen: Sequence[str]) -> Mapping[str, Any]:
     """{checkpoint: where it lies and its SHA-256}."""
     from common.encoders import checkpoints
 
-    known, found = checkpoints.catalogue(), {}
+    by_name, found = {name.casefold(): entry for name, entry in checkpoints.catalogue().items()}, {}
     for name in chosen:
-        if name not in known:
-            raise UserError(f"unknown checkpoint {name!r}{did_you_mean(name, known)}")
-        path, digest = checkpoints.have(known[name])
+        if name.casefold() not in by_name:
+            raise UserError(f"unknown checkpoint {name!r}{did_you_mean(name, checkpoints.catalogue())}")
+        path, digest = checkpoints.have(by_name[name.casefold()])
         found[name] = {"file": str(path), "sha256": digest}
         print(f"{name}: {path}")
     return found

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.encoders import create
+from common.encoders import create, is_folder
 from common.encoders.base import Encoder
 from common.run.errors import UserError
 
@@ -54,7 +54,7 @@ class HearModel(nn.Module):
 def load_model(model_file_path: str | Path = "", name: str = "yamnet") -> HearModel:
     """A model by the name of its encoder; `model_file_path`: its checkpoint as `create` takes it, or a folder that
     `export` wrote; empty: the weights that a package carries, else random ones."""
-    if model_file_path and Path(model_file_path).is_dir():
+    if model_file_path and is_folder(model_file_path):
         return HearModel(create(model_file_path))
     return HearModel(create(name, model_file_path or None))
 

@@ -118,7 +118,8 @@ def embed(
     unfinished.done = {name: of for name, of in unfinished.done.items() if name in heard}
     found = {"encoder": about, **unfinished.finish(frames)}
     shape = " x ".join(f"{size:,}" for size in found["shape"])
-    print(f"{out}: {shape} embeddings of {about['embeddings']}, {len(heard)} recordings, {encoder.name}")
+    count = f"{len(heard)} recording{'s' if len(heard) > 1 else ''}"
+    print(f"{out}: {shape} embeddings of {about['embeddings']}, {count}, {encoder.name}")
     return recordings.finish(found)
 
 

@@ -39,6 +39,12 @@ def test_names_are_those_of_the_families() -> None:
         assert set(module.MODELS) == set(names)
 
 
+def test_a_folder_of_a_models_name_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mn-tiny").mkdir()
+    assert encoders.create("mn-tiny").name == "mn-tiny"
+
+
 def test_names_in_any_case() -> None:
     assert encoders.create("BEATs-Tiny").name == "beats-tiny"
     assert encoders.find("PaSST") == "passt"
