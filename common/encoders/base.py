@@ -102,18 +102,18 @@ class Encoder(nn.Module):
     def embed(self, recording: Heard, sample_rate: int | None = None) -> Output: ...  # type: ignore[overload-overlap]
 
     @overload
-    def embed(self, recording: Sequence[str | Path], sample_rate: None = None) -> list[Output]: ...
+    def embed(self, recording: Sequence[Heard], sample_rate: int | None = None) -> list[Output]: ...
 
-    def embed(self, recording: Heard | Sequence[str | Path], sample_rate: int | None = None) -> Output | list[Output]:
-        """`Output` of a file, or of samples (samples,) at `sample_rate` Hz, without the batch axis; of several files
-        a list of them.
+    def embed(self, recording: Heard | Sequence[Heard], sample_rate: int | None = None) -> Output | list[Output]:
+        """`Output` of a file, or of samples (samples,) at `sample_rate` Hz, without the batch axis; of several a list
+        of them.
 
         frames (frames, dim), clip (clip dim,). Any rate and channels. What lasts longer than a minute is heard piece by
         piece: frames follow each other, clip embeddings and logits are averaged. Raises UserError as `Recording` and
         `forward`.
         """
         if isinstance(recording, Sequence) and not isinstance(recording, str):
-            return [self.embed(one) for one in recording]
+            return [self.embed(one, sample_rate) for one in recording]
         return self.joined(list(self.pieces(recording, sample_rate)))
 
     @torch.no_grad()

@@ -96,8 +96,8 @@ def test_forms_of_input(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", samples, 32_000, subtype="FLOAT")
     expected = encoder(torch.from_numpy(samples)[None]).clip[0]
     path = tmp_path / "x.wav"
-    several = encoder.embed([path, str(path)])
-    assert len(several) == 2
+    several = encoder.embed([path, str(path), samples], 32_000)
+    assert len(several) == 3
     for out in (
         encoder.embed(path),
         encoder.embed(samples, 32_000),
