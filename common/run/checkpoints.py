@@ -62,7 +62,10 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path) -> Any:
-    modern = zipfile.is_zipfile(path)
+    try:
+        modern = zipfile.is_zipfile(path)
+    except zipfile.BadZipFile as error:  # it looks at the end of the file, which may be damaged, too
+        raise UnreadableError(f"damaged ({_one_line(error)})") from None
     with open(path, "rb") as file:
         head = file.read(24)
     if not modern and head[:4] == b"PK\3\4":

@@ -182,6 +182,7 @@ def wrong_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "text": (written("text.pt", b"<!DOCTYPE html><html>404</html>"), "not a checkpoint"),
         "noise": (written("noise.pt", bytes(range(256)) * 9), "not a checkpoint"),
         "zip": (written("zip.pt", b"PK\5\6" + bytes(18)), "not a checkpoint, or damaged"),
+        "two disks": (written("disks.pt", whole[:-26] + b"\2" + whole[-25:]), "damaged .*multiple disks"),
         "cut": (written("cut.pt", whole[: len(whole) // 2]), "the end is missing"),
         "cut at the end": (written("cut2.pt", whole[:-9]), "the end is missing"),
         "old, cut": (written("oldcut.pt", old[: len(old) - 20]), "not a checkpoint, or damaged"),

@@ -17,6 +17,7 @@ import numpy as np
 
 from common.run.errors import UserError, did_you_mean
 from common.run.files import Row, existing_file, partial_name, read_rows, write_then_rename
+from common.run.hdf5 import new_hdf5
 from common.run.numbers import number
 from task4_sed.data.classes import CLASSES, FRAME_SECONDS
 from task4_sed.inference.hdf5 import check_memory, data_set, is_hdf5, number_attribute, numbers, open_hdf5, texts
@@ -311,8 +312,6 @@ def write_logits(
     `strong_logits` keeps float16 where given so, else float32; `filenames` are stems as bytes. `durations` are seconds,
     by name or in the order of `names`. Raises UserError for repeated names, ValueError for shapes that don't fit.
     """
-    import h5py
-
     stems = [clip_name(name) for name in names]
     if logits.ndim != 3 or logits.shape[0] != len(stems) or logits.shape[2] != len(classes):
         raise ValueError(f"logits {logits.shape} do not fit {len(stems)} names and {len(classes)} classes")
@@ -321,7 +320,7 @@ def write_logits(
         by_stem = {clip_name(name): seconds for name, seconds in durations.items()}
         durations = [by_stem[stem] for stem in stems]
     dtype = np.float16 if logits.dtype == np.float16 else np.float32
-    with write_then_rename(path) as partial, h5py.File(partial, "w") as file:
+    with new_hdf5(path) as (file, _):
         file["strong_logits"] = np.asarray(logits, dtype=dtype)[order]
         file["filenames"] = np.array([stems[i].encode() for i in order], dtype=f"S{_longest(stems)}")
         file["classes"] = np.array([name.encode() for name in classes], dtype=f"S{_longest(classes)}")
