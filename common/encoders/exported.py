@@ -63,4 +63,4 @@ def export(
 def read_exported(folder: Path) -> tuple[Network, Path]:
     """What the encoder of a folder is made of, and its weights. Raises UserError where it holds something else."""
     card = read_card(folder, SYSTEM)
-    return config_of(Network, card.network, folder / CARD), folder / WEIGHTS
+    return config_of(Network, card.network, str(folder / CARD)), folder / WEIGHTS

@@ -46,12 +46,12 @@ def load_config(kind: type[C], recipes: Path, recipe: str, overrides: Sequence[s
     return config
 
 
-def config_of(kind: type[C], plain: Mapping[str, Any], source: str | Path) -> C:
-    """A plain config, as `config_dict` gives it, as `kind`. Raises UserError as `load_config`, and names `source`."""
+def config_of(kind: type[C], values: Mapping[str, Any], at: str) -> C:
+    """A plain config (`config_dict`) as `kind`. Raises UserError, with `at` before it, where it does not fit."""
     try:
-        config: C = _build(kind, plain, "", {})
+        config: C = _build(kind, values, "", {})
     except UserError as error:
-        raise UserError(f"{source}: {error}") from None
+        raise UserError(f"{at}: {error}") from None
     return config
 
 

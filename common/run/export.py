@@ -185,7 +185,7 @@ def read_card(folder: str | Path, system: str) -> Card:
     values = read_json(path)
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise UserError(f"{path}: not the card of a folder that `export` wrote (format {FORMAT!r})")
-    card = config_of(Card, values, path)
+    card = config_of(Card, values, str(path))
     if card.system != system:
         raise UserError(f"{path}: a network of {card.system}, expected one of {system}")
     if sha256(existing_file(folder / WEIGHTS, "weights")) != card.sha256:

@@ -92,7 +92,7 @@ def load_file(path: Path, precision: Precision | None = None) -> tuple[nn.Module
 
 def _exported(folder: Path, precision: Precision | None) -> tuple[nn.Module, Config]:
     """The network of a folder that `export --format folder` wrote."""
-    config = config_of(Config, read_card(folder, "task1_asc").config, folder / CARD)
+    config = config_of(Config, read_card(folder, "task1_asc").config, str(folder / CARD))
     config = config if precision is None else replace(config, precision=precision)
     if config.precision == "int8":
         raise UserError(f"{folder}: holds a float network; precision int8 is that of its run")

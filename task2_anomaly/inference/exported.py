@@ -81,7 +81,7 @@ def export_machine(
 def open_exported(folder: Path) -> tuple[Scorer, float]:
     """The scorer of a folder that `export` wrote, and its threshold. Raises UserError where it holds something else."""
     card = read_card(folder, SYSTEM)
-    path = folder / CARD
+    path = str(folder / CARD)
     of, config = config_of(Judge, card.network, path), config_of(Config, card.config, path)
     machine, weights = parse_machine(of.machine), folder / WEIGHTS
     state: dict[str, Tensor] = dict(read_checkpoint(weights))

@@ -1,12 +1,12 @@
 """A trained network as a folder for others (`export`), and back: `detect(..., checkpoint=FOLDER)`."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from common.run.checkpoints import fill, read_checkpoint
-from common.run.config import config_of
+from common.run.config import config_dict, config_of
 from common.run.export import CARD, WEIGHTS, card_of, evaluated, export, figures_in, read_card
 from common.run.verbs import Run
 from task4_sed.config import Config, EncoderConfig, ModelConfig
@@ -38,7 +38,7 @@ def export_run(run: Run, out: Path, licence: str | None, push: str | None, publi
     about = Network(which, loaded.classes, loaded.network.config, encoder, loaded.fingerprint)
     name = f"{run.recipe}: sound events of {len(loaded.classes)} classes"
     metrics = figures_in(evaluated(run.folder).get("sets", {}), 3)
-    card = card_of(run, run.folder, name, asdict(about), metrics, licence)
+    card = card_of(run, run.folder, name, config_dict(about), metrics, licence)
     usage = f'import task4_sed\n\ntask4_sed.detect("recording.wav", checkpoint="{out.name}")'
     boxes = {CSEBBS_FILE: run.folder / CSEBBS_FILE}
     beside = {name: source for name, source in boxes.items() if source.is_file()}
@@ -48,7 +48,7 @@ def export_run(run: Run, out: Path, licence: str | None, push: str | None, publi
 def open_exported(folder: Path) -> Loaded:
     """The network of a folder that `export` wrote. Raises UserError where it holds something else."""
     card = read_card(folder, SYSTEM)
-    of = config_of(Network, card.network, folder / CARD)
+    of = config_of(Network, card.network, str(folder / CARD))
     network = CRNN(of.model)
     fill(network, {str(k): v for k, v in read_checkpoint(folder / WEIGHTS).items()}, folder / WEIGHTS)
     return Loaded(network, of.classes, of.encoder, of.encoder_sha256, str(folder))
