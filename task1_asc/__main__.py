@@ -314,19 +314,41 @@ def export(
     out: Path | None = None,
     precision: Literal["float32", "float16", "int8"] | None = None,
     without_front_end: bool = False,
+    format: Literal["onnx", "folder"] = "onnx",
+    licence: str | None = None,
+    push: str | None = None,
+    public: bool = False,
 ) -> Mapping[str, Any]:
-    """A trained split's network as ONNX, checked for equal outputs; a table of latency, memory and size on disk.
+    """A trained split's network as ONNX, with its latency, memory and size; or as a folder for others.
+
+    The folder has weights, settings, figures and a card, and can go to the Hugging Face Hub.
 
     Args:
         split: which system (default: that of the largest of data.splits)
-        out: folder for the files (default: <run>/export)
-        precision: only this one (default: float32, float16 and int8)
-        without_front_end: the file takes log-mel instead of a waveform
+        out: folder for the files (default: <run>/export; of --format folder <run>/export/split<N>)
+        precision: of onnx: only this one (default: float32, float16 and int8)
+        without_front_end: of onnx: the file takes log-mel instead of a waveform
+        format: onnx, checked for equal outputs, or folder, which `classify` takes
+        licence: of folder: licence of the weights as the Hub spells it (cc-by-4.0)
+        push: of folder: OWNER/NAME on the Hub, to upload it there, private
+        public: with --push, where all may see it
 
     Example:
         --split 100 --precision int8
     """
     split = known_split(run, split)
+    if format == "folder":
+        if precision is not None or without_front_end:
+            raise UserError("export: --precision and --without-front-end go with --format onnx")
+        from common.run.export import check_export
+
+        out = out or run.folder / "export" / f"split{split}"
+        check_export(out, push, public)
+        from task1_asc.inference.exported import export_split
+
+        return export_split(run, split, out, licence, push, public)
+    if licence is not None or push is not None or public:
+        raise UserError("export: --licence, --push and --public go with --format folder")
     from task1_asc.deployment.export import TOLERANCES, export_files
     from task1_asc.deployment.latency import latency_table
     from task1_asc.inference.checkpoints import load_exportable

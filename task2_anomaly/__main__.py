@@ -221,6 +221,34 @@ def runs(run_dir: Path | None = None) -> Mapping[str, Any]:
     return list_runs(TASK, LAYOUT, run_dir)
 
 
+def export(
+    run: Run,
+    machine: str | None = None,
+    out: Path | None = None,
+    licence: str | None = None,
+    push: str | None = None,
+    public: bool = False,
+) -> Mapping[str, Any]:
+    """What judges a machine as a folder for others: weights, threshold, figures, a card; also on the Hugging Face Hub.
+
+    Args:
+        machine: whose network, e.g. fan_id_00
+        out: the folder (default: <run>/export/<machine>)
+        licence: of the weights, as the Hub spells it (cc-by-4.0)
+        push: OWNER/NAME on the Hub, to upload it there, private
+        public: with --push, where all may see it
+
+    Example:
+        --machine fan_id_00 --licence cc-by-4.0
+    """
+    from common.run.export import check_export
+
+    check_export(out or run.folder / "export" / str(machine), push, public)
+    from task2_anomaly.inference.predict import export_machine
+
+    return export_machine(run, machine, out, licence, push, public)
+
+
 @computes
 def grid(
     run: Run,
@@ -275,7 +303,10 @@ def benchmark(run: Run, seconds: float = 10.0) -> Mapping[str, Any]:
     return measure(run, seconds)
 
 
-VERBS = (*(prepare, train, predict, evaluate, ensemble, package, validate, compare, runs, grid, complexity, benchmark),)
+VERBS = (
+    *(prepare, train, predict, evaluate, ensemble, package, validate, compare, runs, grid, complexity, export),
+    benchmark,
+)
 TASK = Task("task2_anomaly", "anomalous sound detection, DCASE 2020 Task 2 and first-shot editions", Config, VERBS)
 
 

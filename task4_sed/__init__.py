@@ -20,6 +20,7 @@ def detect(
     """Sound events in a recording of any length: {"onset", "offset", "event_label", "confidence"}, times in seconds.
 
     recording: a file of any rate and number of channels, or an array (samples,) with its `sample_rate` in Hz.
+    checkpoint: of a training, or a folder that `export` wrote.
     threshold: least confidence, 0 to 1. csebbs: parameters of the bounding boxes as in `predict --csebbs`; None: those
     tuned for the run that the checkpoint lies in, else the default.
     Raises UserError for a file that is not audio, and a checkpoint that is none.

@@ -98,7 +98,7 @@ def predict(
 
     Args:
         files: audio files or folders; none: the recipe's validation, test and submission sets
-        checkpoint: another checkpoint than the run's best one
+        checkpoint: another checkpoint than the run's best one; for named files also a folder that `export` wrote
         out: folder for the events of named files (default: predictions)
         threshold: least confidence of an event in named files
         csebbs: post-processing of named files: default, filter=F,abs=A,rel=R or a table (default: as tuned for the run)
@@ -245,6 +245,29 @@ def complexity(run: Run) -> Mapping[str, Any]:
     return network_complexity(run)
 
 
+def export(
+    run: Run, out: Path | None = None, licence: str | None = None, push: str | None = None, public: bool = False
+) -> Mapping[str, Any]:
+    """The run's network as a folder for others: weights, settings, figures, a card; also on the Hugging Face Hub.
+
+    Args:
+        out: the folder (default: <run>/export)
+        licence: of the weights, as the Hub spells it (cc-by-4.0)
+        push: OWNER/NAME on the Hub, to upload it there, private
+        public: with --push, where all may see it
+
+    Example:
+        --licence cc-by-4.0 --out my-events
+    """
+    from common.run.export import check_export
+
+    out = out or run.folder / "export"
+    check_export(out, push, public)
+    from task4_sed.inference.exported import export_run
+
+    return export_run(run, out, licence, push, public)
+
+
 @computes
 def benchmark(run: Run, seconds: float = 10.0, metrics: bool = False) -> Mapping[str, Any]:
     """Clips a second: decoding, front end, a training step in memory, whole training.
@@ -305,7 +328,7 @@ TASK = Task(
     "task4_sed",
     "Task 4: sound event detection with heterogeneous labels (DCASE 2024, DESED and MAESTRO)",
     Config,
-    (prepare, train, predict, evaluate, package, validate, compare, runs, complexity, benchmark),
+    (prepare, train, predict, evaluate, package, validate, compare, runs, complexity, export, benchmark),
 )
 
 

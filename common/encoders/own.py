@@ -32,7 +32,7 @@ def create_own(
         raise UserError(f"{own.file}: {own} is no class of common.encoders.Encoder")
     encoder = make(own, options, {} if num_classes == "published" else {"num_classes": num_classes})
     assert isinstance(encoder, Encoder)
-    encoder.name = str(own)
+    encoder.name, encoder.options = str(own), options
     if missing := [name for name in NEEDED if not hasattr(encoder, name)]:
         raise UserError(f"{own.file}: {own} has no {missing[0]}, which every encoder says of itself")
     out = tried(own, encoder, torch.zeros(1, encoder.sample_rate))

@@ -3,7 +3,8 @@
 `evaluate` takes a folder as of ESC-50 (Piczak 2015): `audio/` and a table with `filename`, `fold`, `category`.
 """
 
-from collections.abc import Mapping, Sequence
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.audio.recordings import find_recordings
+from common.audio.recordings import Recording, find_recordings
 from common.encoders import Encoder, create
+from common.encoders.embeddings import Unfinished
 from common.encoders.text import SentenceEncoder
 from common.run.errors import UserError, did_you_mean
 from common.run.files import existing_folder, read_rows
+from common.run.folders import printable
 from common.run.processes import working_device
 from common.run.progress import progress
 from common.run.results.tables import format_value, print_table
@@ -89,6 +92,50 @@ def tags(name: str, paths: Sequence[str]) -> Mapping[str, Any]:
     if rows:
         print_table(f"tags ({name})", ("file", "most probable"), rows)
     return recordings.finish(found)
+
+
+def embed(
+    name: str, checkpoint: str | None, paths: Sequence[str], out: Path, frames: bool = False
+) -> Mapping[str, Any]:
+    """Write the embeddings of files and folders, of clips or of frames, to `out`; see `embeddings`.
+
+    What was done when a call was interrupted is not done again by the same call. Returns names, shape and encoder.
+    """
+    recordings = find_recordings([Path(path) for path in paths])
+    encoder = create(name, checkpoint).to(working_device())
+    of = encoder.checkpoint or {"sha256": f"random weights {secrets.token_hex(8)}"}  # no two are the same
+    rate = (encoder.frame_rate or encoder.step_rate) if frames else None
+    about = {"encoder": encoder.name, "weights": of, "embeddings": "frames" if frames else "clips", "frame_rate": rate}
+    unfinished = Unfinished(out, about, encoder.embedding_dim if frames else encoder.clip_dim)
+    with progress("embed", len(recordings.files), "files") as advance:
+        for file in recordings.files:
+            with recordings.skipping(file):
+                if not unfinished.has(printable(file), file):
+                    recording = Recording(file, encoder.sample_rate)
+                    unfinished.add(printable(file), _rows(encoder, recording, frames), recording)
+            advance(note=printable(file.name))
+    heard = {printable(file) for file in recordings.files} - recordings.skipped.keys()
+    if not heard:
+        return recordings.finish({})
+    unfinished.done = {name: of for name, of in unfinished.done.items() if name in heard}
+    found = {"encoder": about, **unfinished.finish(frames)}
+    shape = " x ".join(f"{size:,}" for size in found["shape"])
+    count = f"{len(heard)} recording{'s' if len(heard) > 1 else ''}"
+    print(f"{out}: {shape} embeddings of {about['embeddings']}, {count}, {encoder.name}")
+    return recordings.finish(found)
+
+
+def _rows(encoder: Encoder, recording: Recording, frames: bool) -> Iterator[NDArray[np.float32]]:
+    """Frames piece by piece, or the clip embedding as the one row: the mean over the pieces, by their frames."""
+    clip: Any = 0.0
+    count = 0
+    for out in encoder.pieces(recording):
+        if frames:
+            yield out.frames.float().cpu().numpy()
+        count += len(out.frames)
+        clip = clip + (out.clip - clip) * (len(out.frames) / count)
+    if not frames:
+        yield clip.float().cpu().numpy()[None]
 
 
 @dataclass(frozen=True)

@@ -23,5 +23,6 @@ plots        all in one style
 tensorboard  settings, main figures and pictures of a run
 benchmark    rates, in turns; a training step in memory and whole training
 complexity   parameters, bytes, multiply-accumulates
+export       a trained network as a folder for others, and to the Hugging Face Hub
 submission   archives of the challenges, and their rules
 """

@@ -58,10 +58,16 @@ def load_config(kind: type[C], recipes: Path, recipe: str, overrides: Sequence[s
     return config
 
 
-def config_of(kind: type[C], values: Mapping[str, Any], at: str) -> C:
-    """A plain config (`config_dict`) as `kind`. Raises UserError, with `at` before it, where it does not fit."""
+def config_of(kind: type[C], values: Mapping[str, Any], at: str, folder: Path | None = None) -> C:
+    """A plain config (`config_dict`) as `kind`; its own modules lie in `folder` (default: the working directory).
+
+    Raises UserError, with `at` before it, where it does not fit, and where an own module is not the recorded one.
+    """
+    own = {key: _origin(key, folder) for key in values} if folder else {}
     try:
-        config: C = _build(kind, values, "", {})
+        recorded = _build(dict[str, str], values.get("sources", {}), "sources", {})
+        config: C = _build(kind, {key: of for key, of in values.items() if key != "sources"}, "", own)
+        check_sources(config, recorded, folder)
     except UserError as error:
         raise UserError(f"{at}: {error}") from None
     return config

@@ -285,10 +285,10 @@ def sources(config: Any) -> dict[str, str]:
     return found
 
 
-def check_sources(config: Any, recorded: Mapping[str, str], folder: Path) -> None:
-    """Raise UserError where a source in a run's folder is not the one that training recorded."""
+def check_sources(config: Any, recorded: Mapping[str, str], folder: Path | None) -> None:
+    """Raise UserError where a source in a run's folder (None: anywhere) is not the one that training recorded."""
     for own in owns(config):
-        if Path(own.file).parent == folder and own.digest != (expected := recorded.get(own.key, own.digest)):
+        if folder in (None, Path(own.file).parent) and own.digest != (expected := recorded.get(own.key, own.digest)):
             raise UserError(f"{own.file}: its hash is {own.digest}, training recorded {expected}: it has changed since")
 
 

@@ -11,6 +11,7 @@ import task1_asc
 from common.audio.reading import write_wav
 from common.run.config import load_config
 from common.run.errors import UserError
+from common.run.results.store import record
 from common.run.submission.archive import build_zip
 from common.run.submission.measure import mark
 from common.run.verbs import main
@@ -60,6 +61,47 @@ def test_classify_an_array(place: Path, untrained: Path) -> None:
     samples, rate = soundfile.read(place / "recording.wav")
     checkpoint = untrained / "checkpoints" / "last.ckpt"
     assert task1_asc.classify(samples, checkpoint, sample_rate=rate) == task1_asc.classify("recording.wav", checkpoint)
+
+
+def test_an_exported_folder_classifies_as_its_run(
+    place: Path, untrained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(untrained, "train", {"data": "toy"})
+    record(untrained, "test", {"toy": True, "accuracy": 0.5, "scenes": {"bus": 0.1}})
+    run = ["--recipe", str(TINY), "--run-dir", "runs/task1_asc/toy", f"data.root={place}", "data.splits=[100]"]
+    assert main(TASK, ["export", "--format", "folder", "--out", "mine", "--licence", "mit", *run]) == 0
+    assert "mine: model.safetensors" in capsys.readouterr().out
+    card = json.loads(Path("mine/config.json").read_text())
+    assert card["system"] == "task1_asc"
+    assert card["data"] == "toy"
+    assert card["metrics"] == {"accuracy": 0.5}
+    assert card["config"]["data"]["root"] == place.name  # nobody's folders
+    assert str(place) not in Path("mine/config.json").read_text()
+    for precision in (None, "float32"):
+        expected = task1_asc.classify("recording.wav", untrained / "checkpoints" / "last.ckpt", precision=precision)
+        assert task1_asc.classify("recording.wav", "mine", precision=precision) == expected
+    for precision, changed, message in (
+        ("int8", {}, "int8 needs quantisation-aware training"),
+        (None, {"seed": "x"}, "seed: is 'x'"),
+    ):
+        Path("mine/config.json").write_text(json.dumps({**card, "config": {**card["config"], **changed}}))
+        with pytest.raises(UserError, match=message):
+            task1_asc.classify("recording.wav", "mine", precision=precision)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--push me/x", "go with --format folder"),
+        ("--format folder --precision int8", "go with --format onnx"),
+        ("--format folder --public", "--public goes with --push"),
+        ("--format folder --out .", "no earlier export"),
+        ("--format folder --split 7", "--split: 7"),
+    ],
+)
+def test_wrong_words_of_export(words: str, said: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(TASK, ["export", *words.split(), "--recipe", str(TINY)]) == 1
+    assert said in capsys.readouterr().err
 
 
 def test_a_folder_is_heard_as_far_as_it_can_be(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from common.audio.answers import SCORES, stems, write_answer
 from common.audio.recordings import Recording, Recordings, find_recordings, rechunked
 from common.run.errors import UserError, did_you_mean
+from common.run.export import is_exported
 from common.run.files import alone
 from common.run.folders import printable
 from common.run.progress import progress
@@ -21,7 +22,9 @@ from task2_anomaly.config import SAMPLE_RATE, Config
 from task2_anomaly.data.classes import Machine
 from task2_anomaly.data.layout import TEST_PARTS
 from task2_anomaly.data.sets import is_toy, machines_of, of_machine, pack_of
+from task2_anomaly.inference import exported
 from task2_anomaly.inference.checkpoints import run_of
+from task2_anomaly.inference.exported import open_exported
 from task2_anomaly.inference.scorers import EmbeddingScorer, Scorer, load_scorer
 from task2_anomaly.inference.scores import (
     NORMAL,
@@ -92,26 +95,45 @@ class Verdict(NamedTuple):
     seconds: float = 0.0
 
 
+def export_machine(
+    run: Run, name: str | None, out: Path | None, licence: str | None, push: str | None, public: bool
+) -> Mapping[str, Any]:
+    """`export`: what judges a machine, as a folder for others."""
+    machine = named_machine(run, "export", name)
+    scorer = load_scorer(run, machine)
+    limit = decision_threshold(run, machine, scorer)
+    out = out or run.folder / "export" / str(machine)
+    return exported.export_machine(run, machine, scorer, limit, out, licence, push, public)
+
+
+def named_machine(run: Run, verb: str, name: str | None) -> Machine:
+    """The machine that --machine names. Raises UserError for none, and for one that the data set does not have."""
+    if name is None:
+        raise UserError(f"{verb} needs --machine, e.g. --machine fan_id_00: every network knows one machine")
+    known = {str(m): m for m in machines_of(run.config.data)}
+    if name not in known:
+        raise UserError(f"--machine: no machine {name!r} here{did_you_mean(name, known)}")
+    return known[name]
+
+
 def predict_files(run: Run, files: list[Path], machine: str, out: Path | None = None) -> Mapping[str, Any]:
     """Scores and decisions for named recordings of one machine.
 
     They are printed, and written to `out`: `common.audio.answers`, and score and decision files as the challenge has.
     """
-    known = {str(m): m for m in machines_of(run.config.data)}
-    if machine not in known:
-        raise UserError(f"--machine: no machine {machine!r} here{did_you_mean(machine, known)}")
+    known = named_machine(run, "predict FILES", machine)
     recordings = find_recordings(files)
     names, written = recordings.names(), stems(out, recordings, "score") if out else {}
-    found = verdicts_of(run, known[machine], recordings)
+    found = verdicts_of(run, known, recordings)
     # A frozen encoder has no training of its own; there it is the normal clips that are toys.
-    note = network_note(of_machine(run, known[machine]).folder) or (TOY_NETWORK if is_toy(run.config.data) else None)
+    note = network_note(of_machine(run, known).folder) or (TOY_NETWORK if is_toy(run.config.data) else None)
     named = [(names[v.file], v) for v in found]
     if found:
         rows = [[name, f"{v.score:.4f}", f"{v.limit:.4f}", DECISIONS[v.anomalous]] for name, v in named]
         said = "; ".join(filter(None, (note, f"all files: {out}" if out else None)))
         print_table(f"recordings of {machine}", ["file", "score", "threshold", "decision"], rows, said, whole=out)
     if out is not None and found:
-        _write_verdicts(out, written, known[machine], found, note)
+        _write_verdicts(out, written, known, found, note)
     files_json = {name: {"score": v.score, "anomalous": v.anomalous} for name, v in named}
     result = {"out": None if out is None else str(out), "threshold": found[0].limit if found else None}
     return recordings.finish({**result, "files": files_json, "note": note})
@@ -156,10 +178,16 @@ def judge(
     recording: str | Path | np.ndarray, checkpoint: str | Path, sample_rate: int | None, named: str | None = None
 ) -> dict[str, Any]:
     """`task2_anomaly.judge`."""
-    run, machine = run_of(Path(checkpoint), named)
-    scorer = load_scorer(run, machine)
+    scorer: Scorer
+    if is_exported(Path(checkpoint)):
+        scorer, limit = open_exported(Path(checkpoint))
+        if named not in (None, str(scorer.machine)):
+            raise UserError(f"machine: {checkpoint} is of {scorer.machine}, not of {named}")
+    else:
+        run, machine = run_of(Path(checkpoint), named)
+        scorer = load_scorer(run, machine)
+        limit = decision_threshold(run, machine, scorer)
     name = Path("recording") if isinstance(recording, np.ndarray) else Path(recording)
-    limit = decision_threshold(run, machine, scorer)
     verdict = _verdict(scorer, limit, Recording(recording, SAMPLE_RATE, sample_rate), name)
     return {"score": verdict.score, "threshold": verdict.limit, "anomalous": verdict.anomalous}
 

@@ -107,9 +107,9 @@ def _by_length(features: Features, rows: np.ndarray | None, batch: int) -> Itera
 class EmbeddingScorer:
     """A machine's back end on the embeddings of its normal clips."""
 
-    def __init__(self, run: Run, machine: Machine, embedder: Embedder) -> None:
+    def __init__(self, run: Run, machine: Machine, embedder: Embedder, normal: backends.Normal | None = None) -> None:
         self.run, self.machine, self.embedder = run, machine, embedder
-        self.normal = load_normal(run, machine)
+        self.normal = normal or load_normal(run, machine)
         self.distance = backends.fit(run.config.embedding, self.normal.vectors, self.normal.target, run.seed)
 
     def held_out(self) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Embeddings of a pre-trained encoder, which is frozen, or fine-tuned to tell machines and attributes apart."""
 
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -32,12 +33,15 @@ def pooled(encoder: Encoder, waveform: Tensor, pooling: str) -> Tensor:
 class Embedder:
     """A run's encoder on a device: waveforms -> clip vectors. `key` differs between embedders of other vectors."""
 
-    def __init__(self, run: Run, device: str | None = None) -> None:
+    def __init__(self, run: Run, device: str | None = None, tuned: Mapping[str, Tensor] | None = None) -> None:
+        """tuned: weights of a fine-tuned encoder (default: those of the run)."""
         config: Config = as_stored(run.config, run.folder)
         of = config.embedding
         self.device = torch.device(working_device(device))
         encoder, made_of = new_encoder(config, run.seed), [str(of.encoder), of.pooling, run.seed]
-        if of.finetune:
+        if of.finetune and tuned is not None:
+            fill(encoder, tuned, run.folder)
+        elif of.finetune:
             path, recorded = checkpoint_of(run.folder)
             fill(encoder, network_state(read_checkpoint(path, recorded), "encoder", path), path)
             made_of.append(recorded)

@@ -77,6 +77,27 @@ def test_judge_is_what_predict_says(place: Path, capsys: pytest.CaptureFixture[s
     assert task2_anomaly.judge(samples, MACHINE, sample_rate=rate) == found
 
 
+def test_an_exported_folder_judges_as_its_run(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine, folder = ["--recipe", "mine.yaml", "--run-dir", "runs/task2_anomaly/toy"], tmp_path / "fan"
+    evaluate_run(run_in(place), plots=False)
+    assert main(TASK, ["export", "--machine", "fan_id_00", "--out", str(folder), *mine]) == 0
+    assert task2_anomaly.judge("recording.wav", folder) == task2_anomaly.judge("recording.wav", MACHINE)
+    with pytest.raises(UserError, match="is of fan_id_00, not of fan_id_01"):
+        task2_anomaly.judge("recording.wav", folder, machine="fan_id_01")
+    card = json.loads((folder / "config.json").read_text())
+    assert card["data"] == "toy"
+    assert card["metrics"]
+    assert str(place) not in json.dumps(card)
+    (folder / "config.json").write_text(json.dumps({**card, "network": {"machine": "fan_id_00"}}))
+    with pytest.raises(UserError, match="'threshold' is missing"):
+        task2_anomaly.judge("recording.wav", folder)
+    for words, said in (([], "export needs --machine"), (["--machine", "fan_id_1"], "did you mean 'fan_id_01'")):
+        capsys.readouterr()
+        assert main(TASK, ["export", *words, *mine]) == 1
+        assert said in capsys.readouterr().err
+    assert not (run_in(place).folder / "export").exists()
+
+
 def test_toys_are_told_by_what_lies_on_disk(
     trained: Path, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from common.audio.answers import SCORES, stems, write_answer
 from common.audio.recordings import Recording, Recordings, beginning, find_recordings
+from common.run.export import note_of
 from common.run.files import write_text
 from common.run.folders import printable
 from common.run.progress import progress
@@ -19,6 +20,7 @@ from task4_sed.config import Config, check_threshold
 from task4_sed.data.annotations import Event
 from task4_sed.data.classes import FRAME_SECONDS, SAMPLE_RATE
 from task4_sed.inference.checkpoints import checkpoint_of, load_network
+from task4_sed.inference.exported import open_exported
 from task4_sed.inference.networks import scored_network
 from task4_sed.inference.postprocess.boxes import parse_csebbs
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, CsebbsParameters, csebbs
@@ -42,15 +44,20 @@ def predict_files(
     """Events in named files, by the run's network and its tuned boxes."""
     check_threshold(threshold)
     recordings = find_recordings(files)
-    path, expected = checkpoint_of(run, checkpoint)
-    config: Config = run.config
-    loaded = load_network(path, config.postprocess.network, config.model, expected, config.encoder)
-    tuned = run.folder / CSEBBS_FILE
-    setting = setting or (str(tuned) if tuned.is_file() and checkpoint is None else "default")
+    if checkpoint is not None and checkpoint.is_dir():
+        loaded, tuned, note = open_exported(checkpoint), checkpoint / CSEBBS_FILE, note_of(checkpoint)
+        who = checkpoint.name
+    else:
+        path, expected = checkpoint_of(run, checkpoint)
+        config: Config = run.config
+        loaded = load_network(path, config.postprocess.network, config.model, expected, config.encoder)
+        tuned = (run.folder if checkpoint is None else Path()) / CSEBBS_FILE
+        note = network_note(path.parent.parent)
+        who = f"{run.title if checkpoint is None else checkpoint}, {config.postprocess.network}"
+    setting = setting or (str(tuned) if tuned.is_file() else "default")
     parameters = parameters_for(loaded.classes, setting)
-    note = network_note(path.parent.parent)
     if draw is not None:
-        about = f"{run.title}, {config.postprocess.network}\n{boxes_title(setting, threshold)}"
+        about = f"{who}\n{boxes_title(setting, threshold)}"
         draw = partial(draw, note=note, about=about)
     found = detect(Predictor(loaded), recordings, out, parameters, threshold, draw, note)
     rows = [
@@ -79,8 +86,11 @@ def detect_in(
 ) -> list[dict[str, Any]]:
     """What `task4_sed.detect` gives."""
     check_threshold(threshold)
-    folder = Path(checkpoint).absolute().parents[1]  # of the run that the checkpoint lies in
-    loaded = load_network(checkpoint, scored_network(folder) or "student")
+    if Path(checkpoint).is_dir():
+        folder, loaded = Path(checkpoint), open_exported(Path(checkpoint))
+    else:
+        folder = Path(checkpoint).absolute().parents[1]  # of the run that the checkpoint lies in
+        loaded = load_network(checkpoint, scored_network(folder) or "student")
     tuned = folder / CSEBBS_FILE
     parameters = parameters_for(loaded.classes, csebbs or (str(tuned) if tuned.is_file() else "default"))
     scores = heard(Predictor(loaded), Recording(recording, SAMPLE_RATE, sample_rate))

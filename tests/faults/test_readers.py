@@ -37,6 +37,7 @@ def text(content: str) -> Callable[[Path], object]:
 
 
 def common_readers() -> list[Reader]:
+    from common import encoders
     from common.audio.downloads import COLUMNS, read_sources
     from common.audio.own import read_table
     from common.audio.packing import write_pack
@@ -49,6 +50,9 @@ def common_readers() -> list[Reader]:
         import soundfile
 
         soundfile.write(path, np.zeros(800), 8000, format="WAV")
+
+    def exported(path: Path) -> None:
+        encoders.export(encoders.create("mn-tiny"), path.parent)
 
     def checkpoint(path: Path) -> None:
         import torch
@@ -85,6 +89,8 @@ def common_readers() -> list[Reader]:
     return [
         Reader("a.wav", wav, lambda path: load(path, 8000)),
         Reader("a.ckpt", checkpoint, read_checkpoint),
+        Reader("config.json", exported, lambda path: encoders.create(path.parent)),
+        Reader("model.safetensors", exported, lambda path: encoders.create(path.parent)),
         Reader("a.zip", archive, unpack),
         Reader("baselines.csv", text(figures), read_baselines),
         Reader("metrics.csv", text("epoch,step,train/loss\n0,1,0.5\n"), read_metrics),

@@ -192,7 +192,9 @@ def _open(
             words = f"--recipe {recipe or settings.recipe}{'' if recipe else f' --run-dir {folder}'} --runs {number}"
             raise UserError(f"{run}: not evaluated yet: python -m {task.name} evaluate {words}")
         values = {**settings.values, "seed": settings.values["seed"] - number + 1}
-        runs.append(Run(task, settings.recipe, number, run, config_of(task.config, values, str(run))))
+        runs.append(
+            Run(task, settings.recipe, number, run, config_of(task.config, values, str(run), layout.trainings(run)[0]))
+        )
     return tuple(runs)
 
 
