@@ -91,7 +91,7 @@ def create(
     """An encoder in evaluation mode, with the weights of `checkpoint`; without one, those that an installed package
     carries where there are such (yamnet), random ones for all other models, which is said.
 
-    name: a model in any case, a folder that `export` wrote, or `module:Name`, an own class of `Encoder` (its checkpoint:
+    name: a model in any case, a folder that `export` wrote, or `module:Name`, an own class of `Encoder` (checkpoint:
     a local file). checkpoint: a name of the catalogue in any case ("ATST-F_strong_1"; fetched at first use), a local
     file, an address, which may end in `#sha256=...`, or "random". num_classes: "published", as many as the checkpoint
     has (without one, as the model was published with); None, no head; a number, a fresh head where the checkpoint has

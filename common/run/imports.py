@@ -307,7 +307,7 @@ def mapped(config: T, change: Callable[[Own], Own]) -> T:
     if isinstance(config, Own):
         return change(config)  # type: ignore[return-value]
     if isinstance(config, list):
-        return [mapped(item, change) for item in config]
+        return [mapped(item, change) for item in config]  # type: ignore[return-value]
     if is_dataclass(config) and any(owns(config)):
         changed = {of.name: mapped(getattr(config, of.name), change) for of in fields(config)}
         return replace(config, **changed)  # type: ignore[type-var, return-value]
