@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from common.encoders import __main__ as encoders
 from common.run.verbs import Task, _parser, main
 from tests.faults.chain import ROOT
 
@@ -61,6 +62,14 @@ def test_every_verb_shows_a_command_that_it_takes(name: str, called: str, monkey
     assert seen
     if "files" in inspect.signature(verb).parameters and called != "complexity":  # of a recipe, or of named networks
         assert seen[0]["files"]
+
+
+def test_every_verb_of_the_encoders_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        encoders.main(["--help"])
+    examples = capsys.readouterr().out.partition("examples:")[2]
+    for verb in encoders.VERBS[1:]:  # the first is the default
+        assert f"python -m common.encoders {verb} " in examples, verb
 
 
 def call(name: str, *words: str, root: Path | None = None) -> int:

@@ -305,7 +305,7 @@ def as_stored(config: T, folder: Path) -> T:
 def mapped(config: T, change: Callable[[Own], Own]) -> T:
     """A config with other import paths."""
     if isinstance(config, Own):
-        return change(config)  # type: ignore[return-value]
+        return change(config)
     if isinstance(config, list):
         return [mapped(item, change) for item in config]  # type: ignore[return-value]
     if is_dataclass(config) and any(owns(config)):

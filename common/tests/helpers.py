@@ -141,6 +141,27 @@ def readme_file(readme: Path, name: str) -> str:
     return found[1]
 
 
+def mixed_folder(folder: Path) -> set[str]:
+    """A folder as people have them: audio of several kinds, clutter, broken files; returns the names that can be heard.
+
+    Two others are named as audio: `broken.wav` and `gone.flac`.
+    """
+    import numpy as np
+    import soundfile
+
+    tone = (0.1 * np.sin(np.arange(24_000) / 9)).astype(np.float32)
+    (folder / "x.wav").mkdir(parents=True)
+    kinds = {"a.aif": "AIFF", "b.au": "AU", "c.caf": "CAF", "d.w64": "W64", "e.MP3": "MP3", "x.wav/f.FLAC": "FLAC"}
+    for name, form in kinds.items():
+        soundfile.write(folder / name, tone, 16_000, format=form)
+    soundfile.write(folder / "o.opus", tone, 16_000, format="OGG", subtype="OPUS")
+    soundfile.write(os.fsencode(folder) + b"/caf\xe9.wav", tone, 16_000, format="WAV")
+    (folder / "._a.wav").write_bytes(b"\0\5\x16\7")
+    (folder / "broken.wav").write_bytes(b"no audio")
+    (folder / "gone.flac").symlink_to("nowhere")
+    return {*(Path(name).name for name in kinds), "o.opus", r"caf\xe9.wav"}
+
+
 def shown_table(folder: Path, table: list[str], language: str, lines: list[str]) -> list[str]:
     """The lines of a README's block that is a table; `table`, of the block before, is written with a beep for each row.
 

@@ -154,6 +154,8 @@ def test_what_an_archive_is_measured_by(
         assert main(TASK, ["validate", *more, *words]) == 0
         assert capsys.readouterr().out.splitlines()[0].startswith(f"{more[0]}: {said}")
         assert measured.pop() == expected
+    assert main(TASK, ["validate", str(own), *words[:2], f"data.root={place / 'nowhere'}"]) == 1
+    assert "own.zip: `package` measured it by the toy data it was packed from: data.root=DIR" in capsys.readouterr().err
 
 
 def read_evaluation_names(root: Path) -> list[str]:

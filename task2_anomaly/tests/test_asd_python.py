@@ -173,6 +173,9 @@ def test_what_an_archive_is_measured_by(
         expected = measured.pop()
         assert (expected is not None) == by_toy
         assert not by_toy or all(expected.values())
+    words = ["validate", str(own), "--recipe", "mine.yaml", f"data.root={tmp_path / 'nowhere'}"]
+    assert main(TASK, words) == 1
+    assert "own.zip: `package` measured it by the toy data it was packed from: data.root=DIR" in capsys.readouterr().err
 
 
 def test_judge_by_the_second_system(tiny: Callable[..., Config], place: Path, tmp_path: Path) -> None:

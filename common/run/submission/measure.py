@@ -52,12 +52,18 @@ class OwnData:
             return asked == "recipe"
         return self.kind == (packed_from(archive) or "official")
 
-    def told(self, archive: Path, asked: Measure | None, challenge: str) -> str:
-        """`described`; and where `package` measured the archive by data that are not here, how to do so again."""
+    def told(self, archive: Path, asked: Measure | None, challenge: str, refused: bool = False) -> str:
+        """`described`; and where `package` measured the archive by data that are not here, how to do so again.
+
+        refused: the verdict would be another one then. Raises UserError.
+        """
         text, kind = self.described(archive, asked, challenge), packed_from(archive)
-        if kind and asked is None and not self.measures(archive, asked):
-            text += f"; `package` measured it by the {kind} data it was packed from: data.root=DIR names them"
-        return text
+        if kind is None or asked is not None or self.measures(archive, asked):
+            return text
+        again = f"`package` measured it by the {kind} data it was packed from: data.root=DIR names them"
+        if refused:
+            raise UserError(f"{archive}: {again}; --measure challenge takes the challenge's evaluation set")
+        return f"{text}; {again}"
 
     def described(self, archive: Path, asked: Measure | None, challenge: str) -> str:
         """What an archive is measured by, for the person. challenge: the challenge's evaluation set, in words."""
