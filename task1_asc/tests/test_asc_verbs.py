@@ -291,6 +291,8 @@ def test_reproduce_makes_the_table_of_several_seeds(house: House) -> None:
     assert found[0]["log_loss"] == house.results["evaluate"]["files"]["split5"]["log_loss"]
     assert found[0]["log_loss"] != found[1]["log_loss"]
     assert (house.runs / "single" / "run2" / "plots").is_dir()
+    (shown,) = (house.runs / "single" / "run2" / "split5" / "tensorboard").glob("*.summary")
+    assert b"test/confusion" in shown.read_bytes()
 
 
 # ----------------------------------------------------------------------------------------------------------- any files

@@ -114,6 +114,8 @@ def test_every_verb(
         place.call("ensemble", runs / "run1", runs / "run2", "--out", both / "run1", "--method", method)
     place.call("evaluate", "--run-dir", both)
     assert (both / "run1" / "plots" / "dev_test").is_dir()
+    (shown,) = (both / "run1" / "tensorboard").glob("*.summary")
+    assert b"dev_test/scores" in shown.read_bytes()
     place.call("package", "--run-dir", both)
     with zipfile.ZipFile(both / "submission.zip") as archive:
         meta = archive.read("task2/Toy_Embedded_task2_1/Toy_Embedded_task2_1.meta.yaml").decode()

@@ -166,6 +166,8 @@ def test_evaluate_has_metrics_intervals_floors_and_plots(house: House) -> None:
         plots = {path.name for path in (house.run(n) / "plots").iterdir()}
         assert {"training.png", "psd_roc.png", "maestro_roc.png", "classes.png"} <= plots
         assert any(name.startswith("roll_devtest_") for name in plots)
+        (shown,) = (house.run(n) / "tensorboard").glob("*.summary")
+        assert b"rolls/devtest_" in shown.read_bytes()
 
 
 def test_the_teacher_is_scored_beside_the_student_or_in_its_place(house: House, tmp_path: Path) -> None:
