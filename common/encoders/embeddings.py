@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from common.audio.recordings import Recording
 from common.run.errors import UserError
 from common.run.files import existing_file, existing_folder, read_json, remove_partials, write_json, write_then_rename
+from common.run.hdf5 import new_hdf5
 
 SUFFIXES = (".npz", ".h5")
 ABOUT = "about"
@@ -85,9 +86,8 @@ class Unfinished:
         seconds = [float(read_json(of.with_suffix(".json"))["seconds"]) for of in self.done.values()]
         starts = np.cumsum([0, *map(len, parts)])
         arrays = {"names": np.array(names), "seconds": np.array(seconds)} | ({"starts": starts} if frames else {})
-        with write_then_rename(self.out) as partial:
-            write = _write_npz if self.out.suffix == ".npz" else _write_h5
-            write(partial, arrays, self.about, parts, (int(starts[-1]), self.dim))
+        write = _write_npz if self.out.suffix == ".npz" else _write_h5
+        write(self.out, arrays, self.about, parts, (int(starts[-1]), self.dim))
         shutil.rmtree(self.folder, ignore_errors=True)
         return {"out": str(self.out), "names": names, "shape": [int(starts[-1]), self.dim]}
 
@@ -103,7 +103,7 @@ def _write_npz(
     path: Path, arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any], parts: Sequence[Rows], shape: Any
 ) -> None:
     """As np.savez, but the rows are never in memory together."""
-    with zipfile.ZipFile(path, "w") as archive:
+    with write_then_rename(path) as partial, zipfile.ZipFile(partial, "w") as archive:
         for name, array in {**arrays, ABOUT: np.array(json.dumps(about))}.items():
             with archive.open(f"{name}.npy", "w") as file:
                 npy.write_array(file, array, allow_pickle=False)
@@ -118,7 +118,7 @@ def _write_h5(
 ) -> None:
     import h5py
 
-    with h5py.File(path, "w") as file:
+    with new_hdf5(path) as (file, check):
         file.attrs[ABOUT] = json.dumps(about)
         for name, array in arrays.items():
             file[name] = array.astype(h5py.string_dtype()) if array.dtype.kind == "U" else array
@@ -126,3 +126,4 @@ def _write_h5(
         for rows in _some(parts):
             dataset[start : start + len(rows)] = rows
             start += len(rows)
+            check()

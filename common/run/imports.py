@@ -305,10 +305,10 @@ def as_stored(config: T, folder: Path) -> T:
 def mapped(config: T, change: Callable[[Own], Own]) -> T:
     """A config with other import paths."""
     if isinstance(config, Own):
-        return change(config)
+        return change(config)  # type: ignore[return-value]
     if isinstance(config, list):
         return [mapped(item, change) for item in config]  # type: ignore[return-value]
     if is_dataclass(config) and any(owns(config)):
         changed = {of.name: mapped(getattr(config, of.name), change) for of in fields(config)}
-        return replace(config, **changed)  # type: ignore[type-var, return-value]
+        return replace(config, **changed)  # type: ignore[type-var]
     return config
