@@ -5,6 +5,7 @@ an encoder as a folder for others."""
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,6 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(json.dumps(result))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:  # a full disk, a missing permission: the machine's state, not a bug
+        if error.errno is None:
+            raise
+        print(f"error: {os.fsdecode(error.filename or 'file system')}: {os.strerror(error.errno)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         if options.verb == "embed":
