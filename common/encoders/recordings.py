@@ -107,14 +107,15 @@ def embed(
     rate = (encoder.frame_rate or encoder.step_rate) if frames else None
     about = {"encoder": encoder.name, "weights": of, "embeddings": "frames" if frames else "clips", "frame_rate": rate}
     unfinished = Unfinished(out, about, encoder.embedding_dim if frames else encoder.clip_dim)
+    names = recordings.names()
     with progress("embed", len(recordings.files), "files") as advance:
         for file in recordings.files:
             with recordings.skipping(file):
-                if not unfinished.has(printable(file), file):
+                if not unfinished.has(names[file], file):
                     recording = Recording(file, encoder.sample_rate)
-                    unfinished.add(printable(file), _rows(encoder, recording, frames), recording)
-            advance(note=printable(file.name))
-    heard = {printable(file) for file in recordings.files} - recordings.skipped.keys()
+                    unfinished.add(names[file], _rows(encoder, recording, frames), recording)
+            advance(note=names[file])
+    heard = {name for file, name in names.items() if printable(file) not in recordings.skipped}
     if not heard:
         return recordings.finish({})
     unfinished.done = {name: of for name, of in unfinished.done.items() if name in heard}
