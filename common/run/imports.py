@@ -296,19 +296,18 @@ def as_stored(config: T, folder: Path) -> T:
     """A config with the sources that a run's folder keeps, to which its weights belong; UserError for changed ones."""
     if not any((folder / own.key).is_file() for own in owns(config)):
         return config
-    stored = mapped(config, lambda own: find(own, folder) if (folder / own.key).is_file() else own)
+    stored: T = mapped(config, lambda own: find(own, folder) if (folder / own.key).is_file() else own)
     recorded, _ = read_yaml((folder / "config.yaml").read_text(encoding="utf-8"))
     check_sources(stored, recorded.get("sources", {}), folder)
     return stored
 
 
-def mapped(config: T, change: Callable[[Own], Own]) -> T:
+def mapped(config: Any, change: Callable[[Own], Own]) -> Any:
     """A config with other import paths."""
     if isinstance(config, Own):
-        return change(config)  # type: ignore[return-value]
+        return change(config)
     if isinstance(config, list):
-        return [mapped(item, change) for item in config]  # type: ignore[return-value]
-    if is_dataclass(config) and any(owns(config)):
-        changed = {of.name: mapped(getattr(config, of.name), change) for of in fields(config)}
-        return replace(config, **changed)  # type: ignore[type-var]
+        return [mapped(item, change) for item in config]
+    if is_dataclass(config) and not isinstance(config, type) and any(owns(config)):
+        return replace(config, **{of.name: mapped(getattr(config, of.name), change) for of in fields(config)})
     return config
