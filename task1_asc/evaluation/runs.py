@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from common.audio.coverage import root_of
-from common.run.results.comparison import TOY
+from common.run.results.comparison import caveat_of
 from common.run.results.listing import Figure, Layout, Settings, read_settings
 from common.run.results.paired import Metric, Part, fingerprint
 from common.run.results.runs import kept, section_of
@@ -46,7 +46,7 @@ def main_figure(folder: Path, of_run: Mapping[str, Any]) -> Figure:
         metric, value = f"macro accuracy, {split} %", of_split["macro_accuracy"]
         interval = kept(of_split, ("intervals", "macro_accuracy"))
     value, low, high = (None if of is None else 100 * of for of in (value, *(interval or (None, None))))
-    return Figure(metric, of_set, value, low, high, TOY if of_run["toy"] else None, decimals=2)
+    return Figure(metric, of_set, value, low, high, caveat_of([of_run]), decimals=2)
 
 
 LAYOUT = Layout(

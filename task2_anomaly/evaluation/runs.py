@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from common.run.errors import UserError
-from common.run.results.comparison import TOY
+from common.run.results.comparison import caveat_of
 from common.run.results.listing import Figure, Layout
 from common.run.results.paired import Metric, Part, fingerprint
 from common.run.results.runs import kept
@@ -25,7 +25,7 @@ def main_figure(folder: Path, values: Mapping[str, Any]) -> Figure:
     metric = "official_score" if of["first_shot"] else "mean"
     low, high = kept(of, ("intervals", metric)) or (None, None)
     title = "official score" if of["first_shot"] else "mean of AUC and pAUC"
-    return Figure(title, SETS[part], kept(of, ("figures", metric)), low, high, TOY if values["toy"] else None, 4)
+    return Figure(title, SETS[part], kept(of, ("figures", metric)), low, high, caveat_of([values]), 4)
 
 
 def is_trained(folder: Path) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from common.run.results.comparison import CAVEATS
 from common.run.results.listing import Figure, Layout
 from common.run.results.paired import Metric, Part, fingerprint
 from common.run.results.runs import kept
@@ -14,7 +15,7 @@ from task4_sed.data.layout import SETS
 from task4_sed.evaluation.evaluate import processed_inputs, psds_by_name
 from task4_sed.evaluation.figures import MAX_FPR, segments_of, truth_of
 from task4_sed.evaluation.inputs import Inputs
-from task4_sed.evaluation.report import CAVEATS, MPAUC, TestSet, csebbs_of, filter_of, open_test_set
+from task4_sed.evaluation.report import MPAUC, TestSet, csebbs_of, filter_of, open_test_set
 from task4_sed.metrics.psds import psds
 from task4_sed.metrics.segments import mean_of_defined, segment_auroc
 

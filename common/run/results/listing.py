@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.run.config import changes, config_dict, load_config
+from common.run.energy import energy_text
 from common.run.errors import UserError
 from common.run.files import existing_folder
 from common.run.folders import entries, printable
@@ -134,7 +135,7 @@ def list_runs(task: Task, layout: Layout, folder: Path | None) -> dict[str, Any]
             others[printable(path)] = str(error).removeprefix(f"{path}: ")
         except Exception as error:  # whatever somebody wrote there: the other runs are listed nonetheless
             others[printable(path)] = f"cannot be read ({type(error).__name__}: {error})"
-    columns = ["recipe", "run", "state", "figure", "of", "date", "kWh", "differs from the recipe in"]
+    columns = ["recipe", "run", "state", "figure", "of", "date", "energy", "differs from the recipe in"]
     print_table(f"{printable(root)}: {len(found)} run{'' if len(found) == 1 else 's'}", columns, list(map(_row, found)))
     for name, reason in others.items():
         print(f"not listed: {name}: {reason}")
@@ -283,7 +284,7 @@ def _row(run: Listed) -> list[str]:
         f"{figure} ({of.caveat.mark})" if of and of.caveat else figure,
         f"{of.metric}, {of.set}" if of else "",
         run.date[:16].replace("T", " "),
-        "n/a" if run.kwh is None else f"{run.kwh:.2g}",
+        "n/a" if run.kwh is None else energy_text(run.kwh),
         settings,
     ]
 
