@@ -4,16 +4,18 @@ Of the paper only the abstract is known here: data sets, kinds of encoders, find
 reconstruction (the README says which), and therefore a setting.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from common.run.config import FINITE, in_range
 from common.run.energy import EnergyConfig
 from common.run.errors import UserError
 from common.run.settings import TrainerConfig
+from common.run.verbs import Run
 
 Layout = Literal["esc50", "audioset", "openmic"]
 STATISTICS = "statistics"  # encoder.name: 136 numbers of a log-mel spectrogram, nothing is learnt
+CLASSES = "classes.json"  # beside the network of a split: its classes, their texts and distances
 LEARNT_FROM_LABELS = ("yamnet", "yamnet-whole")  # their weights come with them, from all labels of AudioSet
 
 
@@ -36,6 +38,7 @@ class DataConfig:
     toy: Literal["toy", "tiny"] | None = None  # `prepare` writes the embedded data set of this size to root
     packs: str | None = None  # where `prepare` packs the audio; default: <root>/packed
     training: TrainingDataConfig | None = None
+    ontology: str | None = None  # AudioSet's ontology.json; default: in the folder of AudioSet
     sample_rate: int = in_range(32000, 4000, 192000)  # Hz, of the packs: that of the encoder
     clip_seconds: float = in_range(10.0, 0.1, FINITE)  # clips are padded with silence or cut to so much
     # ESC-50: clip folds that are not trained on; their clips of seen classes are the seen part of the generalised test.
@@ -52,7 +55,7 @@ class DataConfig:
 class SplitConfig:
     """Which classes train, validate and test. One run does all splits of a protocol, or those that `only` names.
 
-    file: a csv with class, role (train, val, test) and reason. random: `folds` class folds (ESC-50: the published
+    file: of `files`, each a csv with class, role (train, val, test) and reason. random: `folds` class folds (ESC-50: the published
     ones), each tested once. category: ESC-50's five categories, each tested once (ESC-10: those that are there). near,
     far: test on all classes of `data.root`, train on `data.training` without their exact counterparts, or without
     their counterparts' sub-trees (OpenMIC: without musical instruments or, with `far_root: Music`, without music).
@@ -60,7 +63,7 @@ class SplitConfig:
     """
 
     protocol: Literal["file", "random", "category", "near", "far", "leave_out"] = "random"
-    file: str | None = None
+    files: list[str] = field(default_factory=list)
     folds: int = in_range(5, 2)
     leave_out: int = in_range(2, 2)
     far_root: str = "Musical instrument"  # protocol far of OpenMIC: the sub-tree of the ontology that is left out
@@ -174,11 +177,11 @@ class Config:
         tagging = (self.data.training or self.data).layout != "esc50"
         if tagging and self.loss == "softmax":
             raise UserError("loss: softmax needs one label for each clip; of several labels take bce or warp")
-        if (self.split.protocol == "file") != (self.split.file is not None):
-            raise UserError("split.file: goes with split.protocol=file")
-        if (self.split.protocol in ("near", "far")) != (self.data.training is not None):
-            if self.split.protocol != "file":
-                raise UserError("data.training: goes with split.protocol near, far or file")
+        if (self.split.protocol == "file") != bool(self.split.files):
+            raise UserError("split.files: go with split.protocol=file")
+        apart = self.split.protocol in ("near", "far")
+        if self.split.protocol != "file" and apart != (self.data.training is not None):
+            raise UserError("data.training: goes with split.protocol near, far or file")
         if self.split.protocol == "category" and self.data.layout != "esc50":
             raise UserError("split.protocol: category is one of ESC-50")
         if self.split.protocol == "leave_out" and self.split.validation:
@@ -189,3 +192,16 @@ class Config:
             raise UserError("encoder.name: statistics learns nothing, without finetune and checkpoint")
         if not all("{}" in template for template in self.texts.templates) or not self.texts.templates:
             raise UserError("texts.templates: expected templates with {} in the place of the class")
+
+
+def of_split(run: Run, name: str) -> Run:
+    """The part of a run that belongs to one class split; it has a folder of its own."""
+    config: Config = run.config
+    return replace(run, folder=run.folder / name, config=replace(config, split=replace(config.split, only=[name])))
+
+
+def closed_stage(run: Run) -> Run:
+    """Where the closed form of a split's run lies: after a training of the encoder in a folder of its own."""
+    config: Config = run.config
+    after = config.model.compatibility == "eszsl" and config.encoder.finetune
+    return replace(run, folder=run.folder / "closed_form") if after else run
