@@ -55,10 +55,10 @@ class DataConfig:
 class SplitConfig:
     """Which classes train, validate and test. One run does all splits of a protocol, or those that `only` names.
 
-    file: of `files`, each a csv with class, role (train, val, test) and reason. random: `folds` class folds (ESC-50: the published
-    ones), each tested once. category: ESC-50's five categories, each tested once (ESC-10: those that are there). near,
-    far: test on all classes of `data.root`, train on `data.training` without their exact counterparts, or without
-    their counterparts' sub-trees (OpenMIC: without musical instruments or, with `far_root: Music`, without music).
+    file: of `files`, each a csv with class, role (train, val, test) and reason. random: `folds` class folds (ESC-50:
+    the published ones), each tested once. category: ESC-50's five categories, each tested once (ESC-10: those that are
+    there). near, far: test on all classes of `data.root`, train on `data.training` without their exact counterparts, or
+    without their counterparts' sub-trees (OpenMIC: without the sub-tree `far_root`).
     leave_out: every choice of `leave_out` test classes.
     """
 
@@ -66,7 +66,7 @@ class SplitConfig:
     files: list[str] = field(default_factory=list)
     folds: int = in_range(5, 2)
     leave_out: int = in_range(2, 2)
-    far_root: str = "Musical instrument"  # protocol far of OpenMIC: the sub-tree of the ontology that is left out
+    far_root: str = "Musical instrument"  # far, OpenMIC: instruments, or `Music`
     validation: int = in_range(0, 0)  # training classes that become validation classes; leave_out: 0 (all are needed)
     seed: int = in_range(0, 0, 2**31 - 1)  # of drawn folds and validation classes
     only: list[str] | None = None  # names of splits (fold1, dog+rain, near): do these alone
