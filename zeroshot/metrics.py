@@ -4,15 +4,16 @@
     classification(names, scores, labels) -> dict               class-balanced accuracy, top-3, confusion
     generalised(scores, labels, seen, gamma) -> dict            seen and unseen accuracy, harmonic mean
     stacking_gamma(scores, labels, seen) -> float               calibrated stacking
-    class_interval(values) / paired_interval(a, b) -> (low, high)   bootstrap over classes
-    rank_correlation(distances, qualities) -> dict              Spearman's rho with its interval over classes
+    over_splits(splits) -> float                                mean over class splits of their classes' figures
+    class_interval(splits) -> (low, high); paired(a, b) -> dict     bootstrap over classes
+    rank_correlation(distances, qualities, names) -> dict       Spearman's rho with its interval over classes
 
 Nothing is NaN in what is returned as dict: what is not defined is None. Classes, not clips, are the sample of a
 zero-shot figure: intervals draw test classes.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -146,6 +147,12 @@ def stacking_gamma(scores: Array, labels: Array, seen: Array) -> float:
     return float(max(tried, key=lambda gamma: generalised(scores, labels, seen, gamma)["harmonic mean"]))
 
 
+def by_class(of: Mapping[str, Any]) -> dict[str, float]:
+    """{class: its share of the main figure}, recall or AP, of one result; classes without clips are left out."""
+    key = "recall" if of["kind"] == "accuracy" else "AP"
+    return {name: one[key] for name, one in of["classes"].items() if one[key] is not None}
+
+
 # ---------------------------------------------------------------- uncertainty, over classes
 
 
@@ -153,44 +160,64 @@ def _ends(low: float, high: float) -> tuple[float, float] | None:
     return None if math.isnan(low) or math.isnan(high) else (low, high)
 
 
-def class_interval(values: Sequence[float], draws: int = DRAWS, seed: int = 0) -> tuple[float, float] | None:
-    """95 % interval of the mean of one share for each class, bootstrap over classes; None for fewer than ten."""
-    array = np.asarray(values, np.float64)
-    return _ends(
-        *bootstrap_interval(lambda w: float(np.average(array, weights=w)), len(array), draws, seed, share=True)
-    )
+def over_splits(splits: Sequence[Mapping[str, float]], weights: Mapping[str, float] | None = None) -> float:
+    """Mean over class splits of the mean over their classes' figures; weights: of the classes, in a bootstrap."""
+    means = []
+    for of in splits:
+        drawn = [1.0 if weights is None else weights[name] for name in of]
+        if sum(drawn):
+            means.append(np.average(list(of.values()), weights=drawn))
+    return float(np.mean(means)) if means else math.nan
 
 
-def paired_interval(
-    one: Sequence[float], other: Sequence[float], draws: int = DRAWS, seed: int = 0
+def class_interval(
+    splits: Sequence[Mapping[str, float]], share: bool = True, draws: int = DRAWS, seed: int = 0
 ) -> tuple[float, float] | None:
-    """95 % interval of the mean of one - other, both (classes,) of the same classes, drawn together."""
-    array = np.asarray(one, np.float64) - np.asarray(other, np.float64)
-    return _ends(*bootstrap_interval(lambda w: float(np.average(array, weights=w)), len(array), draws, seed))
+    """95 % interval of `over_splits`, bootstrap over classes, each drawn in all its splits; None for fewer than ten.
+
+    splits: the figure of every test class of a split. share: it lies in [0, 1].
+    """
+    names = sorted({name for of in splits for name in of})
+
+    def mean(weights: Array) -> float:
+        return over_splits(splits, dict(zip(names, weights.tolist(), strict=True)))
+
+    return _ends(*bootstrap_interval(mean, len(names), draws, seed, share=share)) if names else None
+
+
+def paired(one: Sequence[Mapping[str, float]], other: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """{"difference", "interval", "classes"}: one - other on the same classes of the same splits, drawn together."""
+    both = [{n: a[n] - b[n] for n in a if n in b} for a, b in zip(one, other, strict=True)]
+    return {
+        "difference": _number(over_splits([of for of in both if of])),
+        "interval": class_interval(both, share=False),
+        "classes": len({name for of in both for name in of}),
+    }
 
 
 def rank_correlation(
-    distances: Sequence[float], qualities: Sequence[float], draws: int = DRAWS, seed: int = 0
+    distances: Sequence[float], qualities: Sequence[float], names: Sequence[str], draws: int = DRAWS, seed: int = 0
 ) -> dict[str, Any]:
-    """{"rho": Spearman's, "interval": (low, high), "classes"}: how quality goes with distance over the classes.
+    """{"rho": Spearman's, "interval": (low, high), "points", "classes"}: how quality goes with distance.
 
-    The bootstrap draws classes; its standard error is taken on Fisher's z, so that the interval stays within [-1, 1].
-    None where all distances or qualities are equal, or there are fewer than three classes.
+    A point for each class of each split; the bootstrap draws classes (names) with all their points. Its standard error
+    is taken on Fisher's z, so that the interval stays within [-1, 1]. None where all distances or qualities are equal,
+    or there are fewer than three points.
     """
-    from scipy.stats import rankdata
+    from scipy.stats import spearmanr
 
     x, y = np.asarray(distances, np.float64), np.asarray(qualities, np.float64)
+    found: dict[str, Any] = {"rho": None, "interval": None, "points": len(x), "classes": len(set(names))}
 
     def z(weights: Array) -> float:
         rows = np.repeat(np.arange(len(x)), weights)
-        a, b = rankdata(x[rows]), rankdata(y[rows])
-        if a.std() == 0 or b.std() == 0:
+        if np.ptp(x[rows]) == 0 or np.ptp(y[rows]) == 0:
             return math.nan
-        return float(np.arctanh(np.clip(np.corrcoef(a, b)[0, 1], -0.9999, 0.9999)))
+        return float(np.arctanh(np.clip(spearmanr(x[rows], y[rows]).statistic, -0.9999, 0.9999)))
 
     of_all = z(np.ones(len(x), np.int64)) if len(x) > 2 else math.nan
     if math.isnan(of_all):
-        return {"rho": None, "interval": None, "classes": len(x)}
-    ends = _ends(*bootstrap_interval(z, len(x), draws, seed))
+        return found
+    ends = _ends(*bootstrap_interval(z, len(x), draws, seed, groups=np.asarray(names)))
     interval = None if ends is None else (math.tanh(ends[0]), math.tanh(ends[1]))
-    return {"rho": math.tanh(of_all), "interval": interval, "classes": len(x)}
+    return found | {"rho": math.tanh(of_all), "interval": interval}

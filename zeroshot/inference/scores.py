@@ -1,7 +1,7 @@
 """Stored scores, own or anybody's: a .csv with a line for every clip and class: clip, class, score.
 
-    write_scores(path, Scores) -> None
-    read_scores(path) -> Scores(clips, classes, values (clips, classes))
+write_scores(path, Scores) -> None
+read_scores(path) -> Scores(clips, classes, values (clips, classes))
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.run.errors import UserError
-from common.run.files import existing_file, write_then_rename
+from common.run.files import existing_file, write_rows
 
 COLUMNS = ("clip", "class", "score")
 
@@ -30,7 +30,9 @@ class Scores:
         for what, wanted, there in (("clip", clips, self.clips), ("class", classes, self.classes)):
             place = {name: index for index, name in enumerate(there)}
             if missing := [name for name in wanted if name not in place]:
-                raise UserError(f"{source}: no score of {what} {missing[0]} ({len(missing)} of {len(wanted)} have none)")
+                raise UserError(
+                    f"{source}: no score of {what} {missing[0]} ({len(missing)} of {len(wanted)} have none)"
+                )
             found.append([place[name] for name in wanted])
         return self.values[np.ix_(*found)]
 
@@ -39,14 +41,12 @@ def write_scores(path: Path, scores: Scores) -> None:
     """Write the file, whole or not at all. Raises UserError for scores that are not finite."""
     bad = ~np.isfinite(scores.values).all(axis=1)
     if bad.any():
-        raise UserError(f"{path}: the scores of {scores.clips[int(bad.argmax())]} are not finite; did training diverge?")
-    import csv
-
-    with write_then_rename(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
-        lines = csv.writer(file, lineterminator="\n")
-        lines.writerow(COLUMNS)
-        for clip, row in zip(scores.clips, scores.values.tolist(), strict=True):
-            lines.writerows((clip, name, f"{value:.7g}") for name, value in zip(scores.classes, row, strict=True))
+        raise UserError(
+            f"{path}: the scores of {scores.clips[int(bad.argmax())]} are not finite; did training diverge?"
+        )
+    pairs = zip(scores.clips, scores.values.tolist(), strict=True)
+    lines = ((clip, name, f"{v:.7g}") for clip, row in pairs for name, v in zip(scores.classes, row, strict=True))
+    write_rows(path, COLUMNS, lines)
 
 
 def read_scores(path: Path) -> Scores:

@@ -10,7 +10,7 @@ from common.losses import full_precision
 
 @full_precision
 def tagging_loss(scores: Tensor, targets: Tensor, judged: Tensor | None = None) -> Tensor:
-    """Binary cross entropy of sigmoid scores and targets in [0, 1], the mean over the judged pairs (all (batch, classes)).
+    """Binary cross entropy of sigmoid scores and targets, the mean over the judged pairs; all (batch, classes).
 
     PaSST's OpenMIC recipe divides by all pairs, judged or not; the intended mean is taken here.
     """
@@ -39,9 +39,7 @@ def warp_loss(scores: Tensor, targets: Tensor) -> Tensor:
     a clip's labels. targets (batch, classes) are 0 or 1.
     """
     positive = targets > 0.5
-    harmonic = torch.cat(
-        [scores.new_zeros(1), (1.0 / torch.arange(1, scores.shape[1] + 1, device=scores.device)).cumsum(0)]
-    )
+    beta = F.pad(1.0 / torch.arange(1, scores.shape[1] + 1, device=scores.device), (1, 0)).cumsum(0).to(scores.dtype)
     clip, label = positive.nonzero(as_tuple=True)
     violations = (1.0 + scores[clip] - scores[clip, label][:, None]).clamp(min=0.0) * ~positive[clip]
     rank = (violations > 0).sum(dim=1)

@@ -27,15 +27,16 @@ from zeroshot.config import CLASSES, Config, closed_stage, of_split
 from zeroshot.data.batches import Batch, eval_loader, train_loader
 from zeroshot.data.embeddings import embedded
 from zeroshot.data.ontology import ontology_distances
-from zeroshot.data.sets import Clips, Parts, load_parts
+from zeroshot.data.sets import Clips, DataSets, Parts
 from zeroshot.data.splits import ClassSplit, class_splits
 from zeroshot.data.texts import class_texts
-from zeroshot.data.vectors import ClassEncoder, centred, semantic_distances
+from zeroshot.data.vectors import centred, class_vectors, plain, semantic_distances
 from zeroshot.model.compatibility import eszsl
 from zeroshot.model.networks import ZeroShotNetwork, build_network, load_network
 from zeroshot.training.system import TRAIN_LOSS, UNSEEN, ZeroShotSystem
 
 MOST_SHOWN = 12  # splits in the table
+ByClass = Mapping[str, NDArray[np.float32]]  # every class's uncentred vector
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Vectors:
     validation: Tensor | None
 
     @classmethod
-    def of(cls, config: Config, split: ClassSplit, by_class: Mapping[str, NDArray[np.float32]]) -> "Vectors":
+    def of(cls, config: Config, split: ClassSplit, by_class: ByClass) -> "Vectors":
         """Those of a split; by_class: every class's uncentred vector."""
         train = np.stack([by_class[name] for name in split.train])
         validation = np.stack([by_class[name] for name in split.val]) if split.val else None
@@ -81,12 +82,10 @@ class ZeroShotData(LightningDataModule):
         return eval_loader(self.parts.validation, self.config, *turn[1:], embeddings=self.validation)
 
 
-def build(
-    run: Run, split: ClassSplit, by_class: Mapping[str, NDArray[np.float32]]
-) -> tuple[ZeroShotSystem, ZeroShotData]:
+def build(run: Run, split: ClassSplit, by_class: ByClass, sets: DataSets) -> tuple[ZeroShotSystem, ZeroShotData]:
     """System and data of one split; the initial weights depend on the seed alone."""
     config: Config = run.config
-    data, vectors = ZeroShotData(config, load_parts(config, split), run.seed), Vectors.of(config, split, by_class)
+    data, vectors = ZeroShotData(config, sets.parts(split), run.seed), Vectors.of(config, split, by_class)
     torch.manual_seed(run.seed)
     dim = None if data.training is None else data.training.shape[1]
     network = build_network(config, dim, vectors.train.shape[1])
@@ -101,13 +100,10 @@ def train_run(run: Run, restart: bool = False) -> Mapping[str, Any]:
     Returns what was recorded of each split; an empty mapping in all processes but the first.
     """
     config: Config = run.config
-    texts = class_texts(config)
-    encoder = ClassEncoder(config.texts, texts)
-    by_class = dict(zip(texts, encoder.vectors(texts), strict=True))
-    splits = class_splits(config)
+    by_class, splits, sets = class_vectors(config), class_splits(config), DataSets(config)
     for split in splits:
         part = of_split(run, split.name)
-        _train_split(part, split, by_class, restart)
+        _train_split(part, split, by_class, sets, restart)
         if is_first_process():
             write_json(part.folder / CLASSES, _classes(config, split, by_class))
     if not is_first_process():
@@ -115,23 +111,21 @@ def train_run(run: Run, restart: bool = False) -> Mapping[str, Any]:
     return _summary(run, splits)
 
 
-def _classes(config: Config, split: ClassSplit, by_class: Mapping[str, NDArray[np.float32]]) -> dict[str, Any]:
+def _classes(config: Config, split: ClassSplit, by_class: ByClass) -> dict[str, Any]:
     """What predictions and distances need of a split beside its network: classes, their texts, their distances."""
     train, test = (np.stack([by_class[name] for name in names]) for names in (split.train, split.test))
-    edges = ontology_distances(config, split)
+    edges = ontology_distances(config, split.train, split.test)
     return {
         "train": list(split.train),
         "val": list(split.val),
         "test": list(split.test),
         "semantic": dict(zip(split.test, semantic_distances(train, test).tolist(), strict=True)),
-        "edges": None if edges is None else dict(zip(split.test, np.asarray(edges).tolist(), strict=True)),
-        "texts": {name: [text.name, *text.descriptions] for name, text in class_texts(config).items()},
+        "edges": None if edges is None else dict(zip(split.test, edges, strict=True)),
+        "texts": plain(class_texts(config)),
     }
 
 
-def _train_split(
-    part: Run, split: ClassSplit, by_class: Mapping[str, NDArray[np.float32]], restart: bool
-) -> None:
+def _train_split(part: Run, split: ClassSplit, by_class: ByClass, sets: DataSets, restart: bool) -> None:
     config: Config = part.config
     closed, frozen = config.model.compatibility == "eszsl", not config.encoder.finetune
     stage = closed_stage(part)
@@ -139,7 +133,7 @@ def _train_split(
         if is_first_process():
             claim(part)  # says so when the folder holds other settings
         return
-    system, data = build(part, split, by_class)
+    system, data = build(part, split, by_class, sets)
     if not (closed and frozen):
         _fit(part, system, data, restart)
     if closed and is_first_process():
