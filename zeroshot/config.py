@@ -63,7 +63,7 @@ class SplitConfig:
     """
 
     protocol: Literal["file", "random", "category", "near", "far", "leave_out"] = "random"
-    files: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)  # without a slash: in data.root
     folds: int = in_range(5, 2)
     leave_out: int = in_range(2, 2)
     far_root: str = "Musical instrument"  # far, OpenMIC: instruments, or `Music`
@@ -99,9 +99,9 @@ class EncoderConfig:
 
     name: str = "passt"
     checkpoint: str | None = None  # of the catalogue, a file or an address; null: from scratch (yamnet: its own)
-    # The checkpoint saw no labels of test classes (ImageNet, or training classes only): results are zero-shot, else
-    # transfer.
-    label_free: bool = False
+    # The checkpoint that is known to have seen no labels of test classes (ImageNet, or training classes only): named a
+    # second time, so that another one in `checkpoint` does not inherit the claim.
+    label_free: str | None = None
     finetune: bool = False  # train the encoder too; else embeddings are computed once and kept
     patchout: tuple[int, int] = in_range((0, 0), 0)  # passt, in training: rows of frequency, columns of time
 
@@ -109,7 +109,7 @@ class EncoderConfig:
     def claim(self) -> str:
         """ "zero-shot" where the encoder never had the test classes' labels, else "transfer"."""
         has_seen = self.checkpoint is not None or self.name in LEARNT_FROM_LABELS
-        return "transfer" if has_seen and not self.label_free else "zero-shot"
+        return "transfer" if has_seen and (self.label_free or "") != self.checkpoint else "zero-shot"
 
 
 @dataclass
