@@ -39,17 +39,19 @@ def create_encoder(config: EncoderConfig, sample_rate: int) -> Any:
 class Embedder:
     """A frozen encoder: waveforms (clips, samples) at `sample_rate` Hz -> (clips, dim) float32.
 
-    `key` names it and its weights. samples: of a clip; longer ones are cut, shorter ones padded with silence.
+    `key` names it and its weights. samples: of a clip; longer ones are cut, shorter ones padded with silence. network:
+    a trained one in place of the recipe's.
     """
 
-    def __init__(self, config: EncoderConfig, sample_rate: int, samples: int) -> None:
+    def __init__(self, config: EncoderConfig, sample_rate: int, samples: int, network: Any = None) -> None:
         self.name, self.sample_rate, self.samples = config.name, sample_rate, samples
         self._network: Any = None
         if config.name == STATISTICS:
             self.dim, self.key = statistics.DIM, "statistics"
             self._compute: Embed = statistics.Statistics(sample_rate)
             return
-        self._network = create_encoder(config, sample_rate).freeze().to(working_device())
+        network = create_encoder(config, sample_rate) if network is None else network
+        self._network = network.freeze().to(working_device())
         self.dim, self.key = self._network.clip_dim, f"{config.name}-{_fingerprint(self._network)}"
         self._compute = self._forward
 
@@ -88,8 +90,13 @@ def _embedder(name: str, checkpoint: str | None, sample_rate: int, samples: int)
     return Embedder(EncoderConfig(name, checkpoint), sample_rate, samples)
 
 
-def embedder(config: Config) -> Embedder:
-    """That of a recipe; the last one is kept, so that its weights are read once for all splits."""
+def embedder(config: Config, network: Any = None) -> Embedder:
+    """That of a recipe; the last one is kept, so that its weights are read once for all splits.
+
+    network: an encoder that was trained.
+    """
+    if network is not None:
+        return Embedder(config.encoder, config.data.sample_rate, clip_samples(config), network)
     return _embedder(config.encoder.name, config.encoder.checkpoint, config.data.sample_rate, clip_samples(config))
 
 

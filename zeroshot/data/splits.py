@@ -80,7 +80,8 @@ def _known(config: Config) -> _Known:
 def _splits(config: Config, known: _Known) -> Iterator[ClassSplit]:
     wanted, random = config.split, np.random.default_rng(config.split.seed)
     if wanted.protocol == "file":
-        yield from (_barred(config, known, read_split(path, config, known)) for path in wanted.files)
+        places = (Path(name) if "/" in name else root_of(config.data) / name for name in wanted.files)
+        yield from (_barred(config, known, read_split(path, config, known)) for path in places)
         return
     if wanted.protocol in ("near", "far"):
         yield _between(config, known, random)

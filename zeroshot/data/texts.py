@@ -1,7 +1,7 @@
 """What is said of classes: names and descriptions, from tables, AudioSet's ontology, or a person's own list."""
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +78,20 @@ def texts_of_names(text: str) -> dict[str, ClassText]:
     if not all(names):
         raise UserError(f"--classes: {text!r} has an empty class between two commas")
     return _checked([(f"--classes: class {number}", name, name) for number, name in enumerate(names, 1)], "--classes")
+
+
+def texts_of(classes: Sequence[str] | Mapping[str, str | Sequence[str]]) -> dict[str, ClassText]:
+    """Names, or {name: description or descriptions}. Raises UserError for an empty one, one class, two alike."""
+    given = classes if isinstance(classes, Mapping) else dict.fromkeys(classes, "")
+    if len(given) < len(classes):
+        raise UserError("classes: a name is there twice")
+    entries = []
+    for name, texts in given.items():
+        for text in [texts] if isinstance(texts, str) else texts or [""]:
+            entries.append(("classes", name, text if isinstance(classes, Mapping) else name))
+    if empty := [name for _, name, text in entries if not name.strip() or not text.strip()]:
+        raise UserError(f"classes: {empty[0]!r} has an empty name or description")
+    return _checked(entries, "classes")
 
 
 def read_texts(path: str | Path) -> dict[str, ClassText]:

@@ -67,7 +67,7 @@ class ClassEncoder:
 
     def _of(self, text: ClassText) -> NDArray[np.float64]:
         """Mean over what is used of a class: vectors of its name and of its descriptions count equally."""
-        parts = [np.mean(_unit(self._encode(of)), axis=0) for of in _used(text, self.config)]
+        parts = [np.mean(_unit(self._encode(of)), axis=0) for of in used(text, self.config)]
         return np.mean(_unit(np.stack(parts)), axis=0)
 
     def _encode(self, sentences: Sequence[str]) -> NDArray[Any]:
@@ -80,7 +80,7 @@ class ClassEncoder:
         return self._model.encode(list(sentences), cache=self.cache)
 
 
-def _used(text: ClassText, config: TextsConfig) -> list[list[str]]:
+def used(text: ClassText, config: TextsConfig) -> list[list[str]]:
     """Groups of sentences of a class, by `texts.use`; a class without descriptions has its name."""
     names = [template.replace("{}", text.name) for template in config.templates]
     described = list(text.descriptions)
@@ -92,11 +92,11 @@ def _used(text: ClassText, config: TextsConfig) -> list[list[str]]:
 
 
 def _sentences(texts: Iterable[ClassText], config: TextsConfig) -> list[str]:
-    return [sentence for text in texts for group in _used(text, config) for sentence in group]
+    return [sentence for text in texts for group in used(text, config) for sentence in group]
 
 
 def _fit_tfidf(sentences: list[str], dims: int) -> Any:
-    """Words and, within words, character 3- to 5-grams; reduced by singular values, at most one fewer than texts."""
+    """Words and, within words, character 3- to 5-grams; reduced by singular values, as many as texts at most."""
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_pipeline, make_union
@@ -105,8 +105,8 @@ def _fit_tfidf(sentences: list[str], dims: int) -> Any:
         TfidfVectorizer(token_pattern=r"(?u)\b\w+\b", sublinear_tf=True),
         TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True),
     )
-    fewest = max(1, min(dims, len(set(sentences)) - 1))
-    return make_pipeline(union, TruncatedSVD(fewest, algorithm="arpack", random_state=0)).fit(sentences)
+    rank = min(dims, len(set(sentences)))
+    return make_pipeline(union, TruncatedSVD(rank, n_iter=10, random_state=0)).fit(sentences)
 
 
 def _random(name: str, dims: int) -> NDArray[np.float64]:
