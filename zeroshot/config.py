@@ -123,6 +123,9 @@ class ModelConfig:
     bias: float = in_range(-10.0, -FINITE, FINITE)  # projected with bce: start of the learned offset
     gamma: float = in_range(100.0, 0, FINITE)  # eszsl: ridge on the audio side
     lambda_: float = in_range(10.0, 0, FINITE)  # eszsl: ridge on the class side
+    # eszsl of one label for each clip: choose both on training classes, of which so many take the place of unseen ones
+    # at a time; 0: as given.
+    choose_left_out: int = in_range(0, 0)
     standardise: bool = True  # embeddings by mean and standard deviation of the training clips (frozen ones)
 
 

@@ -17,6 +17,7 @@ from common.run.progress import progress
 from common.run.results.store import record
 from common.run.results.tables import print_table
 from common.run.verbs import Run
+from common.toy import key
 from zeroshot.config import Config, TextsConfig, of_split
 from zeroshot.data.batches import eval_loader
 from zeroshot.data.embeddings import Embedder, embedded, embedder
@@ -71,7 +72,7 @@ def _predict_split(part: Run, parts: Parts, trained: Trained, by_class: Mapping[
     test = parts.test
     audio = embeddings_of(trained.network, test, config)
     write(TEST, test, split.test, score(trained.network, audio, vectors(split.test)))
-    random = np.random.default_rng(part.seed)
+    random = np.random.default_rng(key(str(part.seed), split.name))
     noise = random.standard_normal(vectors(split.test).shape)
     write(control_file("random"), test, split.test, score(trained.network, audio, noise))
     shuffled = vectors(split.test)[random.permutation(len(split.test))]

@@ -33,6 +33,7 @@ from zeroshot.data.texts import class_texts
 from zeroshot.data.vectors import centred, class_vectors, plain, semantic_distances
 from zeroshot.model.compatibility import eszsl
 from zeroshot.model.networks import ZeroShotNetwork, build_network, load_network
+from zeroshot.training.closed_form import choose_constants
 from zeroshot.training.system import TRAIN_LOSS, UNSEEN, ZeroShotSystem
 
 MOST_SHOWN = 12  # splits in the table
@@ -179,9 +180,12 @@ def _solve(stage: Run, system: ZeroShotSystem, data: ZeroShotData, restart: bool
         if config.model.standardise:
             network.standardise_by(embeddings)
         signs = torch.from_numpy((2.0 * clips.labels - 1.0) * clips.judged)
-        weight = eszsl(
-            network.standardised(embeddings), signs, system.train_classes, config.model.gamma, config.model.lambda_
-        )
+        audio, classes = network.standardised(embeddings), system.train_classes
+        gamma, lam, chosen = config.model.gamma, config.model.lambda_, None
+        if config.model.choose_left_out:
+            targets = torch.from_numpy(clips.targets)
+            gamma, lam, chosen = choose_constants(audio, targets, classes, config.model.choose_left_out)
+        weight = eszsl(audio, signs, classes, gamma, lam)
         network.compatibility.weight.data = weight.float()
         state = {f"network.{name}": value for name, value in network.state_dict().items()}
         path = stage.folder / BEST
@@ -189,7 +193,8 @@ def _solve(stage: Run, system: ZeroShotSystem, data: ZeroShotData, restart: bool
         with write_then_rename(path) as partial:
             torch.save({"state_dict": state}, partial)
         record(stage.folder, "checkpoint", {"file": BEST, "sha256": sha256(path)})
-        done = {"seed": stage.seed, "epochs": 0, "steps": 0, "kwh": None, "best": {}}
+        done = {"seed": stage.seed, "epochs": 0, "steps": 0, "kwh": None, "best": {}, "gamma": gamma, "lambda": lam}
+        done["left out training classes"] = chosen
         record(stage.folder, "train", done | {"seconds": time.monotonic() - start} | _notes(config, data))
 
 
