@@ -149,11 +149,9 @@ def distance(
 
 
 def complexity(run: Run) -> Mapping[str, Any]:
-    """Parameters, bytes and MACs of a recipe's network, for one clip."""
-    from zeroshot.data.prepare import write_toy_data
+    """Parameters, bytes and MACs of a recipe's network, for one clip and one class."""
     from zeroshot.evaluation.benchmark import complexity as measure
 
-    write_toy_data(run.config.data)
     return measure(run)
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.audio.coverage import root_of
 from common.run.errors import UserError, did_you_mean
 from common.run.files import read_rows
 from common.toy import key
@@ -164,13 +163,16 @@ def of_plain(stored: dict[str, Any]) -> dict[str, ClassText]:
     return {name: ClassText(of["name"], tuple(of["descriptions"])) for name, of in stored.items()}
 
 
-def class_encoder(config: Config) -> tuple[Texts, ClassEncoder]:
-    """Texts of all classes of a recipe and what makes vectors of them; attributes: the data set's own, if it has any.
+def attributes_of(config: Config) -> Path:
+    """The table of attributes: the recipe's, the data set's own, or that of ESC-10."""
+    own = Path(config.data.root or "") / ATTRIBUTES
+    return Path(config.texts.attributes) if config.texts.attributes else own if own.is_file() else ESC10_ATTRIBUTES
 
-    Sentence vectors are kept beside the packs.
-    """
-    texts, own = class_texts(config), root_of(config.data) / ATTRIBUTES
-    return texts, ClassEncoder(config.texts, texts, attributes=own if own.is_file() else ESC10_ATTRIBUTES)
+
+def class_encoder(config: Config) -> tuple[Texts, ClassEncoder]:
+    """Texts of all classes of a recipe and what makes vectors of them."""
+    texts = class_texts(config)
+    return texts, ClassEncoder(config.texts, texts, attributes=attributes_of(config))
 
 
 def class_vectors(config: Config) -> dict[str, Vectors]:

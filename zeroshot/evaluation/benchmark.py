@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 
 from common.audio.coverage import root_of
@@ -15,14 +14,14 @@ from common.run.complexity import matrix_macs, size_of
 from common.run.results.tables import print_table
 from common.run.training import quiet
 from common.run.verbs import Run
-from zeroshot.config import STATISTICS
+from zeroshot.config import STATISTICS, Config
 from zeroshot.data.batches import train_loader
 from zeroshot.data.embeddings import clip_samples, create_encoder, embedder
 from zeroshot.data.prepare import prepare
 from zeroshot.data.sets import DataSets
 from zeroshot.data.splits import class_splits
-from zeroshot.data.vectors import class_vectors
-from zeroshot.model.networks import build_network
+from zeroshot.data.vectors import attributes_of, class_vectors, read_attributes
+from zeroshot.model.compatibility import build_compatibility
 from zeroshot.training.system import TRAIN_LOSS
 from zeroshot.training.train import build
 
@@ -73,33 +72,33 @@ def _training(run: Run, split: Any, by_class: Any, seconds: float) -> float:
 
 
 def complexity(run: Run) -> Mapping[str, Any]:
-    """Print and return parameters, bytes and MACs (one clip) of encoder and maps; the class encoder works once."""
-    by_class = class_vectors(run.config)
-    class_dim = len(next(iter(by_class.values())))
-    samples, frozen = clip_samples(run.config), not run.config.encoder.finetune
-    found: dict[str, dict[str, int]] = {}
-    if run.config.encoder.name == STATISTICS:
-        dim = embedder(run.config).dim
+    """Print and return parameters, bytes and MACs of encoder and maps, for one clip and one class; needs no data."""
+    config, samples = run.config, clip_samples(run.config)
+    found: dict[str, tuple[int, int, int]] = {}
+    if config.encoder.name == STATISTICS:
+        dim = embedder(config).dim
     else:
-        encoder = create_encoder(run.config.encoder, run.config.data.sample_rate)
-        parameters, size = size_of(encoder.parameters())
+        encoder = create_encoder(config.encoder, config.data.sample_rate)
         mel = encoder.mel(torch.zeros(1, samples))
-        found["audio encoder"] = {
-            "parameters": parameters,
-            "bytes": size,
-            "macs": matrix_macs(lambda: encoder.from_mel(mel)),
-        }
+        found["audio encoder"] = (*size_of(encoder.parameters()), matrix_macs(lambda: encoder.from_mel(mel)))
         dim = encoder.clip_dim
-    maps = build_network(run.config, dim, class_dim).eval().compatibility
-    classes = torch.from_numpy(np.stack(list(by_class.values())))
-    parameters, size = size_of(maps.parameters())
-    found["maps"] = {
-        "parameters": parameters,
-        "bytes": size,
-        "macs": matrix_macs(lambda: maps(torch.zeros(1, dim), classes)),
-    }
-    rows = [[name, *(f"{of[key]:,}" for key in ("parameters", "bytes", "macs"))] for name, of in found.items()]
-    how = "frozen" if frozen else "trained"
-    note = f"one clip of {run.config.data.clip_seconds:g} s, {len(by_class)} classes; no front end; encoder {how}"
+    class_dim = _class_dim(config)
+    maps = build_compatibility(config.model, config.loss, dim, class_dim).eval()
+    audio, of_class = torch.zeros(1, dim), torch.zeros(1, class_dim)
+    found["maps"] = (*size_of(maps.parameters()), matrix_macs(lambda: maps(audio, of_class)))
+    rows = [[name, *(f"{value:,}" for value in of)] for name, of in found.items()]
+    how = "trained" if config.encoder.finetune else "frozen"
+    note = f"a clip of {config.data.clip_seconds:g} s and one class; without front end and class encoder; encoder {how}"
     print_table(f"recipe {run.recipe}", ["part", "parameters", "bytes", "MACs"], rows, note)
-    return found
+    return {name: dict(zip(("parameters", "bytes", "macs"), of, strict=True)) for name, of in found.items()}
+
+
+def _class_dim(config: Config) -> int:
+    """Numbers of a class vector; of tfidf at most."""
+    if config.texts.encoder in ("tfidf", "random"):
+        return config.texts.dims
+    if config.texts.encoder == "attributes":
+        return len(next(iter(read_attributes(attributes_of(config)).values())))
+    from common.encoders import text
+
+    return text.create(config.texts.encoder).dim

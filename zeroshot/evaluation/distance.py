@@ -92,13 +92,13 @@ def _show(points: Sequence[Point], found: Mapping[str, Any], kind: str, note: st
 
 def _expected(run: Run, texts: Texts, points: Sequence[Point]) -> dict[str, Any]:
     """For a person's classes: the nearest training class of the first split, distance, quality on the fitted line."""
-    from zeroshot.data.vectors import ClassEncoder, of_plain, semantic_distances
+    from zeroshot.data.vectors import ClassEncoder, attributes_of, of_plain, semantic_distances
     from zeroshot.inference.checkpoints import read_classes
 
     split = points[0].split
     classes = read_classes(run.folder / split)
     corpus = of_plain(classes["texts"])
-    encoder = ClassEncoder(run.config.texts, corpus)
+    encoder = ClassEncoder(run.config.texts, corpus, attributes=attributes_of(run.config))
     train = encoder.vectors({name: corpus[name] for name in classes["train"]})
     vectors = encoder.vectors(texts)
     x, y = np.array([(p.semantic, p.quality) for p in points]).T

@@ -24,7 +24,7 @@ from zeroshot.data.embeddings import Embedder, embedded, embedder
 from zeroshot.data.sets import Clips, DataSets, Parts
 from zeroshot.data.splits import class_splits
 from zeroshot.data.texts import Texts, check_script, texts_of
-from zeroshot.data.vectors import ClassEncoder, centred, class_vectors, used
+from zeroshot.data.vectors import ClassEncoder, attributes_of, centred, class_vectors, used
 from zeroshot.inference.checkpoints import Trained, load_file, load_split
 from zeroshot.inference.scores import Scores, write_scores
 from zeroshot.metrics import stacking_gamma
@@ -186,7 +186,7 @@ class TrainedPredictor:
     @classmethod
     def of(cls, trained: Trained, texts: Texts) -> "TrainedPredictor":
         """For these classes; UserError for texts that the recipe's class encoder cannot take."""
-        encoder = ClassEncoder(trained.config.texts, trained.texts)
+        encoder = ClassEncoder(trained.config.texts, trained.texts, attributes=attributes_of(trained.config))
         train = encoder.vectors({name: trained.texts[name] for name in trained.train})
         vectors = centred(encoder.vectors(texts), train, trained.config.texts.centre)
         return cls(trained, tuple(texts), vectors, embedder(trained.config, trained.network.encoder), trained.note)
