@@ -149,10 +149,10 @@ def _checked(entries: list[tuple[str, str, str]], source: str) -> dict[str, Clas
     for _, name, text in entries:
         found.setdefault(name.strip(), []).extend([] if text.strip() == name.strip() else [text.strip()])
     texts = {name: ClassText(words(name), tuple(dict.fromkeys(of))) for name, of in found.items()}
-    check_texts(texts, source)
     if source == "--classes" and len(entries) > len(texts):
         twice = next(name for where, name, _ in entries if sum(n == name for _, n, _ in entries) > 1)
         raise UserError(f"--classes: {twice!r} is there twice")
+    check_texts(texts, source)
     return texts
 
 

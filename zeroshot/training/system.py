@@ -123,7 +123,7 @@ class ZeroShotSystem(LightningModule):
             groups.append({"params": of_encoder, "lr": config.encoder_lr})
         optimizer = kind(groups, weight_decay=config.weight_decay)
         if config.schedule == "constant":
-            return optimizer
+            return {"optimizer": optimizer}
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
 
