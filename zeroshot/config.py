@@ -15,6 +15,9 @@ from common.run.verbs import Run
 
 Layout = Literal["esc50", "audioset", "openmic"]
 STATISTICS = "statistics"  # encoder.name: 136 numbers of a log-mel spectrogram, nothing is learnt
+# encoder.name: spectrogram patches, learnt from the training clips without labels; the second has numbers of mel bands
+# and loudness beside them, which are not learnt.
+DICTIONARIES = ("dictionary", "dictionary-bands")
 CLASSES = "classes.json"  # beside the network of a split: its classes, their texts and distances
 LEARNT_FROM_LABELS = ("yamnet", "yamnet-whole")  # their weights come with them, from all labels of AudioSet
 
@@ -95,7 +98,7 @@ class TextsConfig:
 
 @dataclass
 class EncoderConfig:
-    """The audio encoder: a model of common.encoders, or `statistics`."""
+    """The audio encoder: a model of common.encoders, `statistics`, or `dictionary`."""
 
     name: str = "passt"
     checkpoint: str | None = None  # of the catalogue, a file or an address; null: from scratch (yamnet: its own)
@@ -104,6 +107,11 @@ class EncoderConfig:
     label_free: str | None = None
     finetune: bool = False  # train the encoder too; else embeddings are computed once and kept
     patchout: tuple[int, int] = in_range((0, 0), 0)  # passt, in training: rows of frequency, columns of time
+
+    @property
+    def by_gradient(self) -> bool:
+        """Whether the encoder is trained with the maps."""
+        return self.finetune and self.name not in DICTIONARIES
 
     @property
     def claim(self) -> str:
@@ -193,6 +201,9 @@ class Config:
             raise UserError("checkpoint: best is chosen by validation classes, set split.validation")
         if self.encoder.name == STATISTICS and (self.encoder.finetune or self.encoder.checkpoint):
             raise UserError("encoder.name: statistics learns nothing, without finetune and checkpoint")
+        learns = self.encoder.finetune and self.model.compatibility == "eszsl"
+        if self.encoder.name in DICTIONARIES and (not learns or self.encoder.checkpoint):
+            raise UserError("encoder.name: dictionary goes with finetune, model.compatibility=eszsl and no checkpoint")
         if not all("{}" in template for template in self.texts.templates) or not self.texts.templates:
             raise UserError("texts.templates: expected templates with {} in the place of the class")
 
@@ -206,5 +217,5 @@ def of_split(run: Run, name: str) -> Run:
 def closed_stage(run: Run) -> Run:
     """Where the closed form of a split's run lies: after a training of the encoder in a folder of its own."""
     config: Config = run.config
-    after = config.model.compatibility == "eszsl" and config.encoder.finetune
+    after = config.model.compatibility == "eszsl" and config.encoder.by_gradient
     return replace(run, folder=run.folder / "closed_form") if after else run

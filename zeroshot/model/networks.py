@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from common.run.checkpoints import fill, network_state, read_checkpoint
-from zeroshot.config import Config, EncoderConfig
+from zeroshot.config import DICTIONARIES, Config, EncoderConfig
 from zeroshot.model.compatibility import build_compatibility
 
 if TYPE_CHECKING:
@@ -54,6 +54,11 @@ def trained_encoder(config: EncoderConfig) -> "Encoder":
     """The encoder of a recipe that trains it, without classes of its own."""
     from common import encoders
     from common.encoders.transformer import Patchout
+
+    if config.name in DICTIONARIES:
+        from zeroshot.model.dictionary import Dictionary
+
+        return Dictionary(bands=config.name == "dictionary-bands")
 
     options: dict[str, Any] = {}
     if any(config.patchout):

@@ -23,7 +23,7 @@ from common.run.results.store import read_results, record
 from common.run.results.tables import print_table
 from common.run.training import BEST, claim, finished, fit, is_first_process, locked
 from common.run.verbs import Run
-from zeroshot.config import CLASSES, Config, closed_stage, of_split
+from zeroshot.config import CLASSES, DICTIONARIES, Config, closed_stage, of_split
 from zeroshot.data.batches import Batch, eval_loader, train_loader
 from zeroshot.data.embeddings import embedded
 from zeroshot.data.ontology import ontology_distances
@@ -128,7 +128,7 @@ def _classes(config: Config, split: ClassSplit, by_class: ByClass) -> dict[str, 
 
 def _train_split(part: Run, split: ClassSplit, by_class: ByClass, sets: DataSets, restart: bool) -> None:
     config: Config = part.config
-    closed, frozen = config.model.compatibility == "eszsl", not config.encoder.finetune
+    closed, frozen = config.model.compatibility == "eszsl", not config.encoder.by_gradient
     stage = closed_stage(part)
     if finished(stage) and finished(part) and not restart:
         if is_first_process():
@@ -176,6 +176,9 @@ def _solve(stage: Run, system: ZeroShotSystem, data: ZeroShotData, restart: bool
     config, network, clips, start = stage.config, system.network, data.parts.train, time.monotonic()
     with locked(stage.folder):
         claim(stage, restart)
+        if config.encoder.name in DICTIONARIES:
+            mel = torch.cat([network.encoder.mel(batch.audio) for batch in eval_loader(clips, config)])
+            network.encoder.learn(mel, stage.seed)
         embeddings = embeddings_of(network, clips, config) if data.training is None else torch.from_numpy(data.training)
         if config.model.standardise:
             network.standardise_by(embeddings)
