@@ -39,11 +39,12 @@ def distance_runs(runs: Sequence[Run], also: Sequence[str] = (), texts: Texts | 
     own = section_of(run.folder, "test", NO_TEST)
     folders = {run.recipe: run.folder} | {name: run.folder.parent.parent / name / run.folder.name for name in also}
     points = [point for name, folder in folders.items() for point in points_of(name, folder)]
-    found = {
-        key: rank_correlation(*zip(*((getattr(p, key), p.quality, p.name) for p in points), strict=True))
-        for key in MEASURES
-        if all(getattr(p, key) is not None for p in points)
-    }
+    qualities, names = [p.quality for p in points], [p.name for p in points]
+    found = {}
+    for key in MEASURES:
+        distances = [getattr(p, key) for p in points]
+        if None not in distances:
+            found[key] = rank_correlation(distances, qualities, names)
     out, note = run.folder.parent, note_of(own)
     write_rows(
         out / "distance.csv", COLUMNS, [[getattr(p, "name" if c == "class" else c) for c in COLUMNS] for p in points]
@@ -81,11 +82,11 @@ def _show(points: Sequence[Point], found: Mapping[str, Any], kind: str, note: st
     head = ["recipe", "split", "mean distance", "quartiles", f"{kind} minus chance (points)"]
     more = f"{len(groups) - MOST_SHOWN} more splits. " if len(groups) > MOST_SHOWN else ""
     print_table("distance to the nearest training class", head, rows, f"{more}{note}")
-    lines = [
-        [MEASURES[key], format_value(of["rho"], *(of["interval"] or (None, None)), decimals=2, signed=True),
-         str(of["points"]), str(of["classes"])]
-        for key, of in found.items()
-    ]  # fmt: skip
+    lines = []
+    for key, of in found.items():
+        low, high = of["interval"] or (None, None)
+        rho = format_value(of["rho"], low, high, decimals=2, signed=True)
+        lines.append([MEASURES[key], rho, str(of["points"]), str(of["classes"])])
     title = "Spearman's rank correlation with quality"
     print_table(title, ["measure", "rho", "points", "classes"], lines, "[ ]: 95 %, bootstrap over classes")
 

@@ -124,6 +124,6 @@ def cells(of: Mapping[str, Any]) -> list[str]:
 
 def percent(value: float | None, interval: Sequence[float] | None = None) -> str:
     """`82.4 [76, 88]`."""
-    low, high = interval or (None, None)
-    scaled = (None if of is None else 100 * of for of in (value, low, high))
-    return format_value(*scaled, decimals=1)
+    ends = interval or (None, None)
+    value, low, high = (None if of is None else 100 * of for of in (value, *ends))
+    return format_value(value, low, high, decimals=1)

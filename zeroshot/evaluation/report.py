@@ -189,8 +189,10 @@ def _against(runs: Sequence[Run], own: Mapping[str, Any], others: Sequence[str])
         rows = []
         for name, of in found.items():
             low, high = of["interval"] or (None, None)
-            scaled = (None if v is None else 100 * v for v in (of["difference"], low, high))
-            rows.append([name, of["claim"], format_value(*scaled, decimals=1, signed=True), str(of["classes"])])
+            value, low, high = (None if v is None else 100 * v for v in (of["difference"], low, high))
+            rows.append(
+                [name, of["claim"], format_value(value, low, high, decimals=1, signed=True), str(of["classes"])]
+            )
         title = f"{runs[0].recipe} ({own['claim']}) minus other recipes, {own['kind']} (points)"
         print_table(
             title, ["recipe", "claim", "difference", "classes"], rows, "[ ]: 95 %, bootstrap over classes, paired"

@@ -59,7 +59,7 @@ def read_classes(folder: Path) -> dict[str, Any]:
 
 def _with_classes(network: ZeroShotNetwork, config: Config, folder: Path) -> Trained:
     found = read_classes(folder)
-    roles = (tuple(found[role]) for role in ("train", "val", "test"))
+    train, val, test = (tuple(found[role]) for role in ("train", "val", "test"))
     claim = f"{config.encoder.name}: {config.encoder.claim}"
     note = "; ".join(filter(None, (claim, network_note(folder))))
-    return Trained(network, config, *roles, of_plain(found["texts"]), note)
+    return Trained(network, config, train, val, test, of_plain(found["texts"]), note)

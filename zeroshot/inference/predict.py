@@ -166,8 +166,11 @@ def _write_truth(path: Path, clips: Clips) -> None:
 class Predictor(Protocol):
     """Scores of recordings for some classes; note: what the scores rest on."""
 
-    note: str | None
-    classes: tuple[str, ...]
+    @property
+    def note(self) -> str | None: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
 
     def scores(self, recording: str | Path | np.ndarray, sample_rate: int | None) -> Floats:
         """(classes,)."""
