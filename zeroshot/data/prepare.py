@@ -35,14 +35,9 @@ def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any
     """
     texts = class_texts(config)  # before the long work
     splits = class_splits(config)
-    places = (
-        {"test": config.data}
-        if config.data.training is None
-        else {
-            "training": config.data.training,
-            "test": config.data,
-        }
-    )
+    places: dict[str, DataConfig | TrainingDataConfig] = {"test": config.data}
+    if config.data.training is not None:
+        places["training"] = config.data.training
     sets = {name: _pack(place, config.data.sample_rate, workers) for name, place in places.items()}
     if verify:
         verify_packs(packs_of(place, config.data.sample_rate) / PACK for place in places.values())

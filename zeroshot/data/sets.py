@@ -115,7 +115,7 @@ class DataSets:
             source.columns(sorted(names)).labels.any(axis=1)
             for names in (split.held, split.relatives, split.held - set(split.val), split.val, split.train)
         )
-        test = clips.take(np.isin(clips.folds, self.own) if self.own else clips.labels.any(axis=1))
+        test = clips.take(np.isin(clips.folds, self.own) if self.own else np.any(clips.labels, axis=1))
         can_be_seen = self.config.data.training is None and kept_back.any()
         parts = Parts(
             split,
@@ -141,7 +141,7 @@ def load_parts(config: Config, split: ClassSplit) -> Parts:
 
 def _check_there(at: str, part: str, of: Clips) -> None:
     """UserError: of one label for each clip every class needs clips; of several, one class at least."""
-    empty = [name for name, there in zip(of.classes, of.labels.any(axis=0), strict=True) if not there]
+    empty = [name for name, there in zip(of.classes, np.any(of.labels, axis=0).tolist(), strict=True) if not there]
     if empty and (of.single or len(empty) == len(of.classes)):
         more = f" (and of {len(empty) - 1} more classes)" if len(empty) > 1 else ""
         raise UserError(f"{at}: no {part} clip of {empty[0]!r}{more} is packed; `prepare` says why")

@@ -214,7 +214,8 @@ def read_split(path: str | Path, config: Config, known: "_Known | None" = None) 
         first[name] = row
     by_role = {role: tuple(name for name, row in first.items() if row["role"] == role) for role in ROLES}
     reasons = {name: row.get("reason", "") for name, row in first.items()}
-    return _checked(ClassSplit(safe(path.stem), **by_role, reasons=reasons), known, str(path))
+    split = ClassSplit(safe(path.stem), by_role["train"], by_role["val"], by_role["test"], reasons=reasons)
+    return _checked(split, known, str(path))
 
 
 def write_split(path: str | Path, split: ClassSplit) -> None:

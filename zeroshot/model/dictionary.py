@@ -61,6 +61,11 @@ class Dictionary(Encoder):
     """`clip`: the `summary` of all units' answers, as square roots; bands: also that of the mel bands, and loudness."""
 
     name = "dictionary"
+    level: Tensor
+    spread: Tensor
+    mean: Tensor
+    whitening: Tensor
+    units: Tensor
 
     def __init__(self, units: int = UNITS, bands: bool = False) -> None:
         super().__init__(FRONT_END)

@@ -23,7 +23,7 @@ from common.run.results.store import read_results, record
 from common.run.results.tables import print_table
 from common.run.training import BEST, claim, finished, fit, is_first_process, locked
 from common.run.verbs import Run
-from zeroshot.config import CLASSES, DICTIONARIES, Config, closed_stage, of_split
+from zeroshot.config import CLASSES, Config, closed_stage, of_split
 from zeroshot.data.batches import Batch, eval_loader, train_loader
 from zeroshot.data.embeddings import embedded
 from zeroshot.data.ontology import ontology_distances
@@ -32,6 +32,7 @@ from zeroshot.data.splits import ClassSplit, class_splits
 from zeroshot.data.texts import class_texts
 from zeroshot.data.vectors import centred, class_vectors, plain, semantic_distances
 from zeroshot.model.compatibility import eszsl
+from zeroshot.model.dictionary import Dictionary
 from zeroshot.model.networks import ZeroShotNetwork, build_network, load_network
 from zeroshot.training.closed_form import choose_constants
 from zeroshot.training.system import TRAIN_LOSS, UNSEEN, ZeroShotSystem
@@ -176,7 +177,7 @@ def _solve(stage: Run, system: ZeroShotSystem, data: ZeroShotData, restart: bool
     config, network, clips, start = stage.config, system.network, data.parts.train, time.monotonic()
     with locked(stage.folder):
         claim(stage, restart)
-        if config.encoder.name in DICTIONARIES:
+        if isinstance(network.encoder, Dictionary):
             mel = torch.cat([network.encoder.mel(batch.audio) for batch in eval_loader(clips, config)])
             network.encoder.learn(mel, stage.seed)
         embeddings = embeddings_of(network, clips, config) if data.training is None else torch.from_numpy(data.training)

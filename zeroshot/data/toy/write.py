@@ -1,7 +1,7 @@
 """Writes the embedded data set, whole or not at all."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -66,9 +66,8 @@ def splits_of(classes: Sequence[Attributes], sizes: Sizes) -> tuple[ClassSplit, 
     val, rest = rest[: sizes.validation], rest[sizes.validation :]
     test, familiar = order[len(alike) // 3 :], order[: len(alike) // 3]
     near = (*familiar, *rest[len(familiar) :])
-    common = {"val": tuple(val), "test": tuple(test)}
-    why = dict.fromkeys(test, f"source {HELD_OUT}")
-    return ClassSplit("near", near, **common, reasons=why), ClassSplit("far", tuple(rest), **common, reasons=why)
+    split = ClassSplit("near", near, tuple(val), tuple(test), reasons=dict.fromkeys(test, f"source {HELD_OUT}"))
+    return split, replace(split, name="far", train=tuple(rest))
 
 
 def _write(root: Path, seed: int, sizes: Sizes, progress: Progress | None) -> None:
