@@ -74,7 +74,9 @@ def eszsl(audio: Tensor, labels: Tensor, classes: Tensor, gamma: float, lam: flo
     of 1 and -1, 0 for a pair that nobody has judged. gamma, lam: ridge of audio and of class vectors, above 0.
     """
     x, y, s = audio.double(), labels.double(), classes.double()
-    left = x.T @ x + gamma * torch.eye(x.shape[1], dtype=x.dtype)
     right = s.T @ s + lam * torch.eye(s.shape[1], dtype=s.dtype)
-    inner = torch.linalg.solve(left, x.T @ y @ s)
+    if len(x) < x.shape[1]:  # the same by the smaller of two systems: X^T (X X^T + gamma I)^-1
+        inner = x.T @ torch.linalg.solve(x @ x.T + gamma * torch.eye(len(x), dtype=x.dtype), y @ s)
+    else:
+        inner = torch.linalg.solve(x.T @ x + gamma * torch.eye(x.shape[1], dtype=x.dtype), x.T @ y @ s)
     return torch.linalg.solve(right, inner, left=False)

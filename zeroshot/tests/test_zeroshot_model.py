@@ -26,10 +26,11 @@ def test_closed_form_by_hand() -> None:
     assert weight.item() == pytest.approx(-4 / 5 / 12, abs=1e-15)
 
 
-def test_closed_form_is_the_minimum_of_its_objective() -> None:
+@pytest.mark.parametrize("dim", [5, 40])
+def test_closed_form_is_the_minimum_of_its_objective(dim: int) -> None:
     """|XWS' - Y|^2 + g |WS'|^2 + l |XW|^2 + g l |W|^2; Romera-Paredes & Torr 2015, equation 3."""
     torch.manual_seed(0)
-    x, s = torch.randn(30, 5).double(), torch.randn(4, 3).double()
+    x, s = torch.randn(30, dim).double(), torch.randn(4, 3).double()
     y = torch.randn(30, 4).sign().double()
     gamma, lam = 2.0, 0.5
     weight = eszsl(x, y, s, gamma, lam).requires_grad_()
