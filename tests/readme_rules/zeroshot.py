@@ -14,6 +14,7 @@ RULES = (
 TINY = f"extends: zeroshot/tests/tiny.yaml\ndata: {{root: {DATA}}}\n"
 RECIPES = {
     "toy": TINY + "texts: {encoder: tfidf, dims: 16}\n",
+    "toy_folds": TINY + "split: {protocol: random, files: [], folds: 2, validation: 2}\n",
     "esc10": TINY + "split: {protocol: random, files: [], folds: 2}\nmodel: {compatibility: eszsl}\ncheckpoint: last\n",
 }
 
