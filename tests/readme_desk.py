@@ -17,9 +17,10 @@ from common.run.verbs import Task, main
 from task1_asc.__main__ import TASK as TASK1
 from task2_anomaly.__main__ import TASK as TASK2
 from task4_sed.__main__ import TASK as TASK4
+from zeroshot.__main__ import TASK as ZEROSHOT
 
 ROOT = Path(__file__).resolve().parents[1]
-TASKS = {task.name: task for task in (TASK1, TASK2, TASK4)}
+TASKS = {task.name: task for task in (TASK1, TASK2, TASK4, ZEROSHOT)}
 VERB = re.compile(rf"python -m ({'|'.join(TASKS)}) (\w+)")
 CHAIN = re.compile(rf"make ({'|'.join(name.partition('_')[0] for name in TASKS)})-")
 NOTE = "./note"
@@ -75,7 +76,7 @@ def write_tiny_recipes(folder: Path, task: Task, recipes: dict[str, str]) -> Non
         (folder / task.name / "recipes" / entry.name).symlink_to(entry)
     for name, text in recipes.items():
         source = folder / f"{name}.source.yaml"
-        source.write_text(text.replace("extends: task", f"extends: {ROOT}/task"))
+        source.write_text(re.sub(rf"extends: (?={task.name}/)", f"extends: {ROOT}/", text))
         whole = dump(config_dict(load_config(task.config, ROOT / task.name / "recipes", str(source))))
         source.unlink()
         tiny = folder / task.name / "recipes" / f"{name}.yaml"

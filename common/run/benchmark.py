@@ -106,7 +106,7 @@ def step_rate(
 def training_rate(run: Run, system: Any, data: Any, monitor: str, mode: Literal["max", "min"], seconds: float) -> float:
     """Clips a second of whole training by Lightning, loader, logs and checkpoints included, validation not.
 
-    Batches have their clips in `waveform` (batch, samples). The clock runs from the end of the warm-up.
+    Batches have their clips in the first field, (batch, ...). The clock runs from the end of the warm-up.
     """
     from lightning.pytorch.callbacks import LambdaCallback
 
@@ -119,7 +119,7 @@ def training_rate(run: Run, system: Any, data: Any, monitor: str, mode: Literal[
 
     def clock(trainer: Any, system: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         ends.append(time.perf_counter())
-        clips.append(len(batch.waveform))
+        clips.append(len(batch[0]))
         over = len(ends) > WARM_UP_STEPS and ends[-1] - ends[WARM_UP_STEPS - 1] > seconds
         trainer.should_stop = trainer.should_stop or over
 

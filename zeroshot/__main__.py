@@ -1,0 +1,185 @@
+"""The verbs of zero-shot tagging: `python -m zeroshot VERB --help`."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common.run.errors import UserError
+from common.run.files import alone
+from common.run.verbs import Run, Task, main
+from zeroshot.config import Config
+
+if TYPE_CHECKING:
+    from zeroshot.data.texts import Texts
+
+
+def prepare(run: Run, verify: bool = False) -> Mapping[str, Any]:
+    """Check the data set, say what is missing, and pack its audio; the toy recipe writes its data set first.
+
+    Args:
+        verify: read every packed shard again and compare its SHA-256
+    """
+    from common.run.files import write_json
+    from common.run.processes import usable_cores
+    from zeroshot.data.prepare import prepare as check_and_pack
+    from zeroshot.data.prepare import write_toy_data
+
+    write_toy_data(run.config.data)
+    summary = check_and_pack(run.config, workers=usable_cores(), verify=verify)
+    write_json(run.folder.parent / "coverage.json", summary)
+    return summary
+
+
+def train(run: Run, restart: bool = False) -> Mapping[str, Any]:
+    """Train a recipe, one network per class split; goes on by itself where an interrupted training stopped.
+
+    Args:
+        restart: begin anew, also where the folder holds a finished run or one with other settings
+    """
+    from zeroshot.training.train import train_run
+
+    return train_run(run, restart)
+
+
+def predict(
+    run: Run,
+    files: list[Path],
+    classes: str | None = None,
+    classes_file: Path | None = None,
+    split: str | None = None,
+    checkpoint: Path | None = None,
+    out: Path | None = None,
+) -> Mapping[str, Any]:
+    """Scores of every split's network on its unseen classes; or the classes of any audio files and folders.
+
+    Named files may have any length, rate and number of channels. Without --split and --checkpoint no trained network is
+    asked, but the encoders that the environment carries (yamnet's tags and a sentence encoder).
+
+    Args:
+        files: audio files or folders; none: the recipe's test sets
+        classes: names or descriptions, separated by commas
+        classes_file: yaml or csv file of classes with any number of descriptions each
+        split: the class split of the recipe's run whose network judges named files
+        checkpoint: a checkpoint of any run whose network judges named files
+        out: folder for classes.tsv, classes.json and a picture of each named file
+    """
+    from zeroshot.inference import predict as room
+
+    if not files:
+        if any(value is not None for value in (classes, classes_file, split, checkpoint, out)):
+            raise UserError("predict: --classes, --classes-file, --split, --checkpoint and --out go with named files")
+        with alone(run.folder, "predict", run.folder):
+            return room.predict_run(run)
+    from zeroshot.evaluation.plots import draw_ranking
+    from zeroshot.inference.checkpoints import load_file, load_split
+
+    if split is not None and checkpoint is not None:
+        raise UserError("predict: --split or --checkpoint, not both")
+    texts = _texts(classes, classes_file)
+    if texts is None:
+        raise UserError("predict FILES: --classes or --classes-file says which classes")
+    trained = load_split(run, split) if split is not None else load_file(checkpoint) if checkpoint else None
+    predictor = room.predictor_of(texts, run.config.texts, trained)
+    return room.predict_files(predictor, files, out, draw_ranking)
+
+
+def _texts(classes: str | None, classes_file: Path | None) -> "Texts | None":
+    """What a person gave of classes; None: nothing."""
+    from zeroshot.data.texts import read_texts, texts_of_names
+
+    if classes is not None and classes_file is not None:
+        raise UserError("--classes or --classes-file, not both")
+    if classes is not None:
+        return texts_of_names(classes)
+    return None if classes_file is None else read_texts(classes_file)
+
+
+def evaluate(
+    run: Run,
+    scores: list[Path] | None = None,
+    ground_truth: Path | None = None,
+    out: Path | None = None,
+    no_plots: bool = False,
+) -> Mapping[str, Any]:
+    """Metrics of a run's stored scores with controls; with --scores of anybody's files of clip, class, score.
+
+    Args:
+        scores: csv files with the columns clip, class, score
+        ground_truth: table of filename and category (ESC-50), or of clip, class and, where not all is judged, value
+        out: folder for the results and plots of --scores
+        no_plots: tables only
+    """
+    from zeroshot.evaluation.evaluate import evaluate_files
+    from zeroshot.evaluation.report import evaluate_run
+
+    if scores is None:
+        if ground_truth is not None or out is not None:
+            raise UserError("evaluate: --ground-truth and --out go with --scores")
+        return evaluate_run(run, plots=not no_plots)
+    if ground_truth is None:
+        raise UserError("evaluate --scores also needs --ground-truth")
+    return evaluate_files(scores, ground_truth, None if no_plots else out)
+
+
+def compare(runs: list[Run], against: list[str] | None = None) -> Mapping[str, Any]:
+    """Own results beside published reference points, and paired with those of other recipes.
+
+    Args:
+        against: recipes whose runs on the same splits are subtracted, class by class
+    """
+    from zeroshot.evaluation.report import compare_runs
+
+    return compare_runs(runs, against or ())
+
+
+def distance(
+    runs: list[Run], also: list[str] | None = None, classes: str | None = None, classes_file: Path | None = None
+) -> Mapping[str, Any]:
+    """How quality falls with the semantic distance between test and training classes: plot, rank correlation.
+
+    Args:
+        also: recipes whose evaluated runs add their classes
+        classes: own classes, separated by commas: their distance and what to expect of them
+        classes_file: the same as a yaml or csv file
+    """
+    from zeroshot.evaluation.distance import distance_runs
+
+    return distance_runs(runs, also or (), _texts(classes, classes_file))
+
+
+def complexity(run: Run) -> Mapping[str, Any]:
+    """Parameters, bytes and MACs of a recipe's network, for one clip and one class."""
+    from zeroshot.evaluation.benchmark import complexity as measure
+
+    return measure(run)
+
+
+def benchmark(run: Run, seconds: float = 10.0) -> Mapping[str, Any]:
+    """Clips a second: packed audio and files, embeddings, a training step in memory, whole training.
+
+    Args:
+        seconds: how long each stage is measured
+    """
+    from zeroshot.data.prepare import write_toy_data
+    from zeroshot.evaluation.benchmark import benchmark as measure
+
+    write_toy_data(run.config.data)
+    return measure(run, seconds)
+
+
+TASK = Task(
+    "zeroshot",
+    "zero-shot audio tagging and classification by class descriptions (EUSIPCO 2022)",
+    Config,
+    (prepare, train, predict, evaluate, compare, distance, complexity, benchmark),
+)
+
+
+def console() -> int:
+    """The command `zeroshot` of an installed package."""
+    return main(TASK)
+
+
+if __name__ == "__main__":
+    sys.exit(console())

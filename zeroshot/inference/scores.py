@@ -1,0 +1,79 @@
+"""Stored scores, own or anybody's: a .csv with a line for every clip and class: clip, class, score.
+
+write_scores(path, Scores) -> None
+read_scores(path) -> Scores(clips, classes, values (clips, classes))
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.run.errors import UserError
+from common.run.files import existing_file, write_rows
+
+COLUMNS = ("clip", "class", "score")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a system gave every clip for every class: (clips, classes), larger is more likely."""
+
+    clips: tuple[str, ...]
+    classes: tuple[str, ...]
+    values: NDArray[np.floating]
+
+    def of(self, clips: tuple[str, ...], classes: tuple[str, ...], source: str) -> NDArray[np.floating]:
+        """(clips, classes) of these, in their order. Raises UserError for one that has no score."""
+        found = []
+        for what, wanted, there in (("clip", clips, self.clips), ("class", classes, self.classes)):
+            place = {name: index for index, name in enumerate(there)}
+            if missing := [name for name in wanted if name not in place]:
+                raise UserError(
+                    f"{source}: no score of {what} {missing[0]} ({len(missing)} of {len(wanted)} have none)"
+                )
+            found.append([place[name] for name in wanted])
+        return self.values[np.ix_(*found)]
+
+
+def write_scores(path: Path, scores: Scores) -> None:
+    """Write the file, whole or not at all. Raises UserError for scores that are not finite."""
+    bad = ~np.isfinite(scores.values).all(axis=1)
+    if bad.any():
+        raise UserError(
+            f"{path}: the scores of {scores.clips[int(bad.argmax())]} are not finite; did training diverge?"
+        )
+    pairs = zip(scores.clips, scores.values.tolist(), strict=True)
+    lines = ((clip, name, f"{v:.7g}") for clip, row in pairs for name, v in zip(scores.classes, row, strict=True))
+    write_rows(path, COLUMNS, lines)
+
+
+def read_scores(path: Path) -> Scores:
+    """Read a file; lines may stand in any order. Raises UserError for a missing column, a score that is no finite
+    number, the same pair twice, and pairs that are missing."""
+    import pandas as pd
+
+    path = existing_file(path, "scores")
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a table of scores ({' '.join(str(error).split())})") from None
+    if missing := [name for name in COLUMNS if name not in table]:
+        raise UserError(f"{path}:1: no column {missing[0]!r}, expected {','.join(COLUMNS)}")
+    if table.empty:
+        raise UserError(f"{path}: no rows below the header, expected one per clip and class")
+    values = pd.to_numeric(table["score"], errors="coerce").to_numpy(np.float64)
+    if not (finite := np.isfinite(values)).all():
+        row = int(finite.argmin())
+        raise UserError(f"{path}:{row + 2}: score is {table['score'][row]!r}, expected a finite number")
+    (rows, clips), (columns, classes) = (pd.factorize(table[name]) for name in ("clip", "class"))
+    found = np.full((len(clips), len(classes)), np.nan)
+    found[rows, columns] = values
+    if (twice := table.duplicated(["clip", "class"])).any():
+        row = int(twice.to_numpy().argmax())
+        raise UserError(f"{path}:{row + 2}: {table['class'][row]} of {table['clip'][row]} stands there a second time")
+    if np.isnan(found).any():
+        row, column = np.argwhere(np.isnan(found))[0]
+        raise UserError(f"{path}: no score of class {classes[column]} for clip {clips[row]}")
+    return Scores(tuple(clips), tuple(classes), found)
