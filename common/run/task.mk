@@ -58,7 +58,7 @@ $1-runs = $$(or $$(subst $$(comma), ,$$(RUNS)),$4)
 $1-dir := $$(call run-folder,$2,$$($1-recipe))
 $1-train-words += $$(if $$(RESTART),--restart)
 
-.PHONY: $(patsubst %,$1-%,prepare train predict evaluate package compare runs validate complexity benchmark)
+.PHONY: $(patsubst %,$1-%,prepare train predict evaluate package compare runs validate complexity export benchmark)
 
 $1-train: $$($1-dir)/comparison.csv $$(if $$($1-package-runs),$$($1-dir)/.packaged) ## all: data, trainings, scores, metrics, archive, comparison
 	@echo "everything lies in $$($1-dir): $$($1-results), comparison.*$$$$([ ! -f $$($1-dir)/submission.zip ] || echo ', submission.zip (validated)')"
@@ -73,6 +73,8 @@ $1-validate: $$(READY) ## check an archive (ARCHIVE=path)
 	$$(PY) -m $2 validate $$(or $$(ARCHIVE),$$($1-dir)/submission.zip) --recipe $$($1-recipe) $$(ARGS)
 $1-complexity: $$(READY) ## parameters, bytes and MACs of a recipe's network
 	$$(call verb,$1,complexity) $$(ARGS)
+$1-export: $$($1-dir)/.trained ## a trained network as files for others
+	$$(call job,$1,export) --runs $$(firstword $$($1-runs)) $$(ARGS)
 $1-benchmark: $$(READY) ## rates of every stage
 	$$(call job,$1,benchmark) $$(ARGS)
 
