@@ -103,7 +103,7 @@ def create(
     if ":" in str(name) and not is_folder(name):
         from common.encoders.own import create_own
 
-        return create_own(str(name), checkpoint, num_classes, part, options)
+        return create_own(str(name), None if checkpoint == RANDOM else checkpoint, num_classes, part, options)
     from common.encoders import checkpoints
 
     if checkpoint is None and is_folder(name):

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 
-from common.encoders import RANDOM, checkpoints
+from common.encoders import checkpoints
 from common.encoders.base import Encoder
 from common.run.errors import UserError
 from common.run.files import sha256
@@ -40,7 +40,7 @@ def create_own(
     steps = frames.shape[1] if isinstance(frames, torch.Tensor) and frames.dim() == 3 else 1
     check_shape(own, frames, (1, steps, encoder.embedding_dim), "frames (batch, frames, embedding_dim)")
     check_shape(own, clip, (1, encoder.clip_dim), "clip (batch, clip_dim)")
-    if checkpoint not in (None, RANDOM):
+    if checkpoint is not None:
         path = Path(checkpoint)
         checkpoints.load(encoder, checkpoints.read_state(path, part), path)
         encoder.checkpoint = {"name": path.stem, "file": path.name, "sha256": sha256(path)}

@@ -255,7 +255,7 @@ def training_curves(
         for axes in grid[len(panels) :]:
             axes.remove()
         for axes in grid[max(len(panels) - columns, 0) : len(panels)]:
-            axes.set_xlabel("epoch (the first: 0)")
+            axes.set_xlabel("epoch")
             axes.tick_params(labelbottom=True)
         if best is not None:
             grid[0].plot(*best, marker="o", markersize=6, color="black", markerfacecolor="none", linestyle="none")

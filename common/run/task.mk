@@ -91,7 +91,9 @@ endef
 define task
 $(call chain,$1,$2,$3,$4)
 
-.PHONY: $1-package $1-validate
+.PHONY: $1-package $1-validate $1-export
+$1-export: $$($1-dir)/.trained ## a trained network as files for others
+	$$(call job,$1,export) --runs $$(firstword $$($1-runs)) $$(ARGS)
 $1-package: $$($1-dir)/.packaged ## the challenge's archive
 $1-validate: $$(READY) ## check an archive (ARCHIVE=path)
 	$$(PY) -m $2 validate $$(or $$(ARCHIVE),$$($1-dir)/submission.zip) --recipe $$($1-recipe) $$(ARGS)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from common.run.config import changes, config_dict, load_config
 from common.run.energy import energy_text
 from common.run.errors import UserError
-from common.run.files import existing_folder
+from common.run.files import existing_file, existing_folder
 from common.run.folders import entries, printable
 from common.run.results.comparison import Caveat
 from common.run.results.runs import kept
@@ -66,7 +66,7 @@ class Settings(NamedTuple):
 
 def read_settings(training: Path) -> Settings:
     """The config.yaml of a training. Raises UserError where it is damaged or was not written by `train`."""
-    path = training / CONFIG
+    path = existing_file(training / CONFIG, "settings of a training")
     try:
         text = path.read_text(encoding="utf-8")
         head, (values, _) = HEAD.match(text), read_yaml(text)
