@@ -100,10 +100,10 @@ def create(
 
     Raises UserError for an unknown name, a checkpoint of another model, and a file that cannot be had or doesn't fit.
     """
-    if ":" in str(name) and not is_folder(name):
+    if isinstance(name, str) and ":" in name and not is_folder(name):
         from common.encoders.own import create_own
 
-        return create_own(str(name), None if checkpoint == RANDOM else checkpoint, num_classes, part, options)
+        return create_own(name, None if checkpoint == RANDOM else checkpoint, num_classes, part, options)
     from common.encoders import checkpoints
 
     if checkpoint is None and is_folder(name):

@@ -90,8 +90,10 @@ def test_every_verb(
             assert f"task2/Toy_Embedded_task2_{number}/anomaly_score_{machine}.csv" in names
     assert len(names) == 2 * 3 + 1
     place.call("validate", runs / "submission.zip")
-    # With the challenge's evaluation set in place of the tiny one.
-    assert "not a valid submission" in place.refused("validate", runs / "submission.zip", "data.root=null")
+    # Without the tiny data set, and with the challenge's evaluation set in its place.
+    elsewhere = ("validate", runs / "submission.zip", "data.root=null")
+    assert "--measure challenge" in place.refused(*elsewhere)
+    assert "not a valid submission" in place.refused(*elsewhere, "--measure", "challenge")
 
     own = {number: runs / f"run{number}" / "scores" / "eval_test" for number in (1, 2)}
     truth = tiny_root / "eval_data_list.csv"

@@ -64,7 +64,7 @@ def test_a_folder_detects_as_its_run(place: Path, capsys: pytest.CaptureFixture[
     words = ["predict", "recording.wav", "--threshold", "0.3", "--no-plots", "--json", *RUN]
     assert main(TASK, [*words, "--checkpoint", "mine", "--out", "events"]) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert told["files"]["recording"] == found
+    assert told["files"]["recording.wav"] == found
     assert told["note"] == TOY_NETWORK
 
 
