@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import task2_anomaly
 from common.run import processes
 from common.run.verbs import Run, main
 from task2_anomaly.__main__ import TASK
@@ -136,6 +137,13 @@ def test_every_verb(
         "grid", "data.machines=[fan_id_00]", *outside(tiny_root), "--jobs", 1, "--studies", "outside", "--seeds", 3
     )
     assert set(grid["auc"]) == {"outside/audioset", "outside/scenes"}
+    place.call("export", "--machine", "fan_id_00", "--out", tmp_path / "mine")
+    again = task2_anomaly.judge(clips[0], checkpoint=tmp_path / "mine")
+    assert again["score"] == pytest.approx(stored[clips[0].name], abs=1e-4)
+    capsys.readouterr()
+    assert main(TASK, ["runs", "--run-dir", str(runs), "--json"]) == 0
+    assert [of["run"] for of in json.loads(capsys.readouterr().out.splitlines()[-1])["runs"]] == [1, 2]
+    place.called.add("runs")
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})  # no second process, whose imports take seconds
     figures = place.call("benchmark", "--seconds", 0.02, "data.machines=[fan]")
     assert figures["largest difference of a score"] < 1e-3
