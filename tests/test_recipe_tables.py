@@ -13,7 +13,7 @@ from common.run.verbs import Task
 
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = sorted(path.parent.name for path in ROOT.glob("*/task.mk"))
-WORDS = {"tenth": 0.1, "five": 5, "six": 6}
+WORDS = {"tenth": 0.1, "two": 2, "five": 5, "six": 6, "ten": 10}
 YEARS = r"\b(of |in |to )?20\d\d\b"  # of a challenge
 
 
