@@ -27,6 +27,21 @@ def blocks(config: Any) -> list[int]:
     return [block.batch for block in config.data.blocks.named().values()]
 
 
+def left_out(config: Any) -> list[int]:
+    from zeroshot.data.vectors import attributes_of, read_attributes
+
+    return [config.split.leave_out, len(read_attributes(attributes_of(config)))]
+
+
+def of_esc50(config: Any) -> list[int]:
+    """Classes that train, choose the epoch, and are tested."""
+    from zeroshot.data.classes import ESC50_FOLDS
+
+    tested, validation = len(ESC50_FOLDS[0]), config.split.validation
+    classes = sum(map(len, ESC50_FOLDS))
+    return [classes - validation - tested, validation, tested] if config.split.folds == len(ESC50_FOLDS) else [0]
+
+
 # {task: {what a table says: what the recipe has}}; a match's groups are numbers, or words for them.
 CLAIMS: dict[str, dict[str, Callable[[Any], list[Any]]]] = {
     "task1_asc": {
@@ -54,6 +69,13 @@ CLAIMS: dict[str, dict[str, Callable[[Any], list[Any]]]] = {
         r"^(\d+), (\d+), (\d+), (\d+), (\d+)$": blocks,
         r"^(\d+)$": lambda c: [c.trainer.max_epochs],
         r"^(0\.\d+)$": lambda c: [c.optimizer.lr],
+    },
+    "zeroshot": {
+        r"(\w+) class folds": lambda c: [c.split.folds],
+        r"all of ESC-(50)": lambda c: [50] if (c.data.layout, c.data.training.layout) == ("esc50", "audioset") else [0],
+        r"within ESC-(50): (\d+) classes train, (\d+) choose the epoch, (\d+) are tested": lambda c: [50, *of_esc50(c)],
+        r"choices of (\w+) of (\w+) classes": left_out,
+        r"all classes in (\w+) folds": lambda c: [c.split.folds],
     },
 }
 AS = re.compile(r"(?:as )?`(\w+)`(?: and .*)?")
