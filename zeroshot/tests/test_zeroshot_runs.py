@@ -11,6 +11,7 @@ from common.run.results.paired import differences
 from common.run.results.store import record
 from common.run.training import claim
 from common.run.verbs import main, open_run
+from common.tests.helpers import loaded_by
 from zeroshot.__main__ import TASK
 from zeroshot.config import SPLITS, of_split
 from zeroshot.evaluation.report import summary
@@ -95,3 +96,8 @@ def test_runs_says_what_is_trained_and_what_is_not(capsys: pytest.CaptureFixture
     record(other, SPLITS, {"only": ["one"], "trainings": ["one"]})
     found, text = result(capsys, "runs")
     assert "split.only=['one']" in text
+
+
+def test_a_list_of_runs_loads_nothing_heavy() -> None:
+    make("toy", np.zeros(30))
+    assert loaded_by("zeroshot", [["runs"]]) == [(0, set())]
