@@ -206,7 +206,7 @@ class EmbeddedPredictor:
 
         check_script(texts, SENTENCES)
         self.classes, self.note = tuple(texts), EMBEDDED
-        self.encoder, sentences = encoders.create("yamnet"), text.create(SENTENCES)
+        self.encoder, sentences = encoders.create("yamnet").to(working_device()), text.create(SENTENCES)
         names = self.encoder.class_names()
         groups = [used(of, config) for of in texts.values()]
         self.weights = np.stack(
@@ -216,7 +216,7 @@ class EmbeddedPredictor:
     def scores(self, recording: str | Path | np.ndarray, sample_rate: int | None) -> Floats:
         logits = self.encoder.embed(recording, sample_rate).logits
         assert logits is not None
-        return self.weights @ logits.sigmoid().numpy()
+        return self.weights @ logits.sigmoid().cpu().numpy()
 
 
 def ranking(
