@@ -216,7 +216,13 @@ def zeroshot_readers() -> list[Reader]:
     labels = "index,mid,display_name\n0,/m/a,Dog\n1,/m/b,Rain\n"
     node = {"id": "/m/a", "name": "Dog", "description": "a dog", "child_ids": ["/m/b"]}
     nodes = [node, {"id": "/m/b", "name": "Bark", "description": "it barks", "child_ids": []}]
-    classes = {"train": ["a", "b"], "val": [], "test": ["c", "d"], "semantic": {"c": 0.1, "d": 0.2}, "edges": None}
+    classes: dict[str, Any] = {
+        "train": ["a", "b"],
+        "val": [],
+        "test": ["c", "d"],
+        "semantic": {"c": 0.1, "d": 0.2},
+        "edges": None,
+    }
     classes["texts"] = {name: {"name": name, "descriptions": ["it"]} for name in "abcd"}
 
     def segments(path: Path) -> None:
