@@ -164,6 +164,14 @@ def spread_apart(positions: Sequence[float], gap: float, low: float = -math.inf,
     return [min(position, high - gap * (len(above) - 1 - i)) for i, position in enumerate(above)]
 
 
+def kilohertz(axes: "Axes", low: float, high: float) -> None:
+    """Octaves of a mel axis in Hz, from `low` to `high`, told in kHz."""
+    ticks = [hz for hz in (500, 1000, 2000, 4000, 8000, 16000) if low <= hz <= high * 1.06]
+    axes.set_yticks(ticks, [f"{hz / 1000:g}" for hz in ticks])
+    axes.set_yticks([], minor=True)
+    axes.set_ylabel("frequency (kHz)")
+
+
 def save(figure: "Figure", path: str | Path) -> None:
     """Write a figure as .png, whole or not at all, without metadata: equal figures give equal files.
 

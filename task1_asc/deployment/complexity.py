@@ -15,8 +15,8 @@ from common.run.imports import find, load, said
 from common.run.results.tables import print_table
 from common.run.verbs import Run
 from task1_asc.config import Config
-from task1_asc.model.front_end import mel_shape
-from task1_asc.model.networks import new_network
+from task1_asc.model.front_end import example_input, mel_shape
+from task1_asc.model.networks import check_own, new_network
 
 MAX_BYTES = 128_000
 MAX_MACS = 30_000_000
@@ -139,9 +139,9 @@ def network_complexity(
         raise UserError(f"--input-shape: {' '.join(map(str, min(shapes, key=min)))}, expected sizes of 1 or more")
     given = [tuple(shape) for shape in shapes or ()]
     if not specs:
-        of = {
-            run.recipe: complexity_verb(new_network(config), given or mel_shape(config), precision or storage(config))
-        }
+        network = new_network(config)
+        check_own(config.model, network, example_input(config))
+        of = {run.recipe: complexity_verb(network, given or mel_shape(config), precision or storage(config))}
     else:
         usual = mel_shape(Config() if config.data.toy else config)
         of = {spec: complexity_verb(load_module(spec), given or usual, precision) for spec in specs}

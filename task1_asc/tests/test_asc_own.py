@@ -203,3 +203,14 @@ def test_a_package_cannot_carry_what_imports_this_project(
     (tmp_path / "net.py").write_text("import json\nimport timm\n" + NET)
     packed = Package2025("L", None, tiny("model.kind=net:Net").model, {})  # type: ignore[arg-type]
     assert _dependencies([packed]) == ["torch", "torchaudio", "torchvision", "timm"]
+
+
+def test_what_gives_no_logits_is_not_counted(
+    tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from task1_asc.deployment.complexity import network_complexity
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(NET.replace("return self.classify(", "return 1, self.classify("))
+    with pytest.raises(UserError, match=r"gives a tuple, expected \(2, 10\): logits"):
+        network_complexity(Run(TASK, "idea", 1, tmp_path / "run1", tiny("model.kind=net:Net")), [], None, None)

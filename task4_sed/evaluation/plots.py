@@ -17,6 +17,7 @@ from common.run.plots import (
     Bar,
     class_bars,
     handle,
+    kilohertz,
     new_figure,
     save,
     spread_apart,
@@ -179,12 +180,11 @@ def _spectrogram(
     for of in (axes.xaxis, axes.yaxis)[: 2 if band_hz is None else 1]:  # librosa leaves an axis without a type bare
         of.set_major_locator(AutoLocator())
         of.set_major_formatter(ScalarFormatter())
-    axes.set_ylabel("mel band" if band_hz is None else "frequency (kHz)")
-    if band_hz is not None:
-        ticks = [hz for hz in (500, 1000, 2000, 4000, 8000, 16000) if band_hz[0] <= hz <= edges[-1] * 1.06]
-        axes.set_yticks(ticks, [f"{hz / 1000:g}" for hz in ticks])
-        axes.set_yticks([], minor=True)
-        axes.set_ylim(max(edges[0], 0.0), max(edges[-1], *ticks, 0.0))
+    if band_hz is None:
+        axes.set_ylabel("mel band")
+    else:
+        kilohertz(axes, centres[0], edges[-1])
+        axes.set_ylim(max(edges[0], 0.0), max(edges[-1], *axes.get_yticks(), 0.0))
     return image
 
 

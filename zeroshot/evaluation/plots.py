@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from common.run.folders import printable
-from common.run.plots import COLOURS, TEXT_GREY, class_bars, new_figure, save, style, title_and_legend
+from common.run.plots import COLOURS, TEXT_GREY, class_bars, kilohertz, new_figure, save, style, title_and_legend
 from zeroshot.metrics import by_class
 
 if TYPE_CHECKING:
@@ -115,10 +115,11 @@ def draw_ranking(path: Path, recording: Path, ranking: Mapping[str, float], note
         figure = new_figure(9.0, max(3.0, 1.4 + 0.22 * len(shown)), note)
         left, right = figure.subplots(1, 2, width_ratios=(2, 1))
         levels = librosa.power_to_db(mel, ref=np.max)
-        librosa.display.specshow(
+        image = librosa.display.specshow(
             levels, sr=PICTURE_RATE, hop_length=640, x_axis="time", y_axis="mel", ax=left, cmap="magma", vmin=-80
         )
-        left.set_ylabel("frequency (Hz)")
+        kilohertz(left, 0, PICTURE_RATE / 2)
+        figure.colorbar(image, ax=left, label="level (dB)")
         left.set_xlabel("time (s)")
         right.barh(range(len(shown)), list(shown.values()), color=COLOURS[0])
         right.set_yticks(range(len(shown)), list(shown))
