@@ -55,7 +55,7 @@ def confusion(counts: np.ndarray, names: Sequence[str], title: str, note: str | 
     """Of the clips of each class, the share (%) taken for each class; counts (classes, classes), rows are true."""
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     with style():
-        side = 2.2 + 0.34 * len(names)
+        side = 1.6 + 0.34 * max(len(names), 6) + 0.05 * max(map(len, names))
         figure = new_figure(side + 0.8, side, note)
         axes = figure.subplots()
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
