@@ -9,7 +9,8 @@ import pytest
 from common.run.verbs import Task, _computing
 from common.tests.helpers import loaded_by
 
-TASKS = ("task1_asc", "task2_anomaly", "task4_sed")
+TASKS = ("task1_asc", "task2_anomaly", "task4_sed", "zeroshot")
+NO_CHALLENGE = {"zeroshot"}  # nothing to package
 WRONG = {
     "every task": (
         ["predict", "x.wav", "--out", "file"],
@@ -18,9 +19,9 @@ WRONG = {
         ["predict", "--device", "gpu"],
         ["train", "--device", "cuda:x"],
         ["train", "--device", "cpu", "trainer.accelerator=gpu"],
-        ["package", "--out", "submission.txt"],
         ["train", "trainer.max_epoch=3"],
     ),
+    "every challenge": (["package", "--out", "submission.txt"],),
     "task1_asc": (
         *([verb, "--split", "30"] for verb in ("train", "predict", "evaluate", "teach", "export")),
         ["predict", "x.wav", "--split", "5", "data.splits=[25,50]"],
@@ -37,6 +38,18 @@ WRONG = {
         ["predict", "x.wav", "--threshold", "2"],
         ["train", "--jobs", "0", "--runs", "1", "2"],
     ),
+    "zeroshot": (
+        ["predict", "x.wav"],
+        ["predict", "x.wav", "--classes", "dog"],
+        ["predict", "x.wav", "--classes", "dog,"],
+        ["predict", "x.wav", "--classes", "dog, rain", "--classes-file", "file"],
+        ["predict", "x.wav", "--classes", "dog, rain", "--split", "near", "--checkpoint", "file"],
+        ["predict", "--classes", "dog, rain"],
+        ["evaluate", "--scores", "file"],
+        ["evaluate", "--out", "found"],
+        ["distance", "--classes", "dog"],
+        ["compare", "--runs-of", "toy"],
+    ),
 }
 
 
@@ -45,7 +58,8 @@ def test_a_wrong_option_is_answered_at_once(name: str, tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     (tmp_path / "x.wav").touch()
-    commands = [*WRONG["every task"], *WRONG[name]]
+    challenge = () if name in NO_CHALLENGE else WRONG["every challenge"]
+    commands = [*WRONG["every task"], *challenge, *WRONG[name]]
     for command, (code, loaded) in zip(commands, loaded_by(name, commands), strict=True):
         assert (code, loaded) == (1, set()), command
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "x.wav"]

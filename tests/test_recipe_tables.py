@@ -13,7 +13,7 @@ from common.run.verbs import Task
 
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = sorted(path.parent.name for path in ROOT.glob("*/task.mk"))
-WORDS = {"tenth": 0.1, "five": 5, "six": 6}
+WORDS = {"tenth": 0.1, "two": 2, "five": 5, "six": 6, "ten": 10}
 YEARS = r"\b(of |in |to )?20\d\d\b"  # of a challenge
 
 
@@ -25,6 +25,21 @@ def parameters(config: Any) -> list[int]:
 
 def blocks(config: Any) -> list[int]:
     return [block.batch for block in config.data.blocks.named().values()]
+
+
+def left_out(config: Any) -> list[int]:
+    from zeroshot.data.vectors import attributes_of, read_attributes
+
+    return [config.split.leave_out, len(read_attributes(attributes_of(config)))]
+
+
+def of_esc50(config: Any) -> list[int]:
+    """Classes that train, choose the epoch, and are tested."""
+    from zeroshot.data.classes import ESC50_FOLDS
+
+    tested, validation = len(ESC50_FOLDS[0]), config.split.validation
+    classes = sum(map(len, ESC50_FOLDS))
+    return [classes - validation - tested, validation, tested] if config.split.folds == len(ESC50_FOLDS) else [0]
 
 
 # {task: {what a table says: what the recipe has}}; a match's groups are numbers, or words for them.
@@ -54,6 +69,13 @@ CLAIMS: dict[str, dict[str, Callable[[Any], list[Any]]]] = {
         r"^(\d+), (\d+), (\d+), (\d+), (\d+)$": blocks,
         r"^(\d+)$": lambda c: [c.trainer.max_epochs],
         r"^(0\.\d+)$": lambda c: [c.optimizer.lr],
+    },
+    "zeroshot": {
+        r"(\w+) class folds": lambda c: [c.split.folds],
+        r"all of ESC-(50)": lambda c: [50] if (c.data.layout, c.data.training.layout) == ("esc50", "audioset") else [0],
+        r"within ESC-(50): (\d+) classes train, (\d+) choose the epoch, (\d+) are tested": lambda c: [50, *of_esc50(c)],
+        r"choices of (\w+) of (\w+) classes": left_out,
+        r"all classes in (\w+) folds": lambda c: [c.split.folds],
     },
 }
 AS = re.compile(r"(?:as )?`(\w+)`(?: and .*)?")

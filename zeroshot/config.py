@@ -18,6 +18,7 @@ STATISTICS = "statistics"  # encoder.name: 136 numbers of a log-mel spectrogram,
 # encoder.name: spectrogram patches, learnt from the training clips without labels; the second has numbers of mel bands
 # and loudness beside them, which are not learnt.
 DICTIONARIES = ("dictionary", "dictionary-bands")
+SPLITS = "splits"  # section of a run's results.json: which splits were asked for
 CLASSES = "classes.json"  # beside the network of a split: its classes, their texts and distances
 LEARNT_FROM_LABELS = ("yamnet", "yamnet-whole")  # their weights come with them, from all labels of AudioSet
 

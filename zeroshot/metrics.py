@@ -5,7 +5,7 @@
     generalised(scores, labels, seen, gamma) -> dict            seen and unseen accuracy, harmonic mean
     stacking_gamma(scores, labels, seen) -> float               calibrated stacking
     over_splits(splits) -> float                                mean over class splits of their classes' figures
-    class_interval(splits) -> (low, high); paired(a, b) -> dict     bootstrap over classes
+    class_interval(splits) -> (low, high)     bootstrap over classes
     rank_correlation(distances, qualities, names) -> dict       Spearman's rho with its interval over classes
 
 Nothing is NaN in what is returned as dict: what is not defined is None. Classes, not clips, are the sample of a
@@ -171,28 +171,18 @@ def over_splits(splits: Sequence[Mapping[str, float]], weights: Mapping[str, flo
 
 
 def class_interval(
-    splits: Sequence[Mapping[str, float]], share: bool = True, draws: int = DRAWS, seed: int = 0
+    splits: Sequence[Mapping[str, float]], draws: int = DRAWS, seed: int = 0
 ) -> tuple[float, float] | None:
     """95 % interval of `over_splits`, bootstrap over classes, each drawn in all its splits; None for fewer than ten.
 
-    splits: the figure of every test class of a split. share: it lies in [0, 1].
+    splits: the figure of every test class of a split, a share.
     """
     names = sorted({name for of in splits for name in of})
 
     def mean(weights: Array) -> float:
         return over_splits(splits, dict(zip(names, weights.tolist(), strict=True)))
 
-    return _ends(*bootstrap_interval(mean, len(names), draws, seed, share=share)) if names else None
-
-
-def paired(one: Sequence[Mapping[str, float]], other: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """{"difference", "interval", "classes"}: one - other on the same classes of the same splits, drawn together."""
-    both = [{n: a[n] - b[n] for n in a if n in b} for a, b in zip(one, other, strict=True)]
-    return {
-        "difference": _number(over_splits([of for of in both if of])),
-        "interval": class_interval(both, share=False),
-        "classes": len({name for of in both for name in of}),
-    }
+    return _ends(*bootstrap_interval(mean, len(names), draws, seed, share=True)) if names else None
 
 
 def rank_correlation(

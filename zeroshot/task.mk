@@ -1,6 +1,5 @@
 # Zero-shot tagging: the chain of common/run/task.mk without a challenge, and what only this task has.
 zeroshot-results = run*/plots, run*/results.json
-zeroshot-compare-words = $(if $(AGAINST),--against $(AGAINST))
 zeroshot-distance-words = $(if $(ALSO),--also $(ALSO))
 $(eval $(call chain,zeroshot,zeroshot,Zero-shot,1))
 

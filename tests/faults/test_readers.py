@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,8 +105,6 @@ def common_readers() -> list[Reader]:
 
 
 def recipe(task: str) -> Reader:
-    from importlib import import_module
-
     config, recipes = import_module(f"{task}.config").Config, Path(__file__).parents[2] / task / "recipes"
     right = f"extends: toy\nseed: 3\ntrainer: {{max_epochs: 2}}  # {task}\n"
     return Reader(f"{task}.yaml", text(right), lambda path: load_config(config, recipes, str(path)))
@@ -202,11 +201,73 @@ def event_readers() -> list[Reader]:
     ]
 
 
+def zeroshot_readers() -> list[Reader]:
+    from zeroshot.data.layout import read_audioset, read_esc50, read_labels, read_openmic
+    from zeroshot.data.ontology import read_ontology
+    from zeroshot.data.splits import _Known, read_split
+    from zeroshot.data.texts import read_texts
+    from zeroshot.data.vectors import read_attributes
+    from zeroshot.evaluation.evaluate import read_truth
+    from zeroshot.inference.scores import read_scores
+    from zeroshot.inference.scores import read_split as read_classes
+
+    known = _Known(tuple("abcd"), tuple("abcd"), False, True, None)
+    config = load_config(import_module("zeroshot.config").Config, Path(__file__).parents[2] / "zeroshot/recipes", "toy")
+    labels = "index,mid,display_name\n0,/m/a,Dog\n1,/m/b,Rain\n"
+    node = {"id": "/m/a", "name": "Dog", "description": "a dog", "child_ids": ["/m/b"]}
+    nodes = [node, {"id": "/m/b", "name": "Bark", "description": "it barks", "child_ids": []}]
+    classes: dict[str, Any] = {
+        "train": ["a", "b"],
+        "val": [],
+        "test": ["c", "d"],
+        "semantic": {"c": 0.1, "d": 0.2},
+        "edges": None,
+    }
+    classes["texts"] = {name: {"name": name, "descriptions": ["it"]} for name in "abcd"}
+
+    def segments(path: Path) -> None:
+        (path.parent / "class_labels_indices.csv").write_text(labels)
+        path.write_text('# comment\n# comment\nabcdefghijk, 0.000, 10.000, "/m/a,/m/b"\n')
+
+    def openmic(path: Path) -> None:
+        root = path.parents[1] if path.suffix == ".csv" else path.parent
+        (root / "partitions").mkdir(exist_ok=True)
+        (root / "class-map.json").write_text('{"flute": 0, "piano": 1}')
+        for part, name in (("train", "000046_3840"), ("test", "000135_483840")):
+            (root / "partitions" / f"split01_{part}.csv").write_text(f"{name}\n")
+        keys = np.array(["000046_3840", "000135_483840"], object)
+        np.savez(root / "openmic-2018.npz", Y_true=np.eye(2), Y_mask=np.ones((2, 2), bool), sample_key=keys)
+
+    meta = "filename,fold,target,category,esc10,src_file,take\na.wav,1,0,dog,True,1,A\nb.wav,2,1,rain,True,2,A\n"
+    return [
+        recipe("zeroshot"),
+        Reader(
+            "near.csv",
+            text("class,role,reason\na,train,\nb,train,\nc,test,x\nd,test,x\n"),
+            lambda path: read_split(path, config, known),
+        ),
+        Reader("texts.csv", text("class,text\ndog,a dog barks\nrain,it rains\n"), read_texts),
+        Reader("texts.yaml", text("dog: [a dog barks, barking]\nrain: it rains\nquiet:\n"), read_texts),
+        Reader("attributes.csv", text("class,loud,high\ndog,1,0\nrain,0.5,1\n"), read_attributes),
+        Reader("ontology.json", text(json.dumps(nodes)), read_ontology),
+        Reader("scores.csv", text("clip,class,score\na,dog,0.5\na,rain,-1e-3\n"), read_scores),
+        Reader("truth.csv", text("clip,class,value\na,dog,1\na,rain,0\n"), read_truth),
+        Reader("classes.json", text(json.dumps(classes)), lambda path: read_classes(path.parent)),
+        Reader("meta.csv", text(meta), lambda path: read_esc50(path.parent)),
+        Reader("class_labels_indices.csv", text(labels), lambda path: read_labels(path.parent)),
+        Reader("eval_segments.csv", segments, lambda path: read_audioset(path.parent)),
+        Reader("openmic-2018.npz", openmic, lambda path: read_openmic(path.parent)),
+        Reader("class-map.json", openmic, lambda path: read_openmic(path.parent)),
+        Reader("partitions/split01_train.csv", openmic, lambda path: read_openmic(path.parents[1])),
+    ]
+
+
 FAMILIES = {
     "common": common_readers,
     "task1_asc": scene_readers,
     "task2_anomaly": anomaly_readers,
     "task4_sed": event_readers,
+    "zeroshot": zeroshot_readers,
 }
 
 

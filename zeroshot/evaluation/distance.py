@@ -23,6 +23,7 @@ from zeroshot.data.texts import Texts
 from zeroshot.evaluation.evaluate import percent
 from zeroshot.evaluation.plots import Point, distance_scatter
 from zeroshot.evaluation.report import NO_TEST, note_of
+from zeroshot.inference.scores import read_split
 from zeroshot.metrics import by_class, rank_correlation
 
 MEASURES = {"semantic": "semantic distance", "edges": "edges in the ontology"}
@@ -94,10 +95,9 @@ def _show(points: Sequence[Point], found: Mapping[str, Any], kind: str, note: st
 def _expected(run: Run, texts: Texts, points: Sequence[Point]) -> dict[str, Any]:
     """For a person's classes: the nearest training class of the first split, distance, quality on the fitted line."""
     from zeroshot.data.vectors import ClassEncoder, attributes_of, of_plain, semantic_distances
-    from zeroshot.inference.checkpoints import read_classes
 
     split = points[0].split
-    classes = read_classes(run.folder / split)
+    classes = read_split(run.folder / split)
     corpus = of_plain(classes["texts"])
     encoder = ClassEncoder(run.config.texts, corpus, attributes=attributes_of(run.config))
     train = encoder.vectors({name: corpus[name] for name in classes["train"]})

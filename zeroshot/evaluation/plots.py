@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from common.run.folders import printable
 from common.run.plots import COLOURS, TEXT_GREY, class_bars, kilohertz, new_figure, save, style, title_and_legend
 from zeroshot.metrics import by_class
 
@@ -32,27 +33,29 @@ class Point(NamedTuple):
     quality: float
 
 
-def draw(folder: Path, name: str, of: Mapping[str, Any], note: str | None = None) -> None:
-    """Write <name>.png: bars by class; of single labels also confusion_<name>.png."""
+def draw(folder: Path, name: str, of: Mapping[str, Any], note: str | None = None, system: str = "") -> None:
+    """Write <name>.png: bars by class; of single labels also confusion_<name>.png. system: for the titles."""
     classes = dict(sorted(by_class(of).items(), key=lambda pair: -pair[1])[:MOST_CLASSES])
     bars = {of["kind"]: [(value, None, None) for value in classes.values()]}
     label = "recall" if of["kind"] == "accuracy" else "AP"
-    save(class_bars(list(classes), bars, label, f"{name}: {label} of unseen classes", note), folder / f"{name}.png")
+    title = ", ".join(filter(None, (f"{label} of unseen classes", system, name)))
+    save(class_bars(list(classes), bars, label, title, note), folder / f"{name}.png")
     if of["kind"] == "accuracy" and len(of["classes"]) <= MOST_CLASSES:
-        save(confusion(np.array(of["confusion"]), list(of["classes"]), name, note), folder / f"confusion_{name}.png")
+        title = ", ".join(filter(None, ("confusion of unseen classes", system, name)))
+        save(confusion(np.array(of["confusion"]), list(of["classes"]), title, note), folder / f"confusion_{name}.png")
 
 
-def draw_run(folder: Path, splits: Mapping[str, Mapping[str, Any]], note: str) -> None:
-    """Pictures of the first splits of a run."""
+def draw_run(folder: Path, splits: Mapping[str, Mapping[str, Any]], note: str, system: str) -> None:
+    """Pictures of the first splits of a run; system: for the titles."""
     for name in list(splits)[:MOST_PICTURES]:
-        draw(folder, name, splits[name], note)
+        draw(folder, name, splits[name], note, system)
 
 
 def confusion(counts: np.ndarray, names: Sequence[str], title: str, note: str | None) -> "Figure":
     """Of the clips of each class, the share (%) taken for each class; counts (classes, classes), rows are true."""
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     with style():
-        side = 2.2 + 0.34 * len(names)
+        side = 1.6 + 0.34 * max(len(names), 6) + 0.05 * max(map(len, names))
         figure = new_figure(side + 0.8, side, note)
         axes = figure.subplots()
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
@@ -122,5 +125,5 @@ def draw_ranking(path: Path, recording: Path, ranking: Mapping[str, float], note
         right.set_yticks(range(len(shown)), list(shown))
         right.invert_yaxis()
         right.set_xlabel("score")
-        title_and_legend(figure, recording.name)
+        title_and_legend(figure, printable(recording.name))
     save(figure, path)

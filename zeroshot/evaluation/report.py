@@ -2,8 +2,8 @@
 
     evaluate_run(run, plots=True) -> dict
         scores every split's predictions, records section "test" in <run>/<split>/results.json and <run>/results.json
-    compare_runs(runs, against=()) -> dict
-        comparison.csv/.md/.png beside the runs' folders; differences to other recipes, paired over classes
+    compare_runs(runs) -> dict
+        comparison.csv/.md/.png beside the runs' folders
 
 Every table says whether the audio encoder had heard the test classes' labels (transfer) or not (zero-shot).
 """
@@ -18,14 +18,21 @@ from common.run.files import read_rows
 from common.run.results.comparison import TOY, MetricColumn, read_baselines
 from common.run.results.runs import Place, beside_published, own_values, section_of
 from common.run.results.store import read_results, record
-from common.run.results.tables import format_value, print_table
+from common.run.results.tables import print_table
 from common.run.verbs import Run
 from zeroshot.config import Config, closed_stage, of_split
 from zeroshot.evaluation.evaluate import NOTE, cells, figures, percent, read_truth
-from zeroshot.inference.checkpoints import read_classes
-from zeroshot.inference.predict import CONTROLS, GENERALISED, GENERALISED_TRUTH, TEST, TRUTH, control_file
-from zeroshot.inference.scores import read_scores
-from zeroshot.metrics import by_class, class_interval, generalised, over_splits, paired
+from zeroshot.inference.scores import (
+    CONTROLS,
+    GENERALISED,
+    GENERALISED_TRUTH,
+    TEST,
+    TRUTH,
+    control_file,
+    read_scores,
+    read_split,
+)
+from zeroshot.metrics import by_class, class_interval, generalised, over_splits
 
 BASELINES = Path(__file__).parents[1] / "baselines.csv"
 NO_TEST = "no test results; `evaluate` makes them"
@@ -55,7 +62,7 @@ def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
     if plots:
         from zeroshot.evaluation.plots import draw_run
 
-        draw_run(run.folder / "plots", splits, note_of(found))
+        draw_run(run.folder / "plots", splits, note_of(found), run.title)
     return found
 
 
@@ -67,7 +74,7 @@ def evaluate_split(folder: Path) -> dict[str, Any]:
     for control in CONTROLS:
         path = folder / control_file(control)
         controls[control] = figures(read_scores(path), truth, str(path))[found["kind"]]
-    classes = read_classes(folder)
+    classes = read_split(folder)
     joint = _generalised(folder) if (folder / GENERALISED).is_file() else None
     distances = {key: classes[key] for key in ("semantic", "edges")}
     return found | {"controls": controls, "generalised": joint, "distances": distances}
@@ -78,7 +85,7 @@ def _generalised(folder: Path) -> dict[str, Any]:
     scores = read_scores(folder / GENERALISED)
     class_of = {row["clip"]: row["class"] for row in read_rows(folder / GENERALISED_TRUTH, ("clip", "class"))}
     labels = np.array([scores.classes.index(class_of[clip]) for clip in scores.clips])
-    seen = np.isin(scores.classes, read_classes(folder)["train"])
+    seen = np.isin(scores.classes, read_split(folder)["train"])
     gamma = section_of(folder, "predict", "no scores; `predict` makes them")["gamma"]
     return {name: generalised(scores.values, labels, seen, of) for name, of in (("plain", 0.0), ("stacked", gamma))}
 
@@ -147,8 +154,8 @@ def show(title: str, splits: Mapping[str, Mapping[str, Any]], found: Mapping[str
     print(f"hardest classes (%): {', '.join(f'{name} {100 * value:.0f}' for name, value in order)}")
 
 
-def compare_runs(runs: Sequence[Run], against: Sequence[str] = ()) -> dict[str, Any]:
-    """Own figures beside the published ones of the same set; and paired differences to runs of other recipes."""
+def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
+    """Own figures beside the published ones of the same set."""
     folders = [run.folder for run in runs]
     results = [read_results(folder) if section_of(folder, "test", NO_TEST) else {} for folder in folders]
     own = section_of(folders[0], "test", NO_TEST)
@@ -173,28 +180,4 @@ def compare_runs(runs: Sequence[Run], against: Sequence[str] = ()) -> dict[str, 
         caveat=TOY if own["toy"] else None,
         reference=None,
     )
-    return {"comparison": found, "paired": _against(runs, own, against)}
-
-
-def _against(runs: Sequence[Run], own: Mapping[str, Any], others: Sequence[str]) -> dict[str, Any]:
-    """Differences of the first run's main figure to those of other recipes' first runs, on the same splits."""
-    found: dict[str, Any] = {}
-    base = runs[0].folder.parent.parent
-    for name in others:
-        other = section_of(base / name / runs[0].folder.name, "test", NO_TEST)
-        shared = [key for key in own["by split"] if key in other["by split"]]
-        pairs = ([of["by split"][key] for key in shared] for of in (own, other))
-        found[name] = paired(*pairs) | {"claim": other["claim"], "splits": len(shared)}
-    if found:
-        rows = []
-        for name, of in found.items():
-            low, high = of["interval"] or (None, None)
-            value, low, high = (None if v is None else 100 * v for v in (of["difference"], low, high))
-            rows.append(
-                [name, of["claim"], format_value(value, low, high, decimals=1, signed=True), str(of["classes"])]
-            )
-        title = f"{runs[0].recipe} ({own['claim']}) minus other recipes, {own['kind']} (points)"
-        print_table(
-            title, ["recipe", "claim", "difference", "classes"], rows, "[ ]: 95 %, bootstrap over classes, paired"
-        )
-    return found
+    return {"comparison": found}

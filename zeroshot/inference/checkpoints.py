@@ -2,17 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from common.run.checkpoints import checkpoint_of
 from common.run.config import load_config
 from common.run.errors import UserError
-from common.run.files import existing_file, read_json
+from common.run.files import existing_file
 from common.run.results.runs import network_note
 from common.run.verbs import Run
 from zeroshot.config import CLASSES, Config, closed_stage, of_split
 from zeroshot.data.texts import Texts
 from zeroshot.data.vectors import of_plain
+from zeroshot.inference.scores import read_split
 from zeroshot.model.networks import ZeroShotNetwork, load_network
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -48,17 +48,8 @@ def load_file(path: Path) -> Trained:
     return _with_classes(load_network(config, path), config, folder)
 
 
-def read_classes(folder: Path) -> dict[str, Any]:
-    """What training stored of a split's classes. Raises UserError for a missing file or other content."""
-    path = existing_file(folder / CLASSES, "classes of the split (`train` writes them)")
-    found = read_json(path)
-    if not isinstance(found, dict) or not {"train", "val", "test", "texts", "semantic", "edges"} <= found.keys():
-        raise UserError(f"{path}: not the classes of a split")
-    return found
-
-
 def _with_classes(network: ZeroShotNetwork, config: Config, folder: Path) -> Trained:
-    found = read_classes(folder)
+    found = read_split(folder)
     train, val, test = (tuple(found[role]) for role in ("train", "val", "test"))
     claim = f"{config.encoder.name}: {config.encoder.claim}"
     note = "; ".join(filter(None, (claim, network_note(folder))))

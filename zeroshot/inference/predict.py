@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common.audio.recordings import find_recordings, short_names
-from common.run.files import write_json, write_rows
+from common.audio.answers import stems, write_answer
+from common.audio.reading import info
+from common.audio.recordings import find_recordings
+from common.run.files import write_rows
 from common.run.folders import printable
 from common.run.processes import working_device
 from common.run.progress import progress
@@ -26,22 +28,13 @@ from zeroshot.data.splits import class_splits
 from zeroshot.data.texts import Texts, check_script, texts_of
 from zeroshot.data.vectors import ClassEncoder, attributes_of, centred, class_vectors, used
 from zeroshot.inference.checkpoints import Trained, load_file, load_split
-from zeroshot.inference.scores import Scores, write_scores
+from zeroshot.inference.scores import GENERALISED, GENERALISED_TRUTH, TEST, TRUTH, Scores, control_file, write_scores
 from zeroshot.metrics import stacking_gamma
 from zeroshot.model.networks import ZeroShotNetwork
 
 Floats = NDArray[np.floating]
-TEST, GENERALISED, TRUTH = "predictions/test.csv", "predictions/generalised.csv", "predictions/truth.csv"
-GENERALISED_TRUTH = "predictions/generalised_truth.csv"
-CONTROLS = ("random", "shuffled", "oracle")
 SENTENCES = "all-MiniLM-L6-v2"
 EMBEDDED = f"yamnet and {SENTENCES}, nothing trained: transfer (yamnet knows 521 classes of AudioSet by label)"
-SHOWN = 3
-
-
-def control_file(control: str) -> str:
-    """Where a split's folder has the scores of a control."""
-    return f"predictions/control_{control}.csv"
 
 
 # ---------------------------------------------------------------- the recipe's test sets
@@ -213,7 +206,7 @@ class EmbeddedPredictor:
 
         check_script(texts, SENTENCES)
         self.classes, self.note = tuple(texts), EMBEDDED
-        self.encoder, sentences = encoders.create("yamnet"), text.create(SENTENCES)
+        self.encoder, sentences = encoders.create("yamnet").to(working_device()), text.create(SENTENCES)
         names = self.encoder.class_names()
         groups = [used(of, config) for of in texts.values()]
         self.weights = np.stack(
@@ -223,7 +216,7 @@ class EmbeddedPredictor:
     def scores(self, recording: str | Path | np.ndarray, sample_rate: int | None) -> Floats:
         logits = self.encoder.embed(recording, sample_rate).logits
         assert logits is not None
-        return self.weights @ logits.sigmoid().numpy()
+        return self.weights @ logits.sigmoid().cpu().numpy()
 
 
 def ranking(
@@ -238,38 +231,39 @@ def ranking(
 Draw = Callable[[Path, Path, Mapping[str, float], str | None], None]
 
 
-def predict_files(
-    predictor: Predictor, files: Sequence[Path], out: Path | None, draw: Draw | None
-) -> Mapping[str, Any]:
-    """Print the ranked classes of recordings; with `out` write classes.tsv, classes.json and a picture each there.
+def predict_files(predictor: Predictor, files: Sequence[Path], out: Path, draw: Draw) -> Mapping[str, Any]:
+    """Print the ranked classes of recordings; write them to `out` (`common.audio.answers`), with a picture each.
 
     draw(path, recording, ranking, note) writes a picture.
     """
     recordings = find_recordings(files)
-    names = short_names(recordings.files)
-    found: dict[Path, dict[str, float]] = {}
-    for path in recordings.files:
-        with recordings.skipping(path):
-            found[path] = ranking(predictor, path)
-            if out is not None and draw is not None:
-                draw(out / f"{printable(names[path])}.png", path, found[path], predictor.note)
-    result = {"files": {printable(path): of for path, of in found.items()}, "note": predictor.note}
+    written, names = stems(out, recordings, "scores", (".tsv", ".png")), recordings.names()
+    found: dict[Path, dict[str, Any]] = {}
+    with progress("predict", len(names), "files") as advance:
+        for path in recordings.files:
+            with recordings.skipping(path):
+                scores = ranking(predictor, path)
+                found[path] = {"seconds": info(path).seconds, "class": next(iter(scores)), "scores": scores}
+                _write_classes(written[path], path, found[path], predictor.note)
+                draw(Path(f"{written[path]}.png"), path, scores, predictor.note)
+                advance(note=names[path])
     if found:
-        head = ["file", *("first", "second", "third")[: min(SHOWN, len(predictor.classes))]]
-        rows = [
-            [printable(path), *(f"{name} {value:.3g}" for name, value in list(of.items())[:SHOWN])]
-            for path, of in found.items()
-        ]
-        print_table("classes, with their scores", head, rows, predictor.note)
-    if found and out is not None:
-        lines = [
-            [printable(path), rank, name, f"{value:.7g}"]
-            for path, of in found.items()
-            for rank, (name, value) in enumerate(of.items(), start=1)
-        ]
-        write_rows(out / "classes.tsv", ("file", "rank", "class", "score"), lines, delimiter="\t")
-        write_json(out / "classes.json", result)
-    return recordings.finish(result)
+        shown = ("first", "second", "third")[: len(predictor.classes)]
+        rows = []
+        for path, of in found.items():
+            best = (f"{name} {score:.3g}" for name, score in list(of["scores"].items())[: len(shown)])
+            rows.append([names[path], f"{of['seconds']:.2f}", *best])
+        said = "; ".join(filter(None, (predictor.note, f"all files: {out}")))
+        print_table("classes, with their scores", ["file", "seconds", *shown], rows, said, whole=out)
+    of_names = {names[path]: of for path, of in found.items()}
+    return recordings.finish({"out": str(out), "files": of_names, "note": predictor.note})
+
+
+def _write_classes(stem: Path, path: Path, found: Mapping[str, Any], note: str | None) -> None:
+    about = {"file": printable(path), "duration": round(found["seconds"], 3), "class": found["class"]}
+    about |= {"scores": found["scores"]} | ({"note": note} if note else {})
+    rows = [(printable(path.name), name, f"{score:.7g}") for name, score in found["scores"].items()]
+    write_answer(stem, about, ("filename", "class", "score"), rows)
 
 
 def predictor_of(texts: Texts, config: TextsConfig, trained: Trained | None = None) -> Predictor:

@@ -2,18 +2,39 @@
 
 write_scores(path, Scores) -> None
 read_scores(path) -> Scores(clips, classes, values (clips, classes))
+read_split(folder) -> {"train", "val", "test": classes, "texts", "semantic", "edges": distances}
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.run.errors import UserError
-from common.run.files import existing_file, write_rows
+from common.run.files import existing_file, read_json, write_rows
+from zeroshot.config import CLASSES
 
 COLUMNS = ("clip", "class", "score")
+# In the folder of a split.
+TEST, GENERALISED, TRUTH = "predictions/test.csv", "predictions/generalised.csv", "predictions/truth.csv"
+GENERALISED_TRUTH = "predictions/generalised_truth.csv"
+CONTROLS = ("random", "shuffled", "oracle")
+
+
+def control_file(control: str) -> str:
+    """Where a split's folder has the scores of a control."""
+    return f"predictions/control_{control}.csv"
+
+
+def read_split(folder: Path) -> dict[str, Any]:
+    """What training stored of a split's classes. Raises UserError for a missing file or other content."""
+    path = existing_file(folder / CLASSES, "classes of the split (`train` writes them)")
+    found = read_json(path)
+    if not isinstance(found, dict) or not {"train", "val", "test", "texts", "semantic", "edges"} <= found.keys():
+        raise UserError(f"{path}: not the classes of a split")
+    return found
 
 
 @dataclass(frozen=True)

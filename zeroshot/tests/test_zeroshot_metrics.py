@@ -9,7 +9,6 @@ from zeroshot.metrics import (
     classification,
     generalised,
     over_splits,
-    paired,
     rank_correlation,
     stacking_gamma,
     tagging,
@@ -92,15 +91,6 @@ def test_interval_draws_classes_with_all_their_splits() -> None:
     assert low < over_splits(pairs) < high
     assert high - low > 3 * error  # as of 20 classes, not of 190 pairs
     assert class_interval([{name: of_class[name] for name in names[:9]}]) is None
-
-
-def test_pairing_removes_what_classes_have_in_common() -> None:
-    names = [f"c{i}" for i in range(30)]
-    hard = RANDOM.uniform(0.1, 0.8, 30)
-    one, other = ([dict(zip(names, hard + shift, strict=True))] for shift in (0.1 + 0.01 * RANDOM.random(30), 0.0))
-    found = paired(one, other)
-    low, high = found["interval"]
-    assert 0.09 < low < found["difference"] < high < 0.12
 
 
 def test_rank_correlation() -> None:

@@ -15,15 +15,16 @@ from torch.utils.data import DataLoader
 from common.audio.coverage import made_of, root_of
 from common.audio.loading import turn_of
 from common.run.checkpoints import checkpoint_of
+from common.run.energy import cost_text, energy_text
 from common.run.errors import UserError
 from common.run.files import sha256, write_json, write_then_rename
 from common.run.processes import working_device
 from common.run.progress import progress
 from common.run.results.store import read_results, record
-from common.run.results.tables import print_table
+from common.run.results.tables import NOT_AVAILABLE, print_table
 from common.run.training import BEST, claim, finished, fit, is_first_process, locked
 from common.run.verbs import Run
-from zeroshot.config import CLASSES, Config, closed_stage, of_split
+from zeroshot.config import CLASSES, SPLITS, Config, closed_stage, of_split
 from zeroshot.data.batches import Batch, eval_loader, train_loader
 from zeroshot.data.embeddings import embedded
 from zeroshot.data.ontology import ontology_distances
@@ -103,6 +104,9 @@ def train_run(run: Run, restart: bool = False) -> Mapping[str, Any]:
     """
     config: Config = run.config
     by_class, splits, sets = class_vectors(config), class_splits(config), DataSets(config)
+    if is_first_process():
+        stages = [closed_stage(of_split(run, split.name)).folder.relative_to(run.folder) for split in splits]
+        record(run.folder, SPLITS, {"only": config.split.only, "trainings": [path.as_posix() for path in stages]})
     for split in splits:
         part = of_split(run, split.name)
         _train_split(part, split, by_class, sets, restart)
@@ -217,15 +221,18 @@ def embeddings_of(network: ZeroShotNetwork, clips: Clips, config: Config) -> Ten
 
 
 def _summary(run: Run, splits: Sequence[ClassSplit]) -> Mapping[str, Any]:
-    done = {}
+    done, rows = {}, []
     for split in splits:
-        values = read_results(closed_stage(of_split(run, split.name)).folder)["train"]["values"]
-        done[split.name] = {key: values[key] for key in ("clips", "classes", "epochs", "steps", "kwh", "claim")}
-    rows = [
-        [name, *(f"{of[key]:,}" for key in ("classes", "clips", "epochs", "steps"))]
-        for name, of in list(done.items())[:MOST_SHOWN]
-    ]
-    more = f"{len(done) - MOST_SHOWN} more splits alike; " if len(done) > MOST_SHOWN else ""
-    note = f"{more}{run.config.encoder.name}: {run.config.encoder.claim}"
-    print_table(f"{run.folder}: trained", ["split", "classes", "clips", "epochs", "steps"], rows, note)
-    return {"run": run.number, "seed": run.seed, "splits": done}
+        part = of_split(run, split.name)
+        values, gradient = (read_results(of.folder)["train"]["values"] for of in (closed_stage(part), part))
+        kept = {key: values[key] for key in ("clips", "classes", "epochs", "steps", "claim")}
+        done[split.name] = kept | {"kwh": gradient["kwh"]}  # the closed form itself takes seconds: not measured
+    for name, of in list(done.items())[:MOST_SHOWN]:
+        energy = NOT_AVAILABLE if of["kwh"] is None or not run.config.energy.enabled else energy_text(of["kwh"])
+        rows.append([name, *(f"{of[key]:,}" for key in ("classes", "clips", "epochs", "steps")), energy])
+    known = [of["kwh"] for of in done.values() if of["kwh"] is not None]
+    more = f"{len(done) - MOST_SHOWN} more splits alike" if len(done) > MOST_SHOWN else ""
+    cost = cost_text(sum(known), run.config.energy) if known else ""
+    note = "; ".join(filter(None, (more, f"{run.config.encoder.name}: {run.config.encoder.claim}", cost)))
+    print_table(f"{run.folder}: trained", ["split", "classes", "clips", "epochs", "steps", "energy"], rows, note)
+    return {"run": run.number, "seed": run.seed, "splits": done, "kwh": sum(known)}
