@@ -1,7 +1,7 @@
 """What tests/test_readme.py does with the commands of the zero-shot folder."""
 
 DATA = "data/zeroshot/toy"
-REAL_DATA = (r"data\.root=/path/to/\S+", f"data.root={DATA}")
+REAL_DATA = (r"data\.root=/path/to/\w+", f"data.root={DATA}")
 
 # pattern, how, why, changes
 RULES = (
