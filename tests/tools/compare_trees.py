@@ -17,6 +17,7 @@ IGNORED_FILES = (
     "*.lock",
     "*/.locks/*",
     "*/packed/features/*",
+    "*/packed/*/embeddings/*",
     "*.pdf",
     "*emissions*.csv",
     "*.log",
