@@ -15,7 +15,9 @@ TINY = f"extends: zeroshot/tests/tiny.yaml\ndata: {{root: {DATA}}}\n"
 RECIPES = {
     "toy": TINY + "texts: {encoder: tfidf, dims: 16}\n",
     "toy_folds": TINY + "split: {protocol: random, files: [], folds: 2, validation: 2}\n",
-    "esc10": TINY + "split: {protocol: random, files: [], folds: 2}\nmodel: {compatibility: eszsl}\ncheckpoint: last\n",
+    "esc10_dictionary": f"extends: zeroshot/tests/tiny.yaml\ndata: {{root: {DATA}, sample_rate: 16000}}\n"
+    "split: {protocol: random, files: [], folds: 2}\nencoder: {name: dictionary, finetune: true}\n"
+    "model: {compatibility: eszsl}\ncheckpoint: last\n",
 }
 
 EXPECTED = (

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.run.errors import UserError
-from common.run.files import read_rows, write_json
+from common.run.files import existing_file, write_json
 from common.run.results.tables import format_value, print_table
-from zeroshot.inference.scores import Scores, read_scores
+from zeroshot.inference.scores import Scores, read_pairs, read_scores
 from zeroshot.metrics import by_class, class_interval, classification, tagging
 
 ESC_COLUMNS, COLUMNS = ("filename", "category"), ("clip", "class")
@@ -40,25 +40,19 @@ def read_truth(path: Path) -> Truth:
     With a column value (1 or 0) pairs that are not listed are not judged, as in OpenMIC; without one they are negative.
     Raises UserError for a missing column, a pair that stands twice, another value, or no rows.
     """
-    first = read_rows(path, ())
-    columns = ESC_COLUMNS if first and "filename" in first[0] else COLUMNS
-    rows = read_rows(path, columns)
-    if not rows:
-        raise UserError(f"{path}: no rows below the header, expected one per clip and class")
-    clips = {name: i for i, name in enumerate(dict.fromkeys(row[columns[0]] for row in rows))}
-    classes = {name: i for i, name in enumerate(dict.fromkeys(row[columns[1]] for row in rows))}
-    labels, masked = np.zeros((len(clips), len(classes)), bool), "value" in rows[0]
+    with open(existing_file(path, "ground truth"), encoding="utf-8", errors="replace") as file:
+        names = ESC_COLUMNS if "filename" in file.readline() else COLUMNS
+    pairs = read_pairs(path, names)
+    labels, masked = np.zeros((len(pairs.clips), len(pairs.classes)), bool), "value" in pairs.table
     judged = np.full(labels.shape, not masked)
-    seen: set[tuple[int, int]] = set()
-    for row in rows:
-        pair = clips[row[columns[0]]], classes[row[columns[1]]]
-        if pair in seen:
-            raise UserError(f"{row.at}: {row[columns[1]]} of {row[columns[0]]} stands there a second time")
-        if masked and row["value"] not in ("0", "1"):
-            raise UserError(f"{row.at}: value is {row['value']!r}, expected 1 or 0")
-        seen.add(pair)
-        judged[pair], labels[pair] = True, not masked or row["value"] == "1"
-    return Truth(tuple(clips), tuple(classes), labels, judged, bool((labels.sum(axis=1) == 1).all() and judged.all()))
+    judged[pairs.rows, pairs.columns] = True
+    value = pairs.table["value"].to_numpy() if masked else np.full(len(pairs.table), "1")
+    if not (known := np.isin(value.astype(str), ("0", "1"))).all():
+        row = int(known.argmin())
+        raise UserError(f"{path}:{row + 2}: value is {value[row]!r}, expected 1 or 0")
+    labels[pairs.rows, pairs.columns] = value == "1"
+    single = bool((labels.sum(axis=1) == 1).all() and judged.all())
+    return Truth(pairs.clips, pairs.classes, labels, judged, single)
 
 
 def figures(scores: Scores, truth: Truth, source: str = "scores") -> dict[str, Any]:

@@ -5,9 +5,10 @@ read_scores(path) -> Scores(clips, classes, values (clips, classes))
 read_split(folder) -> {"train", "val", "test": classes, "texts", "semantic", "edges": distances}
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,26 +76,46 @@ def read_scores(path: Path) -> Scores:
     number, the same pair twice, and pairs that are missing."""
     import pandas as pd
 
-    path = existing_file(path, "scores")
+    pairs = read_pairs(path, ("clip", "class"), ("score",))
+    values = pd.to_numeric(pairs.table["score"], errors="coerce").to_numpy(np.float64)
+    if not (finite := np.isfinite(values)).all():
+        row = int(finite.argmin())
+        raise UserError(f"{path}:{row + 2}: score is {pairs.table['score'][row]!r}, expected a finite number")
+    found = np.full((len(pairs.clips), len(pairs.classes)), np.nan)
+    found[pairs.rows, pairs.columns] = values
+    if np.isnan(found).any():
+        row, column = np.argwhere(np.isnan(found))[0]
+        raise UserError(f"{path}: no score of class {pairs.classes[column]} for clip {pairs.clips[row]}")
+    return Scores(pairs.clips, pairs.classes, found)
+
+
+class Pairs(NamedTuple):
+    """A table with a line for each pair of clip and class: the table, names, and the pair of each line by number."""
+
+    table: Any
+    clips: tuple[str, ...]
+    classes: tuple[str, ...]
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+
+
+def read_pairs(path: Path, names: tuple[str, str], more: Sequence[str] = ()) -> Pairs:
+    """A .csv whose columns `names` have clips and classes, as text. Raises UserError for a missing column, no rows, and
+    the same pair twice."""
+    import pandas as pd
+
+    path = existing_file(path, "table")
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a table of scores ({' '.join(str(error).split())})") from None
-    if missing := [name for name in COLUMNS if name not in table]:
-        raise UserError(f"{path}:1: no column {missing[0]!r}, expected {','.join(COLUMNS)}")
+        raise UserError(f"{path}: not a table ({' '.join(str(error).split())})") from None
+    if missing := [name for name in (*names, *more) if name not in table]:
+        raise UserError(f"{path}:1: no column {missing[0]!r}, expected {','.join((*names, *more))}")
     if table.empty:
         raise UserError(f"{path}: no rows below the header, expected one per clip and class")
-    values = pd.to_numeric(table["score"], errors="coerce").to_numpy(np.float64)
-    if not (finite := np.isfinite(values)).all():
-        row = int(finite.argmin())
-        raise UserError(f"{path}:{row + 2}: score is {table['score'][row]!r}, expected a finite number")
-    (rows, clips), (columns, classes) = (pd.factorize(table[name]) for name in ("clip", "class"))
-    found = np.full((len(clips), len(classes)), np.nan)
-    found[rows, columns] = values
-    if (twice := table.duplicated(["clip", "class"])).any():
+    (rows, clips), (columns, classes) = (pd.factorize(table[name]) for name in names)
+    if (twice := table.duplicated(list(names))).any():
         row = int(twice.to_numpy().argmax())
-        raise UserError(f"{path}:{row + 2}: {table['class'][row]} of {table['clip'][row]} stands there a second time")
-    if np.isnan(found).any():
-        row, column = np.argwhere(np.isnan(found))[0]
-        raise UserError(f"{path}: no score of class {classes[column]} for clip {clips[row]}")
-    return Scores(tuple(clips), tuple(classes), found)
+        pair = [table[name][row] for name in names]
+        raise UserError(f"{path}:{row + 2}: {pair[1]} of {pair[0]} stands there a second time")
+    return Pairs(table, tuple(clips), tuple(classes), rows, columns)

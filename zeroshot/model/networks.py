@@ -14,6 +14,8 @@ from zeroshot.model.compatibility import build_compatibility
 if TYPE_CHECKING:
     from common.encoders import Encoder
 
+LEAST_VARIATION = 1e-5  # of its largest value: a number that varies less is constant but for rounding
+
 
 class ZeroShotNetwork(nn.Module):
     """Scores F (batch, classes) of audio against any class vectors (classes, d_t).
@@ -40,9 +42,14 @@ class ZeroShotNetwork(nn.Module):
         return (embeddings - self.audio_mean) / self.audio_scale
 
     def standardise_by(self, embeddings: Tensor) -> None:
-        """Take mean and standard deviation from these training embeddings (clips, d_a); what never varies stays 0."""
-        self.audio_mean.copy_(embeddings.mean(dim=0))
-        self.audio_scale.copy_(embeddings.std(dim=0, correction=0).clamp(min=1e-6))
+        """Take mean and standard deviation from these training embeddings (clips, d_a).
+
+        What never varies is not scaled: the same number moves a little in other clips.
+        """
+        mean, scale = embeddings.double().mean(dim=0), embeddings.double().std(dim=0, correction=0)
+        varies = scale > LEAST_VARIATION * embeddings.abs().amax(dim=0)
+        self.audio_mean.copy_(mean)
+        self.audio_scale.copy_(torch.where(varies, scale, 1.0))
 
     def forward(self, audio: Tensor, classes: Tensor) -> Tensor:
         """Audio as `embed` takes it, class vectors (classes, d_t) -> (batch, classes)."""

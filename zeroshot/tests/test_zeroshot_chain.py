@@ -236,6 +236,22 @@ def test_truth_of_esc50_and_of_judged_pairs(tmp_path: Path) -> None:
     assert masked.labels.tolist() == [[True, False], [False, True]]
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("clip,class,value\na,x,1\na,y,2\n", ":3: value is '2', expected 1 or 0"),
+        ("clip,class\na,x\na,x\n", ":3: x of a stands there a second time"),
+        ("clip,label\na,x\n", ":1: no column 'class', expected clip,class"),
+        ("clip,class\n", "no rows below the header"),
+    ],
+)
+def test_bad_truth_is_refused(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "truth.csv").write_text(text)
+    with pytest.raises(UserError) as error:
+        read_truth(tmp_path / "truth.csv")
+    assert said in str(error.value)
+
+
 def test_clips_of_other_classes_are_left_out_of_a_classification(tmp_path: Path) -> None:
     (tmp_path / "meta.csv").write_text("filename,category\na,dog\nb,cat\nc,cow\n")
     scores = read_scores(scores_of(tmp_path / "s.csv", ["a,dog,1", "a,cat,0", "b,dog,1", "b,cat,0"]))

@@ -79,6 +79,10 @@ def test_network_standardises_and_a_trained_encoder_gets_gradients() -> None:
     network.standardise_by(embeddings)
     assert torch.allclose(network.standardised(embeddings).mean(dim=0), torch.zeros(32), atol=1e-5)
     assert torch.allclose(network.standardised(embeddings).std(dim=0, correction=0), torch.ones(32), atol=1e-5)
+    embeddings[:, 0], embeddings[:, 1] = 0.0, 0.1  # constant, but for rounding
+    embeddings[::2, 1] += 1e-8
+    network.standardise_by(embeddings)
+    assert network.standardised(embeddings + 1.0)[:, :2].abs().max() < 1.1
 
 
 def test_tagging_loss_is_the_mean_over_judged_pairs() -> None:
