@@ -146,7 +146,7 @@ def read_audioset(root: Path) -> Listed:
             continue
         there = _by_id(root / "audio" / part)
         for at, video, mids in _segments(root / f"{part}.csv"):
-            if unknown := next((mid for mid in mids if mid not in column), None):
+            if (unknown := next((mid for mid in mids if mid not in column), None)) is not None:  # it may be empty
                 raise UserError(f"{at}: unknown label {unknown!r}{did_you_mean(unknown, column)}")
             pairs += [(len(clips), column[mid]) for mid in mids]
             files.append(there.get(video) or root / "audio" / part / f"{video}.wav")

@@ -80,7 +80,7 @@ def read_ontology(path: str | Path) -> Ontology:
     if len(names) < len(nodes) or len(set(names.values())) < len(nodes):
         raise UserError(f"{path}: an id or a name stands there twice")
     for node in nodes:
-        if unknown := next((child for child in node["child_ids"] if child not in names), None):
+        if (unknown := next((child for child in node["child_ids"] if child not in names), None)) is not None:
             raise UserError(f"{path}: {node['name']} has the child {unknown!r}, which is no node")
     return Ontology(
         path,

@@ -111,7 +111,7 @@ def _test_groups(
         return ["+".join(map(safe, group)) for group in groups], groups
     if wanted.protocol == "category":
         category = {row["class"]: row["category"] for row in carried("esc50")}
-        if unknown := next((name for name in classes if name not in category), None):
+        if (unknown := next((name for name in classes if name not in category), None)) is not None:
             raise UserError(f"split.protocol: category knows ESC-50's classes, not {unknown!r}")
         there = dict.fromkeys(category[name] for name in category if name in classes)
         groups = [tuple(name for name in classes if category[name] == of) for of in there]
@@ -133,7 +133,7 @@ def safe(name: str) -> str:
 def _between(config: Config, known: _Known, random: np.random.Generator) -> ClassSplit:
     """Train on one data set, test on all classes of another: near or far."""
     wanted, same = config.split, counterparts(config.data.layout)
-    if unknown := next((name for name in known.test if name not in same), None):
+    if (unknown := next((name for name in known.test if name not in same), None)) is not None:
         raise UserError(f"{root_of(config.data)}: the counterparts of {unknown!r} in AudioSet are not known")
     held = {name for of in known.test for name in same[of]}
     reason = "a counterpart of a test class"

@@ -157,6 +157,7 @@ def test_audioset_parts_labels_and_files(audioset: Path) -> None:
     ("name", "content", "message"),
     [
         ("eval_segments.csv", "abc, 0, 10\n", r"eval_segments\.csv:1: expected YouTube id, start, end"),
+        ("eval_segments.csv", 'abc, 0, 10, "/m/4,"\n', r"eval_segments\.csv:1: unknown label ''"),
         ("eval_segments.csv", 'abc, 0, 10, "/m/99"\n', r"eval_segments\.csv:1: unknown label '/m/99'; did you mean"),
         ("eval_segments.csv", b"\xff\xfe\x00", r"eval_segments\.csv: not a table"),
         ("class_labels_indices.csv", "index,mid\n0,/m/1\n", r"indices\.csv:1: no column 'display_name'"),
