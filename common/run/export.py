@@ -24,7 +24,7 @@ from common.run.files import (
 )
 from common.run.results.environment import environment
 from common.run.results.runs import TOY_NETWORK
-from common.run.results.store import FILE_NAME, read_results
+from common.run.results.store import FILE_NAME, read_results, recorded
 from common.run.verbs import Run
 
 if TYPE_CHECKING:
@@ -61,11 +61,11 @@ def card_of(
     run: Run, trained: Path, name: str, network: Mapping[str, Any], metrics: Mapping[str, Any], licence: str | None
 ) -> Card:
     """The card of a network. trained: the folder whose results tell of its training, where it had one of its own."""
-    recorded = recorded_in(trained, "train")
+    training = recorded_in(trained, "train")
     return Card(
         *(run.task.name, name, published(network), published(config_dict(run.config)), run.recipe, run.number),
-        *(recorded.get("values", {}).get("data"), dict(metrics), licence),
-        {key: recorded["environment"].get(key) for key in MADE_WITH} if recorded else made_here(),
+        *(training.get("values", {}).get("data"), dict(metrics), licence),
+        {key: training["environment"].get(key) for key in MADE_WITH} if training else made_here(),
     )
 
 
@@ -101,8 +101,7 @@ def recorded_in(folder: Path, section: str) -> Mapping[str, Any]:
 
 def evaluated(folder: Path, section: str = "test") -> Mapping[str, Any]:
     """The values that `evaluate` has recorded in a folder; empty where it has not."""
-    values: Mapping[str, Any] = recorded_in(folder, section).get("values", {})
-    return values
+    return recorded(folder, section) or {}
 
 
 def made_here() -> dict[str, Any]:
