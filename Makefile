@@ -22,10 +22,13 @@ ABSENT = $(strip $(filter-out common $(PACKAGES),$(shell sed -n 's/[],"[]/ /g; s
 
 help: ## list the jobs
 	@awk -F ':.*## ' ' \
-	  function job(name, text) { printf "  %-18s %s\n", name, text } \
+	  function job(name, text) { printf "  %-19s %s\n", name, text } \
 	  /^[a-z0-9-]+:.*## / { job($$1, $$2) } \
-	  /^\$$1-[a-z]+:.*## / { verb[++n] = substr($$1, 3); text[n] = $$2 } \
-	  /call task,.*\)\)$$/ && n { split($$0, of, ","); for (i = 1; i <= n; i++) job(of[2] verb[i], of[4] ": " text[i]) }' \
+	  /^define / { own = /task/ } \
+	  /^\$$1-[a-z]+:.*## / { verb[++n] = substr($$1, 3); text[n] = $$2; if (!own) chain = n } \
+	  /call (task|chain),.*\)\)$$/ && n { \
+	    split($$0, of, ","); last = /call task/ ? n : chain; \
+	    for (i = 1; i <= last; i++) job(of[2] verb[i], of[4] ": " text[i]) }' \
 	  $(MAKEFILE_LIST)
 
 setup: $(READY) ## make the environment (.venv) of requirements.txt

@@ -18,8 +18,9 @@ def classify(
     """The scene of a recording: {"seconds": float, "scene": name, "probabilities": {name: share}}, as `predict FILE`.
 
     recording: an audio file of any length, rate and number of channels, or an array (samples,) in [-1, 1] at
-    `sample_rate` Hz. checkpoint: of a training (`.../split100/checkpoints/last.ckpt`) or its int8 network
-    (`.../split100/int8/network_int8.pt`). precision: float32, float16, float16_weights or int8 (default: the recipe's).
+    `sample_rate` Hz. checkpoint: of a training (`.../split100/checkpoints/last.ckpt`), its int8 network
+    (`.../split100/int8/network_int8.pt`), or a folder that `export --format folder` wrote.
+    precision: float32, float16, float16_weights or int8 (default: the recipe's).
     Raises UserError for what cannot be read.
     """
     from task1_asc.inference.predict import classify

@@ -3,20 +3,42 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from common.run.errors import UserError
 from common.run.files import alone
-from common.run.verbs import Run, Task, main
-from task1_asc.config import Config, known_split
+from common.run.verbs import Run, Task, computes, main
+from task1_asc.config import Config, known_split, with_split
 
 
-def prepare(run: Run, verify: bool = False) -> Mapping[str, Any]:
+def prepare(
+    run: Run,
+    verify: bool = False,
+    download: Annotated[list[str], ()] | None = None,
+    from_table: Path | None = None,
+    out: Path | None = None,
+) -> Mapping[str, Any]:
     """Check the data set, say what is missing, and pack its audio; the toy recipe writes its data set first.
+
+    With --from-table it writes a data set of the official layout out of own recordings instead.
 
     Args:
         verify: read every packed shard again and compare its SHA-256
+        download: fetch data sets into data.root instead (NAME or NAME/FILE); bare: what there is to fetch
+        from_table: csv of own recordings: file, label (scene), device, split (train or test) and, if you like, location
+        out: where the data set made from a table goes
+
+    Example:
+        --recipe baseline data.root=/path/to/data --verify
     """
+    if download is not None:
+        from common.audio.downloads import download as fetch_named
+
+        return fetch_named(Path(__file__).with_name("downloads.csv"), download, run.config.data, "baseline")
+    if from_table is not None or out is not None:
+        from task1_asc.data.own import from_table as write_own
+
+        return write_own(from_table, out)
     from common.run.files import write_json
     from common.run.processes import usable_cores
     from task1_asc.data.prepare import prepare as check_and_pack
@@ -28,17 +50,24 @@ def prepare(run: Run, verify: bool = False) -> Mapping[str, Any]:
     return summary
 
 
-def train(run: Run, restart: bool = False) -> Mapping[str, Any]:
+@computes
+def train(run: Run, restart: bool = False, split: int | None = None) -> Mapping[str, Any]:
     """Train a recipe, one system per split; goes on by itself where an interrupted training stopped.
 
     Args:
         restart: begin anew, also where the folder holds a finished run or one with other settings
+        split: only this one (default: all of data.splits)
+
+    Example:
+        --recipe toy --split 25 trainer.max_epochs=2
     """
+    run = with_split(run, split)
     from task1_asc.training.train import train_run
 
     return train_run(run, restart)
 
 
+@computes
 def predict(
     run: Run,
     files: list[Path],
@@ -49,20 +78,24 @@ def predict(
     """Predictions of every split's system on the test and evaluation sets; or scenes of any audio files and folders.
 
     Named files may have any length, rate and number of channels; what is longer than a second is cut into seconds whose
-    probabilities are averaged.
+    probabilities are averaged. Each gets a table (.tsv) and .json in --out, all of them an output file in --out/scores.
 
     Args:
         files: audio files or folders; none: the recipe's test set and, where there is one, the evaluation set
-        out: also add the scenes of named files to this table, in the challenge's form
-        split: whose system judges named files (default: the largest)
+        out: folder for the scenes of named files (default: predictions)
+        split: only this system (default: all of data.splits; of named files the largest of them)
         precision: arithmetic of the network (default: the recipe's)
+
+    Example:
+        recording.wav --out found --split 25
     """
+    from common.audio.answers import out_folder
+
+    folder, run = out_folder(files, out), with_split(run, split)
     from task1_asc.inference.predict import predict_files, predict_run
 
     if files:
-        return predict_files(run, files, out, split, precision)
-    if out is not None or split is not None:
-        raise UserError("predict: --out and --split go with named files")
+        return predict_files(run, files, folder, split, precision)
     with alone(run.folder, "predict", run.folder):
         return predict_run(run, precision)
 
@@ -74,6 +107,7 @@ def evaluate(
     out: Path | None = None,
     allow_missing: bool = False,
     no_plots: bool = False,
+    split: int | None = None,
 ) -> Mapping[str, Any]:
     """Metrics of a run's stored predictions; with --scores of anybody's output files.
 
@@ -83,7 +117,12 @@ def evaluate(
         out: folder for the results and plots of --scores
         allow_missing: score only the clips that are there
         no_plots: tables only
+        split: only this system of the run (default: all of data.splits)
+
+    Example:
+        --recipe toy --runs 1 2
     """
+    run = with_split(run, split)
     from task1_asc.evaluation.evaluate import evaluate_files
     from task1_asc.evaluation.report import evaluate_run
 
@@ -102,17 +141,49 @@ def package(runs: list[Run], out: Path | None = None, report: Path | None = None
     Args:
         out: the archive (default: <runs>/submission.zip)
         report: technical report (PDF) to include instead of a placeholder
+
+    Example:
+        --runs 1 2 --out entry.zip
     """
     from task1_asc.submission.package import package_runs
 
     return package_runs(runs, out, report)
 
 
-def compare(runs: list[Run]) -> Mapping[str, Any]:
-    """Own results beside the published ones: tables by scene and device, differences with intervals, plots."""
+def compare(runs: list[Run], runs_of: list[str] | None = None) -> Mapping[str, Any]:
+    """Own results beside the published ones: tables by scene and device, differences with intervals, plots.
+
+    Or two own systems, with --runs-of.
+
+    Args:
+        runs_of: two recipes or run folders: the second minus the first, by a paired bootstrap over segments
+
+    Example:
+        --recipe toy --runs 1 2
+    """
+    if runs_of is not None:
+        from common.run.results.paired import compare_systems
+        from task1_asc.evaluation.runs import LAYOUT, parts_of
+
+        return compare_systems(runs, runs_of, LAYOUT, parts_of)
     from task1_asc.evaluation.report import compare_runs
 
     return compare_runs(runs)
+
+
+def runs(run_dir: Path | None = None) -> Mapping[str, Any]:
+    """What is trained: recipe, settings that differ from it, main figure, date, energy, state.
+
+    Args:
+        run_dir: folder of runs, or of folders of runs (default: runs/task1_asc)
+
+    Example:
+        --run-dir runs/task1_asc/toy
+    """
+    from common.run.results.listing import list_runs
+    from task1_asc.evaluation.runs import LAYOUT
+
+    return list_runs(TASK, LAYOUT, run_dir)
 
 
 def validate(
@@ -127,6 +198,9 @@ def validate(
         files: archives (.zip) or unpacked folders
         edition: 2024 (outputs per split) or 2025 (inference package); default: the recipe's
         measure: by the challenge's evaluation set, or that of the recipe's data (default: for archives of toy runs)
+
+    Example:
+        submission.zip --edition 2024
     """
     from task1_asc.submission.validate import validate_archives
 
@@ -146,17 +220,24 @@ def complexity(
         input_shape: batch channels mel frames (default: those of the recipe's front end; of own networks with a toy
             recipe: those of the challenge's baseline, 1 1 256 65); once for each input of the network
         precision: what the parameters are stored in (default: the recipe's; of own networks: as they are)
+
+    Example:
+        --recipe baseline model.base_channels=24
     """
     from task1_asc.deployment.complexity import network_complexity
 
     return network_complexity(run, [str(path) for path in files], input_shape, precision)
 
 
+@computes
 def benchmark(run: Run, seconds: float = 10.0) -> Mapping[str, Any]:
     """Clips a second: packed audio and wav files, front end, a training step in memory, whole training.
 
     Args:
         seconds: how long each stage is measured
+
+    Example:
+        --seconds 5 data.batch=64
     """
     from task1_asc.data.prepare import write_toy_data
     from task1_asc.evaluation.benchmark import benchmark as measure
@@ -172,6 +253,9 @@ def splits(run: Run, files: list[Path], out: Path | None = None, seed: int = 0) 
         files: check or make, and the folder of a data set or of split lists (default: the recipe's data.root)
         out: where new lists go
         seed: of the draw
+
+    Example:
+        check data/task1_asc/toy
     """
     from common.audio.coverage import root_of
     from common.run.files import existing_folder
@@ -192,8 +276,17 @@ def splits(run: Run, files: list[Path], out: Path | None = None, seed: int = 0) 
     return show_splits(out, meta)
 
 
-def teach(run: Run) -> Mapping[str, Any]:
-    """Store the logits of a trained teacher for the training clips of every split, for recipes with `distill`."""
+@computes
+def teach(run: Run, split: int | None = None) -> Mapping[str, Any]:
+    """Store the logits of a trained teacher for the training clips of every split, for recipes with `distill`.
+
+    Args:
+        split: only this one (default: all of data.splits)
+
+    Example:
+        --recipe toy_teacher
+    """
+    run = with_split(run, split)
     from task1_asc.inference.predict import store_logits
 
     return store_logits(run)
@@ -206,6 +299,9 @@ def search(run: Run, show: int = 10, max_bytes: int = 128_000, max_macs: int = 3
         show: how many
         max_bytes: limit of the parameters' memory at the recipe's precision
         max_macs: limit of the MACs for a clip
+
+    Example:
+        --recipe baseline --show 4
     """
     from task1_asc.deployment.search import search_networks
 
@@ -218,20 +314,45 @@ def export(
     out: Path | None = None,
     precision: Literal["float32", "float16", "int8"] | None = None,
     without_front_end: bool = False,
+    format: Literal["onnx", "folder"] = "onnx",
+    licence: str | None = None,
+    push: str | None = None,
+    public: bool = False,
 ) -> Mapping[str, Any]:
-    """A trained split's network as ONNX, checked for equal outputs; a table of latency, memory and size on disk.
+    """A trained split's network as ONNX, with its latency, memory and size; or as a folder for others.
+
+    The folder has weights, settings, figures and a card, and can go to the Hugging Face Hub.
 
     Args:
-        split: which system (default: the largest split's)
-        out: folder for the files (default: <run>/export)
-        precision: only this one (default: float32, float16 and int8)
-        without_front_end: the file takes log-mel instead of a waveform
+        split: which system (default: that of the largest of data.splits)
+        out: folder for the files (default: <run>/export; of --format folder <run>/export/split<N>)
+        precision: of onnx: only this one (default: float32, float16 and int8)
+        without_front_end: of onnx: the file takes log-mel instead of a waveform
+        format: onnx, checked for equal outputs, or folder, which `classify` takes
+        licence: of folder: licence of the weights as the Hub spells it (cc-by-4.0)
+        push: of folder: OWNER/NAME on the Hub, to upload it there, private
+        public: with --push, where all may see it
+
+    Example:
+        --split 100 --precision int8
     """
+    split = known_split(run, split)
+    if format == "folder":
+        if precision is not None or without_front_end:
+            raise UserError("export: --precision and --without-front-end go with --format onnx")
+        from common.run.export import check_export
+
+        out = out or run.folder / "export" / f"split{split}"
+        check_export(out, push, public)
+        from task1_asc.inference.exported import export_split
+
+        return export_split(run, split, out, licence, push, public)
+    if licence is not None or push is not None or public:
+        raise UserError("export: --licence, --push and --public go with --format folder")
     from task1_asc.deployment.export import TOLERANCES, export_files
     from task1_asc.deployment.latency import latency_table
     from task1_asc.inference.checkpoints import load_exportable
 
-    split = known_split(run, split)
     exportable = load_exportable(run, split)
     stem = (out or run.folder / "export") / f"split{split}"
     precisions = [precision] if precision else list(TOLERANCES)
@@ -241,11 +362,15 @@ def export(
     return {"files": written, "latency": latency_table([of["path"] for of in written])}
 
 
+@computes
 def reproduce(runs: list[Run], restart: bool = False) -> Mapping[str, Any]:
     """All stages of a recipe for several seeds, and the table of the paper beside the published figures.
 
     Args:
         restart: train anew
+
+    Example:
+        --recipe toy --runs 1 2
     """
     for run in runs:
         train(run, restart)
@@ -268,6 +393,7 @@ TASK = Task(
         package,
         validate,
         compare,
+        runs,
         complexity,
         benchmark,
         splits,

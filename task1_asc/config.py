@@ -1,16 +1,18 @@
 """The settings of a recipe, and of the parts that a run of it consists of."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from common.run.config import FINITE, in_range
 from common.run.energy import EnergyConfig
 from common.run.errors import UserError
+from common.run.imports import Own, check_class, check_functions
 from common.run.settings import SubmissionConfig, TrainerConfig
 from common.run.verbs import Run
 
 Precision = Literal["float32", "float16", "float16_weights", "int8"]
 SYNTHETIC = "synthetic"  # augment.impulse_responses: made-up ones in place of a folder
+OFFERED = ("num_classes",)  # what an own network's class is given where it asks for it
 SPLITS = (5, 10, 25, 50, 100)  # percent of the development-train set
 
 
@@ -54,7 +56,8 @@ class FrontEndConfig:
 class ModelConfig:
     """The network. The defaults are the baseline of 2024 and 2025; `strides` of block N: (frequency, time)."""
 
-    architecture: Literal["baseline", "cp_mobile", "cp_resnet", "passt"] = "baseline"
+    kind: Literal["baseline", "cp_mobile", "cp_resnet", "passt"] | Own = "baseline"  # or module:Name, an own one
+    arguments: dict[str, Any] = field(default_factory=dict)  # of an own network's class
     in_channels: int = in_range(1, 1)
     num_classes: int = in_range(10, 1)
     base_channels: int = in_range(32, 1)
@@ -84,6 +87,7 @@ class AugmentConfig:
     impulse_responses: str | None = None
     mixup_probability: float = in_range(0.0, 0, 1)
     mixup_beta: float = in_range(0.3, 1e-6, FINITE)
+    own: Own | list[Own] = field(default_factory=list)  # module:function of log-mel (batch, mel, frames), the last step
 
 
 @dataclass
@@ -161,12 +165,14 @@ class Config:
 
     def __post_init__(self) -> None:
         """Raise UserError (`key: what is wrong`) for splits that do not exist and for what does not go together."""
+        check_class("model", "kind", self.model.kind, self.model.arguments, OFFERED)
+        check_functions("augment.own", self.augment.own)
         for split in self.data.splits:
             if split not in SPLITS:
                 raise UserError(f"data.splits: {split} is no split, choose from {', '.join(map(str, SPLITS))}")
         if self.precision == "int8" and not self.quantize.epochs:
             raise UserError("precision: int8 needs quantisation-aware training, set quantize.epochs")
-        if self.quantize.epochs and self.model.architecture not in ("baseline", "cp_mobile"):
+        if self.quantize.epochs and self.model.kind not in ("baseline", "cp_mobile"):
             raise UserError("quantize.epochs: only baseline and cp_mobile networks can be quantised, set it to 0")
         if 0 < self.quantize.epochs <= self.quantize.freeze_epochs:
             raise UserError(f"quantize.freeze_epochs: expected less than quantize.epochs ({self.quantize.epochs})")
@@ -180,8 +186,16 @@ def known_split(run: Run, split: int | None) -> int:
     """The given split of the recipe, or its largest one."""
     splits: list[int] = run.config.data.splits
     if split is not None and split not in splits:
-        raise UserError(f"--split: {split}, but the recipe has {', '.join(map(str, splits))}")
+        raise UserError(f"--split: {split}, but data.splits has {', '.join(map(str, splits))}")
     return max(splits) if split is None else split
+
+
+def with_split(run: Run, split: int | None) -> Run:
+    """The run with one of its recipe's `data.splits` alone; None: with all of them."""
+    if split is None:
+        return run
+    config: Config = run.config
+    return replace(run, config=replace(config, data=replace(config.data, splits=[known_split(run, split)])))
 
 
 def of_split(run: Run, split: int) -> Run:

@@ -17,8 +17,9 @@ def judge(
 
     recording: an audio file of any length, rate and number of channels, or an array (samples,) in [-1, 1] at
     `sample_rate` Hz. checkpoint: the folder of the machine in a run (`.../run1/machines/fan_id_00`), or a checkpoint in
-    it. `predict` must have stored the scores of normal clips that the threshold comes from. machine: whose recording it
-    is, where the network is one of several (`.../machines/fan_dev`). Raises UserError for what cannot be read.
+    it, of which `predict` must have stored the scores of normal clips that the threshold comes from; or a folder that
+    `export` wrote. machine: whose recording it is, where the network is one of several (`.../machines/fan_dev`). Raises
+    UserError for what cannot be read.
     """
     from task2_anomaly.inference.predict import judge
 

@@ -1,13 +1,15 @@
 """The settings of a recipe."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from common.run.config import FINITE, in_range
 from common.run.energy import EnergyConfig
 from common.run.errors import UserError
+from common.run.imports import Own, check_class
 from common.run.settings import SubmissionConfig, TrainerConfig
 
+OFFERED = ("num_mels",)  # what an own network's class is given where it asks for it
 SAMPLE_RATE = 16000  # of the data sets, Hz; recordings of other rates are resampled to it
 # Which clips serve as proxy outliers; `data.classes.proxy_types` says of which machine types.
 ProxySet = Literal[
@@ -56,11 +58,22 @@ class FrontEndConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """classifier: CP-ResNet by its stage-1 kernels; ae: autoencoders; embedding: `embedding` below."""
+    """classifier: CP-ResNet by its stage-1 kernels; ae: autoencoders; embedding: `embedding` below.
 
-    kind: Literal["classifier", "ae_organisers", "ae_workshop", "ae_conv", "ae_firstshot", "embedding"] = "classifier"
+    module:Name is an own classifier, made with `arguments`.
+    """
+
+    kind: Literal["classifier", "ae_organisers", "ae_workshop", "ae_conv", "ae_firstshot", "embedding"] | Own = (
+        "classifier"
+    )
+    arguments: dict[str, Any] = field(default_factory=dict)  # of an own network's class
     kernels: Literal["very_small", "a_bit_smaller", "normal", "a_bit_larger"] = "a_bit_larger"
     base_channels: int = in_range(128, 1)
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the network tells normal clips from proxies."""
+        return self.kind == "classifier" or isinstance(self.kind, Own)
 
 
 @dataclass
@@ -83,7 +96,7 @@ class OptimizerConfig:
 class EmbeddingConfig:
     """The second system: embeddings of a pre-trained encoder, and a back end that scores the distance to normal."""
 
-    encoder: str = "beats"
+    encoder: str | Own = "beats"  # of common.encoders, or module:Name, an own one
     checkpoint: str | None = None  # of common.encoders' catalogue, or a file; null: random weights
     pooling: Literal["mean", "mean_std"] = "mean"
     finetune: bool = False  # classification of machine, section and attributes first
@@ -124,6 +137,8 @@ class Config:
     submission: SubmissionConfig | None = None
 
     def __post_init__(self) -> None:
+        check_class("model", "kind", self.model.kind, self.model.arguments, OFFERED)
+        check_class("embedding", "encoder", self.embedding.encoder, {}, ("num_classes",))
         kind, scoring, data = self.model.kind, self.scoring, self.data
         if scoring.residuals != "squared" and kind != "ae_firstshot":
             raise UserError(f"scoring.residuals: {scoring.residuals} needs model.kind=ae_firstshot, not {kind}")
@@ -131,7 +146,7 @@ class Config:
             ("windows", data.windows, "random"),
             ("network_per", data.network_per, "machine"),
         ):
-            if value != default and kind in ("classifier", "embedding"):
+            if value != default and (self.model.classifies or kind == "embedding"):
                 raise UserError(f"data.{name}: {value} is for autoencoders (model.kind=ae_...), not {kind}")
         if data.validation_split and data.windows != "every":
             raise UserError("data.validation_split: needs data.windows=every, which has an order of windows")

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from common.run.errors import UserError
 from common.run.numbers import integer
-from common.run.verbs import Run, Task, main
-from task4_sed.config import Config
+from common.run.verbs import Run, Task, computes, main
+from task4_sed.config import Config, check_threshold
 
 
 def prepare(
@@ -20,6 +20,7 @@ def prepare(
     clips: int = 200,
     seed: int = 0,
     folds: list[str] | None = None,
+    download: Annotated[list[str], ()] | None = None,
 ) -> Mapping[str, Any]:
     """Check the data set, say what is missing, and pack its audio; the toy recipe writes its data set first.
 
@@ -34,7 +35,15 @@ def prepare(
         clips: soundscapes in the strongly labelled training set; the other sets in proportion
         seed: seed of the data set built from recordings
         folds: meta.csv folds of each part, e.g. train=1,2 validation=3 test=4; a part that is not named is left out
+        download: fetch data sets into data.root instead (NAME or NAME/FILE); bare: what there is to fetch
+
+    Example:
+        --recipe baseline data.root=/path/to/data --verify
     """
+    if download is not None:
+        from common.audio.downloads import download as fetch_named
+
+        return fetch_named(Path(__file__).with_name("downloads.csv"), download, run.config.data, "baseline")
     if from_recordings is not None:
         return _build_from_recordings(from_recordings, out, clips, seed, folds)
     if out is not None or folds is not None:
@@ -55,23 +64,28 @@ def prepare(
     return summary
 
 
+@computes
 def train(runs: list[Run], restart: bool = False, jobs: int | None = None) -> Mapping[str, Any]:
     """Train a recipe; goes on by itself where an interrupted training stopped.
 
     Args:
         restart: begin anew, also where the folder holds a finished run or one with other settings
         jobs: trainings side by side (default: one per GPU; on CPUs what the cores hold of trainer.threads each)
+
+    Example:
+        --runs 1 2 3 trainer.max_epochs=2
     """
     from task4_sed.training.runs import train_runs
 
     return _of_all(train_runs(runs, jobs, restart))
 
 
+@computes
 def predict(
     runs: list[Run],
     files: list[Path],
     checkpoint: Path | None = None,
-    out: Path = Path("predictions"),
+    out: Path | None = None,
     threshold: float = 0.5,
     csebbs: str | None = None,
     no_plots: bool = False,
@@ -84,13 +98,20 @@ def predict(
 
     Args:
         files: audio files or folders; none: the recipe's validation, test and submission sets
-        checkpoint: another checkpoint than the run's best one
-        out: folder for the events of named files
+        checkpoint: another checkpoint than the run's best one; for named files also a folder that `export` wrote
+        out: folder for the events of named files (default: predictions)
         threshold: least confidence of an event in named files
         csebbs: post-processing of named files: default, filter=F,abs=A,rel=R or a table (default: as tuned for the run)
         no_plots: no pictures of named files
         floors: also store what an untrained network and a constant prior give on the test sets
+
+    Example:
+        recording.wav --out found --threshold 0.4
     """
+    from common.audio.answers import out_folder
+
+    folder = out_folder(files, out)
+    check_threshold(threshold)
     if files:
         from functools import partial
 
@@ -98,7 +119,7 @@ def predict(
         from task4_sed.inference.detect import predict_files
 
         draw = None if no_plots else partial(draw_events, threshold=threshold)
-        return _of_all([predict_files(run, files, checkpoint, out, threshold, csebbs, draw) for run in runs])
+        return _of_all([predict_files(run, files, checkpoint, folder, threshold, csebbs, draw) for run in runs])
     from task4_sed.inference.runs import predict_runs
 
     return _of_all(predict_runs(runs, checkpoint, floors))
@@ -126,6 +147,9 @@ def evaluate(
         threshold: of the F1 scores (default: 0.5)
         allow_missing: score only the clips that are there
         no_plots: tables only
+
+    Example:
+        --recipe toy --runs 1 2 3
     """
     if scores is None:
         from task4_sed.evaluation.report import evaluate_runs
@@ -146,6 +170,9 @@ def package(runs: list[Run], out: Path | None = None, report: Path | None = None
     Args:
         out: the archive (default: <runs>/submission.zip)
         report: technical report (PDF) to include instead of a generated one
+
+    Example:
+        --runs 1 2 3 --out entry.zip
     """
     from task4_sed.submission.package import package_runs
 
@@ -164,32 +191,93 @@ def validate(
         files: archives (.zip, .tar, .tar.gz) or unpacked folders
         evaluation_set: durations table of the evaluation set (eval24_durations.tsv): names and lengths are checked too
         measure: by the challenge's classes, or by the recipe's data (default: of archives that were made of toy runs)
+
+    Example:
+        submission.zip --evaluation-set eval24_durations.tsv
     """
     from task4_sed.submission.validate import validate_archives
 
     return validate_archives(run, files, evaluation_set, measure)
 
 
-def compare(runs: list[Run]) -> Mapping[str, Any]:
-    """Own results beside the published ones: table, differences with intervals, plot."""
+def compare(runs: list[Run], runs_of: list[str] | None = None) -> Mapping[str, Any]:
+    """Own results beside the published ones: table, differences with intervals, plot; or two own systems.
+
+    Args:
+        runs_of: two recipes or run folders: the second minus the first, by a paired bootstrap over clips
+
+    Example:
+        --recipe toy --runs 1 2 3
+    """
+    if runs_of is not None:
+        from common.run.results.paired import compare_systems
+        from task4_sed.evaluation.runs import LAYOUT, parts_of
+
+        return compare_systems(runs, runs_of, LAYOUT, parts_of)
     from task4_sed.evaluation.report import compare_runs
 
     return compare_runs(runs)
 
 
+def runs(run_dir: Path | None = None) -> Mapping[str, Any]:
+    """What is trained: recipe, settings that differ from it, main figure, date, energy, state.
+
+    Args:
+        run_dir: folder of runs, or of folders of runs (default: runs/task4_sed)
+
+    Example:
+        --run-dir runs/task4_sed/toy
+    """
+    from common.run.results.listing import list_runs
+    from task4_sed.evaluation.runs import LAYOUT
+
+    return list_runs(TASK, LAYOUT, run_dir)
+
+
 def complexity(run: Run) -> Mapping[str, Any]:
-    """Parameters, bytes and MACs of a recipe's network for 10 s of audio."""
+    """Parameters, bytes and MACs of a recipe's network for 10 s of audio.
+
+    Example:
+        --recipe baseline model.rnn_hidden=128
+    """
     from task4_sed.evaluation.complexity import network_complexity
 
     return network_complexity(run)
 
 
+def export(
+    run: Run, out: Path | None = None, licence: str | None = None, push: str | None = None, public: bool = False
+) -> Mapping[str, Any]:
+    """The run's network as a folder for others: weights, settings, figures, a card; also on the Hugging Face Hub.
+
+    Args:
+        out: the folder (default: <run>/export)
+        licence: of the weights, as the Hub spells it (cc-by-4.0)
+        push: OWNER/NAME on the Hub, to upload it there, private
+        public: with --push, where all may see it
+
+    Example:
+        --licence cc-by-4.0 --out my-events
+    """
+    from common.run.export import check_export
+
+    out = out or run.folder / "export"
+    check_export(out, push, public)
+    from task4_sed.inference.exported import export_run
+
+    return export_run(run, out, licence, push, public)
+
+
+@computes
 def benchmark(run: Run, seconds: float = 10.0, metrics: bool = False) -> Mapping[str, Any]:
     """Clips a second: decoding, front end, a training step in memory, whole training.
 
     Args:
         seconds: how long each stage is measured
         metrics: seconds of metrics and post-processing instead, on random scores of DESED's size
+
+    Example:
+        --seconds 5
     """
     if metrics:
         from task4_sed.evaluation.benchmark_metrics import benchmark_metrics
@@ -240,7 +328,7 @@ TASK = Task(
     "task4_sed",
     "Task 4: sound event detection with heterogeneous labels (DCASE 2024, DESED and MAESTRO)",
     Config,
-    (prepare, train, predict, evaluate, package, validate, compare, complexity, benchmark),
+    (prepare, train, predict, evaluate, package, validate, compare, runs, complexity, export, benchmark),
 )
 
 

@@ -1,13 +1,16 @@
 """The settings of a recipe."""
 
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Any, Literal
 
 from common.run.config import FINITE, in_range
 from common.run.energy import EnergyConfig
 from common.run.errors import UserError, did_you_mean
+from common.run.imports import Own, check_class, check_functions
 from common.run.settings import SubmissionConfig, TrainerConfig
 
+# What an own network's class is given where it asks for it.
+OFFERED = ("num_classes", "num_mels", "embedding_dim")
 # Names of the data sets, in the order of the official layout (data/layout.py).
 SET_NAMES = (
     "synth_train",
@@ -65,8 +68,13 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The defaults are the organisers' baseline on 128 mel bands and embeddings of 768 dimensions."""
+    """The defaults are the organisers' baseline on 128 mel bands and embeddings of 768 dimensions.
 
+    Of an own network (module:Name, made with `arguments`) num_mels and fft hold, the front end's.
+    """
+
+    kind: Literal["crnn"] | Own = "crnn"
+    arguments: dict[str, Any] = field(default_factory=dict)  # of an own network's class
     num_mels: int = in_range(128, 1)
     fft: int = in_range(2048, 2)  # samples of the front end's window and FFT
     channels: tuple[int, ...] = in_range((16, 32, 64, 128, 128, 128, 128), 1)
@@ -89,7 +97,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if len(self.pooling) != len(self.channels):
             raise UserError(f"model.pooling: {len(self.pooling)} steps, expected {len(self.channels)} as in channels")
-        if self.freq_bands < 1:
+        if self.freq_bands < 1 and not isinstance(self.kind, Own):
             raise UserError(f"model.pooling: {self.num_mels} mel bands are pooled to none, use fewer steps of 2")
         for name in ("dropout", "dropstep", "batchnorm_momentum"):
             if not 0.0 <= getattr(self, name) <= 1.0:
@@ -119,7 +127,7 @@ class ModelConfig:
 class EncoderConfig:
     """A frozen pre-trained encoder beside the CNN: a model of `common.encoders` at 16 kHz, e.g. beats, atst-f."""
 
-    name: str
+    name: str | Own  # module:Name: an own one
     checkpoint: str | None = None  # a published one by name, a file or an address; null: random weights
     seed: int = in_range(0, 0)  # of random weights and of a frozen projection
     # Where a time step has several tokens, one per band: they follow each other (as published), or their mean.
@@ -142,6 +150,8 @@ class AugmentConfig:
     mixstyle_probability: float = in_range(0.0, 0, 1)  # mean and deviation per band exchanged between clips
     mixstyle_beta: float = in_range(0.3, 1e-6, FINITE)
     filter_probability: float = in_range(0.0, 0, 1)  # FilterAugment, drawn apart for student and teacher
+    # module:function of log-mel (batch, mel, frames), the last step, called for student and teacher; labels stay.
+    own: Own | list[Own] = field(default_factory=list)
 
 
 @dataclass
@@ -213,6 +223,10 @@ class Config:
 
     def __post_init__(self) -> None:
         """Raise UserError (`key: what is wrong`) for data sets that do not exist."""
+        check_class("model", "kind", self.model.kind, self.model.arguments, OFFERED)
+        check_functions("augment.own", self.augment.own)
+        if self.encoder is not None:
+            check_class("encoder", "name", self.encoder.name, {}, ("num_classes",))
         named = {f"data.blocks.{name}.sets": block.sets for name, block in self.data.blocks.named().items()}
         named |= {"validation.sets": self.validation.sets, "postprocess.tune_on": self.postprocess.tune_on}
         named |= {"test_sets": self.test_sets, "submission_set": [self.submission_set] if self.submission_set else []}
@@ -220,3 +234,9 @@ class Config:
             for name in names:
                 if name not in SET_NAMES:
                     raise UserError(f"{key}: unknown data set {name!r}{did_you_mean(name, SET_NAMES)}")
+
+
+def check_threshold(threshold: float) -> None:
+    """UserError where it is no probability."""
+    if not 0 <= threshold <= 1:
+        raise UserError(f"--threshold is {threshold:g}, expected 0 to 1")

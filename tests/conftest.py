@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ROOT / "task4_sed" / "tests" / "tiny.yaml"
-PROGRESS = re.compile(r"[\w -]+: \d+/\d+ \w+ · ")
+PROGRESS = re.compile(r"([\w /-]+: )+\d+/\d+ \w+ · ")
 MADE_HERE = {".git", ".venv", "runs", "data"}
 
 

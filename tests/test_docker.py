@@ -50,7 +50,7 @@ def test_image_keeps_what_is_to_stay_in_volumes_and_is_told_its_revision(root: P
         "DCASE_REVISION": "${REVISION}", "DCASE_CACHE": "/work/cache",
     }  # fmt: skip
     assert lines.index(["ARG", "REVISION"]) < lines.index(["ENV", *of["ENV"].split()])
-    for name, path in (("REVISION", "run/results/environment.py"), ("CACHE", "encoders/download.py")):
+    for name, path in (("REVISION", "run/results/environment.py"), ("CACHE", "encoders/checkpoints.py")):
         assert f'os.environ.get("DCASE_{name}")' in (root / "common" / path).read_text(encoding="utf-8")
 
 

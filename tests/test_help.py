@@ -1,6 +1,10 @@
 """Every example in a `--help` text does what the text says."""
 
+import dataclasses
+import functools
+import inspect
 import re
+import shlex
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -9,10 +13,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from common.encoders import __main__ as encoders
 from common.run.verbs import Task, _parser, main
 from tests.faults.chain import ROOT
 
-TASKS = ("task1_asc", "task2_anomaly", "task4_sed")
+TASKS = ("task1_asc", "task2_anomaly", "task4_sed", "zeroshot")
 SETTING = "trainer.max_epochs=3"
 
 
@@ -32,6 +37,39 @@ def examples() -> set[tuple[str, str, str]]:
             shown += re.findall(rf"`({called} [^`]+)`", text)
             found |= {(name, called, example.strip()) for example in shown}
     return found
+
+
+VERBS = [(name, verb.__name__.rstrip("_")) for name in TASKS for verb in task_of(name).verbs]
+
+
+@pytest.mark.parametrize(("name", "called"), VERBS)
+def test_every_verb_shows_a_command_that_it_takes(name: str, called: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its options, files and settings are read; the work itself is not done."""
+    task = task_of(name)
+    verb = next(verb for verb in task.verbs if verb.__name__.rstrip("_") == called)
+    text = _parser(task, called, verb).format_help()
+    (example,) = re.findall(rf"^example: (python -m {name} {called}(?: .*)?)$", text, re.MULTILINE)
+    takes_settings = not {"run", "runs"}.isdisjoint(inspect.signature(verb).parameters)
+    assert ("key=value (e.g. trainer.max_epochs=3)" in text) == takes_settings
+    seen: list[dict[str, object]] = []
+
+    @functools.wraps(verb)
+    def noted(*_: object, **keywords: object) -> None:
+        seen.append(keywords)
+
+    mine = tuple(noted if of is verb else of for of in task.verbs)
+    assert main(dataclasses.replace(task, verbs=mine), shlex.split(example)[3:]) == 0
+    assert seen
+    if "files" in inspect.signature(verb).parameters and called != "complexity":  # of a recipe, or of named networks
+        assert seen[0]["files"]
+
+
+def test_every_verb_of_the_encoders_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        encoders.main(["--help"])
+    examples = capsys.readouterr().out.partition("examples:")[2]
+    for verb in encoders.VERBS[1:]:  # the first is the default
+        assert f"python -m common.encoders {verb} " in examples, verb
 
 
 def call(name: str, *words: str, root: Path | None = None) -> int:

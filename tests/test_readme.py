@@ -3,11 +3,10 @@
 Commands stand in blocks marked ```sh. They are run in their order, in a copy of the checkout where a handful of clips
 and a network of a few thousand weights take the place of the toy data set: the recipes of the tasks there, `toy` and
 others, are those of tests/tiny.yaml. Verbs run in this process; for `make`, the lines that it would run. Blocks marked
-```yaml whose first line is `# NAME.yaml` are written to the copy, as a reader would.
+```yaml or ```python whose first line is `# NAME.yaml` or `# NAME.py` are written to the copy, as a reader would; so are
+those marked ```csv, with a beep for each file, under the name that the next command has for its table.
 """
 
-import csv
-import importlib
 import importlib.util
 import os
 import re
@@ -20,24 +19,25 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
-import numpy as np
 import pytest
-import soundfile
 
-from common.run.config import config_dict, dump, load_config
-from common.run.errors import UserError
-from common.run.verbs import Task, main
+from common.run.verbs import Task
+from common.tests.helpers import shown_table
 from task4_sed.data.layout import SETS
+from tests.readme_desk import (
+    NOTE,
+    RECIPES,
+    ROOT,
+    TASKS,
+    VERB,
+    check_settings,
+    run,
+    shell,
+    write_recordings,
+    write_tiny_recipes,
+)
 
-ROOT = Path(__file__).resolve().parents[1]
 READMES = [ROOT / "README.md", *sorted(ROOT.glob("*/README.md")), ROOT / "common" / "encoders" / "README.md"]
-TASKS: dict[str, Task] = {
-    path.parent.name: importlib.import_module(f"{path.parent.name}.__main__").TASK
-    for path in sorted(ROOT.glob("*/__main__.py"))
-}
-VERB = re.compile(rf"python -m ({'|'.join(TASKS)}) (\w+)")
-CHAIN = re.compile(rf"make ({'|'.join(name.partition('_')[0] for name in TASKS)})-")
-NOTE = "./note"
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class Rule:
 
 REAL_DATA = (r"data\.root=\S*/to/data", "data.root=data/task4_sed/toy")
 ONE_RUN = (r"^(make .*)$", r"\1 RUNS=1")
+TRAINED = (r"make task4-train RECIPE=", "python -m task4_sed train --recipe ")
 
 RULES = (
     Rule(
@@ -82,6 +83,7 @@ RULES = (
         "one fast file instead of all tests",
         ((r"$", " PYTEST='-n 0 -k addresses tests/test_contracts.py'"),),
     ),
+    Rule(r"python -m common\.encoders (embed|export) .*", "run", "as it is", ((r"^python", ".venv/bin/python"),)),
     Rule(r"python -m common\.encoders tags .*", "run", "as it is", ((r"^python", ".venv/bin/python"),)),
     Rule(
         r"python -m common\.encoders evaluate .*",
@@ -117,6 +119,7 @@ RULES = (
     ),
     Rule(r"make task4-train RECIPE=recordings(_yamnet)? .*", "run", "a tiny network", (ONE_RUN,)),
     Rule(r"make task4-train RECIPE=my\.yaml.*", "run", "a tiny network, one training", (ONE_RUN,)),
+    Rule(r"make task4-train RECIPE=(tilted|event_net|eared)\.yaml", "run", "trained alone", (TRAINED,)),
     Rule(
         r"make task4-train RECIPE=baseline .*",
         "run",
@@ -145,6 +148,7 @@ RULES = (
         "takes a minute",
         names=("task4_sed/evaluation/benchmark_metrics.py",),
     ),
+    Rule(r"python -m task4_sed prepare .*--download .+", "settings", "needs the network"),
     Rule(r"python -m task4_sed benchmark.*", "run", "an instant a stage", ((r"$", " --seconds 0.02"),)),
     Rule(
         r"python -m task4_sed evaluate( --runs .*)?",
@@ -255,7 +259,7 @@ def test_blocks_say_what_they_are() -> None:
     """So that no command hides in a block of another kind."""
     for readme in READMES:
         for language, start, lines in blocks(readme):
-            assert language in ("sh", "text", "yaml", "python"), f"{readme}:{start}: {language!r}"
+            assert language in ("sh", "text", "yaml", "csv", "python"), f"{readme}:{start}: {language!r}"
             if language == "text":
                 assert not any(re.match(r"[$>%] ", line) for line in lines), (
                     f"{readme}:{start}: a command in a text block"
@@ -308,76 +312,15 @@ def test_systems_table_agrees_with_the_checkout() -> None:
 # ------------------------------------------------------------------------------------------------------------- running
 
 
-def write_recordings(folder: Path) -> None:
-    """Isolated recordings as of ESC-50: beeps of three pitches in four folds."""
-    (folder / "audio").mkdir(parents=True)
-    rows = []
-    time = np.arange(16000) / 16000
-    for fold in range(1, 5):
-        for number, category in enumerate(("high", "low", "middle")):
-            name = f"{fold}-{category}.wav"
-            beep = np.sin(2 * np.pi * (400 + 900 * number + 20 * fold) * time) * np.hanning(16000)
-            soundfile.write(
-                folder / "audio" / name, np.concatenate([np.zeros(8000), 0.3 * beep, np.zeros(8000)]), 16000
-            )
-            rows.append((name, fold, number, category))
-    with open(folder / "meta.csv", "w", newline="") as file:
-        csv.writer(file).writerows([("filename", "fold", "target", "category"), *rows])
-
-
-def write_classes(folder: Path) -> None:
-    """Their categories as tags of AudioSet and sentences."""
-    rows = [(category, "Beep, bleep", f"a {category} beep") for category in ("high", "low", "middle")]
-    with open(folder / "classes.csv", "w", newline="") as file:
-        csv.writer(file).writerows([("category", "tag", "sentence"), *rows])
-
-
-TINY_NETWORK = """
-model: {num_mels: 32, channels: [4, 8, 8, 8], pooling: [[2, 4], [2, 2], [1, 2], [1, 2]], rnn_hidden: 8}
-trainer: {max_epochs: 1, check_val_every_n_epoch: 1, accelerator: cpu}
-energy: {enabled: false}
-"""
-
-
-ONE_EACH = "{strong: {batch: 1}, synth: {batch: 1}, weak: {batch: 1}, unlabeled: {batch: 1}}"
-RECIPES = {
-    "toy": "extends: task4_sed/tests/tiny.yaml\ndata: {root: data/task4_sed/toy}\n",
-    "baseline": "extends: task4_sed/tests/tiny.yaml\ntrainer: {max_epochs: 1}\n",
-    "toy_encoder": "extends: task4_sed/tests/tiny.yaml\n"
-    "data: {root: data/task4_sed/toy}\nencoder: {name: beats-tiny, cache: true}\n",
-    "recordings_yamnet": f"extends: recordings_yamnet\ndata: {{workers: 0, blocks: {ONE_EACH}}}\n"
-    "postprocess: {csebbs: default}" + TINY_NETWORK,
-    "recordings": f"extends: recordings\ndata: {{workers: 0, blocks: {ONE_EACH}}}\npostprocess: {{csebbs: default}}"
-    + TINY_NETWORK,
-}
-
-
-def write_tiny_recipes(folder: Path, task: Task, recipes: dict[str, str]) -> None:
-    """In the copy of the checkout the task's recipes that are named here are tiny; all else of the task is linked."""
-    (folder / task.name).unlink()
-    (folder / task.name / "recipes").mkdir(parents=True)
-    for entry in (ROOT / task.name).iterdir():
-        if entry.name != "recipes":
-            (folder / task.name / entry.name).symlink_to(entry)
-    for entry in (ROOT / task.name / "recipes").iterdir():
-        (folder / task.name / "recipes" / entry.name).symlink_to(entry)
-    for name, text in recipes.items():
-        source = folder / f"{name}.source.yaml"
-        source.write_text(text.replace("extends: task", f"extends: {ROOT}/task"))
-        whole = dump(config_dict(load_config(task.config, ROOT / task.name / "recipes", str(source))))
-        source.unlink()
-        tiny = folder / task.name / "recipes" / f"{name}.yaml"
-        tiny.unlink()
-        tiny.write_text(whole)
-
-
 def write_recipes(folder: Path) -> None:
     """The tiny recipes under the names of the real ones, and those that a README shows."""
     for task in TASKS.values():
         write_tiny_recipes(folder, task, MORE[task.name].RECIPES if task.name in MORE else RECIPES)
     for readme in READMES:
+        table: list[str] = []
         for language, _, lines in blocks(readme):
-            name = re.fullmatch(r"# (\w+\.yaml)", lines[0]) if language == "yaml" and lines else None
+            table = shown_table(folder, table, language, lines)
+            name = re.fullmatch(r"# (\w+\.(yaml|py))", lines[0]) if language in ("yaml", "python") and lines else None
             if name:
                 (folder / name[1]).write_text("\n".join(lines))
     network = (
@@ -391,65 +334,11 @@ def write_recipes(folder: Path) -> None:
 def desk(checkout: Path) -> Path:
     """The copy of the checkout with what a reader of the READMEs has: recordings, recipes, an audio file."""
     write_recordings(checkout / "recordings")
-    write_classes(checkout / "recordings")
     write_recipes(checkout)
     shutil.copy(checkout / "recordings" / "audio" / "1-high.wav", checkout / "recording.wav")
     (checkout / NOTE).write_text('#!/bin/sh\necho "$@" >> noted\n')
     (checkout / NOTE).chmod(0o755)
     return checkout
-
-
-def shell(command: str, folder: Path) -> str:
-    """Run a command by the shell; its output. Fails where the command does."""
-    clean = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTEST")}
-    done = subprocess.run(["sh", "-c", command], cwd=folder, env=clean, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
-    return done.stdout
-
-
-def verb(words: list[str]) -> None:
-    """Run a verb in this process."""
-    assert words[0] == "-m"
-    assert main(TASKS[words[1]], words[2:]) == 0, shlex.join(words)
-
-
-def run(command: str, folder: Path) -> None:
-    """Run a command as a reader would, but verbs in this process: starting one takes seconds."""
-    words = shlex.split(command)
-    if VERB.match(command):
-        verb(words[1:])
-    elif CHAIN.match(command):
-        for line in shell(
-            shlex.join(["make", "-n", "-o", ".venv/.ready", f"PY={NOTE}", *words[1:]]), folder
-        ).splitlines():
-            if line.startswith(f"{NOTE} -m "):
-                # Plots take half of the time; the READMEs' own `evaluate` draws them.
-                verb([*shlex.split(line)[1:], *(["--no-plots"] if " evaluate " in line else [])])
-                continue
-            shell(line, folder)
-            noted = folder / "noted"
-            if noted.exists():  # a verb inside a line of shell
-                lines = noted.read_text().splitlines()
-                noted.unlink()
-                for of_line in lines:
-                    verb(shlex.split(of_line))
-    elif words[0] == "make":
-        shell(command.replace("make", "make -o .venv/.ready", 1), folder)
-    else:
-        shell(command, folder)
-
-
-def check_settings(command: str) -> None:
-    """The recipe of a command with its overrides is read and checked, as the verb would."""
-    given = shlex.split(command)
-    values = dict(word.split("=", 1) for word in given if re.match(r"(RECIPE|ARGS)=", word))
-    recipe = values.get("RECIPE") or (given[given.index("--recipe") + 1] if "--recipe" in given else "toy")
-    overrides = values["ARGS"].split() if "ARGS" in values else [w for w in given if re.match(r"\w+\.[\w.]+=", w)]
-    assert overrides, command
-    task = next(task for name, task in TASKS.items() if re.search(rf"\b{name.partition('_')[0]}[-_]", command))
-    load_config(task.config, task.recipes, recipe, overrides)
-    with pytest.raises(UserError):
-        load_config(task.config, task.recipes, recipe, [overrides[0].replace("=", "x=", 1)])
 
 
 def test_commands_that_are_not_run_name_what_exists(desk: Path) -> None:

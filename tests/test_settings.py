@@ -29,6 +29,11 @@ WRONG = {
         ("model: {channels: [0, 4, 4], pooling: [[1, 2], [1, 2], [1, 2]]}", "model.channels: is 0, expected 1 or more"),
         ("loss: {consistency_weight: .inf}", "loss.consistency_weight: is inf, expected a finite number, 0 or more"),
     ],
+    "zeroshot": [
+        ("model: {dim: 0}", "model.dim: is 0, expected 1 or more"),
+        ("split: {leave_out: 1}", "split.leave_out: is 1, expected 2 or more"),
+        ("optimizer: {lr: .inf}", "optimizer.lr: is inf, expected a finite number, 0 or more"),
+    ],
 }
 EVERYWHERE = [
     ("trainer: {devices: -3}", "trainer.devices: is -3, expected auto, how many"),

@@ -61,7 +61,7 @@ def test_broken_clips_are_listed_and_left_out(place: Place, capsys: pytest.Captu
     assert place.run("prepare", "--json") == 0
     out = capsys.readouterr().out
     row = next(row for row in out.splitlines() if "synth_train" in row)
-    assert [cell.strip() for cell in row.split("│")[3:7]] == ["10000", "8", "0", "4"]
+    assert [cell.strip() for cell in row.split("│")[3:6]] == ["8", "0", "4"]
     assert json.loads(out.splitlines()[-1])["sets"]["synth_train"]["broken"] == 4
     listed = read_rows(place / "data" / "packed" / "synth_train.broken.tsv", ("filename", "reason"))
     assert [row["filename"] for row in listed] == ["0.wav", "1.wav", "2.wav", "3.wav"]

@@ -268,11 +268,6 @@ CASES: dict[str, tuple[str, Change, str]] = {
         lambda p: (p / "e").mkdir(),
         r"here/e: no audio in this folder",
     ),
-    "same name twice": (
-        "predict {here}/a/x.wav {here}/b/x.wav --out {here}/out",
-        tones("a/x.wav", "b/x.wav"),
-        r"b/x\.wav: would be written to the same place as .*a/x\.wav",
-    ),
     "threshold above 1": ("predict {here}/x.wav --threshold 2", tones("x.wav"), r"--threshold is 2, expected 0 to 1"),
     "threshold no number": ("predict {here}/x.wav --threshold x", tones("x.wav"), r"--threshold: .*'x'"),
     "unknown boxes": ("predict {here}/x.wav --csebbs filtr=1 --out {here}/o", tones("x.wav"), r"filtr=1.*filter"),

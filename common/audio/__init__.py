@@ -1,1 +1,4 @@
-"""Audio on disk -> float32 waveforms: reading, recordings, packing, packs, shards; coverage, loading, clip arrays."""
+"""Audio on disk -> float32 waveforms: reading, recordings, packing, packs, shards, loading, clip arrays.
+
+Data sets: where they come from (downloads), what of them is there (coverage), made of own recordings (own).
+"""

@@ -161,6 +161,8 @@ class Pack(ABC):
     def _match(self, name: bytes, first: int, digest: np.uint64, lookup: npt.NDArray[np.uint64]) -> int:
         while first < len(self) and lookup[0, first] == digest:
             candidate = int(lookup[1, first])
+            if candidate >= len(self):
+                raise UserError(f"{self.path / 'lookup.npy'}: names a clip that is not there; run prepare again")
             if self._encoded_names(candidate, candidate + 1)[0] == name:
                 return candidate
             first += 1  # another name with the same hash
@@ -222,6 +224,8 @@ class FolderPack(Pack):
 
     def _window(self, i: int, start: int, frames: int | None) -> Waveform:
         shard, position, length = self._table("index.npy")[i].item()
+        if position < 0 or length < 0:
+            raise UserError(f"{self.path / 'index.npy'}: damaged, clip {i} has {length} samples; run prepare again")
         if start > length:
             raise ValueError(f"start {start} is beyond the {length} samples of clip {i}")
         frames = length - start if frames is None else min(frames, length - start)

@@ -127,9 +127,10 @@ def blocks(source: str | Path | bytes, sample_rate: int, name: str | None = None
 
     Needs the memory of one block, whatever the two rates. Raises UserError as `read` does.
     """
-    read_ones = read_blocks(source, name)
-    first, file_rate = next(read_ones)
-    yield from resampled(chain([first], (block for block, _ in read_ones)), file_rate, sample_rate)
+    with explained(name or ("encoded audio" if isinstance(source, bytes) else str(source))):
+        read_ones = read_blocks(source, name)
+        first, file_rate = next(read_ones)
+        yield from resampled(chain([first], (block for block, _ in read_ones)), file_rate, sample_rate)
 
 
 def load(source: str | Path | bytes, sample_rate: int, name: str | None = None) -> Waveform:

@@ -20,6 +20,7 @@ from common.run.folders import below, printable
 # labels and features rather than sound, the second says nothing of its sample rate.
 _OTHER_SUFFIXES = ".aif .aifc .afc .snd .opus .oga .mp2 .mpga .wave .bwf .sph .iff .8svx .sf .mpc"
 SUFFIXES = {f".{name.lower()}" for name in soundfile.available_formats() if name != "RAW"} | {*_OTHER_SUFFIXES.split()}
+INTEGERS = "; samples of 16 bits are divided by 32768"  # what a message about integers ends with
 _NAMED = 5  # files spelt out in a note
 
 
@@ -39,6 +40,8 @@ class Recording:
             return
         if sample_rate is None:
             raise UserError("sample_rate: an array needs it, in Hz")
+        if source.dtype.kind != "f":
+            raise UserError(f"recording: an array of {source.dtype}, expected floats in [-1, 1]{INTEGERS}")
         if source.ndim != 1 or not np.isfinite(source).all():
             raise UserError(f"recording: an array of shape {source.shape}, expected (samples,) of finite numbers")
 
@@ -97,6 +100,13 @@ class Recordings:
 
     files: list[Path]
     skipped: dict[str, str] = field(default_factory=dict)  # {file or folder: reason}
+    below: dict[Path, Path] = field(default_factory=dict)  # {file: its path from the folder that was named}
+
+    def names(self) -> dict[Path, str]:
+        """What each file is called in tables: its path from what was named; all of it where two would be alike."""
+        short = {file: printable(self.below.get(file, file)) for file in self.files}
+        counts = Counter(short.values())
+        return {file: name if counts[name] == 1 else printable(file) for file, name in short.items()}
 
     @contextmanager
     def skipping(self, file: Path) -> Iterator[None]:
@@ -148,6 +158,7 @@ def _search(folder: Path, found: Recordings) -> None:
             found.skipped[printable(path)] = f"{printable(path)}: {reason}"
         elif path.suffix.lower() in SUFFIXES:
             found.files.append(path)
+            found.below.setdefault(path, path.relative_to(folder))
         else:
             others.append(printable(path.relative_to(folder)))
     if len(found.files) == before:

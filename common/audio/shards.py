@@ -9,10 +9,8 @@ pack.json      everything else, written last: without it the folder is not a pac
 """
 
 import hashlib
-import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +22,7 @@ import numpy.typing as npt
 from common.audio.reading import RESAMPLING, blocks, explained, to_pcm16
 from common.run.errors import UserError
 from common.run.files import existing_file, sha256, write_then_rename
+from common.run.hdf5 import new_hdf5
 
 Storage = Literal["pcm16", "encoded"]
 Compression = Literal["lzf", "gzip"]
@@ -85,7 +84,7 @@ def write_shard(
     lengths: list[int] = []
     skipped: list[tuple[str, str]] = []
     clipped = 0
-    with _new_file(path) as (file, check_disk):
+    with new_hdf5(path) as (file, check_disk):
         data = _create_data(file, settings)
         for name, source in sources:
             try:
@@ -187,58 +186,6 @@ def one_line(error: BaseException) -> str:
 
 def _data_name(storage: Storage) -> str:
     return "samples" if storage == "pcm16" else "encoded"
-
-
-class _Disk(io.RawIOBase):
-    """The file under an HDF5 file. After a failed write it swallows the rest and keeps the exception for `check`.
-
-    HDF5 must not see the failure: with the disk full it can neither write nor close, and crashes the process later.
-    """
-
-    def __init__(self, file: io.FileIO) -> None:
-        super().__init__()
-        self._file = file
-        self._failure: BaseException | None = None
-
-    def check(self) -> None:
-        """Raise what went wrong."""
-        if self._failure is not None:
-            raise self._failure
-
-    def write(self, data: Any) -> int:
-        try:
-            rest = memoryview(data)
-            while self._failure is None and len(rest):
-                rest = rest[self._file.write(rest) :]
-        except BaseException as error:
-            self._failure = error
-        return len(data)
-
-    def readinto(self, buffer: Any) -> int:
-        return self._file.readinto(buffer)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def truncate(self, size: int | None = None) -> int:
-        try:
-            return self._file.truncate(size)
-        except BaseException as error:
-            self._failure = self._failure or error
-            return size or 0
-
-
-@contextmanager
-def _new_file(path: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
-    """An HDF5 file that appears whole or not at all, and a check that raises when it could not be written."""
-    with write_then_rename(path) as partial, open(partial, "wb+", buffering=0) as raw:
-        disk = _Disk(raw)
-        with h5py.File(disk, "w", libver=("earliest", "v110")) as file:
-            yield file, disk.check
-        disk.check()
 
 
 def _create_data(file: h5py.File, settings: Settings) -> h5py.Dataset:

@@ -4,6 +4,7 @@ encoder = encoders.create("atst-f", checkpoint="ATST-F_strong_1")
 out = encoder(waveform)  # Output(frames, clip, logits, frame_logits)
 """
 
+import logging
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
@@ -16,16 +17,40 @@ if TYPE_CHECKING:
     import torch
 
     from common.encoders.base import Encoder, Output
+    from common.encoders.exported import export
 
-__all__ = ["Encoder", "Output", "create", "models", "names"]
+__all__ = ["RANDOM", "Encoder", "Output", "create", "export", "find", "models", "names"]
 
-# torch is loaded by what makes an encoder: help and typing errors answer at once.
-FAMILIES = ("transformer", "beats", "mobilenet", "panns", "vggish", "yamnet", "cp_resnet")
+log = logging.getLogger(__name__)
+RANDOM = "random"
+PARTS = {"Encoder": "base", "Output": "base", "export": "exported"}  # of this face: where they are
+# torch is loaded by what makes an encoder: help and typing errors answer at once. Module -> its models.
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "transformer": (
+        *("passt", "passt-l", "passt-s12", "passt-s14", "passt-s16", "passt-hop100", "passt-hop160", "passt-20s"),
+        *("passt-30s", "passt-fsd50k", "passt-fsd50k-s16", "passt-openmic", "passt-tiny", "fpasst", "fpasst-tiny"),
+        *("atst-f", "atst-f-tiny", "m2d", "m2d-tiny", "asit", "asit-tiny"),
+    ),
+    "beats": ("beats", "beats-tiny"),
+    "mobilenet": (
+        *("mn01", "mn02", "mn04", "mn05", "mn10", "mn20", "mn30", "mn40", "mn10-hop5", "mn10-hop15", "mn10-hop20"),
+        *("mn10-hop25", "mn10-mels40", "mn10-mels64", "mn10-mels256", "mn10-fc", "mn10-fc-s2221", "mn10-fc-s2211"),
+        *("frame_mn06", "frame_mn10", "mn-tiny", "frame_mn-tiny"),
+    ),
+    "panns": ("panns-cnn10", "panns-cnn14", "panns-tiny"),
+    "vggish": ("vggish", "vggish-tiny"),
+    "yamnet": ("yamnet", "yamnet-whole", "yamnet-tiny"),
+    "cp_resnet": (
+        *("cp-resnet", "cp-resnet-very-small-64", "cp-resnet-very-small-128", "cp-resnet-a-bit-smaller-64"),
+        *("cp-resnet-a-bit-smaller-128", "cp-resnet-normal-64", "cp-resnet-normal-128", "cp-resnet-a-bit-larger-64"),
+        *("cp-resnet-a-bit-larger-128", "cp-resnet-asc22", "cp-resnet-tiny"),
+    ),
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Encoder", "Output"):
-        return getattr(import_module("common.encoders.base"), name)
+    if name in PARTS:
+        return getattr(import_module(f"common.encoders.{PARTS[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -40,42 +65,70 @@ def models() -> "dict[str, Callable[..., Encoder]]":
 
 def names() -> list[str]:
     """Names that `create` knows."""
-    return sorted(models())
+    return sorted(name for of in FAMILIES.values() for name in of)
+
+
+def is_folder(name: str | Path) -> bool:
+    """Whether a folder is meant rather than a model, which may have a folder of its name."""
+    return str(name).casefold() not in map(str.casefold, names()) and Path(name).is_dir()
+
+
+def find(name: str) -> str:
+    """The model of a name in any case ("BEATs"). Raises UserError for any other name. Loads nothing."""
+    by_name = {known.casefold(): known for known in names()}
+    if name.casefold() not in by_name:
+        raise UserError(f"unknown encoder {name!r}{did_you_mean(name.casefold(), by_name)}")
+    return by_name[name.casefold()]
 
 
 def create(
-    name: str,
+    name: str | Path,
     checkpoint: str | Path | None = None,
     num_classes: int | Literal["published"] | None = "published",
     part: Literal["student", "teacher"] = "student",
     **options: Any,
 ) -> "Encoder":
     """An encoder in evaluation mode, with the weights of `checkpoint`; without one, those that an installed package
-    carries where there are such (yamnet), random ones for all other models.
+    carries where there are such (yamnet), random ones for all other models, which is said.
 
-    checkpoint: a name of the catalogue in any case ("ATST-F_strong_1"; fetched at first use), a local file, or an
-    address, which may end in `#sha256=...`. num_classes: "published", as many as the checkpoint has (without one, as
-    the model was published with); None, no head; a number, a fresh head where the checkpoint has another one. part: of
-    files with a student and a teacher. options: of the model's class. `encoder.checkpoint` says which file was loaded.
+    name: a model in any case, a folder that `export` wrote, or `module:Name`, an own class of `Encoder` (checkpoint:
+    a local file). checkpoint: a name of the catalogue in any case ("ATST-F_strong_1"; fetched at first use), a local
+    file, an address, which may end in `#sha256=...`, or "random". num_classes: "published", as many as the checkpoint
+    has (without one, as the model was published with); None, no head; a number, a fresh head where the checkpoint has
+    another one. part: of files with a student and a teacher. options: of the model's class. `encoder.checkpoint` says
+    which file was loaded.
 
     Raises UserError for an unknown name, a checkpoint of another model, and a file that cannot be had or doesn't fit.
     """
+    if isinstance(name, str) and ":" in name and not is_folder(name):
+        from common.encoders.own import create_own
+
+        return create_own(name, None if checkpoint == RANDOM else checkpoint, num_classes, part, options)
     from common.encoders import checkpoints
 
-    if name not in models():
-        raise UserError(f"unknown encoder {name!r}{did_you_mean(name, models())}")
+    if checkpoint is None and is_folder(name):
+        from common.encoders.exported import read_exported
+
+        network, weights = read_exported(Path(name))
+        encoder = create(network.model, weights, num_classes, **(network.options | options))
+        encoder.checkpoint = {**(encoder.checkpoint or {}), "name": Path(name).resolve().name}
+        return encoder
+    name = find(str(name))
     make = models()[name]
-    checkpoint = checkpoint or checkpoints.packaged_for(name)
     if checkpoint is None:
+        checkpoint = checkpoints.packaged_for(name)
+        if checkpoint is None and not name.endswith("-tiny"):
+            log.warning("%s: its weights are random: no checkpoint is named", name)
+    if checkpoint in (None, RANDOM):
         encoder = make(**options) if num_classes == "published" else make(num_classes=num_classes, **options)
-        encoder.name = name
+        encoder.name, encoder.options = name, options
         return encoder.eval()
     path, digest, entry = checkpoints.find(checkpoint, name)
     state = checkpoints.read_state(path, part)
     if num_classes == "published":
         num_classes = _classes(make, state, options)
     encoder = make(num_classes=num_classes, **options)
-    encoder.name = name
+    encoder.name, encoder.options = name, options
     checkpoints.load(encoder, state, path)
     encoder.checkpoint = {"name": entry.name if entry else path.stem, "file": path.name, "sha256": digest}
     return encoder.eval()

@@ -6,11 +6,12 @@ learning rates, gradient checkpointing) is here, once.
 """
 
 import hashlib
+import logging
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -18,13 +19,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from common.audio.recordings import Recording
+from common.audio.reading import Waveform
+from common.audio.recordings import INTEGERS, Recording, rechunked
 from common.frontends import LogMel, MelSetting
 from common.run.errors import UserError
 
 ATTENTION_RANGE = (1e-7, 1.0)
 # Frames a second of the published frame-wise models: 250 for 10 s.
 FRAME_RATE = 25.0
+LOUDEST = 1.5  # of samples that should lie in [-1, 1]: beyond, it is said once
+PIECE = 60.0  # seconds of a recording that `embed` hears at once
+log = logging.getLogger(__name__)
+Heard = str | Path | np.ndarray | Tensor  # a file, or samples
 
 
 class Output(NamedTuple):
@@ -59,6 +65,7 @@ class Encoder(nn.Module):
 
     name: str = ""  # of the catalogue; set by `create`
     checkpoint: dict[str, str] | None = None  # name, file and sha256 of the loaded weights; set by `create`
+    options: Mapping[str, Any] = {}  # of the class; set by `create`, never changed
     embedding_dim: int
     clip_dim: int
     step_rate: float  # native steps a second
@@ -66,6 +73,7 @@ class Encoder(nn.Module):
     frame_rate: float | None = None  # frames a second of `Output.frames`; None: the native steps
     longest: float | None = None  # seconds that one pass takes; longer recordings are cut into windows
     shortest: int = 0  # mel frames that the network needs at least
+    moment: float = 0.0  # seconds that one embedding is made of, where less is filled up with silence
     block_names: str = r"blocks\.(\d+)\."  # names of the parameters of block N
     after_blocks: tuple[str, ...] = ()  # beginnings of the names between the last block and the heads
     head_names: tuple[str, ...] = ()  # beginnings of the heads' names
@@ -76,6 +84,7 @@ class Encoder(nn.Module):
         self.front_end = LogMel(front_end)
         self.checkpointing = False  # gradient checkpointing: less memory, one more forward pass
         self.frozen = False
+        self.warned = False  # of samples far beyond 1
 
     @property
     def sample_rate(self) -> int:
@@ -90,17 +99,62 @@ class Encoder(nn.Module):
         """Names of the classes of `logits`, in their order. Raises UserError for a model that does not know them."""
         raise UserError(f"{self.name}: the names of its classes are not known")
 
-    @torch.no_grad()
-    def embed(self, recording: str | Path | np.ndarray, sample_rate: int | None = None) -> Output:
-        """`Output` of a file, or of samples (samples,) at `sample_rate` Hz, without the batch axis.
+    @overload
+    def embed(self, recording: Heard, sample_rate: int | None = None) -> Output: ...  # type: ignore[overload-overlap]
 
-        frames (frames, dim), clip (clip dim,). Any rate and channels. Raises UserError as `Recording` and `forward`.
+    @overload
+    def embed(self, recording: Sequence[Heard], sample_rate: int | None = None) -> list[Output]: ...
+
+    def embed(self, recording: Heard | Sequence[Heard], sample_rate: int | None = None) -> Output | list[Output]:
+        """`Output` of a file, or of samples (samples,) at `sample_rate` Hz, without the batch axis; of several a list
+        of them.
+
+        frames (frames, dim), clip (clip dim,). Any rate and channels. What lasts longer than a minute is heard piece by
+        piece: frames follow each other, clip embeddings and logits are averaged. Raises UserError as `Recording` and
+        `forward`.
         """
-        waveform = torch.from_numpy(Recording(recording, self.sample_rate, sample_rate).waveform())
-        out = self(waveform[None].to(next(self.parameters()).device))
-        return Output(*(cast(Tensor, None if value is None else value[0]) for value in out))
+        if isinstance(recording, Sequence) and not isinstance(recording, str):
+            return [self.embed(one, sample_rate) for one in recording]
+        return self.joined(list(self.pieces(recording, sample_rate)))
 
-    def tags(self, recording: str | Path | np.ndarray, sample_rate: int | None = None) -> dict[str, float]:
+    @torch.no_grad()
+    def pieces(self, recording: Heard | Recording, sample_rate: int | None = None) -> Iterator[Output]:
+        """`embed` piece by piece: memory does not grow with the recording."""
+        if isinstance(recording, Tensor):
+            recording = recording.detach().cpu().numpy()
+        if not isinstance(recording, Recording):
+            recording = Recording(recording, self.sample_rate, sample_rate)
+        device = next(self.parameters()).device
+        for piece in self.cut(recording):
+            out = self(torch.from_numpy(piece)[None].to(device))
+            logits, frame_logits = (None if value is None else value[0] for value in (out.logits, out.frame_logits))
+            yield Output(out.frames[0], out.clip[0], logits, frame_logits)
+
+    def cut(self, blocks: Iterable[Waveform]) -> Iterator[Waveform]:
+        """Samples in the pieces that `embed` hears at once: of a minute, or the longest passes that fit into one."""
+        windows = 1 if self.longest is None else max(1, int(PIECE // self.longest))
+        seconds = PIECE if self.longest is None else windows * self.longest
+        size = round(seconds * self.sample_rate)
+        return rechunked(blocks, size, least_last=min(size, self.sample_rate))
+
+    def joined(self, parts: Sequence[Output]) -> Output:
+        """`Output` of a recording from those of its pieces, which count by their frames."""
+        if len(parts) == 1:
+            return parts[0]
+        shares = torch.tensor([float(len(part.frames)) for part in parts], device=parts[0].frames.device)
+        shares /= shares.sum()
+
+        def mean(of: Sequence[Tensor | None]) -> Tensor | None:
+            values = [value for value in of if value is not None]
+            return torch.einsum("pc,p->c", torch.stack(values), shares.to(values[0].dtype)) if values else None
+
+        frames, clips, logits, frame_logits = zip(*parts, strict=True)
+        clip = mean(clips)
+        assert clip is not None
+        of_frames = None if frame_logits[0] is None else torch.cat(frame_logits)
+        return Output(torch.cat(frames), clip, mean(logits), of_frames)
+
+    def tags(self, recording: Heard, sample_rate: int | None = None) -> dict[str, float]:
         """{class name: probability} of a recording, the most probable first. Raises UserError also without names."""
         names, logits = self.class_names(), self.embed(recording, sample_rate).logits
         assert logits is not None
@@ -127,14 +181,17 @@ class Encoder(nn.Module):
         """
         raise NotImplementedError
 
-    def forward(self, waveform: Tensor, frames: int | None = None) -> Output:
+    def forward(self, waveform: Tensor | np.ndarray, frames: int | None = None) -> Output:
         """Waveforms (batch, samples) in [-1, 1]; `frames`: that many frames instead of `frame_rate`.
 
         Recordings longer than `longest` are cut into windows of that length, the last one padded with silence; their
         frames follow each other, clip embeddings and logits are averaged by the windows' share of the recording.
         Raises UserError for a waveform of a wrong shape or type, too short, or with NaN (the last on the CPU only:
-        on a GPU the question would stop the pipeline; `common.audio` has asked it when reading).
+        on a GPU the question would stop the pipeline; `common.audio` has asked it when reading). Samples beyond 1.5,
+        as of integers that were not divided, are said once.
         """
+        if isinstance(waveform, np.ndarray):
+            waveform = torch.from_numpy(waveform).to(next(self.parameters()).device)
         self.check(waveform)
         samples = waveform.shape[1]
         frames = self.num_frames(samples) if frames is None else frames
@@ -171,14 +228,20 @@ class Encoder(nn.Module):
             shape = tuple(waveform.shape)
             raise UserError(f"{self.name}: waveforms of shape {shape}, expected (batch, samples), mono")
         if not waveform.is_floating_point():
-            raise UserError(f"{self.name}: waveforms of type {waveform.dtype}, expected floats in [-1, 1]")
+            raise UserError(f"{self.name}: waveforms of type {waveform.dtype}, expected floats in [-1, 1]{INTEGERS}")
         if len(waveform) == 0:
             raise UserError(f"{self.name}: an empty batch of waveforms")
         if self.front_end.num_frames(waveform.shape[1]) < max(1, self.shortest):
             seconds = waveform.shape[1] / self.sample_rate
             raise UserError(f"{self.name}: {seconds:.3f} s at {self.sample_rate} Hz is too short for this model")
-        if waveform.device.type == "cpu" and not torch.compiler.is_compiling() and not waveform.isfinite().all():
+        if waveform.device.type != "cpu" or torch.compiler.is_compiling():
+            return
+        peak = float(waveform.detach().abs().amax())
+        if not math.isfinite(peak):
             raise UserError(f"{self.name}: a waveform holds NaN or infinity")
+        if peak > LOUDEST and not self.warned:
+            self.warned = True
+            log.warning("%s: samples up to %.3g, expected floats in [-1, 1]%s", self.name, peak, INTEGERS)
 
     def through(self, block: Callable[..., Tensor], x: Tensor, *args: Any) -> Tensor:
         """One block, with gradient checkpointing where it is switched on."""

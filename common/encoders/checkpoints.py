@@ -3,19 +3,22 @@
 `catalogue.csv` has one row per published file. Nothing that a file holds is executed.
 """
 
+import hashlib
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import unquote, urlsplit
 
 from torch import Tensor
 
 from common.encoders import packaged
-from common.encoders.download import cached, checked, fetch
 from common.run.checkpoints import UnreadableError, bare, in_front, read_content, without_front
+from common.run.download import checked, fetch
 from common.run.errors import UserError, did_you_mean
 from common.run.files import existing_file, read_rows
 
@@ -62,6 +65,20 @@ def catalogue() -> dict[str, Checkpoint]:
         )
         for row in rows
     }
+
+
+def cached(name: str) -> Path:
+    """Where a file lies: `$DCASE_CACHE/checkpoints`, or `~/.cache/dcase-systems/checkpoints`.
+
+    `name`: a file's name, or an address, whose file lies in a folder of its own.
+    """
+    folder = Path(os.environ.get("DCASE_CACHE") or "~/.cache/dcase-systems").expanduser() / "checkpoints"
+    if "://" not in name:
+        return folder / name
+    file = unquote(urlsplit(name).path).rpartition("/")[2]
+    if not file or file in (".", ".."):
+        raise UserError(f"{name}: an address that names no file")
+    return folder / hashlib.sha256(name.encode()).hexdigest()[:12] / file
 
 
 def find(checkpoint: str | Path, model: str) -> tuple[Path, str, Checkpoint | None]:

@@ -2,15 +2,20 @@
 
 scene = scene_embeddings(encoder, waveform); frames, times = timestamp_embeddings(encoder, waveform)
 Any encoder with a clip embedding serves. Evaluation mode is the caller's.
+
+`load_model`, `get_scene_embeddings`, `get_timestamp_embeddings` are the benchmark's own names; `hear_api` has a module
+with them for each model.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from common.encoders import create, is_folder
 from common.encoders.base import Encoder
 from common.run.errors import UserError
 
@@ -18,6 +23,61 @@ Mode = Literal["all", "embeddings", "logits"]
 # Seconds between the windows of a long clip, for models that take 10, 20 and 30 s.
 SCENE_HOPS = {10.0: 2.5, 20.0: 5.0, 30.0: 10.0}
 TIMESTAMP_WINDOW, TIMESTAMP_HOP = 0.16, 0.05
+
+
+class HearModel(nn.Module):
+    """An encoder with the attributes that the benchmark asks for: its rate in Hz and the sizes of embeddings.
+
+    Scenes are `Output.clip`; of PaSST, as published, logits and clip together. Timestamps are the frames where these
+    come at least every 50 ms (frame-wise models), else clip embeddings of windows every 50 ms: of 160 ms, or as long as
+    the model needs.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.eval()
+        with torch.no_grad():
+            logits = encoder(torch.zeros(1, encoder.sample_rate, device=next(encoder.parameters()).device)).logits
+        self.mode: Mode = "all" if encoder.name.startswith("passt") and logits is not None else "embeddings"
+        classes = logits.shape[1] if self.mode == "all" and logits is not None else 0
+        self.sample_rate = encoder.sample_rate
+        self.scene_embedding_size = encoder.clip_dim + classes
+        self.by_frames = (encoder.frame_rate or 0) * TIMESTAMP_HOP >= 1
+        self.timestamp_embedding_size = encoder.embedding_dim if self.by_frames else self.scene_embedding_size
+        samples = round(max(TIMESTAMP_WINDOW, encoder.moment) * self.sample_rate)
+        while encoder.front_end.num_frames(samples) < encoder.shortest:
+            samples += encoder.front_end.setting.hop
+        self.window = samples / self.sample_rate  # seconds
+
+
+def load_model(model_file_path: str | Path = "", name: str = "yamnet") -> HearModel:
+    """A model by the name of its encoder; `model_file_path`: its checkpoint as `create` takes it, or a folder that
+    `export` wrote; empty: the weights that a package carries, else random ones."""
+    if model_file_path and is_folder(model_file_path):
+        return HearModel(create(model_file_path))
+    return HearModel(create(name, model_file_path or None))
+
+
+def get_scene_embeddings(audio: Tensor, model: HearModel) -> Tensor:
+    """audio (sounds, samples) in [-1, 1] at `model.sample_rate` -> (sounds, `model.scene_embedding_size`) float32."""
+    audio = audio.to(next(model.parameters()).device)
+    return scene_embeddings(model.encoder, audio, model.mode).float()
+
+
+def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, Tensor]:
+    """audio (sounds, samples) -> embeddings (sounds, times, `model.timestamp_embedding_size`) float32, and the times of
+    their middles (sounds, times) in ms."""
+    audio = audio.to(next(model.parameters()).device)
+    if not model.by_frames:
+        embeddings, times = timestamp_embeddings(model.encoder, audio, model.mode, (model.window,))
+        return embeddings.float(), times
+    with torch.no_grad():
+        embeddings = model.encoder(audio).frames
+    count = embeddings.shape[1]
+    milliseconds = 1000.0 * audio.shape[1] / model.sample_rate
+    times = (torch.arange(count, device=audio.device) + 0.5) * (milliseconds / count)
+    return embeddings.float(), times.expand(len(audio), -1)
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from common.encoders import Encoder, create
 from common.encoders.beats import Attention
 from common.encoders.mobilenet import SqueezeExcitation
 from common.run.benchmark import times_in_turns
+from common.run.processes import working_device
 from common.run.results.environment import environment
 from common.run.results.tables import print_table
 
@@ -81,7 +82,7 @@ def best_times(encoders: Sequence[Encoder], batch: int, seconds: float) -> list[
 
 def benchmark(names: Sequence[str] = (), seconds: float = 2.0) -> Mapping[str, Any]:
     """Measure models, each for at least `seconds` a figure; prints a table and returns ms per clip of 10 s."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = working_device()
     found: dict[str, Any] = {}
     for name in names or MODELS:
         encoder = create(name).to(device)

@@ -8,6 +8,7 @@ import torch
 from common.encoders import Encoder, models
 from common.encoders.checkpoints import catalogue
 from common.run.complexity import matrix_macs, size_of
+from common.run.progress import progress
 from common.run.results.tables import print_table
 
 SECONDS = 10
@@ -48,7 +49,11 @@ def _some(names: list[str]) -> str:
 
 def overview() -> Mapping[str, Any]:
     """Print the table; returns the numbers by model."""
-    found = {name: describe(name) for name in models()}
+    found = {}
+    with progress("encoders", len(models()), "models") as advance:
+        for name in models():
+            found[name] = describe(name)
+            advance(note=name)
     rows = [
         [
             *(name, f"{of['parameters']:,}", f"{of['macs'] / 1e9:.3f}", str(of["embedding_dim"]), str(of["clip_dim"])),

@@ -121,8 +121,7 @@ class FolderEncoder(SentenceEncoder):
     def __init__(self, folder: Path, name: str, max_tokens: int = MAX_TOKENS, dropout: float | None = None) -> None:
         super().__init__()
         self.name, self.max_tokens = name, max_tokens
-        self.tokenizer, self.model = _read_folder(folder, dropout)
-        self.dim = int(cast(Any, self.model).config.hidden_size)
+        self.tokenizer, self.model, self.dim = _read_folder(folder, dropout)
 
     def tokens(self, sentences: Sequence[str]) -> Tokens:
         found = self.tokenizer(
@@ -137,8 +136,8 @@ class FolderEncoder(SentenceEncoder):
         return f"{self.max_tokens} {sorted(self.tokenizer.get_vocab().items())}"
 
 
-def _read_folder(folder: Path, dropout: float | None) -> tuple[Any, nn.Module]:
-    """Tokeniser and model. Raises UserError where `transformers` is absent or cannot read the folder."""
+def _read_folder(folder: Path, dropout: float | None) -> tuple[Any, nn.Module, int]:
+    """Tokeniser, model and its width. Raises UserError where `transformers` is absent or cannot read the folder."""
     os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
     try:
         from transformers import AutoConfig, AutoModel, AutoTokenizer
@@ -158,7 +157,7 @@ def _read_folder(folder: Path, dropout: float | None) -> tuple[Any, nn.Module]:
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"{folder}: not a folder that transformers reads ({reason})") from None
-    return tokenizer, cast(nn.Module, model)
+    return tokenizer, cast(nn.Module, model), int(model.config.hidden_size)
 
 
 class SmallEncoder(SentenceEncoder):

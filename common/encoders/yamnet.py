@@ -6,17 +6,21 @@ is left, batch norms already folded into the convolutions. It is none of the pap
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
+from common.audio.reading import Waveform
+from common.audio.recordings import rechunked
 from common.encoders import packaged
-from common.encoders.base import Encoder, Output
+from common.encoders.base import PIECE, Encoder, Output
+from common.encoders.checkpoints import strip_prefix
 from common.run.files import read_rows
 
 PATCH, HOP = 96, 48  # mel frames of 10 ms
@@ -31,6 +35,11 @@ WIDTHS = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
 STRIDED = (2, 4, 6, 12)
 AT_ONCE = 64  # patches that pass the network together: memory does not grow with the recording
 SMALLEST = 1e-7  # mean probability whose logit is given
+
+
+def _of_patches(logits: Tensor) -> Tensor:
+    """(..., patches, classes) -> (..., classes): the logit of the mean probability."""
+    return logits.float().sigmoid().mean(dim=-2).logit(eps=SMALLEST)
 
 
 class ConvReLU(nn.Sequential):
@@ -76,14 +85,16 @@ class YAMNet(Encoder):
         self.first = STRIDE if whole else PATCH // 2
         self.longest = WHOLE_SECONDS if whole else None
         self.step_rate = self.front_end.setting.frame_rate / self.hop
+        self.moment = ((PATCH - 1) * self.front_end.setting.hop + self.front_end.setting.window) / self.sample_rate
 
     @classmethod
     def canonical(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The exporter numbers what belongs to convolutions in their order: weight, bias, weight, bias, ..."""
         numbered = sorted((int(found[1]), name) for name in state if (found := re.fullmatch(r"onnx::Conv_(\d+)", name)))
-        names = (f"features.{index // 2}.conv.{('weight', 'bias')[index % 2]}" for index in range(len(numbered)))
+        names = (f"model.features.{index // 2}.conv.{('weight', 'bias')[index % 2]}" for index in range(len(numbered)))
         own = {name: new for (_, name), new in zip(numbered, names, strict=True)}
-        return {own.get(name, name.removeprefix("model.")): value for name, value in state.items()}
+        renamed = {own.get(name, name): value for name, value in state.items()}
+        return strip_prefix(renamed, ("",), "features.0.conv.weight")
 
     def mel(self, waveform: Tensor) -> Tensor:
         setting = self.front_end.setting
@@ -103,12 +114,34 @@ class YAMNet(Encoder):
         logits = frame_logits = None
         if self.classifier is not None:
             frame_logits = self.classifier(x)
-            logits = frame_logits.float().sigmoid().mean(dim=1).logit(eps=SMALLEST)
+            logits = _of_patches(frame_logits)
         clip = x.mean(dim=1)
         if frames is not None:
             x = self._spread(x, frames, mel.shape[2])
             frame_logits = None if frame_logits is None else self._spread(frame_logits, frames, mel.shape[2])
         return Output(x, clip, logits, frame_logits)
+
+    def cut(self, blocks: Iterable[Waveform]) -> Iterator[Waveform]:
+        """Pieces that share samples, so that the patches of all of them are those of the recording."""
+        if self.whole:
+            yield from super().cut(blocks)
+            return
+        setting = self.front_end.setting
+        step = round(PIECE * setting.frame_rate / HOP) * HOP * setting.hop
+        shared, patch = PATCH * setting.hop, (PATCH - 1) * setting.hop + setting.window
+        before = np.empty(0, np.float32)
+        for piece in rechunked(blocks, step):
+            piece = np.concatenate((before, piece))
+            # An end without a whole patch is not heard, as in one pass.
+            if not len(before) or len(piece) >= patch:
+                yield piece
+            before = piece[len(piece) - shared :]
+
+    def joined(self, parts: Sequence[Output]) -> Output:
+        out = super().joined(parts)
+        if self.whole or out.frame_logits is None or len(parts) == 1:
+            return out
+        return out._replace(logits=_of_patches(out.frame_logits))
 
     def even_frames(self, samples: int) -> int:
         return max(1, round(self.step_rate * samples / self.sample_rate))

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from common.run.processes import working_device
 from common.run.results.environment import environment
 from common.run.results.tables import print_table
 from common.run.verbs import Run
@@ -79,7 +80,7 @@ def step_rate(
     """
     from lightning.fabric.utilities import move_data_to_device
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(working_device())
     system = system.to(device).train()
     system.log = lambda *args, **named: None
     on_device = itertools.cycle([move_data_to_device(batch, device) for batch in batches])
@@ -105,7 +106,7 @@ def step_rate(
 def training_rate(run: Run, system: Any, data: Any, monitor: str, mode: Literal["max", "min"], seconds: float) -> float:
     """Clips a second of whole training by Lightning, loader, logs and checkpoints included, validation not.
 
-    Batches have their clips in `waveform` (batch, samples). The clock runs from the end of the warm-up.
+    Batches have their clips in the first field, (batch, ...). The clock runs from the end of the warm-up.
     """
     from lightning.pytorch.callbacks import LambdaCallback
 
@@ -118,7 +119,7 @@ def training_rate(run: Run, system: Any, data: Any, monitor: str, mode: Literal[
 
     def clock(trainer: Any, system: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         ends.append(time.perf_counter())
-        clips.append(len(batch.waveform))
+        clips.append(len(batch[0]))
         over = len(ends) > WARM_UP_STEPS and ends[-1] - ends[WARM_UP_STEPS - 1] > seconds
         trainer.should_stop = trainer.should_stop or over
 

@@ -120,7 +120,7 @@ class SeedEveryStep(Callback):
 
 
 class History(Callback):
-    """metrics.csv: one row an epoch. The rows are part of the checkpoint, so that resuming never loses or doubles."""
+    """metrics.csv: one row an epoch, counted from 1. The rows are part of the checkpoint: resuming loses none."""
 
     def __init__(self, path: Path, meter: Any) -> None:
         self.path, self.meter = path, meter
@@ -132,11 +132,13 @@ class History(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the rows of the checkpoint that training resumes from."""
-        self.rows = list(state_dict["rows"])
+        rows = list(state_dict["rows"])
+        first = 1 - rows[0]["epoch"] if rows else 0  # checkpoints of earlier versions count from 0
+        self.rows = [{**row, "epoch": row["epoch"] + first} for row in rows]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epoch's row; runs before the checkpoint of the epoch is written."""
-        row = {"epoch": float(trainer.current_epoch), "step": float(trainer.global_step)}
+        row = {"epoch": float(trainer.current_epoch + 1), "step": float(trainer.global_step)}
         # Lightning keeps the validation metrics of earlier epochs; only those of this epoch belong into its row.
         validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
         for name, value in sorted(trainer.callback_metrics.items()):
@@ -217,8 +219,8 @@ class Divergence(Callback):
 class Progress(Callback):
     """One bar over the whole training, with clips a second and the remaining time."""
 
-    def __init__(self, batch_size: int, monitor: str) -> None:
-        self.batch_size, self.monitor = batch_size, monitor
+    def __init__(self, batch_size: int, monitor: str, what: str = "train", percent: bool = False) -> None:
+        self.batch_size, self.monitor, self.what, self.percent = batch_size, monitor, what, percent
         self.stack = contextlib.ExitStack()
         self.advance: progress.Progress | None = None
         self.score = ""
@@ -229,7 +231,7 @@ class Progress(Callback):
             return
         clips = int(trainer.num_training_batches) * self.batch_size * trainer.world_size
         epochs = trainer.max_epochs or 1
-        bar = progress.progress("train", clips * epochs, done=clips * trainer.current_epoch)
+        bar = progress.progress(self.what, clips * epochs, done=clips * trainer.current_epoch)
         self.advance = self.stack.enter_context(bar)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any) -> None:
@@ -243,7 +245,9 @@ class Progress(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read the score, here and not in every step: the device would have to end its work first."""
         value = trainer.callback_metrics.get(self.monitor)
-        self.score = "" if value is None else f" · {self.monitor} {float(value):.3f}"
+        if value is not None:
+            shown = f"{100 * float(value):.1f} %" if self.percent else f"{float(value):.3f}"
+            self.score = f" · {self.monitor} {shown}"
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Close the bar."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from common.run.errors import UserError
 from common.run.files import existing_file, sha256
-from common.run.results.store import read_results
+from common.run.results.store import recorded
 
 # Words that wrappers put into the names of a network: parallel and averaged ones, compiled ones, anywhere; frameworks
 # and distillation, in front.
@@ -27,10 +27,9 @@ def checkpoint_of(folder: Path, or_else: str = "") -> tuple[Path, str]:
 
     or_else: what else a user can do where there is none, for the message.
     """
-    recorded = read_results(folder) if (folder / "results.json").is_file() else {}
-    if "checkpoint" not in recorded:
+    values = recorded(folder, "checkpoint")
+    if values is None:
         raise UserError(f"{folder}: no finished training; `train` makes one{or_else}")
-    values = recorded["checkpoint"]["values"]
     for key in ("file", "sha256"):
         if not isinstance(values.get(key), str):
             raise UserError(f"{folder / 'results.json'}: checkpoint.{key} is {values.get(key)!r}, expected text")
@@ -62,7 +61,10 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path) -> Any:
-    modern = zipfile.is_zipfile(path)
+    try:
+        modern = zipfile.is_zipfile(path)
+    except zipfile.BadZipFile as error:  # it looks at the end of the file, which may be damaged, too
+        raise UnreadableError(f"damaged ({_one_line(error)})") from None
     with open(path, "rb") as file:
         head = file.read(24)
     if not modern and head[:4] == b"PK\3\4":

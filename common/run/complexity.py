@@ -71,9 +71,9 @@ class Complexity:
             return "no multiply-accumulate was seen: no layer, convolution or matrix product of torch does the work"
         if self.macs >= LARGEST_BLIND_SPOT * self.honest_macs:
             return None
-        share = self.macs / self.honest_macs
+        share = 100 * self.macs / self.honest_macs
         return (
-            f"the challenge's count sees {self.macs:,} of {self.honest_macs:,} MACs ({share:.0%}): it knows layers, "
+            f"the challenge's count sees {self.macs:,} of {self.honest_macs:,} MACs ({share:.0f} %): it knows layers, "
             "not functional operations, attention products or reparametrised weights"
         )
 

@@ -15,10 +15,19 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 
 from common.run.errors import UserError, brief, did_you_mean
+from common.run.imports import Own, check_sources, find, sources
 from common.run.yaml_lines import NotYamlError, dotted, read_yaml
 
 C = TypeVar("C")
-Origins = dict[str, str]  # {key: where it was written: a recipe, its line and key, or an override}
+
+
+class Origin(str):
+    """Where a setting was written: a recipe, its line and key, or an override. folder: of the recipe."""
+
+    folder: Path = Path()
+
+
+Origins = dict[str, Origin]  # by key
 
 FINITE = sys.float_info.max
 OVERRIDE = re.compile(r"^[A-Za-z_]\w*(\.\w+)*=")
@@ -37,12 +46,30 @@ def load_config(kind: type[C], recipes: Path, recipe: str, overrides: Sequence[s
     """The recipe (a name in the folder `recipes`, or the path of a yaml file) with `a.b=value` overrides, as `kind`.
 
     A recipe may begin with `extends: NAME_OR_PATH`; its mappings are merged into those of that recipe. Raises
-    UserError for unknown keys, wrong types, and numbers out of range.
+    UserError for unknown keys, wrong types, and numbers out of range, and for own modules that cannot be imported.
     """
     values, origins = _read_recipe(find_recipe(recipes, recipe), recipes)
     for override in overrides:
         _apply_override(values, origins, override)
+    recorded = _build(dict[str, str], values.pop("sources", {}), "sources", origins)  # in the config of a run
     config: C = _build(kind, values, "", origins)
+    if recorded:
+        check_sources(config, recorded, _where("sources", origins).folder)
+    return config
+
+
+def config_of(kind: type[C], values: Mapping[str, Any], at: str, folder: Path | None = None) -> C:
+    """A plain config (`config_dict`) as `kind`; its own modules lie in `folder` (default: the working directory).
+
+    Raises UserError, with `at` before it, where it does not fit, and where an own module is not the recorded one.
+    """
+    own = {key: _origin(key, folder) for key in values} if folder else {}
+    try:
+        recorded = _build(dict[str, str], values.get("sources", {}), "sources", {})
+        config: C = _build(kind, {key: of for key, of in values.items() if key != "sources"}, "", own)
+        check_sources(config, recorded, folder)
+    except UserError as error:
+        raise UserError(f"{at}: {error}") from None
     return config
 
 
@@ -60,9 +87,9 @@ def find_recipe(recipes: Path, recipe: str) -> Path:
 
 
 def config_dict(config: Any) -> dict[str, Any]:
-    """A config as plain lists and mappings, for YAML and JSON."""
+    """A config as plain lists and mappings, for YAML and JSON; `sources` has the hashes of its own modules."""
     plain: dict[str, Any] = _plain(asdict(config))
-    return plain
+    return plain | ({"sources": own} if (own := sources(config)) else {})
 
 
 def dump(plain: Mapping[str, Any]) -> str:
@@ -70,16 +97,21 @@ def dump(plain: Mapping[str, Any]) -> str:
     return yaml.safe_dump(plain, sort_keys=False, width=120)
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """`key: old there, new now` for every key whose value differs between two plain configs."""
-    found = []
+def changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """{dotted key: (old value, new value)} of what differs between two plain configs."""
+    found: dict[str, tuple[Any, Any]] = {}
     for key in dict.fromkeys([*old, *new]):
         a, b = old.get(key), new.get(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += differences(a, b, f"{prefix}{key}.")
+            found |= changes(a, b, f"{prefix}{key}.")
         elif a != b:
-            found.append(f"{prefix}{key}: {a} there, {b} now")
+            found[f"{prefix}{key}"] = (a, b)
     return found
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """`key: old there, new now` for every key whose value differs between two plain configs."""
+    return [f"{key}: {a} there, {b} now" for key, (a, b) in changes(old, new).items()]
 
 
 def _plain(value: Any) -> Any:
@@ -87,7 +119,7 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+    return str(value) if isinstance(value, Path | Own) else value
 
 
 def _read_recipe(path: Path, recipes: Path) -> tuple[dict[str, Any], Origins]:
@@ -130,7 +162,7 @@ def _read_file(path: Path) -> tuple[dict[str, Any], Origins]:
         name = dotted(key)
         if name in origins:  # YAML would silently take the last one
             raise UserError(f"{path}:{at}: {name}: is there twice")
-        origins[name] = f"{path}:{at}: {' '.join(name.split())}"
+        origins[name] = _origin(f"{path}:{at}: {' '.join(name.split())}", path.parent)
     return values or {}, origins
 
 
@@ -159,17 +191,23 @@ def _apply_override(values: dict[str, Any], origins: Origins, override: str) -> 
     target[last] = value
     for inner in [name for name in origins if name.startswith(f"{key}.")]:
         del origins[inner]
-    origins[key] = shown
+    origins[key] = _origin(shown, Path.cwd())
 
 
-def _where(key: str, origins: Origins) -> str:
+def _origin(text: str, folder: Path) -> Origin:
+    origin = Origin(text)
+    origin.folder = folder
+    return origin
+
+
+def _where(key: str, origins: Origins) -> Origin:
     """Where `key`, or the group around it, was written; the key itself where it was not."""
     parts = key.split(".")
     for n in range(len(parts), 0, -1):
         origin = origins.get(".".join(parts[:n]))
         if origin:
-            return origin if n == len(parts) else f"{origin}: {key}"
-    return key
+            return origin if n == len(parts) else _origin(f"{origin}: {key}", origin.folder)
+    return _origin(key, Path.cwd())
 
 
 def _build(kind: Any, value: Any, key: str, origins: Origins, default: Any = None) -> Any:
@@ -183,8 +221,13 @@ def _build(kind: Any, value: Any, key: str, origins: Origins, default: Any = Non
         if is_dataclass(option):
             return _build_group(option, value, key, origins, default)
         item = typing.get_args(option)[0] if typing.get_origin(option) is list else None
-        if is_dataclass(item) and isinstance(value, list):
+        if (is_dataclass(item) or item is Own) and isinstance(value, list):
             return [_build(item, one, key, origins) for one in value]
+    if Own in options and isinstance(value, str) and ":" in value:
+        try:
+            return find(value, (at := _where(key, origins)).folder)
+        except UserError as error:
+            raise UserError(f"{at}: {error}") from None
     from pydantic import ValidationError
 
     try:
@@ -259,6 +302,8 @@ def _as_yaml(kind: Any) -> Any:
         return Annotated[float, BeforeValidator(lambda x: float(x) if _is_exponent(x) else x)]
     if kind is Path:
         return Annotated[Path, Strict(False)]
+    if kind is Own:
+        return Annotated[str, Field(pattern=":")]
     if origin is Literal:  # 1 == 1.0 == True
         same = [type(choice) for choice in arguments]
         return Annotated[kind, BeforeValidator(lambda x: x if type(x) in same else None)]
@@ -285,6 +330,8 @@ def _name(kind: Any) -> str:
         return "null" if kind is types.NoneType else "..."
     if origin is Literal:
         return " or ".join(map(repr, arguments))
+    if kind is Own:
+        return "module:Name"
     if _is_union(kind):
         return " or ".join(map(_name, arguments))
     inside = f"[{', '.join(map(_name, arguments))}]" if arguments else ""

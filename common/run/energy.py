@@ -1,6 +1,7 @@
 """Energy in kWh, measured by codecarbon without network access."""
 
 import logging
+import math
 import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,20 @@ class EnergyConfig:
 
     enabled: bool = True
     country: str = "AUT"  # ISO code; only the emission factor depends on it, not the kWh
+
+
+def energy_text(kwh: float, spread: float | None = None) -> str:
+    """Three digits in the unit that suits, with a spread (kWh too) in the same: `0.241 Wh`, `1.67 ± 0.13 kWh`."""
+    factor, unit = (1.0, "kWh") if kwh >= 1 else (1000.0, "Wh")
+    value = factor * kwh
+    decimals = 2 - math.floor(math.log10(value)) if value > 0 else 0
+    texts = [f"{factor * of:,.{max(0, min(decimals, 6))}f}" for of in (kwh, spread) if of is not None]
+    return f"{' ± '.join(texts)} {unit}"
+
+
+def cost_text(kwh: float, config: EnergyConfig) -> str:
+    """What a training cost, as a sentence for the person."""
+    return f"this training cost {energy_text(kwh)}" if config.enabled else "its energy was not measured"
 
 
 @dataclass

@@ -182,8 +182,13 @@ def existing_folder(path: str | Path, what: str = "folder") -> Path:
 
 def sha256(path: str | Path) -> str:
     """Hexadecimal SHA-256 of a file."""
+    return file_hash(path, "sha256")
+
+
+def file_hash(path: str | Path, kind: str) -> str:
+    """Hexadecimal hash of a file; kind: sha256 or md5."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, kind).hexdigest()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import ctypes
 import functools
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import threading
@@ -11,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, TypeVar
@@ -79,6 +81,78 @@ def say_unusable_gpu() -> None:
             return
     reason = " ".join(str(said[0].message).split())[:200] if said else "this torch is built without CUDA, or sees none"
     print(f"GPU: there is one, but torch cannot use it ({reason}); working on the CPU", file=sys.stderr)
+
+
+def working_device(asked: str | None = None) -> str:
+    """`asked`, or "cuda" where there is a GPU that can be used, else "cpu"; one that cannot be used is said."""
+    import torch
+
+    say_unusable_gpu()
+    return asked or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def known_device(name: str) -> str:
+    """`cpu`, `cuda` or `cuda:N`. Raises UserError for other names, and for a GPU where no driver of one is there."""
+    if not re.fullmatch("cpu|cuda(:[0-9]+)?", name):
+        raise UserError(f"{name!r}, expected cpu, cuda or cuda:N")
+    if name != "cpu" and (sys.platform != "linux" or not any(path.exists() for path in DRIVERS)):
+        raise UserError(f"{name}, but there is no NVIDIA GPU here")
+    return name
+
+
+_asked: str | None = None
+
+
+@contextmanager
+def on_device(name: str | None) -> Iterator[None]:
+    """Within the block this process and those that it starts see the named device only (None: all).
+
+    Raises UserError for a GPU that torch cannot use.
+    """
+    global _asked
+    before = os.environ.get(VISIBLE)
+    try:
+        _asked = name
+        if name is not None and name != "cuda":
+            os.environ[VISIBLE] = _visible(name, before)
+        if name not in (None, "cpu"):
+            import torch
+
+            if not torch.cuda.is_available():
+                raise UserError(f"--device: {name}, but torch cannot use it here ({VISIBLE}={before or ''})")
+        yield
+    finally:
+        _asked = None
+        os.environ.pop(VISIBLE, None)
+        if before is not None:
+            os.environ[VISIBLE] = before
+
+
+def _visible(name: str, before: str | None) -> str:
+    """CUDA's list of devices: of those that it has now, the named one; of `cpu` none."""
+    if name == "cpu":
+        return ""
+    number = name.removeprefix("cuda:")
+    there = [word for word in (before or "").split(",") if word.strip()]
+    if there and int(number) >= len(there):
+        raise UserError(f"--device: {name}, but {VISIBLE} has {len(there)} devices")
+    return there[int(number)] if there else number
+
+
+def check_accelerator(config: Any) -> None:
+    """UserError where a recipe's `trainer.accelerator` is another kind of device than `--device`."""
+    accelerator = getattr(getattr(config, "trainer", None), "accelerator", "auto")
+    if _asked and accelerator != "auto" and (accelerator == "cpu") != (_asked == "cpu"):
+        raise UserError(f"--device: {_asked}, but trainer.accelerator is {accelerator}")
+
+
+def check_jobs(jobs: int | None) -> None:
+    """UserError for a number of pieces of work at once below 1."""
+    if jobs is not None and jobs < 1:
+        raise UserError(f"--jobs: {jobs}, expected 1 or more")
 
 
 def default_jobs(threads: int | None, gpus: int = 0) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 LINE_EVERY_SECONDS = 10.0
+BAR = 8  # characters that the bar and the blanks beside it take at least
 
 
 def clock(seconds: float) -> str:
@@ -24,15 +25,25 @@ class Progress:
         self.start = time.monotonic()
         self.note = ""
 
-    def text(self) -> str:
+    def text(self, width: int | None = None) -> str:
+        """`30/100 clips · 2.5 clips/s · 0:12 gone · 0:28 left · note`, or what of it fits: the rate goes first."""
         elapsed = time.monotonic() - self.start
         rate = (self.done - self.first) / max(elapsed, 1e-9)
         left = clock((self.total - self.done) / rate) if rate > 0 else "?"
         share = f"{self.done}/{self.total} {self.unit}"
-        return f"{share} · {rate:.1f} {self.unit}/s · {clock(elapsed)} gone · {left} left{self._tail()}"
+        note = self.note.split(" · ") if self.note else []
+        parts = [share, self._pace(rate), f"{clock(elapsed)} gone", f"{left} left", *note]
+        for at in (1, 2, *range(len(parts) - 1, 2, -1)):
+            if width is not None and len(" · ".join(filter(None, parts))) > width:
+                parts[at] = ""
+        return " · ".join(filter(None, parts))
 
-    def _tail(self) -> str:
-        return f" · {self.note}" if self.note else ""
+    def _pace(self, rate: float) -> str:
+        """`2.5 clips/s`; of slow work a minute's or an hour's; nothing before there is a first step."""
+        for factor, of in ((1, "s"), (60, "min"), (3600, "h")):
+            if rate * factor >= 0.95 or (rate > 0 and of == "h"):
+                return f"{rate * factor:.1f} {self.unit}/{of}"
+        return ""
 
     def __call__(self, steps: int = 1, note: str = "") -> None:
         """`steps` more are done; `note` is shown behind the numbers."""
@@ -89,30 +100,32 @@ class _Bar(Progress):
         from rich.progress import Progress as RichProgress
 
         super().__init__(what, total, unit, done)
+        console = Console(stderr=True)
+        self.room = console.width - len(what) - BAR
         self.bar = RichProgress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[text]}"),
-            console=Console(stderr=True),
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), console=console
         )
         self.bar.start()
-        self.task = self.bar.add_task(what, total=total, completed=done, text=self.text())
+        self.task = self.bar.add_task(what, total=total, completed=done, text=self.text(self.room))
 
     def show(self) -> None:
-        self.bar.update(self.task, completed=self.done, total=self.total, text=self.text())
+        self.bar.update(self.task, completed=self.done, total=self.total, text=self.text(self.room))
 
     def close(self) -> None:
         self.show()
         self.bar.stop()
 
 
-_shown_as: str | None = None
+_shown_as = ""
 
 
 def show_as(name: str) -> None:
-    """In a worker process: its work takes minutes, so it shows lines that begin with `name`."""
+    """What this process shows from now on begins with `name`, which of several runs it works on ("": none).
+
+    A worker process is silent without a name; with one, its work takes minutes and it shows lines.
+    """
     global _shown_as
-    _shown_as = name if multiprocessing.parent_process() else None
+    _shown_as = name
 
 
 @contextmanager
@@ -123,7 +136,7 @@ def progress(what: str, total: int, unit: str = "clips", done: int = 0) -> Itera
     """
     kind = _Silent if multiprocessing.parent_process() else _Bar if sys.stderr.isatty() else _Lines
     if _shown_as:
-        kind, what = _Lines, f"{_shown_as}: {what}"
+        kind, what = _Lines if kind is _Silent else kind, f"{_shown_as}: {what}"
     report = kind(what, total, unit, done)
     try:
         yield report

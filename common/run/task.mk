@@ -1,6 +1,7 @@
 # The chain of a task, from data to a packaged, compared submission, by one line of its task.mk:
 #   $(eval $(call task,task4,task4_sed,Task 4,1 2 3)): short name, package, title, runs by default
-# gives task4-train and the rest. RECIPE, RUNS, ARGS="a.b=value ..." and RESTART=1 steer it. A task may set
+# gives task4-train and the rest; `call chain`, to which no challenge belongs, the same without package and validate.
+# RECIPE, RUNS, ARGS="a.b=value ..." and RESTART=1 steer it. A task may set
 #   <short>-VERB-words     more words of a verb, e.g. task4-predict-words = --floors
 #   <short>-results        what the chain leaves beside the comparison
 #   <short>-package-runs   the runs that are packaged; where it is empty the chain ends with the comparison
@@ -50,7 +51,7 @@ $($1-dir)/$3: $($1-dir)/$4
 endif
 endef
 
-define task
+define chain
 tasks += $1
 $1-name = $2
 $1-recipe = $$(or $$(RECIPE),toy)
@@ -58,17 +59,16 @@ $1-runs = $$(or $$(subst $$(comma), ,$$(RUNS)),$4)
 $1-dir := $$(call run-folder,$2,$$($1-recipe))
 $1-train-words += $$(if $$(RESTART),--restart)
 
-.PHONY: $(patsubst %,$1-%,prepare train predict evaluate package compare validate complexity benchmark)
+.PHONY: $(patsubst %,$1-%,prepare train predict evaluate compare runs complexity benchmark)
 
-$1-train: $$($1-dir)/comparison.csv $$(if $$($1-package-runs),$$($1-dir)/.packaged) ## all: data, trainings, scores, metrics, archive, comparison
+$1-train: $$($1-dir)/comparison.csv $$(if $$($1-package-runs),$$($1-dir)/.packaged) ## all: data, trainings, scores, metrics, comparison, a challenge's archive
 	@echo "everything lies in $$($1-dir): $$($1-results), comparison.*$$$$([ ! -f $$($1-dir)/submission.zip ] || echo ', submission.zip (validated)')"
 $1-prepare: $$($1-dir)/coverage.json ## check and pack the data set (toy: write it)
 $1-predict: $$($1-dir)/.predicted ## scores of the trained runs on the test sets
 $1-evaluate: $$($1-dir)/.evaluated ## metrics and plots of the trained runs
-$1-package: $$($1-dir)/.packaged ## the challenge's archive
 $1-compare: $$($1-dir)/comparison.csv ## own results beside the published ones
-$1-validate: $$(READY) ## check an archive (ARCHIVE=path)
-	$$(PY) -m $2 validate $$(or $$(ARCHIVE),$$($1-dir)/submission.zip) --recipe $$($1-recipe) $$(ARGS)
+$1-runs: $$(READY) ## list what is trained
+	$$(PY) -m $2 runs $$(ARGS)
 $1-complexity: $$(READY) ## parameters, bytes and MACs of a recipe's network
 	$$(call verb,$1,complexity) $$(ARGS)
 $1-benchmark: $$(READY) ## rates of every stage
@@ -86,6 +86,17 @@ $$(eval $$(call step,$1,predict,.predicted,.trained,run%/.trained))
 $$(eval $$(call step,$1,evaluate,.evaluated,.predicted,run%/.predicted))
 $$($1-dir)/comparison.csv: $$($1-dir)/.evaluated
 	$$(call job,$1,compare) --runs $$($1-runs) $$(ARGS)
+endef
+
+define task
+$(call chain,$1,$2,$3,$4)
+
+.PHONY: $1-package $1-validate $1-export
+$1-export: $$($1-dir)/.trained ## a trained network as files for others
+	$$(call job,$1,export) --runs $$(firstword $$($1-runs)) $$(ARGS)
+$1-package: $$($1-dir)/.packaged ## the challenge's archive
+$1-validate: $$(READY) ## check an archive (ARCHIVE=path)
+	$$(PY) -m $2 validate $$(or $$(ARCHIVE),$$($1-dir)/submission.zip) --recipe $$($1-recipe) $$(ARGS)
 # One after the other also with -j: a verb tidies what others left unfinished in the recipe's folder.
 $$($1-dir)/.packaged: $$($1-dir)/.evaluated $$(if $$(LAUNCH),| $$($1-dir)/comparison.csv)
 	$$(call job,$1,package) --runs $$(or $$($1-package-runs),$$($1-runs)) $$(ARGS)

@@ -7,6 +7,7 @@ checkpoint, and gives the same numbers again for the same seed, however often it
 
 import logging
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -39,13 +41,15 @@ from common.run.config import config_dict, differences, dump, load_config
 from common.run.energy import EnergyConfig, measure
 from common.run.errors import UserError
 from common.run.files import remove_partials, sha256, write_text
+from common.run.imports import owns
 from common.run.processes import keep_memory, say_unusable_gpu
-from common.run.results.store import read_results, record
+from common.run.results.store import CONFIG, record, recorded
 from common.run.settings import TrainerConfig
+from common.run.tensorboard import summarise
 from common.run.verbs import Run
 from common.run.yaml_lines import NotYamlError, read_yaml
 
-LAST, BEST, CONFIG = "checkpoints/last.ckpt", "checkpoints/best.ckpt", "config.yaml"
+LAST, BEST = "checkpoints/last.ckpt", "checkpoints/best.ckpt"
 
 
 class Networks(Protocol):
@@ -97,6 +101,9 @@ def claim(run: Run, restart: bool = False, open_ended: bool = False) -> None:
             shutil.rmtree(run.folder / old, ignore_errors=True)
         for name in ("results.json", "metrics.csv"):
             (run.folder / name).unlink(missing_ok=True)
+    for own in owns(run.config):
+        if own.text is not None:
+            write_text(run.folder / own.key, own.text)
     write_text(written, f"# {run.task.name}, recipe {run.recipe}, training {run.number}\n" + dump(config))
 
 
@@ -127,12 +134,10 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def finished(run: Run, open_ended: bool = False) -> bool:
     """Whether the training in this folder came to its end; an `open_ended` one: to as many epochs as asked for now."""
-    if not (run.folder / "results.json").is_file() or not (run.folder / BEST).is_file():
-        return False
-    sections = read_results(run.folder)
-    if not open_ended or "train" not in sections:
-        return "train" in sections
-    epochs = sections["train"]["values"].get("epochs")
+    values = recorded(run.folder, "train") if (run.folder / BEST).is_file() else None
+    if not open_ended or values is None:
+        return values is not None
+    epochs = values.get("epochs")
     return not isinstance(epochs, int) or epochs >= run.config.trainer.max_epochs
 
 
@@ -148,33 +153,36 @@ def fit(
     notes: Mapping[str, Any] | None = None,
     model: Literal["best", "last"] = "best",
     open_ended: bool = False,
+    percent: bool = False,
 ) -> None:
     """Train `system` until its last epoch, from where an interrupted training of the same run stopped.
 
     The best checkpoint by `monitor` (a logged metric) and the last one stand in checkpoints/, metrics.csv has a row
     an epoch, results.json the sections "checkpoint" (the one that is the `model`, and its SHA-256) and "train".
     `batch_size` is the recipe's number of clips of a step. `open_ended`: no schedule spans the epochs, so that a
-    finished training goes on where a recipe asks for more of them.
+    finished training goes on where a recipe asks for more of them. `percent`: the `monitor` is a share that the task's
+    tables show in per cent.
     """
     config: TrainerConfig = run.config.trainer
     energy: EnergyConfig = run.config.energy
     first = is_first_process()
+    quiet()
+    check_devices(config)
     with locked(run.folder) if first else nullcontext():
         if first:
             remove_partials(run.folder)
             claim(run, restart, open_ended)
         else:
             energy = replace(energy, enabled=False)  # the first process measures the whole machine
-        if finished(run, open_ended) and not (
-            restart and not first
-        ):  # the others may see what the first one is about to remove
+        # With `restart` the other processes may see what the first one is about to remove.
+        if finished(run, open_ended) and (first or not restart):
             return
-        quiet()
         if config.threads:
             torch.set_num_threads(config.threads)
         keep_memory()
         with measure(run.folder, "training", energy) as meter:
-            history, seconds = _train(run, system, data, config, monitor, mode, batch_size, meter)
+            bar = Progress(batch_size, monitor, stage_of(run), percent)
+            history, seconds = _train(run, system, data, config, monitor, mode, bar, meter)
         if system.trainer.interrupted:
             raise KeyboardInterrupt
         if system.trainer.is_global_zero:
@@ -191,6 +199,7 @@ def fit(
                     "config": config_dict(run.config),
                     "epochs": len(history),
                     "steps": system.trainer.global_step,
+                    "monitor": monitor,
                     "best": _best(history, monitor, mode),
                     "seconds_of_last_session": round(seconds, 2),
                     "kwh": meter.kwh,
@@ -198,6 +207,14 @@ def fit(
                     **(notes or {}),
                 },
             )
+            summarise(run)
+
+
+def stage_of(run: Run) -> str:
+    """What a training is called while it runs: its part of the run too, `train split25/devices/a`."""
+    parts = run.folder.parts
+    below = parts[len(parts) - parts[::-1].index(name) :] if (name := f"run{run.number}") in parts else ()
+    return f"train {'/'.join(below)}".strip()
 
 
 def _train(
@@ -207,14 +224,14 @@ def _train(
     config: TrainerConfig,
     monitor: str,
     mode: Literal["max", "min"],
-    batch_size: int,
+    bar: Progress,
     meter: Any,
 ) -> tuple[list[dict[str, float]], float]:
     history = History(run.folder / "metrics.csv", meter)
     if config.compile:
         for network in cast(Networks, system).networks():
             network.compile()
-    interruption, bar = Interruption(), Progress(batch_size, monitor)
+    interruption = Interruption()
     trainer = build_trainer(run, config, [interruption, history, bar], monitor, mode)
     _prepare_devices(trainer, system, config, bar)
     last = run.folder / LAST
@@ -245,6 +262,7 @@ def _prepare_devices(trainer: Trainer, system: LightningModule, config: TrainerC
             "trainer.divide_batch=true divides it",
             file=sys.stderr,
         )
+    # DDP would send every buffer to all processes at every step.
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(system, constants(system))
 
 
@@ -255,6 +273,21 @@ def constants(system: torch.nn.Module) -> list[str]:
         for path, module in system.named_modules()
         for name in module._non_persistent_buffers_set
     ]
+
+
+def check_devices(config: TrainerConfig) -> None:
+    """Raise UserError, before anything is written, where this machine has not the devices that a recipe asks for."""
+    asked = {name: getattr(config, name) for name in ("accelerator", "devices", "num_nodes", "strategy", "precision")}
+    try:
+        Trainer(
+            **asked, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False
+        )
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"trainer.accelerator={config.accelerator}, devices={config.devices}, strategy={config.strategy}, "
+            f"precision={config.precision}: not on this machine ({reason})"
+        ) from None
 
 
 def build_trainer(
@@ -323,6 +356,13 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", module="lightning")
     warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*before.*optimizer.step.*")
     warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")
+    threading.excepthook = _thread_failed
+
+
+def _thread_failed(of: threading.ExceptHookArgs) -> None:
+    """TensorBoard's writer raises what failed in its thread, a full disk, in the caller too: once is enough."""
+    if type(of.thread).__name__ != "_AsyncWriterThread":
+        threading.__excepthook__(of)
 
 
 def gather_in_order(parts: Sequence[tuple[Tensor, ...]], world_size: int) -> tuple[np.ndarray, ...]:

@@ -3,7 +3,8 @@
 A task lists its verbs as functions. A function whose first parameter is `run: Run` or `runs: list[Run]` works on
 runs of a recipe: `--recipe`, `--run-dir`, `--runs` and `key=value` overrides are added; with `run` it is called once
 for each run, with `runs` once for all. A parameter `files: list[Path]` takes the positional arguments. All others
-become options. What a verb returns, a plain mapping, is printed as one line of JSON at the end with `--json`.
+become options; `@computes` adds `--device`. What a verb returns, a plain mapping, is printed as one line of JSON at the
+end with `--json`. The docstring's section `Example:` is the words after the verb that `--help` shows.
 """
 
 import argparse
@@ -27,8 +28,17 @@ from common.run.config import OVERRIDE, find_recipe, load_config
 from common.run.errors import UserError, did_you_mean
 from common.run.files import remove_partials
 from common.run.numbers import integer, number
+from common.run.processes import check_accelerator, known_device, on_device
+from common.run.progress import show_as
 
 Verb = Callable[..., Mapping[str, Any] | None]
+_computing: set[Verb] = set()
+
+
+def computes(verb: Verb) -> Verb:
+    """Mark a verb in which networks compute: it takes `--device`."""
+    _computing.add(verb)
+    return verb
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,14 @@ class Run:
         """Seed of this training: the recipe's seed for run 1, the next ones for the others."""
         return int(self.config.seed) + self.number - 1
 
+    @property
+    def title(self) -> str:
+        """What pictures call it."""
+        return f"recipe {self.recipe}, training {self.number}"
+
+
+KEY_VALUE = "settings of the recipe are given as key=value (e.g. trainer.max_epochs=3); config.py has all of them\n"
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> typing.NoReturn:
@@ -94,7 +112,7 @@ def main(task: Task, arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk, a missing permission: the machine's state, not a bug
         if error.errno is None:
             raise
-        return _fail(f"{error.filename or 'file system'}: {os.strerror(error.errno)}")
+        return _fail(f"{os.fsdecode(error.filename or 'file system')}: {os.strerror(error.errno)}")
 
 
 def release() -> str:
@@ -127,14 +145,17 @@ def _dispatch(task: Task, arguments: list[str]) -> int:
     words, settings = _settings_apart(_join_runs(rest), parser, task.config)
     parsed, extra = parser.parse_known_args(words)
     values = vars(parsed)
-    as_json, loose = values.pop("json"), [*(values.pop("loose", None) or []), *extra, *settings]
+    as_json, chosen = values.pop("json"), values.pop("device", None)
+    loose = [*(values.pop("loose", None) or []), *extra, *settings]
     unknown = [word for word in loose if word.startswith("-") and word != "-"]
     if unknown:
         options = [o for action in parser._actions for o in action.option_strings if o.startswith("--")]
         raise UserError(f"{name}: unknown option {unknown[0]!r}{did_you_mean(unknown[0], options)}")
-    keywords = {key: value for key, value in values.items() if key not in ("recipe", "runs", "run_dir")}
+    of_runs = ("recipe", "runs", "run_dir") if _takes_runs(verb) else ()
+    keywords = {key: value for key, value in values.items() if key not in of_runs}
     try:
-        result = _call(task, verb, values, keywords, loose)
+        with on_device(chosen):
+            result = _call(task, verb, values, keywords, loose)
     except UserError as error:
         if as_json and error.result is not None:
             print(json.dumps(error.result, default=str))
@@ -162,13 +183,26 @@ def _call(
     if not takes_run:
         return verb(**keywords)
     runs = [open_run(task, values["recipe"], overrides, number, values["run_dir"]) for number in values["runs"]]
+    check_accelerator(runs[0].config)
     remove_partials(runs[0].folder.parent, recursive=False)
     for run in runs:
         remove_partials(run.folder)
-    if "runs" in parameters:
-        return verb(runs, **keywords)
-    results = [verb(run, **keywords) or {} for run in runs]
+    results = []
+    try:
+        if "runs" in parameters:
+            return verb(runs, **keywords)
+        for run in runs:
+            show_as(run_label(run, runs))
+            results.append(verb(run, **keywords) or {})
+    finally:
+        show_as("")
     return results[0] if len(results) == 1 else {"runs": results}
+
+
+def run_label(run: Run, runs: Sequence[Run]) -> str:
+    """Which of the runs of a command this is: `run 2 of 3`, `run 5` of runs 4 and 5; nothing of run 1 alone."""
+    of = f" of {len(runs)}" if len(runs) > 1 and [of.number for of in runs] == list(range(1, len(runs) + 1)) else ""
+    return f"run {run.number}{of}" if len(runs) > 1 or run.number > 1 else ""
 
 
 def _takes_runs(verb: Verb) -> bool:
@@ -215,10 +249,12 @@ def _summary(verb: Verb) -> str:
 
 
 def _parser(task: Task, name: str, verb: Verb) -> argparse.ArgumentParser:
-    text, described = _docstring(inspect.getdoc(verb) or "")
+    text, described, example = _docstring(inspect.getdoc(verb) or "")
+    example = example or (f"--recipe {task.default_recipe}" if _takes_runs(verb) else "")
     parser = _Parser(
         prog=f"python -m {task.name} {name}",
         description=text,
+        epilog=f"{KEY_VALUE if _takes_runs(verb) else ''}example: python -m {task.name} {name} {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -245,11 +281,12 @@ def _parser(task: Task, name: str, verb: Verb) -> argparse.ArgumentParser:
             metavar="DIR",
             help=f"run N lies in DIR/run<N> (default: runs/{task.name}/<recipe>)",
         )
-    loose_help = {"files": described.get("files", "files or folders")}.get(
-        "files" if "files" in parameters else "", "settings of the recipe, e.g. trainer.max_epochs=3"
-    )
-    loose_name = "FILE" if "files" in parameters else "key=value"
-    parser.add_argument("loose", nargs="*", metavar=loose_name, help=loose_help)
+        if verb in _computing:
+            text = "where networks compute: cpu, cuda or cuda:N (default: a GPU where there is one)"
+            group.add_argument("--device", type=device, metavar="DEVICE", help=text)
+    with_files = "files" in parameters
+    loose_help = described.get("files", "files or folders") if with_files else "settings of the recipe"
+    parser.add_argument("loose", nargs="*", metavar="FILE" if with_files else "key=value", help=loose_help)
     for parameter in parameters.values():
         if parameter.name not in ("run", "runs", "files"):
             _add_option(parser, parameter, hints[parameter.name], described.get(parameter.name, ""))
@@ -276,7 +313,7 @@ def _settings_apart(words: list[str], parser: argparse.ArgumentParser, config: t
     Where the option's values look like settings themselves (`--folds train=1 test=2`), those that the recipe does not
     have stay with it.
     """
-    lists = {option for action in parser._actions if action.nargs == "+" for option in action.option_strings}
+    lists = {option for action in parser._actions if action.nargs in ("+", "*") for option in action.option_strings}
     kept: list[str] = []
     settings: list[str] = []
     alike = False
@@ -320,6 +357,8 @@ def _add_option(parser: argparse.ArgumentParser, parameter: inspect.Parameter, h
     required = default is inspect.Parameter.empty
     kind = next((a for a in typing.get_args(hint) if a is not types.NoneType), hint) if _optional(hint) else hint
     shown = "" if required or default in (None, False, (), []) else f" (default: {default})"
+    bare = getattr(kind, "__metadata__", None)  # Annotated[str, "default"]: the value of the bare flag
+    kind = typing.get_args(kind)[0] if bare else kind
     if kind is bool:
         parser.add_argument(flag, action="store_true", help=text)
         return
@@ -330,18 +369,25 @@ def _add_option(parser: argparse.ArgumentParser, parameter: inspect.Parameter, h
         inner = typing.get_args(kind)[0]
         if typing.get_origin(inner) is list:  # list[list[int]]: the option may be given more than once
             options["action"], inner = "append", typing.get_args(inner)[0]
-        options |= {"nargs": "+", "type": inner}
+        options |= {"nargs": "*" if bare else "+", "type": inner}  # Annotated[list[str], ()]: the flag may be bare
+        if typing.get_origin(inner) is typing.Literal:
+            options |= {"type": str, "choices": typing.get_args(inner)}
     elif typing.get_origin(kind) is typing.Literal:
         options["choices"] = typing.get_args(kind)
     else:
-        options["type"] = kind
-    constant = getattr(kind, "__metadata__", None)
-    if constant:  # Annotated[str, "default"]: the value of the bare flag
-        options |= {"type": typing.get_args(kind)[0], "nargs": "?", "const": constant[0]}
+        options |= {"type": kind} | ({"nargs": "?", "const": bare[0]} if bare else {})
     if "choices" not in options:
         options["metavar"] = getattr(options["type"], "__name__", "value").upper().replace("STR", "TEXT")
         options["type"] = _strict(options["type"])
     parser.add_argument(flag, **options)
+
+
+def device(text: str) -> str:
+    """The value of `--device`, for argparse."""
+    try:
+        return known_device(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _strict(kind: Any) -> Any:
@@ -354,8 +400,9 @@ def _optional(hint: Any) -> bool:
     return typing.get_origin(hint) in (typing.Union, types.UnionType) and types.NoneType in typing.get_args(hint)
 
 
-def _docstring(text: str) -> tuple[str, dict[str, str]]:
-    """The text above `Args:`, and {argument: description} (Google style)."""
+def _docstring(text: str) -> tuple[str, dict[str, str], str]:
+    """The text above `Args:`, {argument: description} (Google style), and the line below `Example:`."""
+    text, _, example = text.partition("\nExample:\n")
     head, _, tail = text.partition("\nArgs:\n")
     described: dict[str, str] = {}
     name = ""
@@ -365,4 +412,4 @@ def _docstring(text: str) -> tuple[str, dict[str, str]]:
             described[name] = first.strip()
         elif name and line.strip():
             described[name] += " " + line.strip()
-    return head.strip(), {key: value.replace("%", "%%") for key, value in described.items()}
+    return head.strip(), {key: value.replace("%", "%%") for key, value in described.items()}, example.strip()

@@ -1,5 +1,6 @@
 """What the tests of several folders need: data sets, fixtures on disk, examples of READMEs."""
 
+import csv
 import hashlib
 import json
 import os
@@ -133,6 +134,13 @@ def run_examples(readme: Path, call: str) -> None:
         exec(compile(example, readme.name, "exec"), {})
 
 
+def readme_file(readme: Path, name: str) -> str:
+    """The file that a README shows in a block whose first line is `# NAME`."""
+    found = re.search(rf"```(?:python|yaml)\n# {re.escape(name)}\n(.*?)```", readme.read_text(encoding="utf-8"), re.S)
+    assert found, f"{readme}: no {name}"
+    return found[1]
+
+
 def mixed_folder(folder: Path) -> set[str]:
     """A folder as people have them: audio of several kinds, clutter, broken files; returns the names that can be heard.
 
@@ -152,3 +160,30 @@ def mixed_folder(folder: Path) -> set[str]:
     (folder / "broken.wav").write_bytes(b"no audio")
     (folder / "gone.flac").symlink_to("nowhere")
     return {*(Path(name).name for name in kinds), "o.opus", r"caf\xe9.wav"}
+
+
+def shown_table(folder: Path, table: list[str], language: str, lines: list[str]) -> list[str]:
+    """The lines of a README's block that is a table; `table`, of the block before, is written with a beep for each row.
+
+    Its name is that of the next command, `--from-table NAME`.
+    """
+    import numpy as np
+    import soundfile
+
+    named = re.search(r"--from-table (\S+)", "\n".join(lines)) if language == "sh" and table else None
+    if named:
+        (folder / named[1]).write_text("\n".join([*table, ""]))
+        for number, row in enumerate(csv.DictReader(table)):
+            path = folder / row["file"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, 0.3 * np.sin((0.2 + 0.02 * number) * np.arange(32_000)), 16_000)
+    return lines if language == "csv" else []
+
+
+def shown_tables(readme: Path, folder: Path) -> list[str]:
+    """Write the tables of own recordings that a README shows into `folder`; their names."""
+    table: list[str] = []
+    before = set(folder.glob("*.csv"))
+    for language, text in re.findall(r"```(\w+)\n(.*?)```", readme.read_text(encoding="utf-8"), re.S):
+        table = shown_table(folder, table, language, text.splitlines())
+    return sorted(path.name for path in set(folder.glob("*.csv")) - before)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from common import encoders
-from common.encoders import checkpoints, download, packaged
+from common.encoders import checkpoints, packaged
 from common.encoders.checkpoints import catalogue, read_state, strip_prefix
 from common.run.checkpoints import network_state, read_checkpoint
 from common.run.errors import UserError
@@ -182,6 +182,7 @@ def wrong_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "text": (written("text.pt", b"<!DOCTYPE html><html>404</html>"), "not a checkpoint"),
         "noise": (written("noise.pt", bytes(range(256)) * 9), "not a checkpoint"),
         "zip": (written("zip.pt", b"PK\5\6" + bytes(18)), "not a checkpoint, or damaged"),
+        "two disks": (written("disks.pt", whole[:-26] + b"\2" + whole[-25:]), "damaged .*multiple disks"),
         "cut": (written("cut.pt", whole[: len(whole) // 2]), "the end is missing"),
         "cut at the end": (written("cut2.pt", whole[:-9]), "the end is missing"),
         "old, cut": (written("oldcut.pt", old[: len(old) - 20]), "not a checkpoint, or damaged"),
@@ -328,7 +329,7 @@ def test_catalogue_is_sound() -> None:
         assert re.fullmatch(r"([0-9a-f]{64})?", entry.sha256), entry.name
         carried = entry.address.startswith(packaged.SCHEME)
         assert re.fullmatch(r"(https://\S+|package:[\w-]+==[\d.]+/\S+)?", entry.address), entry.name
-        assert not entry.address or download.cached(entry.address.replace(":", "://", carried)).name == entry.file
+        assert not entry.address or checkpoints.cached(entry.address.replace(":", "://", carried)).name == entry.file
         assert entry.source.startswith("package " if carried else "https://"), entry.name
         assert entry.sha256 or not carried, entry.name
     assert catalogue()["ATST-F_strong_1"].classes == 447

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from common import encoders
-from common.encoders import download
+from common.run import download
 from common.run.errors import UserError
 from common.run.files import sha256
 from common.run.progress import Progress

@@ -5,9 +5,31 @@ from pathlib import Path
 import pytest
 
 from common.run import energy
-from common.run.energy import EnergyConfig, Meter, measure
+from common.run.energy import EnergyConfig, Meter, cost_text, energy_text, measure
 from common.run.errors import UserError
 from common.run.files import read_rows, write_rows
+
+
+@pytest.mark.parametrize(
+    ("kwh", "spread", "text"),
+    [
+        (0.000241, None, "0.241 Wh"),
+        (0.0005, None, "0.500 Wh"),
+        (0.0195, 0.00041, "19.5 ± 0.4 Wh"),
+        (0.7, None, "700 Wh"),
+        (1.666, 0.125, "1.67 ± 0.12 kWh"),
+        (223.3, None, "223 kWh"),
+        (12_345.0, None, "12,345 kWh"),
+        (0.0, None, "0 Wh"),
+    ],
+)
+def test_energy_in_the_unit_that_suits(kwh: float, spread: float | None, text: str) -> None:
+    assert energy_text(kwh, spread) == text
+
+
+def test_what_a_training_cost_is_a_sentence() -> None:
+    assert cost_text(0.0005, EnergyConfig()) == "this training cost 0.500 Wh"
+    assert cost_text(0.0, EnergyConfig(enabled=False)) == "its energy was not measured"
 
 
 def test_switched_off_there_is_no_energy_and_no_file(tmp_path: Path) -> None:

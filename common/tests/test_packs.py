@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.audio import packing, packs, reading, shards
+from common.run import hdf5
 from common.run.errors import UserError
 from common.tests.helpers import partial_name
 
@@ -304,7 +305,7 @@ def test_full_disk_leaves_no_half_files(tmp_path: Path, sources: Sources, monkey
     packing.write_pack(folder, sources[:2], 16000, clips_per_shard=2)
     kept = contents(folder)["00000.h5"]
     opened = lambda path, mode, **_: SmallDisk(path, "w+") if mode == "wb+" else open(path, mode)  # noqa: E731, SIM115
-    monkeypatch.setattr(shards, "open", opened, raising=False)
+    monkeypatch.setattr(hdf5, "open", opened, raising=False)
     fails(lambda: packing.write_pack(folder, sources, 16000, clips_per_shard=2), "no space left", "00001.h5")
     assert contents(folder).keys() == {"00000.h5", "index.npy", "names.npy", "lookup.npy"}
     monkeypatch.undo()
@@ -324,6 +325,7 @@ def test_full_disk_does_not_crash_hdf5(tmp_path: Path, sources: Sources) -> None
     code = f"""
 import resource
 from common.audio import packing
+from common.run import hdf5
 from common.run.errors import UserError
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 try:
@@ -360,6 +362,10 @@ def test_damage_is_named(tmp_path: Path, sources: Sources) -> None:
     (folder / "lookup.npy").write_bytes(b"x" * 90)
     fails(lambda: packs.open_pack(folder), "lookup.npy", "prepare")
     packing.write_pack(folder, sources, 16000, clips_per_shard=3)
+    np.save(folder / "lookup.npy", np.load(folder / "lookup.npy") + np.array([[0], [100]], np.uint64))
+    fails(lambda: packs.open_pack(folder).index_of(sources[0][0]), "lookup.npy", "prepare")
+    np.save(folder / "index.npy", np.full_like(np.load(folder / "index.npy"), -5))
+    fails(lambda: packs.open_pack(folder).read(2), "index.npy", "prepare")
     np.save(folder / "index.npy", np.zeros(7))
     fails(lambda: packs.open_pack(folder), "index.npy", "prepare")
 

@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 
 from common.run import plots
 from common.run.errors import UserError
+from common.run.results.comparison import Cell, OwnValue, bar
+from common.tests.pictures import NOTE, check_bars, check_readable, title_of
 
 CURVES = {
     "train/loss": (np.arange(4.0), np.array([2.0, 1.0, np.nan, 0.4])),
@@ -129,3 +131,80 @@ def test_bars_of_another_length_are_refused() -> None:
         plots.class_bars(["a", "b"], {"raw": [(0.5, None, None)]}, "F1")
     with pytest.raises(ValueError, match="own has 0 values, expected 1"):
         plots.comparison_bars(["a"], [], {"F1": [(0.5, None, None)]})
+
+
+KNOWN = (0.5, 0.4, 0.6)
+UNKNOWN = (None, None, None)
+NAMES = [
+    "ASDKit dis_multispec_scac_trainable",
+    "Electric shaver toothbrush of a very long name",
+    "toy (own, 3 trainings)",
+]
+TITLE = "losses of a system whose name is longer than a line of this picture is wide\nrecipe toy, training 1"
+PICTURES = {
+    "training": lambda: plots.training_curves(CURVES, "val/psds1", title=TITLE, note=NOTE),
+    "classes": lambda: plots.class_bars(
+        plots.wrapped(NAMES), {"PSDS1": [KNOWN] * 3, "F1": [UNKNOWN] * 3}, "score", TITLE, NOTE
+    ),
+    "comparison": lambda: plots.comparison_bars(
+        *(NAMES, [False, False, True], {f"AUC {n}": [KNOWN, UNKNOWN, KNOWN] for n in range(7)}, TITLE, NOTE),
+        panels={f"AUC {n}": plots.Panel("dev", "share", 0.5) for n in range(7)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_every_picture_reads_well(name: str) -> None:
+    check_readable(PICTURES[name](), "losses of a system", "recipe toy, training 1")
+
+
+@pytest.mark.parametrize("name", ["classes", "comparison"])
+def test_bars_begin_at_zero(name: str) -> None:
+    check_bars(PICTURES[name]())
+
+
+def test_panels_of_one_unit_share_their_axis_and_one_group_a_row() -> None:
+    metrics = {
+        "dev": [(0.9, None, None), (0.5, 0.4, 0.95)],
+        "eval": [(None, None, None), (0.2, None, None)],
+        "kWh": [(1.7, None, None), (0.1, None, None)],
+    }
+    of = {
+        "dev": plots.Panel("dev", "share", 0.5),
+        "eval": plots.Panel("eval", "share"),
+        "kWh": plots.Panel("dev", "kWh"),
+    }
+    figure = plots.comparison_bars(["theirs", "ours"], [False, True], metrics, panels=of)
+    figure.draw_without_rendering()
+    dev, evaluation, kwh = figure.axes
+    assert [axes.get_xlabel() for axes in figure.axes] == ["dev", "eval", "kWh"]
+    assert dev.get_xlim() == evaluation.get_xlim() == (0, pytest.approx(1.25 * 0.95))
+    assert kwh.get_xlim() == (0, pytest.approx(1.25 * 1.7))
+    assert len({axes.get_position().y0 for axes in figure.axes}) == 3
+    assert [len(axes.get_yticks()) for axes in figure.axes] == [2, 1, 2]  # no row for a system without any figure
+    assert [line.get_xdata()[0] for line in dev.lines if line.get_linestyle() != "-"] == [0.5]
+    assert "chance" in texts(figure)
+
+
+def test_many_published_systems_are_counted_not_drawn() -> None:
+    systems = [f"system {n}" for n in range(40)]
+    figure = plots.comparison_bars(systems, [n == 39 for n in range(40)], {"AUC": [KNOWN] * 40}, note=NOTE)
+    shown = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert shown == [*systems[: plots.MAX_PUBLISHED], "system 39"]
+    assert f"{39 - plots.MAX_PUBLISHED} more systems in comparison.csv; {NOTE}" in texts(figure)
+
+
+def test_a_long_title_is_wrapped_not_cut() -> None:
+    figure = plots.new_figure(4.0, 3.0)
+    with plots.style():
+        plots.title_and_legend(figure, "of accuracy " * 20)
+    assert title_of(figure) == ("of accuracy " * 20).strip()
+    check = figure.findobj(lambda artist: artist is figure._suptitle)[0]
+    figure.draw_without_rendering()
+    assert check.get_window_extent().x1 <= figure.bbox.x1
+
+
+def test_the_deviation_of_two_trainings_is_no_interval() -> None:
+    assert bar(OwnValue(0.5, spread=0.1, runs=2)) == (0.5, None, None)
+    assert bar(OwnValue(0.5, spread=0.1, runs=3)) == (0.5, 0.4, 0.6)
+    assert bar(Cell(0.5, spread=0.1)) == (0.5, 0.4, 0.6)  # published: over as many as they are

@@ -86,3 +86,34 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert "10/10 clips" in terminal.getvalue()
     assert "epoch 1/1" in terminal.getvalue()
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("done", "seconds", "pace"),
+    [(50, 10, "5.0 clips/s"), (1, 20, "3.0 clips/min"), (2, 3600, "2.0 clips/h"), (1, 36000, "0.1 clips/h")],
+)
+def test_slow_work_has_a_rate_too(
+    done: int, seconds: int, pace: str, now: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress("grid", 100) as advance:
+        now[0] += seconds
+        advance(done)
+    assert f" · {pace} · " in capsys.readouterr().err
+
+
+def test_before_the_first_step_there_is_no_rate(now: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("grid", 100) as advance:
+        now[0] += 30
+        advance(0)
+        assert capsys.readouterr().err == "grid: 0/100 clips · 0:30 gone · ? left\n"
+
+
+def test_it_says_which_of_several_runs(now: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    module.show_as("run 2 of 3")
+    try:
+        with progress("train split25", 4) as advance:
+            now[0] += 1
+            advance(4)
+    finally:
+        module.show_as("")
+    assert capsys.readouterr().err.startswith("run 2 of 3: train split25: 4/4 clips")

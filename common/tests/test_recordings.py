@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -106,15 +107,14 @@ def test_whatever_a_library_raises_is_a_broken_clip(tmp_path: Path, monkeypatch:
     soundfile.write(tmp_path / "good.wav", SECOND, 16_000)
     soundfile.write(tmp_path / "slow.wav", SECOND, 3)
     soundfile.write(tmp_path / "odd.wav", SECOND, 15_999)
-    resample = reading.resample
+    stream = soxr.ResampleStream
 
-    def fails(waveform: np.ndarray, from_rate: int, *others: object) -> np.ndarray:
+    def fails(from_rate: int, *others: object) -> object:
         if from_rate == 15_999:
             raise MemoryError("out of it\nquite")
-        return resample(waveform, from_rate, *others)
+        return stream(from_rate, *others)
 
-    monkeypatch.setattr("common.audio.shards.resample", fails)
-    monkeypatch.setattr("common.audio.reading.resample", fails)
+    monkeypatch.setattr(soxr, "ResampleStream", fails)
     name = os.fsdecode(b"caf\xe9.wav")
     (tmp_path / name).write_bytes(b"no audio")
     sources = tuple((file, tmp_path / file) for file in ("good.wav", "odd.wav", "slow.wav", name))
@@ -149,6 +149,9 @@ def test_what_is_found_in_a_folder(folder: Path, capsys: pytest.CaptureFixture[s
     assert names == [b"a.WAV", b"c.opus", b"caf\xe9.flac", b"d.w64", b"e.mp3", b"x.wav/b.aif"]
     assert {Path(file).name for file in found.skipped} == {"pipe.wav", "gone.flac"}
     assert capsys.readouterr().err == f"{folder}: 1 file of another kind left out: notes.txt\n"
+    assert [*found.names().values()][-2:] == ["e.mp3", "x.wav/b.aif"]  # from the folder that was named
+    twice = find_recordings([folder / "x.wav", folder / "x.wav" / ".." / "x.wav" / "b.aif"])
+    assert set(twice.names().values()) == {"b.aif", str(folder / "x.wav" / ".." / "x.wav" / "b.aif")}
     (folder / "more").mkdir()
     with pytest.raises(UserError, match=r"more: no audio in this folder"):
         find_recordings([folder / "more"])
@@ -205,5 +208,5 @@ def test_arrays_that_are_no_recording(array: np.ndarray, rate: int | None, messa
 
 def test_an_array_is_heard_as_a_file(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", SECOND, 8_000, subtype="FLOAT")
-    (of_file,), (of_array,) = Recording(tmp_path / "x.wav", 16_000), Recording(SECOND, 16_000, 8_000)
-    np.testing.assert_array_equal(of_file, of_array)
+    of_file, of_array = Recording(tmp_path / "x.wav", 16_000), Recording(SECOND, 16_000, 8_000)
+    np.testing.assert_array_equal(of_file.waveform(), of_array.waveform())

@@ -115,7 +115,7 @@ def test_history_has_a_row_an_epoch_and_metrics_where_they_were_computed(tmp_pat
     epoch_end(history, 1, 2, train_loss=0.25, val_objective=0.75)
     epoch_end(history, 2, 2, train_loss=0.125, val_objective=0.75)  # left over from the epoch before
     assert (tmp_path / "metrics.csv").read_text() == (
-        "epoch,step,train/loss,val/objective\n0.0,10.0,0.5,\n1.0,20.0,0.25,0.75\n2.0,30.0,0.125,\n"
+        "epoch,step,train/loss,val/objective\n1.0,10.0,0.5,\n2.0,20.0,0.25,0.75\n3.0,30.0,0.125,\n"
     )
     assert meter.flushed == 3
 
@@ -134,13 +134,15 @@ def test_a_resumed_history_neither_loses_nor_doubles_rows(tmp_path: Path) -> Non
         epoch_end(second, epoch, val_x=float(epoch))
     assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
     assert state["rows"] == whole.rows[:2]
+    second.load_state_dict({"rows": [{**row, "epoch": row["epoch"] - 1} for row in state["rows"]]})
+    assert second.rows == whole.rows[:2]  # what an earlier version wrote counts from 0
 
 
 def test_only_the_first_process_writes(tmp_path: Path) -> None:
     meter = Meter()
     history = History(tmp_path / "metrics.csv", meter)
     epoch_end(history, 0, zero=False, train_loss=1.0)
-    assert history.rows == [{"epoch": 0.0, "step": 10.0, "train/loss": 1.0}]
+    assert history.rows == [{"epoch": 1.0, "step": 10.0, "train/loss": 1.0}]
     assert list(tmp_path.iterdir()) == []
     assert meter.flushed == 0
 
@@ -329,7 +331,7 @@ def test_a_training_leaves_its_files(whole: Path) -> None:
     section = read_results(whole)["train"]["values"]
     assert (section["epochs"], section["steps"], section["seed"], section["data"]) == (4, 12, 5, "points")
     assert (section["kwh"], section["energy_measured"]) == (0, False)
-    assert section["best"] | {"epoch": 1, "val/objective": 0.8} == pytest.approx(section["best"])
+    assert section["best"] | {"epoch": 2, "val/objective": 0.8} == pytest.approx(section["best"])
     rows = list(csv.DictReader(io.StringIO((whole / "metrics.csv").read_text())))
     assert [float(row["val/objective"]) for row in rows] == pytest.approx(SCORES)
     assert [float(row["step"]) for row in rows] == [3, 6, 9, 12]
@@ -339,6 +341,8 @@ def test_a_training_leaves_its_files(whole: Path) -> None:
     for name in (BEST, LAST):
         check_hash(whole / name)
     assert list((whole / "tensorboard").glob("events*"))
+    assert len(list((whole / "tensorboard").glob("events*.summary"))) == 1  # settings and best figure
+    assert section["monitor"] == "val/objective"
 
 
 def test_best_is_of_the_best_epoch_and_last_of_the_last(whole: Path) -> None:
@@ -373,7 +377,7 @@ def test_a_finished_training_is_left_as_it_is(tmp_path: Path) -> None:
 
 def test_validation_now_and_then(tmp_path: Path) -> None:
     train(tmp_path, epochs=3, check_val_every_n_epoch=2)
-    assert read_results(tmp_path)["train"]["values"]["best"]["epoch"] == 1
+    assert read_results(tmp_path)["train"]["values"]["best"]["epoch"] == 2
     assert torch.load(tmp_path / BEST, weights_only=True)["epoch"] == 1
     rows = list(csv.DictReader(io.StringIO((tmp_path / "metrics.csv").read_text())))
     assert [row["val/objective"] != "" for row in rows] == [False, True, False]
@@ -381,7 +385,7 @@ def test_validation_now_and_then(tmp_path: Path) -> None:
 
 def test_fewer_epochs_than_between_validations(tmp_path: Path) -> None:
     train(tmp_path, epochs=2, check_val_every_n_epoch=10)
-    assert read_results(tmp_path)["train"]["values"]["best"]["epoch"] == 1
+    assert read_results(tmp_path)["train"]["values"]["best"]["epoch"] == 2
 
 
 def test_an_average_of_the_weights_is_what_is_kept(whole: Path, tmp_path: Path) -> None:

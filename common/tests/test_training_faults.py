@@ -222,3 +222,11 @@ def test_a_gpu_that_cannot_be_used_is_said(
     processes.say_unusable_gpu()
     assert capsys.readouterr().err == ""
     processes.say_unusable_gpu.cache_clear()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_devices_that_are_not_there_are_told_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"trainer\.accelerator=cuda, devices=1, .*not on this machine") as error:
+        train(tmp_path / "run1", epochs=1, accelerator="cuda")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run1").exists()

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import pytest
 
 from common.run.errors import UserError
-from common.run.verbs import Run, Task, main, open_run
+from common.run.verbs import Run, Task, main, open_run, run_label
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -181,6 +181,17 @@ def test_a_verb_of_several_runs_is_called_once(call: Call) -> None:
     code, out, _ = call("join", "--runs", "2", "5", "--json")
     assert (code, json.loads(out.splitlines()[-1])) == (0, {"numbers": [2, 5]})
     assert len(SEEN) == 1
+
+
+def test_which_of_the_runs_of_a_command_it_is() -> None:
+    def labels(*numbers: int) -> list[str]:
+        runs = [Run(Task("x", "", object, ()), "toy", number, Path(), None) for number in numbers]
+        return [run_label(run, runs) for run in runs]
+
+    assert labels(1) == [""]
+    assert labels(2) == ["run 2"]
+    assert labels(1, 2, 3) == ["run 1 of 3", "run 2 of 3", "run 3 of 3"]
+    assert labels(4, 5) == ["run 4", "run 5"]
 
 
 def test_a_single_result_and_none_as_json(call: Call) -> None:

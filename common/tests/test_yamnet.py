@@ -16,7 +16,8 @@ from scipy.special import expit
 from torch import nn
 
 from common import encoders
-from common.audio.reading import audio_files, load, write_wav
+from common.audio.reading import load, write_wav
+from common.audio.recordings import find_recordings
 from common.encoders import packaged, recordings
 from common.encoders.checkpoints import catalogue, read_state
 from common.encoders.packaged import open_onnx
@@ -164,7 +165,7 @@ def test_simulated_bits_are_near(yamnet: YAMNet, shared: Path) -> None:
     folder = shared / "data" / "esc10" / "audio"
     if not folder.is_dir():
         pytest.skip(f"no recordings at {folder}")
-    correlation, agreement = eight_bits(yamnet, audio_files([folder])[::40])
+    correlation, agreement = eight_bits(yamnet, find_recordings([folder]).files[::40])
     assert 0.9 < correlation < 1.0
     assert agreement > 0.5
 
@@ -339,21 +340,21 @@ def write_folder(source: Path, folder: Path, every: int) -> Path:
     return folder
 
 
-def check_real_recordings(source: Path, tmp_path: Path, every: int, margin: float) -> None:
+def check_real_recordings(source: Path, tmp_path: Path, every: int, margin: float, neighbour: float = 0.96) -> None:
     if not (source / "meta.csv").is_file():
         pytest.skip(f"no recordings at {source}")
     folder = write_folder(source, tmp_path / "part", every)
     found = recordings.evaluate("yamnet", folder, None, None, "all-MiniLM-L6-v2")
-    for use, expected in (("tags", 0.92), ("neighbour", 0.96), ("sentences", 0.84), ("search", 0.96)):
+    for use, expected in (("tags", 0.92), ("neighbour", neighbour), ("sentences", 0.84), ("search", 0.96)):
         assert found[use] > expected - margin, use
-    assert found["sentences by names"] > 0.6
+    assert found["sentences by names"] > 0.7 - margin
     assert len(found["classes"]) == 10
 
 
 @needs_package
 def test_real_recordings(shared: Path, tmp_path: Path) -> None:
-    """One of eight."""
-    check_real_recordings(shared / "data" / "esc10", tmp_path, 8, 0.15)
+    """One of eight: there are fewer neighbours to find."""
+    check_real_recordings(shared / "data" / "esc10", tmp_path, 8, 0.15, neighbour=0.85)
 
 
 @needs_package
@@ -367,6 +368,6 @@ if __name__ == "__main__":
     assert isinstance(made, YAMNet)
     print(
         "correlation of embeddings, median {:.3f}; same best class {:.3f}".format(
-            *eight_bits(made, audio_files([Path(sys.argv[1])]))
+            *eight_bits(made, find_recordings([Path(sys.argv[1])]).files)
         )
     )

@@ -1,6 +1,5 @@
 """The challenge's limits for parameters, bytes and multiply-accumulates (DCASE 2024 Task 1, rules), of any network."""
 
-import importlib
 import inspect
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,12 +10,13 @@ from typing import Any
 from torch import nn
 
 from common.run.complexity import Complexity, Shapes, count, shapes_of
-from common.run.errors import UserError, did_you_mean
+from common.run.errors import UserError
+from common.run.imports import find, load, said
 from common.run.results.tables import print_table
 from common.run.verbs import Run
 from task1_asc.config import Config
-from task1_asc.model.front_end import mel_shape
-from task1_asc.model.networks import new_network
+from task1_asc.model.front_end import example_input, mel_shape
+from task1_asc.model.networks import check_own, new_network
 
 MAX_BYTES = 128_000
 MAX_MACS = 30_000_000
@@ -94,25 +94,13 @@ def load_module(spec: str) -> nn.Module:
 
     Raises UserError where there is no such module or attribute, where its code fails or gives no nn.Module.
     """
-    name, colon, attribute = spec.partition(":")
-    if not (name and colon and attribute):
+    if ":" not in spec:
         raise UserError(f"{spec!r}: expected module:function, e.g. my_module:build_network")
     here = str(Path.cwd())
-    if here not in sys.path:
+    if here not in sys.path:  # for what the module imports
         sys.path.insert(0, here)
-    importlib.invalidate_caches()  # the file may be younger than the process
-    try:
-        module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name and (name == error.name or name.startswith(error.name + ".")):
-            raise UserError(f"no module {error.name!r} in {here} or among the installed ones") from None
-        raise UserError(f"{name}: imports {error.name!r}, which is not installed") from None
-    except (Exception, SystemExit) as error:
-        raise UserError(f"{name}: cannot be imported, {_said(error)}") from None
-    if not hasattr(module, attribute):
-        choices = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise UserError(f"{name} has no {attribute!r}{did_you_mean(attribute, choices)}")
-    maker = getattr(module, attribute)
+    own = find(spec, Path.cwd(), alone=False)
+    maker = load(own)
     if isinstance(maker, nn.Module):
         return maker
     if not callable(maker):
@@ -121,16 +109,10 @@ def load_module(spec: str) -> nn.Module:
         inspect.signature(maker).bind()
         model = maker()
     except (Exception, SystemExit) as error:
-        raise UserError(f"{spec}: fails when called without arguments, {_said(error)}") from None
+        raise UserError(f"{spec}: fails when called without arguments, {said(error, own)}") from None
     if not isinstance(model, nn.Module):
         raise UserError(f"{spec}: returns a {type(model).__name__}, expected an nn.Module")
     return model
-
-
-def _said(error: BaseException) -> str:
-    """An exception of somebody's code in one line."""
-    where = f" ({error.filename}:{error.lineno})" if isinstance(error, SyntaxError) else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
 
 
 def storage(config: Config) -> str:
@@ -157,9 +139,9 @@ def network_complexity(
         raise UserError(f"--input-shape: {' '.join(map(str, min(shapes, key=min)))}, expected sizes of 1 or more")
     given = [tuple(shape) for shape in shapes or ()]
     if not specs:
-        of = {
-            run.recipe: complexity_verb(new_network(config), given or mel_shape(config), precision or storage(config))
-        }
+        network = new_network(config)
+        check_own(config.model, network, example_input(config))
+        of = {run.recipe: complexity_verb(network, given or mel_shape(config), precision or storage(config))}
     else:
         usual = mel_shape(Config() if config.data.toy else config)
         of = {spec: complexity_verb(load_module(spec), given or usual, precision) for spec in specs}

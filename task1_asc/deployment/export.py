@@ -190,7 +190,7 @@ def export_files(
     paths = {of: stem.with_name(f"{stem.name}{what}_{of}.onnx") for of in precisions}
     written = [export(network, front_end, path, of, front_end_inside, calibration) for of, path in paths.items()]
     rows = [
-        [Path(of["path"]).name, f"{of['bytes']:,}", f"{of['difference']:.2g}", f"{of['same_scene']:.1%}"]
+        [Path(of["path"]).name, f"{of['bytes']:,}", f"{of['difference']:.2g}", f"{100 * of['same_scene']:.1f} %"]
         for of in written
     ]
     note = f"difference: of {written[0]['clips']} clips' logits to those in PyTorch, largest, in root mean squares"

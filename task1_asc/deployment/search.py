@@ -68,7 +68,7 @@ def closed_form(config: ModelConfig, input_shape: tuple[int, ...]) -> tuple[int,
         convolution(9 * block.expanded, block.expanded)
         convolution(block.expanded * block.outputs, block.outputs)
     convolution(outputs * classes, classes)
-    norms = 2 * len(blocks) if config.architecture == "cp_mobile" else 0
+    norms = 2 * len(blocks) if config.kind == "cp_mobile" else 0
     return parameters + norms, macs * batch
 
 
@@ -83,16 +83,16 @@ def propose(
     """The `show` networks that make most use of both limits, at most one for each width and depth.
 
     Searched are all combinations of BASES, MULTIPLIERS, EXPANSIONS and BLOCKS with strides in one or two places; `like`
-    gives the architecture (baseline or CP-Mobile), classes and whatever else is kept. Ranked by the smaller of the
+    gives the kind (baseline or CP-Mobile), classes and whatever else is kept. Ranked by the smaller of the
     shares of the two limits: within a family the larger network is mostly the better one, and a limit that is not
     reached is capacity given away. What accuracy they reach only training can tell. input_shape: (1, channels, mel,
-    frames). Raises UserError for another architecture or precision, and where nothing fits.
+    frames). Raises UserError for another kind or precision, and where nothing fits.
     """
     like = replace(like or ModelConfig(), in_channels=input_shape[1], expanded={})
     if precision not in PRECISION_BYTES:
         raise UserError(f"precision: unknown {precision!r}{did_you_mean(precision, PRECISION_BYTES)}")
-    if like.architecture not in SEARCHED:
-        raise UserError(f"model.architecture: {like.architecture} has no search, choose from {', '.join(SEARCHED)}")
+    if like.kind not in SEARCHED:
+        raise UserError(f"model.kind: {like.kind} has no search, choose from {', '.join(SEARCHED)}")
     found = []
     for base, blocks in itertools.product(BASES, BLOCKS):
         best: Proposal | None = None
@@ -143,7 +143,8 @@ def search_networks(run: Run, show: int, max_bytes: int, max_macs: int) -> Mappi
     shape = mel_shape(config)
     found = propose(max_bytes, max_macs, storage(config), shape, config.model, show)
     rows = [
-        [settings_of(p.config), *(f"{n:,}" for n in (p.parameters, p.bytes, p.macs)), f"{p.used:.1%}"] for p in found
+        [settings_of(p.config), *(f"{n:,}" for n in (p.parameters, p.bytes, p.macs)), f"{100 * p.used:.1f} %"]
+        for p in found
     ]
     columns = ["settings", "parameters", "bytes", "MACs", "used of both limits"]
     note = "Take one by its settings as overrides. What it reaches in accuracy only training can tell."

@@ -164,6 +164,15 @@ def _by_segment(sums: np.ndarray, segments: np.ndarray) -> np.ndarray:
     return total
 
 
+def sums_by_segment(outputs: Outputs, truth: Truth) -> np.ndarray:
+    """What the clips of each segment add to the figures: (segments, parts, 3), segments by their number.
+
+    Raises UserError for an annotated clip without prediction, and the other way round.
+    """
+    rows, sums = _scored(outputs, truth, allow_missing=False)
+    return _by_segment(sums, truth.segments[rows])
+
+
 def evaluate_files(
     files: Sequence[Path],
     ground_truth: Path,

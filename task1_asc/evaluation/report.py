@@ -2,7 +2,8 @@
 
     evaluate_run(run, plots=True) -> dict
         `record_figures` against the test list of the run's data set
-    record_figures(folder: Path, splits: Sequence[int], truth: Path, toy: bool, plots=True, draws=1000) -> dict
+    record_figures(folder: Path, splits: Sequence[int], truth: Path, toy: bool, plots=True, draws=1000,
+        own=False) -> dict
         scores <folder>/split<S>/predictions/test.csv against `truth` (test.csv or meta.csv), records section "test"
         in <folder>/split<S>/results.json and <folder>/results.json, prints tables, draws into <folder>/plots
     results_of(folder: Path, splits) -> {split: metrics}   as `record_figures` recorded them (for the meta file)
@@ -16,7 +17,7 @@
                  reference="Baseline 2024") -> dict
         comparison.csv/.md/.png and the plots against training data and complexity in <folders[0].parent>
 
-Whether the data are the toy's is recorded by `record_figures`; the others read it and mark every figure.
+Whether the data are the toy's, or own ones, is recorded by `record_figures`; the others read it and mark every figure.
 
 The published figures stand in baselines.csv: accuracies in per cent, log losses in nats, MACs for one clip. `set` is
 development-test, evaluation (2024) or the evaluation set of another year; `split` is empty for figures over all splits.
@@ -32,14 +33,15 @@ from common.run.errors import UserError
 from common.run.files import Row, existing_file, write_rows
 from common.run.numbers import integer
 from common.run.plots import Bar, save
-from common.run.results.comparison import TOY, Baseline, MetricColumn, OwnValue, bar, read_figures
+from common.run.results.comparison import Baseline, Caveat, MetricColumn, OwnValue, bar, caveat_of, read_figures
 from common.run.results.intervals import MeanSpread
 from common.run.results.runs import Place, beside_published, own_system, own_values, scaled, section_of, trainings
-from common.run.results.store import read_results, record
+from common.run.results.store import record, recorded
 from common.run.results.tables import format_value, print_table, write_table
+from common.run.tensorboard import summarise
 from common.run.verbs import Run
-from task1_asc.config import SPLITS, known_split
-from task1_asc.data.classes import DEVICES
+from task1_asc.config import SPLITS, known_split, of_split
+from task1_asc.data.classes import DEVICES, SCENES
 from task1_asc.evaluation.evaluate import (
     DRAWS,
     SHOWN_DEVICES,
@@ -65,13 +67,31 @@ def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
     from task1_asc.data.layout import split_file
 
     root = root_of(run.config.data)
-    return record_figures(run.folder, run.config.data.splits, split_file(root, "test"), made_of(root) == "toy", plots)
+    made, truth, splits = made_of(root), split_file(root, "test"), run.config.data.splits
+    own = made == "recordings"
+    scored = record_figures(run.folder, splits, truth, made == "toy", plots, own=own, system=run.title)
+    for split in splits:
+        name = f"split{split}"
+        figures = {"test/macro_accuracy": scored["files"][name]["macro_accuracy"]}
+        pictures = {"test/confusion": run.folder / "plots" / f"confusion_{name}.png"} if plots else {}
+        summarise(of_split(run, split), figures, pictures)
+    return scored
 
 
 def record_figures(
-    folder: Path, splits: Sequence[int], truth: Path, toy: bool, plots: bool = True, draws: int = DRAWS
+    folder: Path,
+    splits: Sequence[int],
+    truth: Path,
+    toy: bool,
+    plots: bool = True,
+    draws: int = DRAWS,
+    own: bool = False,
+    system: str = "",
 ) -> dict[str, Any]:
-    """Score the stored test predictions of every split of a run; see the module. Returns what it records."""
+    """Score the stored test predictions of every split of a run; see the module. Returns what it records.
+
+    own: the data are own recordings.
+    """
     paths = {split: predictions_file(folder, split, "test") for split in splits}
     for path in paths.values():
         existing_file(path, "predictions (`predict` makes them)")
@@ -79,14 +99,17 @@ def record_figures(
     outputs = {f"split{split}": read_outputs(path) for split, path in paths.items()}
     results = {name: evaluate_outputs(of, annotated, draws) for name, of in outputs.items()}
     scored = add_rank(results, outputs, annotated, draws)
+    about = {"toy": toy, "own": own}
     for name, of in results.items():
-        record(folder / name, "test", {"toy": toy, **of, "official": official_keys(of)})
-    record(folder, "test", {"toy": toy, "rank_score": scored["rank_score"], "rank_interval": scored["rank_interval"]})
-    show(folder.as_posix(), results, scored, TOY.text if toy else None)
+        record(folder / name, "test", {**about, **of, "official": official_keys(of)})
+    record(folder, "test", {**about, "rank_score": scored["rank_score"], "rank_interval": scored["rank_interval"]})
+    caveat = caveat_of([about])
+    note = caveat.text if caveat else None
+    show(folder.as_posix(), results, scored, note)
     if plots:
         from task1_asc.evaluation.plots import draw
 
-        draw(folder / "plots", results, TOY.text if toy else None, _published_devices(splits))
+        draw(folder / "plots", results, note, _published_devices(splits), system)
     return scored
 
 
@@ -98,10 +121,10 @@ def results_of(folder: Path, splits: Sequence[int]) -> dict[int, dict[str, Any]]
 def network_counts(run: Run) -> dict[str, int]:
     """Parameters, bytes as deployed and MACs of a trained run's network, as `train` recorded them."""
     path = run.folder / f"split{known_split(run, None)}"
-    recorded = read_results(path) if (path / "results.json").is_file() else {}
-    if "train" not in recorded:
+    trained = recorded(path, "train")
+    if trained is None:
         raise UserError(f"{path}: no finished training; `train` makes one")
-    counted: dict[str, int] = recorded["train"]["values"]["network"]
+    counted: dict[str, int] = trained["network"]
     return counted
 
 
@@ -125,9 +148,9 @@ def report_runs(
     """
     runs = [results_of(folder, splits) for folder in folders]
     own = {split: over_seeds([_figures(of[split]) for of in runs]) for split in splits}
-    toy = _is_toy(runs)
+    caveat = _caveat(runs)
     baseline = {split: figures_of(read_published(), reference, DEVELOPMENT, split) for split in splits}
-    mark = f" ({TOY.mark})" if toy else ""
+    mark = f" ({caveat.mark})" if caveat else ""
     heads = [(f"{split} %", kind) for split in splits for kind in (f"own{mark}", "published")]
     rows = []
     for label, path in ROWS.items():
@@ -136,12 +159,12 @@ def report_runs(
     losses = [_loss_text(own[split].get("log_loss")) for split in splits]
     rows.append(["log loss", *(text for loss in losses for text in (loss, "n/a"))])
     title = f"Task 1, recipe {recipe}, {trainings(len(folders))}: development test"
-    title += f" ({TOY.text})" if toy else ""
+    title += f" ({caveat.text})" if caveat else ""
     note = f"±: standard deviation over trainings. Published: {reference}, mean over trainings; n/a: not available."
-    print_table(title, ["accuracy (%)", *map("\n".join, heads)], rows, note)
     out = folders[0].parent
+    print_table(title, ["accuracy (%)", *map("\n".join, heads)], rows, note, whole=out / "report.csv")
     write_table(out / "report.md", ["accuracy (%)", *map(" ".join, heads)], rows, title, note)
-    _write_figures(out / "report.csv", own, baseline, toy)
+    _write_figures(out / "report.csv", own, baseline, caveat.text if caveat else "")
     return {str(split): {path: value._asdict() for path, value in own[split].items()} for split in splits}
 
 
@@ -161,7 +184,7 @@ def compare_figures(
     keys = {split: f"{DEVELOPMENT}/{metric_key('macro_accuracy', split)}" for split in splits}
     places = {key: Place((s, "macro_accuracy"), (s, "intervals", "macro_accuracy")) for s, key in keys.items()}
     runs = [results_of(folder, splits) for folder in folders]
-    toy, entries = _is_toy(runs), read_published()
+    caveat, entries = _caveat(runs), read_published()
     results: list[dict[Any, Any]] = [dict(of) for of in runs]
     if set(splits) >= set(SPLITS):
         places[f"{DEVELOPMENT}/rank_score"] = Place(("all", "rank_score"), ("all", "rank_interval"))
@@ -174,11 +197,11 @@ def compare_figures(
         _columns(splits),
         as_baselines(entries),
         title="Task 1 of DCASE 2024, macro accuracy (%)",
-        caveat=TOY if toy else None,
+        caveat=caveat,
         reference=reference,
     )
     system, by_split = own_system(recipe, len(folders)), {split: own[key] for split, key in keys.items()}
-    _draw_published(folders[0].parent, entries, system, by_split, parameters, macs, TOY.text if toy else None)
+    _draw_published(folders[0].parent, entries, system, by_split, parameters, macs, caveat.text if caveat else None)
     return found
 
 
@@ -240,12 +263,26 @@ def _whole(row: Row, column: str) -> int | None:
 
 def _columns(splits: Sequence[int]) -> list[MetricColumn]:
     """The rank score first where all splits are there, then each split."""
+    of: dict[str, Any] = {"decimals": 2, "unit": "%", "chance": 100 / len(SCENES)}
     columns = [
-        MetricColumn(metric_key("macro_accuracy", split), DEVELOPMENT, f"{split} %", decimals=2) for split in splits
+        MetricColumn(
+            metric_key("macro_accuracy", split),
+            DEVELOPMENT,
+            f"{split} %",
+            axis=f"accuracy (%),\ntrained on {split} %",
+            **of,
+        )
+        for split in splits
     ]
     if set(splits) >= set(SPLITS):
-        columns.insert(0, MetricColumn("rank_score", DEVELOPMENT, "mean of splits", decimals=2))
-        columns.append(MetricColumn("rank_score", EVALUATION, "mean, evaluation set", decimals=2))
+        columns.insert(
+            0, MetricColumn("rank_score", DEVELOPMENT, "mean of splits", axis="accuracy (%),\nmean of splits", **of)
+        )
+        columns.append(
+            MetricColumn(
+                "rank_score", EVALUATION, "mean, evaluation set", axis="accuracy (%), eval. set,\nmean of splits", **of
+            )
+        )
     return columns
 
 
@@ -254,8 +291,8 @@ def _figures(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {key: metrics[key] for key in ("macro_accuracy", "accuracy", "log_loss", "classes", "devices", "groups")}
 
 
-def _is_toy(runs: Sequence[Mapping[int, Mapping[str, Any]]]) -> bool:
-    return any(of["toy"] for run in runs for of in run.values())
+def _caveat(runs: Sequence[Mapping[int, Mapping[str, Any]]]) -> Caveat | None:
+    return caveat_of(of for run in runs for of in run.values())
 
 
 def _own_text(value: MeanSpread | None) -> str:
@@ -277,17 +314,17 @@ def _write_figures(
     path: Path,
     own: Mapping[int, Mapping[str, MeanSpread]],
     baseline: Mapping[int, Mapping[str, Published]],
-    toy: bool,
+    caveat: str,
 ) -> None:
     """A line per figure: accuracies in per cent."""
     lines = []
-    for split, of_split in own.items():
-        for metric, value in of_split.items():
+    for split, of_one in own.items():
+        for metric, value in of_one.items():
             scale = 1 if metric.endswith("log_loss") else 100
             spread = None if value.spread is None else scale * value.spread
             other = baseline[split].get(metric)
             published = (None, None) if other is None else (other.value, other.spread)
-            lines.append([split, metric, scale * value.mean, spread, value.runs, *published, TOY.text if toy else ""])
+            lines.append([split, metric, scale * value.mean, spread, value.runs, *published, caveat])
     columns = ("split", "metric", "own", "own_spread", "runs", "published", "published_spread", "note")
     write_rows(path, columns, lines)
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from common.frontends import LogMel
-from common.run.checkpoints import checkpoint_of
-from common.run.config import load_config
+from common.run.checkpoints import checkpoint_of, fill, read_checkpoint
+from common.run.config import config_of, load_config
 from common.run.errors import UserError
+from common.run.export import CARD, WEIGHTS, read_card
 from common.run.files import existing_file
-from common.run.results.store import read_results
+from common.run.results.store import recorded
 from common.run.verbs import Run
 from task1_asc.config import SPLITS, Config, Precision, of_device, of_split
 from task1_asc.data.batches import eval_loader
@@ -31,8 +32,7 @@ def check_trained(run: Run, wanted: Sequence[int]) -> None:
     """UserError where some splits of the run have been trained, but not all that are wanted."""
 
     def trained(split: int) -> bool:
-        folder = of_split(run, split).folder
-        return (folder / "results.json").is_file() and "checkpoint" in read_results(folder)
+        return recorded(of_split(run, split).folder, "checkpoint") is not None
 
     there = [split for split in SPLITS if trained(split)]
     if there and (missing := [split for split in wanted if split not in there]):
@@ -51,7 +51,7 @@ def load_network(run: Run, split: int) -> tuple[nn.Module, bool]:
     check_trained(run, [split])
     part = of_split(run, split)
     config: Config = part.config
-    network = load_weights(new_network(config), *checkpoint_of(part.folder))
+    network = load_weights(new_network(config, part.folder), *checkpoint_of(part.folder))
     if config.precision == "int8":
         path = quantize.of_int8(part).folder / quantize.FILE_NAME
         return quantize.load_network(path, network, example_input(config)), False
@@ -67,9 +67,12 @@ def load_network(run: Run, split: int) -> tuple[nn.Module, bool]:
 def load_file(path: Path, precision: Precision | None = None) -> tuple[nn.Module, Config]:
     """The network of one file, before its precision, and the recipe that `train` stored beside it.
 
-    path: a checkpoint of a training, or its int8 network (`int8/network_int8.pt`). Raises UserError for any other file,
-    for one without its recipe, and for int8 where the file is a float network and the other way round.
+    path: a checkpoint of a training, its int8 network (`int8/network_int8.pt`), or a folder that `export` wrote. Raises
+    UserError for any other file, for one without its recipe, and for int8 where the file is a float network and the
+    other way round.
     """
+    if path.is_dir():
+        return _exported(path, precision)
     existing_file(path, "checkpoint")
     folder = next((of for of in path.resolve().parents[:2] if (of / "config.yaml").is_file()), None)
     if folder is None:
@@ -86,15 +89,29 @@ def load_file(path: Path, precision: Precision | None = None) -> tuple[nn.Module
     return load_weights(network, path), config
 
 
+def _exported(folder: Path, precision: Precision | None) -> tuple[nn.Module, Config]:
+    """The network of a folder that `export --format folder` wrote."""
+    config = config_of(Config, read_card(folder, "task1_asc").config, str(folder / CARD))
+    config = config if precision is None else replace(config, precision=precision)
+    if config.precision == "int8":
+        raise UserError(f"{folder}: holds a float network; precision int8 is that of its run")
+    return fill(new_network(config), dict(read_checkpoint(folder / WEIGHTS)), folder / WEIGHTS), config
+
+
+def float_network(run: Run, split: int) -> nn.Module:
+    """A trained split's float network, also where it is deployed as int8."""
+    check_trained(run, [split])
+    part = of_split(run, split)
+    network = load_weights(new_network(run.config, part.folder), *checkpoint_of(part.folder))
+    if not run.config.quantize.epochs:
+        return network
+    prepared = quantize.prepare_network(network, example_input(run.config))
+    return float_twin(load_weights(prepared, *checkpoint_of(quantize.of_int8(part).folder)), network)
+
+
 def load_exportable(run: Run, split: int) -> tuple[nn.Module, LogMel, Tensor]:
     """A trained split's float network, also where it is deployed as int8; its front end; clips for calibration."""
-    check_trained(run, [split])
-    config: Config = run.config
-    part = of_split(run, split)
-    network = load_weights(new_network(config), *checkpoint_of(part.folder))
-    if config.quantize.epochs:
-        prepared = quantize.prepare_network(network, example_input(config))
-        network = float_twin(load_weights(prepared, *checkpoint_of(quantize.of_int8(part).folder)), network)
+    network, config = float_network(run, split), run.config
     whole = replace(config, data=replace(config.data, cropped=False, eval_batch=CALIBRATION_CLIPS, workers=0))
     clips = load_clips(whole.data, "train", split)
     waveform = next(iter(eval_loader(clips, whole))).waveform

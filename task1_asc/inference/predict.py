@@ -10,12 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common.audio.answers import SCORES, stems, write_answer
 from common.audio.arrays import write_logits
 from common.audio.recordings import Recording, find_recordings, rechunked, short_names
 from common.frontends import LogMel
 from common.run.checkpoints import checkpoint_of
 from common.run.errors import UserError
 from common.run.folders import printable
+from common.run.processes import working_device
+from common.run.progress import progress
 from common.run.results.runs import network_note
 from common.run.results.store import record
 from common.run.results.tables import print_table
@@ -31,6 +34,7 @@ from task1_asc.inference.scores import add_outputs, own_outputs, predictions_fil
 from task1_asc.model.front_end import front_end
 
 WINDOW_SECONDS = 1.0
+OUTPUT = "output.csv"  # of named files, in the challenge's form
 
 
 class Predictor:
@@ -40,8 +44,7 @@ class Predictor:
     """
 
     def __init__(self, network: nn.Module, front_end: LogMel, precision: str, device: str | None = None) -> None:
-        gpu = torch.cuda.is_available() and precision != "int8"
-        self.device = torch.device(device or ("cuda" if gpu else "cpu"))
+        self.device = torch.device(device or ("cpu" if precision == "int8" else working_device()))
         self.front_end = front_end.to(self.device).eval()
         network = network if precision == "int8" else deployed(network, precision)
         self.network = network.to(self.device).eval()
@@ -115,30 +118,44 @@ def predict_run(run: Run, precision: str | None) -> Mapping[str, Any]:
 
 
 def predict_files(
-    run: Run, files: list[Path], out: Path | None, split: int | None, precision: str | None
+    run: Run, files: list[Path], out: Path, split: int | None, precision: str | None
 ) -> Mapping[str, Any]:
-    """Print the likeliest scenes of named files; with `out` write them there as an output file."""
+    """Print the likeliest scenes of named files and write them to `out`: `common.audio.answers`, and an output file."""
     recordings = find_recordings(files)
-    if out is not None:
-        own_outputs(out)  # a table of somebody else is told before the work
+    own_outputs(out / SCORES / OUTPUT)  # a table of somebody else is told before the work
+    written, names = stems(out, recordings, "probabilities"), recordings.names()
     split = known_split(run, split)
     predictor, _ = predictor_of(run, split, precision)
     note = network_note(of_split(run, split).folder)
     found: dict[Path, dict[str, Any]] = {}
-    for path in recordings.files:
-        with recordings.skipping(path):
-            found[path] = predict_file(predictor, Recording(path, run.config.data.sample_rate), run.config)
+    with progress("predict", len(names), "files") as advance:
+        for path in recordings.files:
+            with recordings.skipping(path):
+                found[path] = predict_file(predictor, Recording(path, run.config.data.sample_rate), run.config)
+                _write_scenes(written[path], path, found[path], note)
+                advance(note=names[path])
     if found:
         rows = []
         for path, of in found.items():
-            best = sorted(of["probabilities"].items(), key=lambda pair: -pair[1])[:3]
-            shares = (f"{scene} {share:.2f}" for scene, share in best)
-            rows.append([printable(path), f"{of['seconds']:.2f}", *shares])
-        print_table("scenes", ["file", "seconds", "first", "second", "third"], rows, note)
-    if found and out is not None:
+            best = (f"{scene} {share:.2f}" for scene, share in _likeliest(of)[:3])
+            rows.append([names[path], f"{of['seconds']:.2f}", *best])
+        said = "; ".join(filter(None, (note, f"all files: {out}")))
+        print_table("scenes", ["file", "seconds", "first", "second", "third"], rows, said, whole=out)
         table = np.array([list(of["probabilities"].values()) for of in found.values()])
-        add_outputs(out, output_names(list(found)), table)
-    return recordings.finish({"files": {printable(path): of for path, of in found.items()}, "note": note})
+        add_outputs(out / SCORES / OUTPUT, output_names(list(found)), table)
+    return recordings.finish({"out": str(out), "files": {names[path]: of for path, of in found.items()}, "note": note})
+
+
+def _likeliest(found: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """Scenes and their probabilities, the likeliest first."""
+    return sorted(found["probabilities"].items(), key=lambda pair: -pair[1])
+
+
+def _write_scenes(stem: Path, path: Path, found: Mapping[str, Any], note: str | None) -> None:
+    about = {"file": printable(path), "duration": round(found["seconds"], 3), "scene": found["scene"]}
+    about |= {"probabilities": found["probabilities"]} | ({"note": note} if note else {})
+    rows = [(printable(path.name), scene, share) for scene, share in _likeliest(found)]
+    write_answer(stem, about, ("filename", "scene_label", "probability"), rows)
 
 
 def output_names(files: Sequence[Path]) -> list[str]:

@@ -42,7 +42,8 @@ def passt(config: ModelConfig) -> nn.Module:
     from common.encoders.transformer import Patchout
 
     frequency, time = config.patchout
+    patchout = Patchout(time=time, frequency=frequency)
     encoder = encoders.create(
-        config.encoder, config.checkpoint, config.num_classes, patchout=Patchout(time=time, frequency=frequency)
+        config.encoder, config.checkpoint or encoders.RANDOM, config.num_classes, patchout=patchout
     )
     return MelTeacher(encoder)

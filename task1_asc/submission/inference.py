@@ -6,7 +6,7 @@ The package stands alone: this module and all of the project that it needs becom
 
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -24,12 +24,17 @@ PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE  # wav formats
 
 
 class SceneClassifier(nn.Module):
-    """A front end in float32, and a general network with copies for devices, in the precision of deployment."""
+    """A front end in float32, and a general network with copies for devices, in the precision of deployment.
 
-    def __init__(self, mel: MelSetting, config: ModelConfig, devices: Sequence[str]) -> None:
+    own: the class of an own network, for the arguments of `config`.
+    """
+
+    def __init__(
+        self, mel: MelSetting, config: ModelConfig, devices: Sequence[str], own: Callable[..., nn.Module] | None = None
+    ) -> None:
         super().__init__()
         self.front_end = LogMel(mel)
-        base = CPMobile(config, response_norm=config.architecture == "cp_mobile")
+        base = own(**config.arguments) if own else CPMobile(config, response_norm=config.kind == "cp_mobile")
         self.networks = MultiDevice(base, devices, DEVICES)
 
     @property
@@ -38,16 +43,18 @@ class SceneClassifier(nn.Module):
         return next(self.networks.parameters()).dtype
 
 
-def load_classifier(settings_file: str | Path, state_file: str | Path) -> SceneClassifier:
+def load_classifier(
+    settings_file: str | Path, state_file: str | Path, own: Callable[..., nn.Module] | None = None
+) -> SceneClassifier:
     """Settings (JSON: mel, model, devices) and a state dict of `MultiDevice` -> classifier in evaluation mode.
 
-    The weights' own precision is kept.
+    own: the class of an own network. The weights' own precision is kept.
     """
     settings = json.loads(Path(settings_file).read_text(encoding="utf-8"))
     state = torch.load(state_file, map_location="cpu", weights_only=True)
     model = settings["model"]
     model |= {"strides": {name: tuple(of) for name, of in model["strides"].items()}}  # JSON has no tuples
-    classifier = SceneClassifier(MelSetting(**settings["mel"]), ModelConfig(**model), settings["devices"])
+    classifier = SceneClassifier(MelSetting(**settings["mel"]), ModelConfig(**model), settings["devices"], own)
     classifier.networks.to(next(value.dtype for value in state.values() if value.is_floating_point()))
     classifier.networks.load_state_dict(state)
     return classifier.requires_grad_(False).eval()

@@ -8,11 +8,20 @@ from typing import TYPE_CHECKING, Any
 from common.audio.coverage import made_of, root_of
 from common.run.errors import UserError
 from common.run.files import existing_file
+from common.run.imports import Own, as_stored, given
 from common.run.settings import SubmissionConfig
 from common.run.submission.measure import mark
-from common.run.submission.package import Packed, build_submission, described, labels_of, passing_meta, report_of
+from common.run.submission.package import (
+    Packed,
+    build_submission,
+    check_name,
+    described,
+    labels_of,
+    passing_meta,
+    report_of,
+)
 from common.run.verbs import Run
-from task1_asc.config import SPLITS, SYNTHETIC, Config, known_split
+from task1_asc.config import SPLITS, SYNTHETIC, Config, known_split, of_split
 from task1_asc.data.classes import DEVICES, SAMPLE_RATE
 from task1_asc.data.layout import read_split
 from task1_asc.evaluation.report import network_counts, results_of
@@ -64,6 +73,7 @@ def package_runs(runs: list[Run], out: Path | None, report: Path | None) -> Mapp
     if (about := described(run)) is None:
         return {}
     out = out or run.folder.parent / "submission.zip"
+    check_name(out)
     files, labels = expected_files(run.config), labels_of(runs, about, LAST_INDEX)
     if run.config.data.edition == 2025:
         from task1_asc.submission.package_2025 import package_2025
@@ -97,6 +107,9 @@ def inference_of(run: Run, label: str) -> "Package2025":
         raise UserError("precision: an inference package carries float networks only, not int8")
     split = known_split(run, None)
     network, _ = load_network(run, split)
+    model = as_stored(config.model, of_split(run, split).folder)
+    if isinstance(model.kind, Own):
+        model = replace(model, arguments=given(model.kind, model.arguments, {"num_classes": model.num_classes}))
     if not isinstance(network, MultiDevice):  # the form of the package
         network = MultiDevice(network, (), DEVICES)
     half = config.precision.startswith("float16")
@@ -104,7 +117,7 @@ def inference_of(run: Run, label: str) -> "Package2025":
     return Package2025(
         label,
         front_end(config.front_end, SAMPLE_RATE).setting,
-        config.model,
+        model,
         (network.half() if half else network).state_dict(),
         tuple(network.device_models),
         read_split(root_of(config.data), "test"),

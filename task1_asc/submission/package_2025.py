@@ -3,6 +3,7 @@
     <team>/pyproject.toml
     <team>/<team>/<team>_<n>.py          predict, load_model, load_inputs, get_model_for_device
     <team>/<team>/models/inference.py    front end and network: generated, needs torch, torchaudio, torchvision only
+    <team>/<team>/models/<team>_<n>.py   the module of an own network, as it was trained
     <team>/<team>/ckpts/<team>_<n>.pt    state dict of the general network and those of the devices
     <team>/<team>/ckpts/<team>_<n>.json  their settings
     <team>/<team>/resources/dummy.wav    one second, for counting MACs
@@ -16,6 +17,7 @@ import dataclasses
 import io
 import json
 import struct
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,7 @@ from torch import Tensor
 from common.frontends import MelSetting
 from common.run.complexity import count
 from common.run.errors import UserError
+from common.run.imports import Own, imported_names, load
 from common.run.submission.archive import Content, build_zip
 from common.run.submission.package import check_name, team_of
 from task1_asc.config import ModelConfig
@@ -35,11 +38,11 @@ from task1_asc.data.classes import CLIP_SAMPLES, SAMPLE_RATE
 from task1_asc.deployment.complexity import verdict
 from task1_asc.submission.inference import SceneClassifier
 from task1_asc.submission.rules import label_problem
-from task1_asc.submission.standalone import standalone_source
+from task1_asc.submission.standalone import OWN_PACKAGES, standalone_source
 from task1_asc.submission.tables import EVALUATION_FILES, passing_output
 from task1_asc.submission.validate_2025 import TEST_DEVICES
 
-ARCHITECTURES = ("baseline", "cp_mobile")
+KINDS = ("baseline", "cp_mobile")
 INFERENCE = "task1_asc.submission.inference"
 API = ("SceneClassifier", "load_classifier", "log_mels", "classify")
 
@@ -48,13 +51,13 @@ MODULE = '''"""{label}: acoustic scenes from recordings of one second. The four 
 from pathlib import Path
 
 from {team}.models.inference import classify, load_classifier, log_mels
-
+{imported}
 _FOLDER = Path(__file__).parent / "ckpts"
 
 
 def load_model(model_file_path=None):
     """The classifier; model_file_path: another state dict than the package's own."""
-    return load_classifier(_FOLDER / "{label}.json", model_file_path or _FOLDER / "{label}.pt")
+    return load_classifier(_FOLDER / "{label}.json", model_file_path or _FOLDER / "{label}.pt", {own})
 
 
 def load_inputs(file_paths, device_ids, model):
@@ -80,7 +83,7 @@ build-backend = "setuptools.build_meta"
 name = "{name}"
 version = "1.0.0"
 requires-python = ">=3.10"
-dependencies = ["torch", "torchaudio", "torchvision"]
+dependencies = {dependencies}
 
 [tool.setuptools]
 packages = ["{team}", "{team}.models"]
@@ -125,7 +128,9 @@ def package_2025(
             raise UserError(f"submission.label {wrong}")
     team = team_of(out, [system.label for system in systems])
     files: dict[str, Content] = {
-        "pyproject.toml": PYPROJECT.format(team=team, name=team.replace("_", "-").lower()),
+        "pyproject.toml": PYPROJECT.format(
+            team=team, name=team.replace("_", "-").lower(), dependencies=json.dumps(_dependencies(systems))
+        ),
         f"{team}/__init__.py": f'"""Inference of {team} for DCASE 2025 Task 1."""\n',
         f"{team}/models/__init__.py": '"""Front end and network."""\n',
         f"{team}/models/inference.py": inference_source(),
@@ -148,19 +153,43 @@ def _system_files(system: Package2025, team: str, evaluation_files: int | Collec
     }
     state = _state_bytes(system.state)
     predictions = f"predictions/{label}"
+    imported, own = "", "None"
+    if isinstance(system.config.kind, Own):
+        own = system.config.kind.partition(":")[2]
+        imported = f"from {team}.models.{label} import {own}\n"
     files: dict[str, Content] = {
-        f"{team}/{label}.py": MODULE.format(label=label, team=team),
+        f"{team}/{label}.py": MODULE.format(label=label, team=team, imported=imported, own=own),
         f"{team}/ckpts/{label}.pt": state,
         f"{team}/ckpts/{label}.json": json.dumps(settings, indent=2) + "\n",
         f"{predictions}/model_state_dict.pt": state,
         f"{predictions}/complexity.json": json.dumps(counted, indent=2) + "\n",
     }
+    if isinstance(system.config.kind, Own):
+        files[f"{team}/models/{label}.py"] = system.config.kind.text or ""
     if system.outputs is not None:
         lines = passing_output(system.outputs, evaluation_files).read_text(encoding="utf-8").splitlines()
         files[f"{predictions}/output.csv"] = "\n".join([lines[0], *(f"audio/{line}" for line in lines[1:]), ""])
     if system.accuracy is not None:
         files[f"{predictions}/test_accuracy.json"] = json.dumps(dict(system.accuracy), indent=2) + "\n"
     return files
+
+
+def _dependencies(systems: Sequence[Package2025]) -> list[str]:
+    """Packages of the inference package: what the own networks import, beside torch.
+
+    Raises UserError for a module that this cannot carry: a part of an installed package, or one that imports this
+    project.
+    """
+    needed = ["torch", "torchaudio", "torchvision"]
+    for own in (system.config.kind for system in systems if isinstance(system.config.kind, Own)):
+        if own.text is None:
+            raise UserError(f"model.kind: {own} is part of an installed package, expected a file that can be packed")
+        for name, line in imported_names(own):
+            if name in OWN_PACKAGES:
+                raise UserError(f"{own.file}:{line}: imports {name}, but an inference package needs nothing of it")
+            if name not in sys.stdlib_module_names and name not in needed:
+                needed.append(name)
+    return needed
 
 
 def inference_source() -> str:
@@ -171,13 +200,13 @@ def inference_source() -> str:
 
 
 def _classifier(system: Package2025) -> SceneClassifier:
-    if system.config.architecture not in ARCHITECTURES:
-        known = " or ".join(ARCHITECTURES)
-        raise UserError(f"model.architecture: {system.config.architecture!r} cannot be packaged, expected {known}")
+    own = load(system.config.kind) if isinstance(system.config.kind, Own) else None
+    if own is None and system.config.kind not in KINDS:
+        raise UserError(f"model.kind: {system.config.kind!r} cannot be packaged, expected {' or '.join(KINDS)}")
     dtypes = {value.dtype for value in system.state.values() if value.is_floating_point()}
     if len(dtypes) != 1:
         raise UserError(f"{system.label}: weights of {len(dtypes)} precisions in one state dict, expected one")
-    classifier = SceneClassifier(system.mel, system.config, system.devices)
+    classifier = SceneClassifier(system.mel, system.config, system.devices, own)
     classifier.networks.to(dtypes.pop())
     try:
         classifier.networks.load_state_dict(dict(system.state))

@@ -113,7 +113,9 @@ def validate_archives(
     return judge_archives(
         files,
         lambda path: validate(path, data.edition, expected(path), counted),
-        lambda path: own.described(path, measure, f"the challenge's evaluation set of {data.edition}"),
+        lambda path: own.told(
+            path, measure, f"the challenge's evaluation set of {data.edition}", refused=edition is None
+        ),
     )
 
 

@@ -52,7 +52,7 @@ def of(base: int = 32, multiplier: float = 1.8, rate: float = 2.1, **others: Any
         (of(32, 2.3, 3.0, strides=CP_MOBILE_STRIDES), (1, 1, 256, 65), 126_940, 31_684_180),
         (of(24, 2.1, 2.5), (1, 1, 256, 65), 53_046, 23_894_320),
         *(
-            (of(base, 2.3, 3.0, strides=CP_MOBILE_STRIDES, architecture="cp_mobile"), (1, 1, 256, 64), parameters, macs)
+            (of(base, 2.3, 3.0, strides=CP_MOBILE_STRIDES, kind="cp_mobile"), (1, 1, 256, 64), parameters, macs)
             for base, parameters, macs in (
                 *((8, 13_942, 2_691_272), (16, 39_868, 8_433_836)),
                 *((24, 77_314, 17_139_840), (32, 126_952, 28_893_268)),
@@ -72,7 +72,7 @@ def test_published_networks(config: ModelConfig, shape: tuple[int, ...], paramet
     [(32, 43, 127_684, 28_840_396), (64, 43, 565_924, 119_963_628), (128, 43, 2_376_292, 489_479_212)],
 )
 def test_published_teachers(base: int, frames: int, parameters: int, macs: int) -> None:
-    counted = count(build_network(ModelConfig(architecture="cp_resnet", base_channels=base)), (1, 1, 256, frames))
+    counted = count(build_network(ModelConfig(kind="cp_resnet", base_channels=base)), (1, 1, 256, frames))
     assert (counted.parameters, counted.macs) == (parameters, macs)
 
 

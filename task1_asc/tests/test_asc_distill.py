@@ -132,7 +132,7 @@ def test_published_teachers_are_recipes_that_differ_in_augmentation() -> None:
     assert (distill.label_weight, distill.temperature) == (0.02, 2.0)
     teachers = [load_config(Config, RECIPES, name) for name in distill.teachers]
     kinds = [
-        (of.model.architecture, of.augment.mixstyle_probability > 0, of.augment.impulse_response_probability > 0)
+        (of.model.kind, of.augment.mixstyle_probability > 0, of.augment.impulse_response_probability > 0)
         for of in teachers
     ]
     assert len(kinds) == len(set(kinds)) == 6

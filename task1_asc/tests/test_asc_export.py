@@ -17,7 +17,7 @@ from task1_asc.deployment.export import MatrixLogMel, export, float_twin, latenc
 from task1_asc.deployment.quantize import prepare_network
 from task1_asc.model.networks import build_network
 
-CONFIG = ModelConfig(architecture="cp_mobile", base_channels=8, blocks=(1, 1, 1), strides={"b1": (2, 2)}, num_classes=4)
+CONFIG = ModelConfig(kind="cp_mobile", base_channels=8, blocks=(1, 1, 1), strides={"b1": (2, 2)}, num_classes=4)
 EARS = MelSetting(8000, 384, 512, 160, 32, 0.0, 4000.0, resample_from=11025)
 
 

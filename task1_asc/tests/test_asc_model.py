@@ -173,9 +173,9 @@ def test_container_gives_gradients_to_the_networks_of_the_batch() -> None:
 
 
 def test_teachers() -> None:
-    student = build_network(ModelConfig(architecture="cp_resnet", num_classes=7))
+    student = build_network(ModelConfig(kind="cp_resnet", num_classes=7))
     assert student.eval()(torch.randn(2, 1, 256, 43)).shape == (2, 7)
-    passt = build_network(ModelConfig(architecture="passt", encoder="passt-tiny", num_classes=7))
+    passt = build_network(ModelConfig(kind="passt", encoder="passt-tiny", num_classes=7))
     x = torch.randn(2, 1, 128, 100)
     assert not torch.equal(passt(x), passt(x))  # patches are left out
     assert torch.equal(passt.eval()(x), passt(x))
@@ -188,8 +188,8 @@ def test_teachers() -> None:
         ({"strides": {"b9": (1, 2)}}, "model.strides: no block 'b9'"),
         ({"blocks": (3, 0, 1)}, "model.blocks: .*1 or more"),
         ({"base_channels": 0}, "model.base_channels: is 0"),
-        ({"architecture": "basline"}, "no architecture 'basline'; did you mean 'baseline'"),
-        ({"architecture": "cp_resnet", "in_channels": 2}, "model.in_channels: is 2"),
+        ({"kind": "basline"}, "no architecture 'basline'; did you mean 'baseline'"),
+        ({"kind": "cp_resnet", "in_channels": 2}, "model.in_channels: is 2"),
     ],
 )
 def test_wrong_settings(change: dict, message: str) -> None:

@@ -153,7 +153,7 @@ def test_packaging_refuses_what_the_challenge_would(system: Package2025, tmp_pat
         ([replace(system, label="Muster_task1_1")], "3 parts"),
         ([system, system], "two systems have this label"),
         ([system, replace(system, label="Other_Uni_task1_2")], "different teams"),
-        ([replace(system, config=ModelConfig(architecture="passt"))], "'passt' cannot be packaged"),
+        ([replace(system, config=ModelConfig(kind="passt"))], "'passt' cannot be packaged"),
         ([replace(system, devices=("a",))], "do not fit the network"),
         ([replace(system, config=large, state=state, devices=())], "device a: .*128,000"),
     ]

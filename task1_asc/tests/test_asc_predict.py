@@ -1,5 +1,6 @@
 """What predicting says when splits or file names do not fit; the runs themselves are in test_asc_verbs."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -36,19 +37,35 @@ def test_one_split_is_trained_and_others_are_asked_for(untrained: Path) -> None:
         load_network(run, 5)
 
 
-def test_files_of_one_name_do_not_fit_the_challenges_table(
-    untrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_files_of_one_name_are_told_apart_in_a_table_without_folders(untrained: Path, tmp_path: Path) -> None:
     recordings = tmp_path / "recordings"
     for folder in ("first", "second"):
         (recordings / folder).mkdir(parents=True)
         soundfile.write(recordings / folder / "clip.wav", np.zeros(800), 8000)
     usual = ["--recipe", str(TINY), "--run-dir", str(untrained.parents[1]), "data.splits=[100]"]
-    out = tmp_path / "scenes.csv"
-    assert main(TASK, ["predict", str(recordings), "--out", str(out), *usual]) == 1
-    assert "first/clip.wav and " in (error := capsys.readouterr().err)
-    assert "have the same name" in error
-    assert not out.exists()
-    assert main(TASK, ["predict", str(recordings), *usual]) == 0  # on the screen they have their folders
+    out = tmp_path / "scenes"
+    assert main(TASK, ["predict", str(recordings), "--out", str(out), *usual]) == 0
     assert main(TASK, ["predict", str(recordings / "first"), "--out", str(out), *usual]) == 0
-    assert out.read_text().splitlines()[1].startswith("clip.wav\t")
+    names = [line.split("\t")[0] for line in (out / "scores" / "output.csv").read_text().splitlines()[1:]]
+    assert names == ["first-clip.wav", "second-clip.wav", "clip.wav"]
+    stems = ("clip", "first-clip.wav", "second-clip.wav")
+    written = {f"{stem}{kind}" for stem in stems for kind in (".json", ".tsv")}
+    assert {path.name for path in out.iterdir()} == {*written, "scores"}
+    about = json.loads((out / "clip.json").read_text())
+    assert about["duration"] == pytest.approx(0.1)
+    rows = (out / "clip.tsv").read_text().splitlines()
+    assert rows[0] == "filename\tscene_label\tprobability"
+    assert rows[1].split("\t")[:2] == ["clip.wav", about["scene"]]
+    assert len(rows) == 1 + len(about["probabilities"])
+
+
+def test_a_file_of_somebody_else_is_not_replaced(
+    untrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soundfile.write(tmp_path / "clip.wav", np.zeros(800), 8000)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "clip.tsv").write_text("mine")
+    usual = ["--recipe", str(TINY), "--run-dir", str(untrained.parents[1]), "data.splits=[100]"]
+    assert main(TASK, ["predict", str(tmp_path / "clip.wav"), "--out", str(tmp_path / "out"), *usual]) == 1
+    assert "out/clip.tsv: is there and not of an earlier `predict`" in capsys.readouterr().err
+    assert (tmp_path / "out" / "clip.tsv").read_text() == "mine"

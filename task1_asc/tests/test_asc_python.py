@@ -11,6 +11,7 @@ import task1_asc
 from common.audio.reading import write_wav
 from common.run.config import load_config
 from common.run.errors import UserError
+from common.run.results.store import record
 from common.run.submission.archive import build_zip
 from common.run.submission.measure import mark
 from common.run.verbs import main
@@ -62,9 +63,50 @@ def test_classify_an_array(place: Path, untrained: Path) -> None:
     assert task1_asc.classify(samples, checkpoint, sample_rate=rate) == task1_asc.classify("recording.wav", checkpoint)
 
 
+def test_an_exported_folder_classifies_as_its_run(
+    place: Path, untrained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(untrained, "train", {"data": "toy"})
+    record(untrained, "test", {"toy": True, "accuracy": 0.5, "scenes": {"bus": 0.1}})
+    run = ["--recipe", str(TINY), "--run-dir", "runs/task1_asc/toy", f"data.root={place}", "data.splits=[100]"]
+    assert main(TASK, ["export", "--format", "folder", "--out", "mine", "--licence", "mit", *run]) == 0
+    assert "mine: model.safetensors" in capsys.readouterr().out
+    card = json.loads(Path("mine/config.json").read_text())
+    assert card["system"] == "task1_asc"
+    assert card["data"] == "toy"
+    assert card["metrics"] == {"accuracy": 0.5}
+    assert card["config"]["data"]["root"] == place.name  # nobody's folders
+    assert str(place) not in Path("mine/config.json").read_text()
+    for precision in (None, "float32"):
+        expected = task1_asc.classify("recording.wav", untrained / "checkpoints" / "last.ckpt", precision=precision)
+        assert task1_asc.classify("recording.wav", "mine", precision=precision) == expected
+    for precision, changed, message in (
+        ("int8", {}, "int8 needs quantisation-aware training"),
+        (None, {"seed": "x"}, "seed: is 'x'"),
+    ):
+        Path("mine/config.json").write_text(json.dumps({**card, "config": {**card["config"], **changed}}))
+        with pytest.raises(UserError, match=message):
+            task1_asc.classify("recording.wav", "mine", precision=precision)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--push me/x", "go with --format folder"),
+        ("--format folder --precision int8", "go with --format onnx"),
+        ("--format folder --public", "--public goes with --push"),
+        ("--format folder --out .", "no earlier export"),
+        ("--format folder --split 7", "--split: 7"),
+    ],
+)
+def test_wrong_words_of_export(words: str, said: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(TASK, ["export", *words.split(), "--recipe", str(TINY)]) == 1
+    assert said in capsys.readouterr().err
+
+
 def test_a_folder_is_heard_as_far_as_it_can_be(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = mixed_folder(place / "in")
-    words = ["predict", "in", "--recipe", str(TINY), "data.splits=[100]", "--json", "--out", "scenes.csv"]
+    words = ["predict", "in", "--recipe", str(TINY), "data.splits=[100]", "--json", "--out", "scenes"]
     words += ["--run-dir", "runs/task1_asc/toy"]
     assert main(TASK, words) == 1
     out, err = capsys.readouterr()
@@ -72,10 +114,11 @@ def test_a_folder_is_heard_as_far_as_it_can_be(place: Path, capsys: pytest.Captu
     assert {Path(file).name for file in said["files"]} == names
     assert {Path(file).name for file in said["skipped"]} == {"broken.wav", "gone.flac"}
     assert err.splitlines()[-1].startswith("error: 2 of 10 files cannot be read, the first: in/gone.flac: ")
-    assert sorted(read_outputs(place / "scenes.csv").names) == sorted(names)
+    table = place / "scenes" / "scores" / "output.csv"
+    assert sorted(read_outputs(table).names) == sorted(names)
     (place / "in" / "x.wav" / "a.aif").write_bytes((place / "in" / "a.aif").read_bytes())
     assert main(TASK, ["predict", "in/a.aif", "in/x.wav", *words[2:]]) == 0
-    assert set(read_outputs(place / "scenes.csv").names) == {"a.aif", "x.wav-a.aif", "f.FLAC"}
+    assert set(read_outputs(table).names) == {*names, "x.wav-a.aif"}  # those of before stay
 
 
 def test_a_long_recording_is_the_mean_of_its_seconds(place: Path, untrained: Path) -> None:
@@ -111,6 +154,8 @@ def test_what_an_archive_is_measured_by(
         assert main(TASK, ["validate", *more, *words]) == 0
         assert capsys.readouterr().out.splitlines()[0].startswith(f"{more[0]}: {said}")
         assert measured.pop() == expected
+    assert main(TASK, ["validate", str(own), *words[:2], f"data.root={place / 'nowhere'}"]) == 1
+    assert "own.zip: `package` measured it by the toy data it was packed from: data.root=DIR" in capsys.readouterr().err
 
 
 def read_evaluation_names(root: Path) -> list[str]:

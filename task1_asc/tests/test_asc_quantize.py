@@ -122,7 +122,7 @@ def test_preparing_leaves_the_float_network_alone() -> None:
 
 def test_observers_see_training_only_and_freeze_at_the_end(tiny: Callable[..., Config]) -> None:
     config = quantize_config(
-        tiny("model.architecture=cp_mobile", "quantize.epochs=5", "quantize.freeze_epochs=2", "precision=int8")
+        tiny("model.kind=cp_mobile", "quantize.epochs=5", "quantize.freeze_epochs=2", "precision=int8")
     )
     prepared = prepare_network(build_network(config.model), EXAMPLE)
     system = QuantizeSystem(config, prepared, 3, np.zeros(1, int), np.zeros(1, int))
@@ -160,7 +160,7 @@ def test_published_settings_of_the_stage() -> None:
         (["precision=int8"], r"precision=int8: int8 needs quantisation-aware training"),
         (["quantize.epochs=4", "quantize.freeze_epochs=4"], r"quantize\.freeze_epochs=4: expected less than"),
         (["quantize.epochs=5", "finetune.epochs=1"], r"quantize\.epochs=5: device-specific models are not quantised"),
-        (["quantize.epochs=5", "model.architecture=cp_resnet"], r"quantize\.epochs=5: only baseline and cp_mobile"),
+        (["quantize.epochs=5", "model.kind=cp_resnet"], r"quantize\.epochs=5: only baseline and cp_mobile"),
     ],
 )
 def test_settings_that_do_not_go_together(overrides: list[str], said: str) -> None:

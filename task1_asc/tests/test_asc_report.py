@@ -11,9 +11,11 @@ import pytest
 
 from common.run.errors import UserError
 from common.run.files import read_rows
-from common.run.results.intervals import bootstrap_interval
+from common.run.results.intervals import MIN_UNITS, bootstrap_interval
+from common.tests.pictures import NOTE, check_bars, check_readable, title_of
 from task1_asc.config import SPLITS
 from task1_asc.data.classes import DEVICE_GROUPS, DEVICES, SCENES
+from task1_asc.evaluation import plots
 from task1_asc.evaluation.evaluate import evaluate_files, evaluate_outputs, rank_interval, read_truth
 from task1_asc.evaluation.plots import (
     Point,
@@ -330,7 +332,7 @@ def test_training_data_names_every_system() -> None:
 def test_complexity_draws_the_limits_and_what_is_known() -> None:
     points = [
         Point("both", 61_148, 29_419_156, 57.0, DEVELOPMENT, own=False),
-        Point("no MACs", 12_310, None, 58.0, "evaluation 2023", own=True),
+        Point("no MACs", 12_310, None, 58.0, DEVELOPMENT, own=True),
         Point("no accuracy", 1, 1, None, DEVELOPMENT, own=False),
     ]
     left, right = against_complexity(points).axes
@@ -350,3 +352,60 @@ def test_names_are_moved_apart_as_little_as_needed() -> None:
     moved = spread_apart([0.0, 0.1, 0.9, 5.0, 5.2], 0.5)
     assert all(b - a >= 0.5 - 1e-9 for a, b in pairwise(moved))
     assert np.mean(moved[3:]) == pytest.approx(5.1)
+
+
+def test_each_set_has_axes_of_its_own() -> None:
+    sets = (DEVELOPMENT, EVALUATION, "evaluation 2023")
+    points = [Point(f"of {name}", 60_000, 29_000_000, 50.0 + n, name, own=n == 0) for n, name in enumerate(sets)]
+    figure = against_complexity(points)
+    assert len(figure.axes) == 2 * len(sets)
+    for name, left, right in zip(sets, figure.axes[::2], figure.axes[1::2], strict=True):
+        assert left.get_title(loc="left") == plots.SET_NAMES[name]
+        assert {text.get_text() for text in left.texts} & {f"of {other}" for other in sets} == {f"of {name}"}
+        assert left.get_ylim() == right.get_ylim()
+
+
+BARS = [(0.5, 0.4, 0.6), (None, None, None), (0.0, None, None)] * 3
+LINES = {f"a system of a long name {n}": dict.fromkeys(SPLITS, (40.0 + n, None, None)) for n in range(6)}
+SYSTEM = "recipe toy, training 1"
+PICTURES = {
+    "confusion": lambda: confusion_matrix(np.eye(10, dtype=int), f"confusion\n{SYSTEM}", NOTE),
+    "devices": lambda: plots.device_accuracy(
+        {f"split{s}": BARS for s in SPLITS}, {"split5": [0.4] * 9}, f"accuracy\n{SYSTEM}", NOTE
+    ),
+    "training data": lambda: against_training_data(
+        {"mine": {5: (40.0, 39.0, 41.0)}}, LINES, f"macro accuracy\n{SYSTEM}", NOTE
+    ),
+    "complexity": lambda: against_complexity(
+        [Point(name, 60_000, 29_000_000, 50.0 + n, DEVELOPMENT, n == 0) for n, name in enumerate(LINES)],
+        f"macro accuracy\n{SYSTEM}",
+        NOTE,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_every_picture_reads_well(name: str) -> None:
+    check_readable(PICTURES[name](), SYSTEM, lines=name != "confusion")
+
+
+def test_bars_of_devices_begin_at_zero_and_share_their_axis_and_chance() -> None:
+    figure = PICTURES["devices"]()
+    check_bars(figure)
+    assert {axes.get_xlim() for axes in figure.axes} == {(0, 100)}
+    for axes in figure.axes:
+        assert [line.get_xdata()[0] for line in axes.lines if set(line.get_xdata()) == {10.0}] == [10.0]
+        drawn = [line for line in axes.lines if line.get_marker() == "|"]
+        assert len(drawn) == 3  # an interval only where there is one
+
+
+def test_few_segments_have_no_interval(monkeypatch: pytest.MonkeyPatch, truth_file: Path, tmp_path: Path) -> None:
+    """Nine segments of the ninety: too few for an interval, of a device and of everything."""
+    names = [name for name in NAMES if int(name.split("-")[2]) == 0]
+    assert len(names) // 10 < MIN_UNITS
+    write_outputs(tmp_path / "split5.csv", names, predictions(1)[: len(names)])
+    kept = {}
+    monkeypatch.setattr(plots, "save", lambda figure, path: kept.update({path.name: figure}))
+    evaluate_files([tmp_path / "split5.csv"], truth_file, tmp_path, 20, allow_missing=True, note=NOTE)
+    assert not [line for axes in kept["devices.png"].axes for line in axes.lines if line.get_marker() == "|"]
+    assert title_of(kept["confusion_split5.png"]).endswith("trained on 5 %")

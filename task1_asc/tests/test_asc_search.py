@@ -24,7 +24,7 @@ def configs(draw: Any) -> ModelConfig:
     blocks = (draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.integers(1, 2)))
     names = st.sampled_from([f"b{number}" for number in range(1, sum(blocks) + 1)])
     return ModelConfig(
-        architecture=draw(st.sampled_from(["baseline", "cp_mobile"])),
+        kind=draw(st.sampled_from(["baseline", "cp_mobile"])),
         in_channels=draw(st.integers(1, 2)),
         num_classes=draw(st.integers(1, 12)),
         base_channels=draw(st.integers(1, 30)),
@@ -49,14 +49,14 @@ def test_closed_form_equals_the_counter(config: ModelConfig, batch: int, mels: i
     [("cp_mobile", "int8", (128_000, 30_000_000)), ("baseline", "float32", (20_000, 2_000_000))],
 )
 def test_proposals_use_the_limits(architecture: Any, precision: str, limits: tuple[int, int]) -> None:
-    like = ModelConfig(architecture=architecture, num_classes=7)
+    like = ModelConfig(kind=architecture, num_classes=7)
     shape = (1, 2, 128, 44)
     found = propose(*limits, precision=precision, input_shape=shape, like=like, show=6)
     assert 1 < len(found) <= 6
     assert len({(p.config.base_channels, p.config.blocks) for p in found}) == len(found)
     assert [p.used for p in found] == sorted((p.used for p in found), reverse=True)
     for proposal in found[:2]:
-        assert proposal.config.architecture == architecture
+        assert proposal.config.kind == architecture
         counted = count(build_network(proposal.config), shape, precision)
         assert (proposal.parameters, proposal.bytes, proposal.macs) == (counted.parameters, counted.bytes, counted.macs)
         assert verdict(counted, *limits) == []
@@ -72,7 +72,7 @@ def test_proposals_use_more_than_the_baseline() -> None:
     [
         ({"max_bytes": 100}, "no network of this form has at most 100 bytes"),
         ({"precision": "int4"}, "unknown 'int4'"),
-        ({"like": ModelConfig(architecture="passt")}, "passt has no search, choose from baseline, cp_mobile"),
+        ({"like": ModelConfig(kind="passt")}, "passt has no search, choose from baseline, cp_mobile"),
     ],
 )
 def test_nothing_to_propose(options: dict, message: str) -> None:
@@ -105,7 +105,7 @@ def off(network: nn.Module, name: str, channels: Tensor, how: str) -> None:
 @pytest.mark.parametrize("architecture", ["baseline", "cp_mobile"])
 @torch.no_grad()
 def test_dead_channels_go_without_a_trace(architecture: Any) -> None:
-    config = ModelConfig(architecture=architecture, base_channels=16, blocks=(2, 1, 1), strides={"b2": (1, 2)})
+    config = ModelConfig(kind=architecture, base_channels=16, blocks=(2, 1, 1), strides={"b2": (1, 2)})
     network = trained(config)
     for name, how in {"s1.b1": "project", "s1.b2": "depthwise", "s2.b3": "project", "s3.b4": "depthwise"}.items():
         inner = network.get_submodule(f"stages.{name}.block.0.0").out_channels

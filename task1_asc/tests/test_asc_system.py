@@ -18,7 +18,7 @@ from common.augment import Mix
 from common.run.config import load_config
 from common.run.errors import UserError
 from common.run.results.store import read_results
-from common.run.training import LAST, gather_in_order
+from common.run.training import LAST, constants, gather_in_order
 from common.run.verbs import Run
 from task1_asc.__main__ import TASK
 from task1_asc.config import AugmentConfig, Config, FrontEndConfig, ModelConfig, OptimizerConfig, of_split
@@ -157,7 +157,7 @@ def test_channels_last_is_the_same_training(tiny: Callable[..., Config]) -> None
 
 def test_nothing_that_stays_the_same_goes_to_the_other_processes(tiny: Callable[..., Config]) -> None:
     system = system_of(tiny(), torch.ones(2, 8))
-    kept = set(system._ddp_params_and_buffers_to_ignore)
+    kept = set(constants(system))
     assert {"impulses", "front_end.bank", "front_end.window"} <= kept
     assert {name for name, _ in system.named_buffers()} - kept == {
         f"network.{name}" for name, _ in system.network.named_buffers()

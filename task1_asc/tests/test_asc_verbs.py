@@ -33,8 +33,8 @@ pytestmark = pytest.mark.end_to_end
 TINY = Path(__file__).parent / "tiny.yaml"
 RECIPES = {
     "tiny": "",
-    "teacher": "data: {splits: [50]}\nmodel: {architecture: cp_resnet, base_channels: 24}\nprecision: float32\n",
-    "student": "data: {splits: [50]}\nmodel: {architecture: cp_mobile}\ndistill: {teachers: [teacher]}\n"
+    "teacher": "data: {splits: [50]}\nmodel: {kind: cp_resnet, base_channels: 24}\nprecision: float32\n",
+    "student": "data: {splits: [50]}\nmodel: {kind: cp_mobile}\ndistill: {teachers: [teacher]}\n"
     "trainer: {max_epochs: 2}\nquantize: {epochs: 2, freeze_epochs: 1}\nprecision: int8\n",
     "single": "data: {splits: [5]}\nsubmission: null\n",
     "devices": "data: {splits: [25], edition: 2025}\nfinetune: {epochs: 1, warmup_steps: 1}\n",
@@ -172,11 +172,12 @@ def test_predictions_are_in_the_challenges_form(house: House) -> None:
 def test_precisions_agree(house: House, tmp_path: Path) -> None:
     """Half precision changes probabilities a little, its weights alone less."""
     clip = str(house.root / read_split(house.root, "test")[0][0])
+    out = ("--out", str(tmp_path / "found"))
     found = {
-        precision: next(iter(house.call("predict", clip, "--precision", precision)["files"].values()))["probabilities"]
+        precision: house.call("predict", clip, *out, "--precision", precision)["files"][clip]["probabilities"]
         for precision in ("float32", "float16", "float16_weights")
     }
-    assert house.call("predict", clip)["note"] == TOY_NETWORK
+    assert house.call("predict", clip, *out)["note"] == TOY_NETWORK
     values = {name: np.array([of[scene] for scene in SCENES]) for name, of in found.items()}
     assert 0 < np.abs(values["float16"] - values["float32"]).max() < 0.02
     assert 0 < np.abs(values["float16_weights"] - values["float32"]).max() < 0.02
@@ -290,6 +291,8 @@ def test_reproduce_makes_the_table_of_several_seeds(house: House) -> None:
     assert found[0]["log_loss"] == house.results["evaluate"]["files"]["split5"]["log_loss"]
     assert found[0]["log_loss"] != found[1]["log_loss"]
     assert (house.runs / "single" / "run2" / "plots").is_dir()
+    (shown,) = (house.runs / "single" / "run2" / "split5" / "tensorboard").glob("*.summary")
+    assert b"test/confusion" in shown.read_bytes()
 
 
 # ----------------------------------------------------------------------------------------------------------- any files
@@ -300,22 +303,24 @@ def test_files_of_any_length_and_rate(house: House, tmp_path: Path) -> None:
     sound, rate = soundfile.read(clip)
     soundfile.write(tmp_path / "long.wav", np.stack([np.tile(sound, 3)] * 2, axis=1), rate)
     soundfile.write(tmp_path / "short.flac", sound[: rate // 3], rate)
-    out = tmp_path / "scenes.csv"
+    out = tmp_path / "scenes"
     found = house.call("predict", str(tmp_path), str(clip), "--out", str(out), "--split", "50")["files"]
     assert [Path(path).name for path in found] == ["long.wav", "short.flac", clip.name]
-    once, thrice = found[str(clip)], found[str(tmp_path / "long.wav")]
+    once, thrice = found[str(clip)], found["long.wav"]
     assert thrice["seconds"] == pytest.approx(3)
     for scene in SCENES:  # the same second three times, resampled as a whole
         assert thrice["probabilities"][scene] == pytest.approx(once["probabilities"][scene], abs=0.01)
-    assert [SCENES[label] for label in read_outputs(out).labels] == [of["scene"] for of in found.values()]
+    assert [SCENES[label] for label in read_outputs(out / "scores" / "output.csv").labels] == [
+        of["scene"] for of in found.values()
+    ]
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["predict", "--out", "x.csv"], "--out and --split go with named files"),
+        (["predict", "--out", "x.csv"], "predict: --out goes with named files"),
         (["predict", "nowhere.wav"], "nowhere.wav"),
-        (["predict", "{clip}", "--split", "7"], "--split: 7, but the recipe has 5, 10, 25, 50, 100"),
+        (["predict", "{clip}", "--split", "7"], "--split: 7, but data.splits has 5, 10, 25, 50, 100"),
         (["predict", "--precision", "int8"], "precision: int8 needs quantisation-aware training"),
         (["evaluate", "--scores", "x.csv"], "evaluate --scores also needs --ground-truth"),
         (["evaluate", "--allow-missing"], "go with --scores"),
@@ -366,7 +371,8 @@ def test_student_is_an_int8_network(taught: House) -> None:
 def test_int8_network_from_python(taught: House) -> None:
     folder = taught.run("student") / "split50"
     recording = taught.root / next(iter(read_split(taught.root, 50)))[0]
-    found = taught.call("predict", str(recording), recipe="student")["files"][str(recording)]
+    words = (str(recording), "--out", str(taught.folder / "found"))
+    found = taught.call("predict", *words, recipe="student")["files"][str(recording)]
     assert task1_asc.classify(recording, folder / "int8" / "network_int8.pt") == found
     assert task1_asc.classify(recording, folder / LAST, precision="float32")["scene"] in SCENES
     for path, precision in ((folder / LAST, None), (folder / "int8" / "network_int8.pt", "float32")):

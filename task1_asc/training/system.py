@@ -26,6 +26,7 @@ from common.augment import (
     spec_mask,
 )
 from common.run.errors import UserError
+from common.run.imports import apply_own, try_own
 from common.run.training import gather_in_order
 from common.schedules import half_cosine, ramp_up_down
 from task1_asc.config import AugmentConfig, Config, OptimizerConfig
@@ -90,13 +91,12 @@ class SceneSystem(LightningModule):
             convert_conv2d_weight_memory_format(network, torch.channels_last)
         self.config, self.network, self.steps_per_epoch = config, network, steps_per_epoch
         self.front_end = front_end(config.front_end, config.data.sample_rate)
-        check_masks(config.augment, self.front_end.num_mels, self.front_end.num_frames(config.data.sample_rate))
+        size = self.front_end.num_mels, self.front_end.num_frames(config.data.sample_rate)
+        check_masks(config.augment, *size)
+        try_own(config.augment.own, *size)
         self.labels, self.devices = labels, devices
         self.register_buffer("teacher", teacher, persistent=False)
         self.register_buffer("impulses", impulses, persistent=False)
-        # DDP would send every buffer to all processes at every step; these are the same everywhere and never change.
-        fixed = [name for name, _ in self.named_buffers() if not name.startswith("network.")]
-        self._ddp_params_and_buffers_to_ignore = fixed
         self.predicted: list[tuple[Tensor, Tensor]] = []
         self.rate_factor()  # says at once when the warm-up does not fit
 
@@ -115,7 +115,10 @@ class SceneSystem(LightningModule):
         return loss
 
     def augmented(self, batch: Batch) -> tuple[Tensor, Mix | None]:
-        """Log-mel (batch, 1, mel, frames) in the published order: device response, roll, masks, MixStyle, mixup."""
+        """Log-mel (batch, 1, mel, frames) in the published order: device response, roll, masks, MixStyle, mixup.
+
+        Own functions (`augment.own`) come last: they get what the network would.
+        """
         config, x = self.config.augment, batch.waveform
         if self.impulses is not None:
             x = record_on_devices(x, batch.device, self.impulses, config.impulse_response_probability)
@@ -125,10 +128,11 @@ class SceneSystem(LightningModule):
         mel = self.masked_log_mel(x)[:, None]
         if coin(config.mixstyle_probability):
             mel = freq_mixstyle(mel, draw_mix([len(mel)], config.mixstyle_beta, mel.device, folded=False))
-        if not coin(config.mixup_probability):
-            return mel, None
-        mix = draw_mix([len(mel)], config.mixup_beta, mel.device)
-        return mixup(mel, mix), mix
+        mix = None
+        if coin(config.mixup_probability):
+            mix = draw_mix([len(mel)], config.mixup_beta, mel.device)
+            mel = mixup(mel, mix)
+        return apply_own(config.own, mel[:, 0])[:, None], mix
 
     def masked_log_mel(self, waveform: Tensor) -> Tensor:
         """Waveforms (batch, samples) -> log-mel (batch, mel, frames) with masks.

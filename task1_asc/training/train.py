@@ -12,8 +12,9 @@ from torch.utils.data import DataLoader
 from common.audio.coverage import made_of, root_of
 from common.audio.loading import turn_of
 from common.run.checkpoints import checkpoint_of
+from common.run.energy import cost_text, energy_text
 from common.run.results.store import read_results, record
-from common.run.results.tables import print_table
+from common.run.results.tables import NOT_AVAILABLE, print_table
 from common.run.training import BEST, LAST, claim, finished, fit, is_first_process
 from common.run.verbs import Run
 from task1_asc.config import Config, of_device, of_split
@@ -25,7 +26,7 @@ from task1_asc.deployment import quantize
 from task1_asc.deployment.complexity import counts_of
 from task1_asc.metrics import scene_metrics, top_scene
 from task1_asc.model.front_end import example_input, front_end
-from task1_asc.model.networks import build_network, load_weights, new_network
+from task1_asc.model.networks import build_network, check_own, load_weights, new_network
 from task1_asc.training.system import PARTS, QuantizeSystem, SceneSystem, steps_of
 
 MONITOR = "val/macro_avg_acc"
@@ -58,6 +59,7 @@ def build(
     if network is None:
         torch.manual_seed(run.seed)
         network = build_network(config.model)
+        check_own(config.model, network, example_input(config))
     kind = QuantizeSystem if quantized else SceneSystem
     system = kind(
         config,
@@ -114,18 +116,20 @@ def _summary(run: Run) -> Mapping[str, Any]:
     for split in run.config.data.splits:
         values = read_results(run.folder / f"split{split}")["train"]["values"]
         done[str(split)] = {key: values[key] for key in ("clips", "epochs", "steps", "kwh", "best")}
-    rows = [
-        [f"{split} %", *(f"{of[key]:,}" for key in ("clips", "epochs", "steps")), f"{of['kwh']:.6f}"]
-        for split, of in done.items()
-    ]
-    print_table(f"{run.folder}: trained", ["split", "clips", "epochs", "steps", "kWh"], rows)
-    return {"run": run.number, "seed": run.seed, "splits": done}
+    rows = []
+    for split, of in done.items():
+        energy = energy_text(of["kwh"]) if run.config.energy.enabled else NOT_AVAILABLE
+        rows.append([f"{split} %", *(f"{of[key]:,}" for key in ("clips", "epochs", "steps")), energy])
+    kwh = sum(of["kwh"] for of in done.values())
+    cost = cost_text(kwh, run.config.energy)
+    print_table(f"{run.folder}: trained", ["split", "clips", "epochs", "steps", "energy"], rows, cost)
+    return {"run": run.number, "seed": run.seed, "splits": done, "kwh": kwh}
 
 
 def _trained(run: Run) -> nn.Module:
     """The network of a split's run. By its fixed name: other processes may come here before its hash is recorded."""
     file = LAST if run.config.checkpoint == "last" else BEST
-    return load_weights(new_network(run.config), run.folder / file)
+    return load_weights(new_network(run.config, run.folder), run.folder / file)
 
 
 def _fit(run: Run, split: int, restart: bool, network: nn.Module | None = None, quantized: bool = False) -> None:
@@ -140,7 +144,7 @@ def _fit(run: Run, split: int, restart: bool, network: nn.Module | None = None, 
         notes["impulse_responses"] = {"from": run.config.augment.impulse_responses, "count": len(system.impulses)}
     batch = min(run.config.data.batch, len(data.training))
     model = run.config.checkpoint
-    fit(run, system, data, monitor=MONITOR, batch_size=batch, restart=restart, notes=notes, model=model)
+    fit(run, system, data, monitor=MONITOR, batch_size=batch, restart=restart, notes=notes, model=model, percent=True)
 
 
 def _quantize(run: Run, split: int, restart: bool) -> None:

@@ -36,16 +36,18 @@ def parse_machine(text: str) -> Machine:
 def proxy_types(target: str, proxies: ProxySet, types: tuple[str, ...] = TYPES) -> tuple[str, ...]:
     """Machine types of a complement proxy set for a machine of type `target`; its own ID is left out elsewhere.
 
-    `types`: those that the data set has. Raises UserError for a type of neither recording set-up.
+    `types`: those that the data set has. Types that the challenge does not have were recorded with one set-up, their
+    own. Raises UserError for a type that is in neither.
     """
-    if target not in TYPES:
+    if target not in (*TYPES, *types):
         raise UserError(f"unknown machine type {target!r}{did_you_mean(target, TYPES)}")
-    own, other = (MIMII, TOY_ADMOS) if target in MIMII else (TOY_ADMOS, MIMII)
+    others = tuple(kind for kind in types if kind not in TYPES)
+    own, other = (MIMII, TOY_ADMOS) if target in MIMII else (TOY_ADMOS, MIMII) if target in TYPES else (others, TYPES)
     chosen = {
         "same_mic_same_type": (target,),
         "same_mic_different_type": tuple(kind for kind in own if kind != target),
         "same_mic_all_types": own,
         "different_mic": other,
-        "all": TYPES,
+        "all": (*TYPES, *others),
     }.get(proxies, ())
     return tuple(kind for kind in chosen if kind in types)

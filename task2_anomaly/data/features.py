@@ -17,6 +17,7 @@ from common.audio import arrays
 from common.audio.packs import open_pack
 from common.frontends import LogMel
 from common.run.errors import UserError
+from common.run.processes import working_device
 from task2_anomaly.config import FrontEndConfig
 from task2_anomaly.data.front_end import front_end
 
@@ -58,7 +59,7 @@ def features_of(pack: Path, config: FrontEndConfig) -> Features:
     sizes = np.array([ears.num_frames(int(n)) for n in source.lengths])
     if (sizes == 0).any():
         raise UserError(f"{pack}: {source.names[int(np.argmin(sizes))]} is too short for one frame")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(working_device())
     ears = ears.to(device)
 
     @torch.inference_mode()

@@ -32,11 +32,12 @@ def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any
         name: pack(cover(files), packs / name, SAMPLE_RATE, workers, CLIPS_WORTH_A_PROCESS)
         for name, files in listed.items()
     }
-    missing = [] if config.data.toy else _missing(sources)
+    missing = [] if config.data.toy or made_of(root) == "recordings" else _missing(sources)
     _show(root, sets, missing)
     summary = {
         "root": str(root),
         "toy": made_of(root) == "toy",
+        "made_of": made_of(root),
         "clips": {name: coverage.packed for name, coverage in sets.items()},
         "missing": missing,
     }

@@ -18,15 +18,22 @@ from task2_anomaly.data.layout import TRAIN_PARTS, Part
 HELD_OUT_SEED = 2020  # the same clips in every training, so that ensembles can be normalised by them
 
 
-def is_toy(config: DataConfig) -> bool:
-    """Whether the data set is the embedded one: by what lies on disk, whatever the recipe says.
+def data_of(config: DataConfig) -> str:
+    """ "toy", "recordings" (own ones) or "official": by what lies on disk, whatever the recipe says.
 
-    Its marker is in `data.root`; beside packs without it, `prepare` has noted it.
+    A marker is in `data.root`; beside packs without it, `prepare` has noted it.
     """
-    if config.root is not None and Path(config.root).is_dir() and made_of(Path(config.root)) == "toy":
-        return True
+    found = made_of(Path(config.root)) if config.root is not None and Path(config.root).is_dir() else "official"
     noted = packs_of(config) / "coverage.json"
-    return noted.is_file() and bool(read_json(noted).get("toy"))
+    if found != "official" or not noted.is_file():
+        return found
+    summary = read_json(noted)
+    return str(summary.get("made_of") or ("toy" if summary.get("toy") else "official"))
+
+
+def is_toy(config: DataConfig) -> bool:
+    """Whether the data set is the embedded one."""
+    return data_of(config) == "toy"
 
 
 def pack_of(config: DataConfig, part: Part, machine: Machine) -> Path:
@@ -85,7 +92,7 @@ def proxy_packs(config: DataConfig, machine: Machine) -> list[Path]:
     if machine.section and config.proxies == "all":  # there: all machine types of the edition
         kinds: tuple[str, ...] = tuple(other.type for _, other in others)
     else:
-        kinds = proxy_types(machine.type, config.proxies)
+        kinds = proxy_types(machine.type, config.proxies, tuple(dict.fromkeys(other.type for _, other in others)))
     found = [pack_of(config, part, other) for part, other in others if other.type in kinds and other != machine]
     if not found:
         raise UserError(f"data.proxies: {config.proxies} has no clips for {machine} in this data set")

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from common.encoders.cp_resnet import CPResNet
 from common.run.complexity import count
 from common.run.errors import UserError
 from common.run.results.tables import print_table
@@ -20,7 +19,7 @@ def network_complexity(run: Run) -> Mapping[str, Any]:
         raise UserError(f"complexity: see `python -m common.encoders` for {config.embedding.encoder}")
     bands, frames = front_end(config.front_end).num_mels, window_frames(config)
     network = build_network(config.model, bands)
-    shape = (1, 1, bands, frames) if isinstance(network, CPResNet) else (1, bands, frames)
+    shape = (1, 1, bands, frames) if config.model.classifies else (1, bands, frames)
     counted = count(network, shape)
     rows = [[f"{counted.parameters:,}", f"{counted.macs:,}"]]
     print_table(f"network of recipe {run.recipe}", ["parameters", f"MACs of {frames} frames"], rows)

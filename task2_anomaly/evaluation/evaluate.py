@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,6 +102,29 @@ def system_intervals(result: SystemResult, draws: int = 200, seed: int = 0) -> d
     Keys: `auc/<machine>`, `auc/<type>`, `auc`, the same with pauc, and `mean`, that of AUC and pAUC. NaN where there
     are fewer than MIN_UNITS normal or anomalous clips.
     """
+    of = weighted(result)
+    clips = sum(len(r.labels) for r in of.machines)
+    low, high = bootstrap_interval(
+        of.figures, clips, draws=draws, seed=seed, share=True, units=of.units, floor=of.floor
+    )
+    return {key: (float(a), float(b)) for key, a, b in zip(of.keys, low, high, strict=True)}
+
+
+class Weighted(NamedTuple):
+    """Figures as a function of how often each clip counts: weights (clips,) -> (keys,), clips machine by machine.
+
+    units: the independent clips that each figure rests on (keys,), floor: the least that it can be (keys,).
+    """
+
+    machines: list[MachineResult]
+    keys: list[str]
+    figures: Callable[[np.ndarray], np.ndarray]
+    units: np.ndarray
+    floor: np.ndarray
+
+
+def weighted(result: SystemResult) -> Weighted:
+    """AUC and pAUC of all machines, of types and overall, for any weights of the clips; NaN where not defined."""
     machines = [r for kind in result.types() for r in result.of_type(kind)]
     areas = [weighted_areas(r.labels, r.scores) for r in machines]
     ends = np.cumsum([len(r.labels) for r in machines])
@@ -119,9 +142,8 @@ def system_intervals(result: SystemResult, draws: int = 200, seed: int = 0) -> d
     units = np.repeat([*rarer, *(rarer[rows].sum() for rows in of_type)], 2)
     units = np.append(units, [rarer.sum()] * 3)
     floor = np.append(np.tile([0.0, LOWEST_PAUC], len(units) // 2), LOWEST_PAUC / 2)
-    low, high = bootstrap_interval(figures, int(ends[-1]), draws=draws, seed=seed, share=True, units=units, floor=floor)
     keys = [f"{metric}/{name}" for name in names for metric in ("auc", "pauc")] + ["auc", "pauc", "mean"]
-    return {key: (float(a), float(b)) for key, a, b in zip(keys, low, high, strict=True)}
+    return Weighted(machines, keys, figures, units, floor)
 
 
 def ranks(systems: Sequence[SystemResult]) -> dict[str, float]:

@@ -20,7 +20,7 @@ from common.run.results.intervals import MIN_UNITS
 from task2_anomaly.data.layout import DOMAINS
 from task2_anomaly.evaluation.truth import Section
 from task2_anomaly.inference.scores import read_flags, read_scores
-from task2_anomaly.metrics import arithmetic_mean, auc, harmonic_mean, partial_auc, precision_recall_f1
+from task2_anomaly.metrics import arithmetic_mean, auc, harmonic_mean, partial_auc, precision_recall_f1, weighted_areas
 
 MEANS = ("arithmetic mean", "harmonic mean", "source harmonic mean", "target harmonic mean")
 # The order of the columns of the official summary of 2024; machine types of other editions follow alphabetically.
@@ -205,6 +205,28 @@ def confidence(everything: Sequence[tuple[Section, np.ndarray]]) -> float:
         return math.nan
     pseudo = (len(left_out) - 1) * left_out
     return float(1.96 * np.std(pseudo, ddof=1) / math.sqrt(len(pseudo)))
+
+
+def weighted(everything: Sequence[tuple[Section, np.ndarray]]) -> Callable[[np.ndarray], np.ndarray]:
+    """The official score as a function of how often each clip counts: weights (clips,), section by section -> (1,).
+
+    NaN where the weights leave a class without clips.
+    """
+    parts: list[tuple[np.ndarray, Callable[[np.ndarray], tuple[float, float]], tuple[int, ...]]] = []
+    start = 0
+    for of, scores in everything:
+        labels, domains = _arrays(of)
+        for domain in (domain for domain in (0, 1) if not of.apart or (domains == domain).any()):
+            rows = np.flatnonzero(_chosen(labels, domains, domain, of.apart))
+            parts.append((start + rows, weighted_areas(labels[rows], scores[rows]), (0, 1) if of.apart else (0,)))
+        if not of.apart:
+            parts.append((start + np.arange(len(labels)), weighted_areas(labels, scores), (1,)))
+        start += len(labels)
+
+    def score(weights: np.ndarray) -> np.ndarray:
+        return np.array([harmonic_mean([area(weights[rows])[i] for rows, area, which in parts for i in which])])
+
+    return score
 
 
 def _leaving_one_out(everything: Sequence[tuple[Section, np.ndarray]]) -> np.ndarray:

@@ -3,7 +3,7 @@
     evaluate_run(run: Run, plots: bool) -> dict
         its stored scores against the labels of the test sets, as far as there are any, by:
     record_figures(folder: Path, truths: Mapping[part, Sequence[Truth]], toy: bool, plots=True, draws=400,
-                   quantile=0.9) -> dict
+                   quantile=0.9, own=False) -> dict
         scores <folder>/scores/<part>/anomaly_score_<machine>.csv of every machine that `truths` names for a part
         ("dev_test", "eval_test"), records the section "evaluate" in <folder>/results.json, prints a table per part,
         draws into <folder>/plots/<part>. Truths with domains (first-shot editions; `truth.as_truths` makes them of
@@ -15,10 +15,11 @@
     compare_figures(folders: Sequence[Path], recipe: str, year: int = 2024) -> dict
         comparison.csv/.md/.png in <folders[0].parent>; year: first-shot edition that the data are of
 
-Whether the data are the toy's is recorded by `record_figures`; the others read it and mark every figure.
+Whether the data are the toy's, or own ones, is recorded by `record_figures`; the others read it and mark every figure.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,16 +28,17 @@ import numpy as np
 
 from common.run.errors import UserError
 from common.run.files import write_rows
-from common.run.results.comparison import TOY, Baseline, MetricColumn, read_baselines
-from common.run.results.intervals import MeanSpread, mean_spread
+from common.run.results.comparison import Baseline, MetricColumn, caveat_of, read_baselines
+from common.run.results.intervals import MIN_UNITS, MeanSpread, mean_spread
 from common.run.results.runs import Place, beside_published, own_values, section_of, trainings
 from common.run.results.store import record
 from common.run.results.tables import format_value, print_table, write_table
+from common.run.tensorboard import summarise
 from common.run.verbs import Run
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine
 from task2_anomaly.data.layout import TEST_PARTS, Part
-from task2_anomaly.data.sets import is_toy, machines_of
+from task2_anomaly.data.sets import data_of, machines_of
 from task2_anomaly.evaluation.evaluate import SystemResult, align, evaluate, system_intervals
 from task2_anomaly.evaluation.first_shot import TITLES, Values, confidence, official_score, ranked, section_values
 from task2_anomaly.evaluation.truth import Truth, as_section, truths_of
@@ -60,10 +62,24 @@ Figures = dict[str, float | None]
 def evaluate_run(run: Run, plots: bool) -> Mapping[str, Any]:
     """Metrics of a run's stored scores on the test sets that have labels, of the machines that the recipe names."""
     config: Config = run.config
+    data = data_of(config.data)
+    quantile, truths, own = config.scoring.decision_quantile, truths_by_part(config), data == "recordings"
+    toy = data == "toy"
+    found = record_figures(run.folder, truths, toy=toy, plots=plots, quantile=quantile, own=own, system=run.title)
+    figures = {
+        f"{part}/{name}": of["figures"].get(name)
+        for part, of in found["parts"].items()
+        for name in ("official_score" if of["first_shot"] else "mean", "auc", "pauc")
+    }
+    drawn = [(part, kind) for part in found["parts"] for kind in ("scores", "roc")] if plots else []
+    summarise(run, figures, {f"{part}/{kind}": run.folder / "plots" / part / f"{kind}.png" for part, kind in drawn})
+    return found
+
+
+def truths_by_part(config: Config) -> dict[Part, list[Truth]]:
+    """The labels of each test set, of the machines that the recipe names; none where there are no labels."""
     chosen = set(machines_of(config.data))
-    truths = {part: [t for t in truths_of(config, part) if t.machine in chosen] for part in TEST_PARTS}
-    quantile = config.scoring.decision_quantile
-    return record_figures(run.folder, truths, toy=is_toy(config.data), plots=plots, quantile=quantile)
+    return {part: [t for t in truths_of(config, part) if t.machine in chosen] for part in TEST_PARTS}
 
 
 def record_figures(
@@ -73,11 +89,13 @@ def record_figures(
     plots: bool = True,
     draws: int = DRAWS,
     quantile: float = 0.9,
+    own: bool = False,
+    system: str = "",
 ) -> dict[str, Any]:
     """Score a run's stored score files; see the module. Returns what it records.
 
-    quantile: of the decision threshold that the histograms show. Raises UserError where a score file is missing or
-    faulty, or where no part has labels.
+    quantile: of the decision threshold that the histograms show. own: the data are own recordings. system: for the
+    pictures' titles. Raises UserError where a score file is missing or faulty, or where no part has labels.
     """
     scored = {part: evaluate(folder / "scores" / part, of) for part, of in truths.items() if of}
     if not scored:
@@ -87,8 +105,9 @@ def record_figures(
         if result.problems:
             raise UserError(f"{next(iter(result.problems.values()))} (`predict` makes score files)")
         found[part] = _values(folder / "scores" / part, result, truths[part], draws)
-    note = TOY.text if toy else None
-    record(folder, SECTION, {"toy": toy, "parts": found})
+    caveat = caveat_of([{"toy": toy, "own": own}])
+    note = caveat.text if caveat else None
+    record(folder, SECTION, {"toy": toy, "own": own, "parts": found})
     for name, values in found.items():
         _show(f"{folder}: {SETS[name]} set", values, note)
     if plots:
@@ -97,8 +116,9 @@ def record_figures(
         for name, result in scored.items():
             scores = folder / "scores" / name
             limits = {r.machine: limit for r in result.machines if (limit := _limit(scores, r.machine, quantile))}
-            draw(folder / "plots" / name, result, limits, _heat_map(found[name]), note)
-    return {"toy": toy, "parts": found}
+            about = ", ".join(filter(None, (f"{SETS[name]} set", system)))
+            draw(folder / "plots" / name, result, limits, _heat_map(found[name]), note, about)
+    return {"toy": toy, "own": own, "parts": found}
 
 
 def _limit(folder: Path, machine: Machine, quantile: float) -> float | None:
@@ -167,7 +187,10 @@ def _first_shot(
             found[f"{metric}/{kind}"] = harmonic_mean([x for machine, x in every.items() if machine.type == kind])
         found[metric] = harmonic_mean(list(every.values()))
     score = official_score(values)
-    half = confidence([(as_section(truth), scores[truth.machine]) for truth in truths])
+    # As with the bootstrap of 2020: what an AUC rests on are the clips of its rarer class.
+    rarer = sum(min(Counter(truth.labels.values()).get(label, 0) for label in (0, 1)) for truth in truths)
+    everything = [(as_section(truth), scores[truth.machine]) for truth in truths]
+    half = confidence(everything) if rarer >= MIN_UNITS else math.nan
     ends = (max(score - half, 0.0), min(score + half, 1.0)) if half == half else (math.nan, math.nan)
     return {**found, "official_score": score}, {"official_score": ends}
 
@@ -245,7 +268,7 @@ class _Runs:
         if not self.parts:
             raise UserError(f"{self.out}: the runs have no test set in common")
         self.first_shot = all(of["first_shot"] for runs in self.parts.values() for of in runs)
-        self.caveat = TOY if any(of["toy"] for of in recorded) else None
+        self.caveat = caveat_of(recorded)
         self.trainings = trainings(len(folders))
 
     def metrics(self) -> dict[str, str]:
@@ -294,7 +317,7 @@ def report_runs(folders: Sequence[Path], recipe: str) -> dict[str, Any]:
     title = f"Task 2, recipe {recipe}, {runs.trainings}" + (f" ({runs.caveat.text})" if runs.caveat else "")
     note = "own: mean ± standard deviation over trainings; other columns: published; n/a: not available."
     heads = [f"{name} {kind}" for name in metrics.values() for kind in (f"own{mark}", *references)]
-    print_table(title, ["set", "machine", *heads], rows, note)
+    print_table(title, ["set", "machine", *heads], rows, note, whole=runs.out / "report.csv")
     write_table(runs.out / "report.md", ["set", "machine", *heads], rows, title, note)
     columns = ("result", "system", "set", "metric", "value", "spread", "runs", "source", "note")
     write_rows(runs.out / "report.csv", columns, lines)
@@ -321,7 +344,9 @@ def compare_figures(
     prefix = f"{year}-" if runs.first_shot else ""
     columns, places = [], {}
     for part, name, title in _compared(runs):
-        columns.append(MetricColumn(name, f"{prefix}{SETS[part]}", title, decimals=4))
+        what = "mean of AUC and pAUC" if name == "mean" else title.partition(",")[0]
+        axis = f"{what},\n{SETS[part]} set"
+        columns.append(MetricColumn(name, f"{prefix}{SETS[part]}", title, decimals=4, chance=0.5, axis=axis))
         places[columns[-1].key] = Place((part, "figures", name), (part, "intervals", name))
     results = [{part: of[number] for part, of in runs.parts.items()} for number in range(len(folders))]
     return beside_published(

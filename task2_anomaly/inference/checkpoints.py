@@ -8,6 +8,7 @@ from common.run.checkpoints import checkpoint_of, fill, network_state, read_chec
 from common.run.config import load_config
 from common.run.errors import UserError, did_you_mean
 from common.run.files import existing_file
+from common.run.imports import as_stored
 from common.run.verbs import Run, Task
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine, parse_machine
@@ -19,8 +20,9 @@ from task2_anomaly.model.networks import build_network
 
 def load_network(run: Run, machine: Machine) -> nn.Module:
     """The trained network of a machine of a run. Raises UserError where it is not trained, damaged or another."""
-    path, recorded = checkpoint_of(of_machine(run, machine).folder)
-    network = build_network(run.config.model, front_end(run.config.front_end).num_mels)
+    folder = of_machine(run, machine).folder
+    path, recorded = checkpoint_of(folder)
+    network = build_network(as_stored(run.config.model, folder), front_end(run.config.front_end).num_mels)
     return fill(network, network_state(read_checkpoint(path, recorded), "network", path), path)
 
 

@@ -13,6 +13,7 @@ from common.audio.packs import open_pack
 from common.audio.reading import Waveform
 from common.encoders.cp_resnet import CPResNet
 from common.run.errors import UserError
+from common.run.processes import working_device
 from common.run.verbs import Run
 from task2_anomaly.config import SAMPLE_RATE, Config
 from task2_anomaly.data.classes import Machine
@@ -22,7 +23,7 @@ from task2_anomaly.data.front_end import front_end
 from task2_anomaly.data.layout import Part, parse_clip
 from task2_anomaly.data.sets import held_out_rows, pack_of, together, training_pack, training_rows
 from task2_anomaly.inference.checkpoints import load_network, load_normal
-from task2_anomaly.inference.windows import repeated, window_scores
+from task2_anomaly.inference.windows import plain_window_scores, repeated, window_scores
 from task2_anomaly.model import backends
 from task2_anomaly.model.autoencoder import Autoencoder, FirstShotAutoencoder
 from task2_anomaly.model.embedder import Embedder
@@ -39,7 +40,7 @@ class NetworkScorer:
     """A machine's network on a device."""
 
     def __init__(self, network: nn.Module, config: Config, machine: Machine, device: str | None = None) -> None:
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = torch.device(working_device(device))
         self.network, self.config, self.machine = network.to(self.device).eval(), config, machine
         self.ears = front_end(config.front_end)
 
@@ -50,6 +51,8 @@ class NetworkScorer:
         observation = repeated(observation.to(self.device), length)
         if isinstance(self.network, CPResNet):
             return AGGREGATE[scoring.aggregate](window_scores(self.network, observation, length, scoring.hop))
+        if self.config.model.classifies:
+            return AGGREGATE[scoring.aggregate](plain_window_scores(self.network, observation, length, scoring.hop))
         residuals = self.residuals(observation)
         if scoring.residuals == "squared":
             return AGGREGATE[scoring.aggregate](residuals.square().mean(dim=(2, 3)))
@@ -104,9 +107,9 @@ def _by_length(features: Features, rows: np.ndarray | None, batch: int) -> Itera
 class EmbeddingScorer:
     """A machine's back end on the embeddings of its normal clips."""
 
-    def __init__(self, run: Run, machine: Machine, embedder: Embedder) -> None:
+    def __init__(self, run: Run, machine: Machine, embedder: Embedder, normal: backends.Normal | None = None) -> None:
         self.run, self.machine, self.embedder = run, machine, embedder
-        self.normal = load_normal(run, machine)
+        self.normal = normal or load_normal(run, machine)
         self.distance = backends.fit(run.config.embedding, self.normal.vectors, self.normal.target, run.seed)
 
     def held_out(self) -> dict[str, float]:

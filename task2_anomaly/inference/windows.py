@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from common.encoders.cp_resnet import BasicBlock, CPResNet
 from common.run.errors import UserError
 
+AT_ONCE = 512  # windows that pass a network together
+
 
 def repeated(observation: Tensor, length: int) -> Tensor:
     """Spectrograms (batch, mel, frames) of at least `length` frames: shorter ones are repeated."""
@@ -22,10 +24,11 @@ def repeated(observation: Tensor, length: int) -> Tensor:
     return observation if times == 1 else observation.repeat(1, 1, times)[..., :length]
 
 
-def plain_window_scores(network: CPResNet, observation: Tensor, window: int, hop: int = 1) -> Tensor:
-    """Window by window: observation (batch, mel, frames) -> logits (batch, windows)."""
+def plain_window_scores(network: nn.Module, observation: Tensor, window: int, hop: int = 1) -> Tensor:
+    """Window by window, by any classifier: observation (batch, mel, frames) -> logits (batch, windows)."""
     pieces = observation.unfold(2, window, hop).transpose(1, 2)  # (batch, windows, mel, window)
-    return network(pieces.flatten(0, 1)[:, None])[:, 0].unflatten(0, pieces.shape[:2])
+    parts = [network(part[:, None]) for part in pieces.flatten(0, 1).split(AT_ONCE)]
+    return torch.cat(parts)[:, 0].unflatten(0, pieces.shape[:2])
 
 
 def window_scores(network: CPResNet, observation: Tensor, window: int, hop: int = 1) -> Tensor:

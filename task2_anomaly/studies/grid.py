@@ -67,7 +67,7 @@ def run_of(run: Run, cell: Cell, seed: int) -> Run:
     config = dataclasses.replace(config, seed=seed, data=dataclasses.replace(config.data, **cell.data))
     if cell.kind:
         optimizer = dataclasses.replace(config.optimizer, epoch_factor=1.0)
-        model = dataclasses.replace(config.model, kind=cell.kind)
+        model = dataclasses.replace(config.model, kind=cell.kind, arguments={})
         config = dataclasses.replace(config, model=model, optimizer=optimizer)
     folder = run.folder.parent / GRID / cell.study / cell.name.replace(" ", "_") / f"seed{seed}"
     return dataclasses.replace(run, number=1, folder=folder, config=config)
@@ -79,7 +79,7 @@ def run_grid(run: Run, variations: Sequence[Cell], seeds: Sequence[int], jobs: i
     Machines are the recipe's that have labelled development test clips. Raises UserError where there are none, and
     where a training fails (the others go on). jobs: trainings at once, None: as many as `train` has.
     """
-    if run.config.model.kind != "classifier":
+    if not run.config.model.classifies:
         raise UserError(f"grid: model.kind is {run.config.model.kind}, the study is one of classifiers")
     chosen = set(machines_of(run.config.data))
     truths = [truth for truth in truths_of(run.config, "dev_test") if truth.machine in chosen]
@@ -149,11 +149,12 @@ def _report(run: Run, found: Mapping[tuple[str, str], list[tuple[float, float]]]
         rows.append([study, name, str(len(values)), *(_shown(m) for m in means)])
     write_rows(out / "grid.csv", ("study", "variation", "seeds", "auc", "auc_sd", "pauc", "pauc_sd"), table)
     caveat = "toy data, not comparable; " if is_toy(run.config.data) else ""
-    note = f"{caveat}mean over {machines} development machines (IDs, then types); spread over seeds"
+    plural = "s" if machines > 1 else ""
+    note = f"{caveat}mean over {machines} development machine{plural} (IDs, then types); spread over seeds"
     print_table("grid", ["study", "variation", "seeds", "AUC", "pAUC"], rows, note=note)
     for study in dict.fromkeys(study for study, _ in found):
         bars = {name: [auc for auc, _ in values] for (of, name), values in found.items() if of == study}
-        proxy_bars(out / f"{study}.png", bars, note=note)
+        proxy_bars(out / f"{study}.png", bars, note=note, about=f"recipe {run.recipe}")
     by_name = {f"{study}/{name}": arithmetic_mean([auc for auc, _ in v]) for (study, name), v in found.items()}
     return {"grid": str(out / "grid.csv"), "cells": len(found), "auc": by_name, "machines": machines}
 

@@ -11,7 +11,15 @@ from common.run.files import read_json
 from common.run.settings import SubmissionConfig
 from common.run.submission.measure import mark
 from common.run.submission.meta import ExternalDataset
-from common.run.submission.package import Packed, build_submission, described, labels_of, passing_meta, report_of
+from common.run.submission.package import (
+    Packed,
+    build_submission,
+    check_name,
+    described,
+    labels_of,
+    passing_meta,
+    report_of,
+)
 from common.run.verbs import Run
 from task2_anomaly.config import Config
 from task2_anomaly.data.sets import of_machine
@@ -101,6 +109,7 @@ def package_runs(runs: Sequence[Run], out: Path | None, report: Path | None) -> 
         return {}
     labels = labels_of(runs, about, SYSTEMS)
     out = out or run.folder.parent / "submission.zip"
+    check_name(out)
     systems = [system_of(run, replace(about, label=label)) for run, label in zip(runs, labels, strict=True)]
     package = package_2020 if edition_of(config) == "2020" else package_first_shot
     package(out, systems, report_of(about, report), expected_files(config))
@@ -131,9 +140,11 @@ def parameters(run: Run) -> int:
 
         return members(run) * sum(p.numel() for p in new_encoder(config, run.seed).parameters())
     from task2_anomaly.data.front_end import front_end
-    from task2_anomaly.model.networks import build_network
+    from task2_anomaly.model.networks import build_network, check_own, window_frames
 
-    network = build_network(config.model, front_end(config.front_end).num_mels)
+    bands = front_end(config.front_end).num_mels
+    network = build_network(config.model, bands)
+    check_own(config.model, network, bands, window_frames(config))  # lazy layers get their sizes
     networks = {of_machine(run, machine).folder for machine in expected_files(config)}
     return members(run) * len(networks) * sum(p.numel() for p in network.parameters())
 
@@ -148,12 +159,13 @@ def description(run: Run) -> dict[str, Any]:
     """What the challenge wants to know of a recipe, in its words."""
     config: Config = run.config
     embedding = config.model.kind == "embedding"
-    method = {"classifier": "outlier-exposed CNN", "embedding": f"embeddings, {config.embedding.backend}"}
+    distance = f"embeddings, {config.embedding.backend}"
+    method = "outlier-exposed CNN" if config.model.classifies else distance if embedding else "autoencoder"
     use = "pre-trained model" if embedding else "proxy outliers"
     return {
         "acoustic_features": None if embedding else "log-mel energies",
-        "embeddings": config.embedding.encoder if embedding else None,
-        "machine_learning_method": method.get(config.model.kind, "autoencoder"),
+        "embeddings": str(config.embedding.encoder) if embedding else None,
+        "machine_learning_method": method,
         "aggregation_method": None if embedding else config.scoring.aggregate,
         "ensemble_method_subsystem_count": members(run) if members(run) > 1 else None,
         "decision_making": f"{config.scoring.decision_quantile:g} quantile of a gamma distribution",
@@ -166,5 +178,5 @@ def external_datasets(config: Config) -> list[ExternalDataset] | None:
     if config.model.kind == "embedding":
         name = config.embedding.checkpoint
     else:
-        name = OUTSIDE.get(config.data.proxies) if config.model.kind == "classifier" else None
+        name = OUTSIDE.get(config.data.proxies) if config.model.classifies else None
     return [ExternalDataset(name)] if name else None

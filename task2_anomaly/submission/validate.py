@@ -74,7 +74,7 @@ def validate_archives(
     says.
     """
     config: Config = run.config
-    edition = edition or edition_of(config)
+    named, edition = edition, edition or edition_of(config)
     here = config.data.root is not None and Path(config.data.root).is_dir() and edition == edition_of(config)
     there = expected_files(config) if here else {}
     own = OwnData(config.data.root, made_of, fits=bool(there))
@@ -85,7 +85,7 @@ def validate_archives(
     return judge_archives(
         files,
         lambda path: validate(path, edition, expected(path), counted, results),
-        lambda path: own.described(path, measure, f"the challenge's evaluation set ({edition})"),
+        lambda path: own.told(path, measure, f"the challenge's evaluation set ({edition})", refused=named is None),
     )
 
 

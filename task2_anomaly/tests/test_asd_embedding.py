@@ -11,6 +11,7 @@ import torch
 
 from common.audio.packing import write_pack
 from common.audio.packs import open_pack
+from common.audio.recordings import Recordings
 from common.encoders import create
 from common.run.config import load_config
 from common.run.errors import UserError
@@ -25,7 +26,7 @@ from task2_anomaly.data.toy.first_shot import write_first_shot_toy
 from task2_anomaly.evaluation import first_shot
 from task2_anomaly.evaluation.report import evaluate_run
 from task2_anomaly.evaluation.truth import read_truth_first_shot
-from task2_anomaly.inference.predict import predict_files, predict_run
+from task2_anomaly.inference.predict import export_machine, judge, predict_files, predict_run, verdicts_of
 from task2_anomaly.inference.scorers import EmbeddingScorer
 from task2_anomaly.model import backends
 from task2_anomaly.model.embedder import Embedder, new_encoder, pooled
@@ -208,8 +209,8 @@ def test_first_shot_scores_have_the_challenges_names_and_can_be_evaluated(opened
     assert 0 <= result.score <= 1
     judged = predict_files(run, sorted((root / "dev_data" / "fan" / "test").glob("*.wav"))[:2], str(FAN))
     stored = (run.folder / "scores" / "dev_test" / f"anomaly_score_{FAN}_test.csv").read_text().splitlines()[:2]
-    for entry, line in zip(judged["files"], stored, strict=True):
-        assert entry["file"].endswith(line.split(",")[0])
+    for (name, entry), line in zip(judged["files"].items(), stored, strict=True):
+        assert name.endswith(line.split(",")[0])
         assert entry["score"] == pytest.approx(float(line.split(",")[1]), abs=1e-5)
     with pytest.raises(UserError, match=r"no machine 'fan_id_00' here"):
         predict_files(run, [root], "fan_id_00")
@@ -257,3 +258,21 @@ def test_an_interrupted_fine_tuning_goes_on_to_the_same_encoder(opened: Open, mo
     train_run(stopped, jobs=1, restart=False)
     expected, found = (Embedder(run).encoder.state_dict() for run in (whole, stopped))
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+@pytest.mark.parametrize("finetune", [False, True])
+def test_an_exported_back_end_judges_as_its_run(finetune: bool, opened: Open, tmp_path: Path) -> None:
+    run = opened(
+        f"embedding.finetune={str(finetune).lower()}", "data.machines=[fan_section_00]", "embedding.backend=gmm"
+    )
+    train_run(run, jobs=1, restart=False)
+    wav = tmp_path / "x.wav"
+    soundfile.write(wav, np.random.default_rng(0).normal(0, 0.1, 40_000), 16_000)
+    export_machine(run, "fan_section_00", tmp_path / "out", None, None, False)
+    expected = verdicts_of(run, FAN, Recordings([wav]))[0]
+    assert judge(wav, tmp_path / "out", None) == {
+        "score": pytest.approx(expected.score, abs=1e-12),
+        "threshold": expected.limit,
+        "anomalous": expected.anomalous,
+    }
+    assert len(list((tmp_path / "out").iterdir())) == 3

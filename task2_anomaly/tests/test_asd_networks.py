@@ -81,3 +81,10 @@ def test_settings_of_autoencoders_are_not_the_classifiers(tiny: Configure) -> No
         tiny("data.network_per=type")
     with pytest.raises(UserError, match=r"^data\.validation_split=0\.1: needs data\.windows=every"):
         tiny("model.kind=ae_workshop", "data.validation_split=0.1")
+
+
+def test_a_run_that_ended_before_its_record_is_recorded_by_the_next_call(of_type: Run) -> None:
+    """The disk was full, or the process killed, after the last network."""
+    (of_type.folder / "results.json").unlink()
+    found = train_run(of_type, jobs=1, restart=False)
+    assert read_results(of_type.folder)["train"]["values"]["kwh"] == found["kwh"]

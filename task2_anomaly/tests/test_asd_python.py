@@ -25,6 +25,7 @@ from task2_anomaly.config import Config
 from task2_anomaly.data.sets import is_toy
 from task2_anomaly.evaluation.report import compare_runs, evaluate_run
 from task2_anomaly.inference.predict import predict_files, predict_run
+from task2_anomaly.inference.scores import read_flags, read_scores
 from task2_anomaly.submission import validate as validating
 from task2_anomaly.training.train import train_run
 
@@ -69,11 +70,32 @@ def test_judge_is_what_predict_says(place: Path, capsys: pytest.CaptureFixture[s
     assert said["note"] == TOY_NETWORK
     found = task2_anomaly.judge("recording.wav", checkpoint=MACHINE)
     assert found["threshold"] == said["threshold"]
-    assert found["score"] == said["files"][0]["score"]
-    assert found["anomalous"] == said["files"][0]["anomalous"] == (found["score"] > found["threshold"])
+    assert found["score"] == said["files"]["recording.wav"]["score"]
+    assert found["anomalous"] == said["files"]["recording.wav"]["anomalous"] == (found["score"] > found["threshold"])
     assert task2_anomaly.judge("recording.wav", f"{MACHINE}/checkpoints/last.ckpt") == found
     samples, rate = soundfile.read("recording.wav")
     assert task2_anomaly.judge(samples, MACHINE, sample_rate=rate) == found
+
+
+def test_an_exported_folder_judges_as_its_run(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine, folder = ["--recipe", "mine.yaml", "--run-dir", "runs/task2_anomaly/toy"], tmp_path / "fan"
+    evaluate_run(run_in(place), plots=False)
+    assert main(TASK, ["export", "--machine", "fan_id_00", "--out", str(folder), *mine]) == 0
+    assert task2_anomaly.judge("recording.wav", folder) == task2_anomaly.judge("recording.wav", MACHINE)
+    with pytest.raises(UserError, match="is of fan_id_00, not of fan_id_01"):
+        task2_anomaly.judge("recording.wav", folder, machine="fan_id_01")
+    card = json.loads((folder / "config.json").read_text())
+    assert card["data"] == "toy"
+    assert card["metrics"]
+    assert str(place) not in json.dumps(card)
+    (folder / "config.json").write_text(json.dumps({**card, "network": {"machine": "fan_id_00"}}))
+    with pytest.raises(UserError, match="'threshold' is missing"):
+        task2_anomaly.judge("recording.wav", folder)
+    for words, said in (([], "export needs --machine"), (["--machine", "fan_id_1"], "did you mean 'fan_id_01'")):
+        capsys.readouterr()
+        assert main(TASK, ["export", *words, *mine]) == 1
+        assert said in capsys.readouterr().err
+    assert not (run_in(place).folder / "export").exists()
 
 
 def test_toys_are_told_by_what_lies_on_disk(
@@ -105,14 +127,23 @@ def test_toys_are_told_by_what_lies_on_disk(
 def test_a_folder_is_heard_as_far_as_it_can_be(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = mixed_folder(tmp_path / "in")
     mine = ["--machine", "fan_id_00", "--recipe", "mine.yaml", "--run-dir", "runs/task2_anomaly/toy", "--json"]
+    mine += ["--out", str(tmp_path / "found")]
     assert main(TASK, ["predict", str(tmp_path / "in"), *mine]) == 1
     out, err = capsys.readouterr()
     said = json.loads(out.splitlines()[-1])
-    assert {Path(of["file"]).name for of in said["files"]} == names
+    assert {Path(file).name for file in said["files"]} == names
+    found = tmp_path / "found"
+    assert {path.stem for path in found.glob("*.json")} == {path.stem for path in found.glob("*.tsv")}
+    assert len(list(found.glob("*.json"))) == len(names)
+    scores = read_scores(found / "scores" / "anomaly_score_fan_id_00.csv")
+    named = {Path(file).name.replace("\\", "_"): of for file, of in said["files"].items()}
+    assert scores == {name: pytest.approx(of["score"]) for name, of in named.items()}
+    decisions = read_flags(found / "scores" / "decision_result_fan_id_00.csv", "decision")
+    assert decisions == {name: of["anomalous"] for name, of in named.items()}
     assert {Path(file).name for file in said["skipped"]} == {"broken.wav", "gone.flac"}
     assert "error: 2 of 10 files cannot be read, the first: " in err.splitlines()[-1]
     assert main(TASK, ["predict", str(tmp_path / "in" / "broken.wav"), *mine]) == 1
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["files"] == []
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["files"] == {}
 
 
 def test_a_long_recording_is_scored_minute_by_minute(place: Path) -> None:
@@ -142,6 +173,9 @@ def test_what_an_archive_is_measured_by(
         expected = measured.pop()
         assert (expected is not None) == by_toy
         assert not by_toy or all(expected.values())
+    words = ["validate", str(own), "--recipe", "mine.yaml", f"data.root={tmp_path / 'nowhere'}"]
+    assert main(TASK, words) == 1
+    assert "own.zip: `package` measured it by the toy data it was packed from: data.root=DIR" in capsys.readouterr().err
 
 
 def test_judge_by_the_second_system(tiny: Callable[..., Config], place: Path, tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ import pytest
 from common.run.errors import UserError
 from common.run.files import read_rows
 from common.run.results.comparison import read_baselines
+from common.tests.pictures import NOTE, check_bars, check_readable
 from task2_anomaly.data.classes import TYPES, Machine
 from task2_anomaly.data.layout import Part
 from task2_anomaly.evaluation import first_shot
 from task2_anomaly.evaluation.evaluate import MachineResult, SystemResult, evaluate
-from task2_anomaly.evaluation.plots import heat_map, proxy_bars, roc_curves, score_histograms
+from task2_anomaly.evaluation.plots import heat_map, proxy_bars, roc_curves, score_histograms, variation_bars
 from task2_anomaly.evaluation.report import BASELINES, compare_figures, record_figures, report_runs, results_of
 from task2_anomaly.evaluation.truth import Truth, as_section, truth_of_names
 from task2_anomaly.inference.scores import NORMAL, decision_file, score_file, write_decisions, write_scores
@@ -296,3 +297,48 @@ def test_bars_of_proxy_sets(tmp_path: Path) -> None:
     assert (tmp_path / "proxies.png").read_bytes().startswith(PNG)
     with pytest.raises(UserError, match=r"written as \.png"):
         proxy_bars(tmp_path / "proxies.pdf", {"all": [0.8]})
+
+
+def test_few_clips_of_a_class_have_no_interval(tmp_path: Path) -> None:
+    """Of an official score, too: eight anomalies in all, whatever the number of normal clips."""
+    machine = Machine("gearbox", 0, section=True)
+    words = [f"section_00_{domain}_test_{label}_{number:04d}_speed_1.wav" for number, (domain, label) in enumerate(
+        [("source", "normal"), ("target", "normal")] * 20 + [("source", "anomaly"), ("target", "anomaly")] * 4
+    )]  # fmt: skip
+    truth = truth_of_names(words, machine)
+    scores = {name: label + 0.1 * (number % 17) for number, (name, label) in enumerate(truth.labels.items())}
+    write_scores(tmp_path / "scores" / "dev_test" / score_file(machine), scores)
+    found = record_figures(tmp_path, {"dev_test": [truth]}, toy=False, plots=False)["parts"]["dev_test"]
+    assert np.isnan(found["intervals"]["official_score"]).all()
+
+
+ABOUT = "development set, recipe toy, training 1"
+MACHINES = [Machine(kind, number) for kind in TYPES[:4] for number in range(3)]
+SEEDS = {"same_mic_same_type": [0.8, 0.9, 0.95], "a name that is much longer than the others are": [0.45, 0.2]}
+PICTURES = {
+    "roc": lambda: roc_curves(result_of(MACHINES), NOTE, ABOUT),
+    "scores": lambda: score_histograms(result_of(MACHINES), {MACHINES[0]: -0.0012}, NOTE, ABOUT),
+    "machines": lambda: heat_map([str(m) for m in MACHINES], ["AUC", "pAUC"], np.full((12, 2), 0.7), NOTE, ABOUT),
+    "variations": lambda: variation_bars(SEEDS, title=f"mean AUC\n{ABOUT}", note=NOTE),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_every_picture_reads_well(name: str) -> None:
+    check_readable(PICTURES[name](), ABOUT, lines=name != "machines")
+
+
+def test_bars_of_variations_begin_at_zero_and_show_chance() -> None:
+    figure = PICTURES["variations"]()
+    check_bars(figure)
+    (axes,) = figure.axes
+    assert axes.get_xlim() == (0, 1)
+    assert [line.get_xdata()[0] for line in axes.lines if list(line.get_ydata()) == [0, 1]] == [0.5]
+    spreads = [line.get_ydata()[0] for line in axes.lines if line.get_marker() == "|"]
+    assert spreads == [0]  # the deviation of two seeds is hardly known
+
+
+def test_chance_stands_in_every_roc() -> None:
+    for axes in PICTURES["roc"]().axes:
+        end = axes.get_xlim()[1]
+        assert [[0, end], [0, end]] in [[list(line.get_xdata()), list(line.get_ydata())] for line in axes.lines]

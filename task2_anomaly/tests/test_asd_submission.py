@@ -442,7 +442,7 @@ def test_rules_of_the_layout(root: Path, mutate: Mutation, expected: set) -> Non
     mutate(root)
     found = check(root)
     assert {(v.rule, v.file) for v in found} == expected
-    warnings = {"stray", "system-identical"}
+    warnings = {"stray", "system-identical", "clutter"}
     assert {v.rule for v in found if v.severity == "warning"} == {rule for rule, _ in expected} & warnings
 
 

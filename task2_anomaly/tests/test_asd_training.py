@@ -173,7 +173,7 @@ def test_batches_come_from_training_clips_alone(tiny: Configure, tmp_path: Path)
 
 def test_what_a_training_writes(trained: Run) -> None:
     rows = read_rows(folder_of(trained, FAN) / "metrics.csv", ("epoch", "step", "train/loss"))
-    assert [(row.number("epoch"), row.number("step")) for row in rows] == [(0, 2), (1, 4), (2, 6)]
+    assert [(row.number("epoch"), row.number("step")) for row in rows] == [(1, 2), (2, 4), (3, 6)]
     results = read_results(folder_of(trained, FAN))
     values = results["train"]["values"]
     assert (values["epochs"], values["steps"], values["seed"]) == (3, 6, trained.seed)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import task2_anomaly
 from common.run import processes
 from common.run.verbs import Run, main
 from task2_anomaly.__main__ import TASK
@@ -90,8 +91,10 @@ def test_every_verb(
             assert f"task2/Toy_Embedded_task2_{number}/anomaly_score_{machine}.csv" in names
     assert len(names) == 2 * 3 + 1
     place.call("validate", runs / "submission.zip")
-    # With the challenge's evaluation set in place of the tiny one.
-    assert "not a valid submission" in place.refused("validate", runs / "submission.zip", "data.root=null")
+    # Without the tiny data set, and with the challenge's evaluation set in its place.
+    elsewhere = ("validate", runs / "submission.zip", "data.root=null")
+    assert "--measure challenge" in place.refused(*elsewhere)
+    assert "not a valid submission" in place.refused(*elsewhere, "--measure", "challenge")
 
     own = {number: runs / f"run{number}" / "scores" / "eval_test" for number in (1, 2)}
     truth = tiny_root / "eval_data_list.csv"
@@ -114,6 +117,8 @@ def test_every_verb(
         place.call("ensemble", runs / "run1", runs / "run2", "--out", both / "run1", "--method", method)
     place.call("evaluate", "--run-dir", both)
     assert (both / "run1" / "plots" / "dev_test").is_dir()
+    (shown,) = (both / "run1" / "tensorboard").glob("*.summary")
+    assert b"dev_test/scores" in shown.read_bytes()
     place.call("package", "--run-dir", both)
     with zipfile.ZipFile(both / "submission.zip") as archive:
         meta = archive.read("task2/Toy_Embedded_task2_1/Toy_Embedded_task2_1.meta.yaml").decode()
@@ -121,10 +126,10 @@ def test_every_verb(
     assert f"total_parameters: {2 * 2 * 2446}" in meta
 
     clips = sorted((tiny_root / "dev_data" / "fan" / "test").glob("*_id_00_*.wav"))
-    judged = place.call("predict", *clips, "--machine", "fan_id_00")["files"]
+    judged = place.call("predict", *clips, "--machine", "fan_id_00", "--out", tmp_path / "found")["files"]
     with (runs / "run1" / "scores" / "dev_test" / "anomaly_score_fan_id_00.csv").open() as file:
         stored = {name: float(score) for name, score in csv.reader(file)}
-    assert {Path(of["file"]).name: pytest.approx(of["score"], abs=1e-4) for of in judged} == stored
+    assert {Path(file).name: pytest.approx(of["score"], abs=1e-4) for file, of in judged.items()} == stored
     assert "needs --machine" in place.refused("predict", clips[0])
     assert "no machine 'fan_id_09' here" in place.refused("predict", clips[0], "--machine", "fan_id_09")
 
@@ -132,6 +137,13 @@ def test_every_verb(
         "grid", "data.machines=[fan_id_00]", *outside(tiny_root), "--jobs", 1, "--studies", "outside", "--seeds", 3
     )
     assert set(grid["auc"]) == {"outside/audioset", "outside/scenes"}
+    place.call("export", "--machine", "fan_id_00", "--out", tmp_path / "mine")
+    again = task2_anomaly.judge(clips[0], checkpoint=tmp_path / "mine")
+    assert again["score"] == pytest.approx(stored[clips[0].name], abs=1e-4)
+    capsys.readouterr()
+    assert main(TASK, ["runs", "--run-dir", str(runs), "--json"]) == 0
+    assert [of["run"] for of in json.loads(capsys.readouterr().out.splitlines()[-1])["runs"]] == [1, 2]
+    place.called.add("runs")
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})  # no second process, whose imports take seconds
     figures = place.call("benchmark", "--seconds", 0.02, "data.machines=[fan]")
     assert figures["largest difference of a score"] < 1e-3

@@ -15,11 +15,11 @@ from torch.utils.data import DataLoader
 
 from common.audio.loading import turn_of
 from common.run import processes
-from common.run.energy import measure
+from common.run.energy import cost_text, measure
 from common.run.errors import UserError
 from common.run.files import remove_partials
 from common.run.progress import progress
-from common.run.results.store import read_results, record
+from common.run.results.store import read_results, record, recorded
 from common.run.results.tables import print_table
 from common.run.settings import TrainerConfig
 from common.run.training import claim, finished, fit, locked
@@ -30,7 +30,7 @@ from task2_anomaly.data.classes import Machine
 from task2_anomaly.data.features import features_of
 from task2_anomaly.data.front_end import front_end
 from task2_anomaly.data.sets import (
-    is_toy,
+    data_of,
     machines_of,
     of_machine,
     one_device,
@@ -39,7 +39,7 @@ from task2_anomaly.data.sets import (
     training_pack,
     training_rows,
 )
-from task2_anomaly.model.networks import build_network, window_frames
+from task2_anomaly.model.networks import build_network, check_own, window_frames
 from task2_anomaly.training import embedding
 from task2_anomaly.training.system import AnomalySystem
 
@@ -61,7 +61,8 @@ def train_run(run: Run, jobs: int | None, restart: bool) -> Mapping[str, Any]:
     train_machines(run, machines, jobs or default_jobs(), restart)
     values = read_results(run.folder)["train"]["values"]
     rows = [[of_machine(run, m).folder.name, *_figures(run, m)] for m in networks_of(run, machines)]
-    print_table(f"{run.folder}: trained", ["network", "epochs", "steps", "loss"], rows)
+    cost = cost_text(values["kwh"], config.energy)
+    print_table(f"{run.folder}: trained", ["network", "epochs", "steps", "loss"], rows, cost)
     return {"run": run.number, "seed": run.seed, "machines": len(machines), "kwh": values["kwh"]}
 
 
@@ -100,7 +101,7 @@ class MachineData(LightningDataModule):
         own = [features_of(pack, config.front_end) for pack in packs]
         self.normals = Clips(own, [training_rows(len(of), config.scoring.held_out) for of in own])
         self.proxies: Clips | None = None
-        if config.model.kind == "classifier":
+        if config.model.classifies:
             packs = proxy_packs(config.data, machine)
             others = Clips([features_of(pack, config.front_end) for pack in packs])
             self.proxies = choose(others, config.data.proxy_clips, seed)
@@ -131,7 +132,7 @@ def compute_features(runs: Sequence[Run], machines: Sequence[Machine]) -> None:
         for other in together(run.config.data, machine)
     }
     for run in runs:
-        if run.config.model.kind == "classifier":
+        if run.config.model.classifies:
             packs |= {pack for machine in machines for pack in proxy_packs(run.config.data, machine)}
     with progress("front end", len(packs), "packs") as advance:
         for pack in sorted(packs):
@@ -143,7 +144,9 @@ def build(run: Run, machine: Machine) -> tuple[AnomalySystem, MachineData]:
     """System and data of one machine; the initial weights depend on the seed alone."""
     data = MachineData(run.config, machine, run.seed)
     torch.manual_seed(run.seed)
-    network = build_network(run.config.model, front_end(run.config.front_end).num_mels)
+    bands = front_end(run.config.front_end).num_mels
+    network = build_network(run.config.model, bands)
+    check_own(run.config.model, network, bands, window_frames(run.config))
     return AnomalySystem(run.config, network), data
 
 
@@ -155,7 +158,7 @@ def train_machine(run: Run, machine: Machine, restart: bool = False) -> None:
         return
     system, data = build(own, machine)
     batch = own.config.data.batch * (2 if data.proxies else 1)
-    notes = {"data": "toy" if is_toy(run.config.data) else "official"}
+    notes = {"data": data_of(run.config.data)}
     # Open-ended: the rate falls epoch by epoch.
     options: dict[str, Any] = {"restart": restart, "model": "last", "notes": notes, "open_ended": True}
     fit(own, system, data, monitor="train/loss", mode="min", batch_size=batch, **options)
@@ -186,7 +189,8 @@ def train_machines(run: Run, machines: Sequence[Machine], jobs: int, restart: bo
             machine, problem = next(iter(failures.items()))
             more = f" (and {len(failures) - 1} more machines)" if len(failures) > 1 else ""
             raise UserError(f"{machine}: {problem}{more}")
-        if open_ones:
+        # An earlier session may have ended between the last network and this line.
+        if open_ones or recorded(run.folder, "train") is None:
             values = {"machines": [str(m) for m in machines], "jobs": jobs, "kwh": meter.kwh}
             record(run.folder, "train", {**values, "seconds_of_last_session": round(time.monotonic() - start, 2)})
 

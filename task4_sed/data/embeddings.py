@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from common.audio import arrays
 from common.audio.arrays import ClipArrays
+from common.run.processes import working_device
 from task4_sed.config import EncoderConfig
 from task4_sed.data.classes import CLIP_SECONDS, SAMPLE_RATE
 from task4_sed.data.sets import ClipSet
@@ -33,10 +34,10 @@ def store(of: ClipSet, folder: Path, embedder: Embedder, batch: int) -> ClipArra
 
     The folder's name says which encoder they are of. Computes what is missing.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = working_device()
 
     def embed(waveform: NDArray[np.float32]) -> NDArray[np.floating]:
         return embedder(torch.from_numpy(waveform).to(device))[:, None].cpu().numpy()
 
-    folder = folder / f"{embedder.config.name}-{embedder.key}"
+    folder = folder / f"{embedder.config.name.replace(':', '.')}-{embedder.key}"
     return arrays.store(of.pack, folder, embed, batch, samples=CLIP_SAMPLES, title=f"embeddings {of.name}")

@@ -102,18 +102,18 @@ def _show(sets: list[SetCoverage], root: Path) -> None:
         rows.append(
             [
                 of.layout.name,
-                of.layout.kind,
-                "-" if of.layout.official_clips is None else str(of.layout.official_clips),
+                "not there" if of.absent else of.problem or "ok",
                 *(("-", "-") if of.absent else (str(clips.listed), str(len(clips.missing)))),
                 *(
                     (str(len(clips.broken)), f"{clips.packed} ({report.seconds / 3600:.2f} h)")
                     if report
                     else ("-", "-")
                 ),
-                "not there" if of.absent else of.problem or "ok",
+                of.layout.kind,
+                "–" if of.layout.official_clips is None else f"{of.layout.official_clips:,}",
             ]
         )
-    columns = ["set", "labels", "official", "listed", "missing", "broken", "packed", "state"]
+    columns = ["set", "state", "listed", "missing", "broken", "packed", "labels", "official"]
     print_table(f"data set {root}", columns, rows, note="missing and broken clips are listed beside the packs")
 
 

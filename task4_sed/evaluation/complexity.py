@@ -18,15 +18,14 @@ def network_counts(run: Run) -> dict[str, int]:
 
     from common.encoders.table import macs as encoder_macs
     from common.run.complexity import count, size_of
-    from task4_sed.model.crnn import CRNN
     from task4_sed.model.embedder import Embedder
-    from task4_sed.model.networks import fitted, front_end
+    from task4_sed.model.networks import build_network, fitted, front_end
 
     config: Config = run.config
     root = Path(config.data.root) if config.data.root else None
     classes = classes_of(root) if root else CLASSES
     embedder = Embedder(replace(config.encoder, checkpoint=None)) if config.encoder else None
-    network = CRNN(fitted(config.model, embedder, len(classes)))
+    network = build_network(fitted(config.model, embedder, len(classes)))
     samples = int(CLIP_SECONDS * SAMPLE_RATE)
     shapes: list[tuple[int, ...]] = [(1, config.model.num_mels, front_end(config.model).num_frames(samples))]
     parameters, size, macs = 0, 0, 0

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from common.run.errors import UserError
 from common.run.results.intervals import interval_of
 from common.run.results.tables import print_table
+from task4_sed.config import check_threshold
 from task4_sed.data.classes import MEDIAN_FILTER_FRAMES, median_frames
 from task4_sed.evaluation.figures import (
     MAX_FPR,
@@ -26,14 +27,18 @@ from task4_sed.evaluation.figures import (
 from task4_sed.evaluation.inputs import Inputs, describe_inputs, load
 from task4_sed.inference.postprocess.boxes import box_scores, make_boxes, number_of_boxes, parse_csebbs
 from task4_sed.inference.postprocess.tuning import grid
-from task4_sed.inference.scores import check_threshold
+from task4_sed.inference.scores import of_objects
 from task4_sed.metrics.detections import detections_at_points, detections_of_scores
 from task4_sed.metrics.filters import median_filter as filter_scores
 from task4_sed.metrics.psds import PsdsStatistics, psds, psds_statistics
 from task4_sed.metrics.segments import Segments, mean_of_defined, roc_curve, segment_auroc
 from task4_sed.metrics.types import ScoreSet
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 DEFAULT_THRESHOLD = 0.5
+IN_MEMORY = Path("scores in memory")  # what messages call those that come as objects
 
 # Metrics per class that fit on a screen.
 CLASS_COLUMNS = {
@@ -50,7 +55,7 @@ CLASS_COLUMNS = {
 
 
 def evaluate_files(
-    scores: str | Path,
+    scores: "str | Path | Mapping[str, pd.DataFrame]",
     ground_truth: str | Path,
     durations: str | Path,
     median_filter: bool | Mapping[str, int] = False,
@@ -62,9 +67,10 @@ def evaluate_files(
 ) -> dict[str, Any]:
     """Every metric that these files allow, as a JSON-able dictionary.
 
-    scores: folder of <clip>.tsv, one .tsv with a filename column, an HDF5 file of logits, or a table of detections with
-    a threshold column. ground_truth: strong labels (PSDS, F1, segments) or soft labels (segments of MAESTRO's scored
-    classes, windows overlap-added). durations: of clips or recordings.
+    scores: folder of <clip>.tsv, one .tsv with a filename column, an HDF5 file of logits, a table of detections with a
+    threshold column, or score objects of sed_scores_eval ({clip: data frame}).
+    ground_truth: strong labels (PSDS, F1, segments) or soft labels (segments of MAESTRO's scored classes, windows
+    overlap-added). durations: of clips or recordings.
     median_filter: True for the challenge's lengths per class, or {class: frames}. csebbs: "default",
     "filter=0.64,abs=0.2,rel=inf", "tune", "tune:organisers", "tune:winner", or a table of parameters. threshold of the
     F1 scores: 0.5 unless given. ruler: take what it can compute from sed_scores_eval (seconds a thousand clips).
@@ -75,8 +81,10 @@ def evaluate_files(
     that of the fast path, and how far they are apart at most. Raises UserError.
     """
     _check_options(threshold, csebbs)
-    paths = {"scores": Path(scores), "ground_truth": Path(ground_truth), "durations": Path(durations)}
-    inputs = load(**paths, allow_missing=allow_missing)
+    in_memory = None if isinstance(scores, str | Path) else of_objects(scores)
+    named = Path(scores) if isinstance(scores, str | Path) else IN_MEMORY
+    paths = {"scores": named, "ground_truth": Path(ground_truth), "durations": Path(durations)}
+    inputs = load(**paths, allow_missing=allow_missing, in_memory=in_memory)
     result: dict[str, Any] = {"threshold": DEFAULT_THRESHOLD if threshold is None else threshold}
     if inputs.points is not None:
         if median_filter or csebbs:
@@ -184,7 +192,7 @@ def _with_figures(
     }
 
 
-def _processed(
+def processed_inputs(
     scores: str | Path,
     ground_truth: str | Path,
     durations: str | Path,
@@ -192,6 +200,7 @@ def _processed(
     csebbs: str | None,
     allow_missing: bool,
 ) -> tuple[Inputs, ScoreSet | None]:
+    """What `evaluate_files` scores with these arguments; None in place of the scores for operating points."""
     inputs = load(Path(scores), Path(ground_truth), Path(durations), allow_missing)
     if inputs.points is not None:
         if median_filter or csebbs:
@@ -203,7 +212,8 @@ def _processed(
     return inputs, processed
 
 
-def _psds_statistics(inputs: Inputs, processed: ScoreSet | None) -> dict[str, PsdsStatistics]:
+def psds_by_name(inputs: Inputs, processed: ScoreSet | None) -> dict[str, PsdsStatistics]:
+    """Statistics of psds1 and psds2 of what `processed_inputs` returns."""
     truth = truth_of(inputs)
     if processed is not None:
         return psds_statistics_of(detections_of_scores(processed, truth.clips, truth.classes), truth)
@@ -226,10 +236,10 @@ def threshold_free_curves(
     "areas": {class: partial area}}; only this one for soft labels, and without it for operating points. Arguments and
     errors as in `evaluate`.
     """
-    inputs, processed = _processed(scores, ground_truth, durations, median_filter, csebbs, allow_missing)
+    inputs, processed = processed_inputs(scores, ground_truth, durations, median_filter, csebbs, allow_missing)
     curves: dict[str, dict[str, Any]] = {}
     if not inputs.soft:
-        for name, statistics in _psds_statistics(inputs, processed).items():
+        for name, statistics in psds_by_name(inputs, processed).items():
             result = psds(statistics)
             curves[name] = {
                 "area": result.value,
@@ -296,14 +306,14 @@ def bootstrap_psds(
     """
     if draws < 1:
         raise UserError(f"bootstrap: {draws} draws, expected at least 1")
-    inputs, processed = _processed(scores, ground_truth, durations, median_filter, csebbs, allow_missing)
+    inputs, processed = processed_inputs(scores, ground_truth, durations, median_filter, csebbs, allow_missing)
     if inputs.soft:
         raise UserError(f"{ground_truth}: soft labels have no PSDS; give them as `maestro`")
-    statistics = _psds_statistics(inputs, processed)
+    statistics = psds_by_name(inputs, processed)
     values = {name: psds(of_metric).value for name, of_metric in statistics.items()}
     segments = None
     if maestro is not None:
-        other, other_scores = _processed(*maestro, median_filter, None, allow_missing)
+        other, other_scores = processed_inputs(*maestro, median_filter, None, allow_missing)
         if not other.soft or other_scores is None:
             raise UserError(f"{maestro[1]}: expected soft labels (with a column confidence)")
         segments = segments_of(other, other_scores, truth_of(other))

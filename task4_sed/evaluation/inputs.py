@@ -74,8 +74,13 @@ def _columns(path: Path) -> list[str]:
         return file.readline(_MAX_HEADER).rstrip("\r\n").split("\t")
 
 
-def load(scores: Path, ground_truth: Path, durations: Path, allow_missing: bool) -> Inputs:
-    """Read and match; the kind of each file is recognised by its columns. Raises UserError."""
+def load(
+    scores: Path, ground_truth: Path, durations: Path, allow_missing: bool, in_memory: ScoreSet | None = None
+) -> Inputs:
+    """Read and match; the kind of each file is recognised by its columns. Raises UserError.
+
+    in_memory: the scores, where they are in no file; `scores` is what they are called in messages then.
+    """
     report = Report()
     for path in (ground_truth, durations, scores):
         if path.is_file() and not (path == scores and is_hdf5(path)):
@@ -85,12 +90,13 @@ def load(scores: Path, ground_truth: Path, durations: Path, allow_missing: bool)
     # Soft labels are those of windows, their durations those of whole recordings.
     labels = read_soft(ground_truth) if soft else read_strong(ground_truth, instants=True)
     events = _by_clip(labels, ground_truth)
-    if is_detections(scores):
+    if in_memory is None and is_detections(scores):
         if soft:
             raise UserError(f"{scores}: detections at thresholds cannot be compared with soft labels, give scores")
         return _match_points(read_detections(scores), scores, _cut(events, seconds, report), seconds, durations, report)
     lengths = {name: window_of(name)[2] for name in events if is_window(name)} | seconds if soft else seconds
-    found = _read_scores(scores, lengths, report)
+    found = in_memory or _read_scores(scores, lengths, report)
+    _compare_ends(found, lengths, report)
     frames = sum(len(clip.scores) for name, clip in found.clips.items() if soft or name in events)
     columns = len(_with_events(events).keys() & set(found.classes))
     check_memory(f"{scores}: evaluating {len(found.clips):,} clips, {columns} classes", CELL_BYTES * frames * columns)
@@ -135,11 +141,8 @@ def _cut(events: dict[str, list[Event]], seconds: Mapping[str, float], report: R
 def _read_scores(path: Path, lengths: Mapping[str, float], report: Report) -> ScoreSet:
     """Scores whose time axis fits `lengths`: seconds of clips, recordings and windows by name."""
     if path.is_file() and is_hdf5(path):
-        found = from_stored(_on_time(read_logits(path), path, lengths, report))
-    else:
-        found = read_scores(path)
-    _compare_ends(found, lengths, report)
-    return found
+        return from_stored(_on_time(read_logits(path), path, lengths, report))
+    return read_scores(path)
 
 
 def _on_time(stored: StoredLogits, path: Path, lengths: Mapping[str, float], report: Report) -> StoredLogits:

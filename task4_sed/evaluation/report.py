@@ -12,10 +12,11 @@ from common.run.errors import UserError
 from common.run.files import existing_file
 from common.run.plots import read_metrics, save, training_curves
 from common.run.processes import all_done, default_jobs
-from common.run.results.comparison import TOY, Caveat, MetricColumn, read_baselines
+from common.run.results.comparison import CAVEATS, MetricColumn, read_baselines
 from common.run.results.runs import Place, beside_published, kept, own_values, section_of
 from common.run.results.store import read_results, record
 from common.run.results.tables import format_value, print_table
+from common.run.tensorboard import summarise
 from common.run.verbs import Run
 from task4_sed.config import Config
 from task4_sed.data.annotations import read_soft, read_strong
@@ -23,7 +24,7 @@ from task4_sed.data.classes import MAESTRO_CLASSES, SAMPLE_RATE, median_frames, 
 from task4_sed.data.layout import SETS
 from task4_sed.data.sets import classes_of, first_existing, read_annotation
 from task4_sed.evaluation.evaluate import bootstrap_psds, evaluate_files, threshold_free_curves
-from task4_sed.evaluation.plots import draw_events, per_class, psd_roc, segment_roc
+from task4_sed.evaluation.plots import SET_NAMES, draw_events, per_class, psd_roc, segment_roc
 from task4_sed.inference.networks import OTHER, check_network
 from task4_sed.inference.postprocess.boxes import parse_csebbs
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, CsebbsParameters, write_parameters
@@ -32,9 +33,9 @@ from task4_sed.inference.scores import FLOORS, stored_scores
 from task4_sed.metrics.truth import truth_arrays
 from task4_sed.metrics.types import ClipScores, ScoreSet, clip_name
 
-CAVEATS = {"toy": TOY, "recordings": Caveat("own data", "own data set, not comparable"), "official": None}
 SHOWN = ("psds1", "psds2", "intersection_f1_th0.5_dtc0.5_gtc0.5", "collar_f1_th0.5_200ms_20pct", "segment_f1_th0.5_1s")
 DRAWS = 200
+ROLL_THRESHOLD = 0.3
 ROLLS = 3  # clips of each test set that are drawn
 
 
@@ -90,8 +91,7 @@ def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
     """Score a run's stored test scores; writes results.json, csebbs.tsv and plots."""
     config: Config = run.config
     check_network(run.folder, config.postprocess.network)
-    frames = median_frames(classes_of(root_of(config.data)))
-    filtered: Mapping[str, int] | bool = frames if config.postprocess.median_filter else False
+    filtered = filter_of(config)
     csebbs = tune(run)
     tests = {name: open_test_set(run, name) for name in config.test_sets}
     results: dict[str, Any] = {"data": made_of(root_of(config.data)), "network": config.postprocess.network}
@@ -110,6 +110,9 @@ def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
     record(run.folder, "test", results)
     if plots:
         draw_run(run, strong, soft, filtered, csebbs, results)
+    figures = {name: kept(read_results(run.folder), place.value) for name, place in OWN_METRICS.items()}
+    rolls = sorted((run.folder / "plots").glob("roll_*.png")) if plots else []
+    summarise(run, figures, {f"rolls/{path.stem.removeprefix('roll_')}": path for path in rolls})
     return results
 
 
@@ -131,6 +134,17 @@ def evaluate_set(run: Run, test: TestSet, filtered: Mapping[str, int] | bool, cs
                 *test.files(scores), median_filter=filtered, allow_missing=True, ruler=False
             )
     return variants
+
+
+def filter_of(config: Config) -> Mapping[str, int] | bool:
+    """The median filter of a recipe as `evaluate_files` takes it: {class: frames}, or False."""
+    return median_frames(classes_of(root_of(config.data))) if config.postprocess.median_filter else False
+
+
+def csebbs_of(run: Run) -> str:
+    """The cSEBBs setting of an evaluated run as `evaluate_files` takes it: where it was tuned, what came of that."""
+    tuned = run.config.postprocess.csebbs.startswith("tune")
+    return str(run.folder / CSEBBS_FILE) if tuned else str(run.config.postprocess.csebbs)
 
 
 def tune(run: Run) -> str:
@@ -168,22 +182,27 @@ def draw_run(
     results: Mapping[str, Any],
 ) -> None:
     """Draw everything into <run>/plots."""
-    plots, note = run.folder / "plots", caveat_of(results["data"])
+    plots, note, network = run.folder / "plots", caveat_of(results["data"]), results["network"]
+    about = f"{run.title}, {network}, {'median filter' if filtered else 'scores without post-processing'}"
     if (run.folder / "metrics.csv").is_file():
         curves = read_metrics(run.folder / "metrics.csv")
         monitor = "val/objective" if "val/objective" in curves else None
-        save(training_curves(curves, monitor=monitor, title="training", note=note), plots / "training.png")
+        title = f"losses and validation metrics\n{run.title}"
+        save(training_curves(curves, monitor=monitor, title=title, note=note), plots / "training.png")
     if strong is not None:
         curve = threshold_free_curves(*strong.files(), median_filter=filtered, allow_missing=True)["psds1"]
         figure = psd_roc(
-            curve["effective"], curve["area"], curve["classes"], name="PSDS1", title=strong.name, note=note
-        )
+            curve["effective"], curve["area"], curve["classes"], name="PSDS1", note=note,
+            title=f"PSD-ROC: {SET_NAMES.get(strong.name, strong.name)}\n{about}",
+        )  # fmt: skip
         save(figure, plots / "psd_roc.png")
-        _draw_classes(results["sets"][strong.name], strong.name, note, plots / "classes.png")
+        title = f"figures of each class: {SET_NAMES.get(strong.name, strong.name)}\n{run.title}, {network}"
+        _draw_classes(results["sets"][strong.name], title, note, plots / "classes.png")
         _draw_rolls(run, strong, csebbs, note, plots)
     if soft is not None:
         roc = threshold_free_curves(*soft.files(), median_filter=filtered, allow_missing=True)["segment_roc"]
-        save(segment_roc(roc["classes"], roc["areas"], title=soft.name, note=note), plots / "maestro_roc.png")
+        title = f"ROC of segments: {SET_NAMES.get(soft.name, soft.name)}\n{about}"
+        save(segment_roc(roc["classes"], roc["areas"], title=title, note=note), plots / "maestro_roc.png")
         _draw_rolls(run, soft, csebbs, note, plots)
 
 
@@ -200,7 +219,7 @@ def _draw_classes(variants: Mapping[str, Any], title: str, note: str | None, pat
 def _draw_rolls(run: Run, test: TestSet, csebbs: str, note: str | None, plots: Path) -> None:
     """Truth against scores over the spectrogram, for the clips with the most different classes."""
     from common.audio.reading import load
-    from task4_sed.inference.detect import events_of
+    from task4_sed.inference.detect import boxes_title, events_of
     from task4_sed.inference.predict import log_mel
     from task4_sed.model.networks import front_end
 
@@ -213,6 +232,9 @@ def _draw_rolls(run: Run, test: TestSet, csebbs: str, note: str | None, plots: P
     parameters, features = parse_csebbs(csebbs), front_end(run.config.model)
     shown = MAESTRO_CLASSES if test.soft else scored_classes(scores.classes)
     columns = [scores.classes.index(label) for label in shown]
+    soft = "scores without post-processing; annotated: the paler, the less certain"
+    boxes = soft if test.soft else boxes_title(csebbs, ROLL_THRESHOLD)
+    about = f"{SET_NAMES.get(test.name, test.name)}; {run.title}, {run.config.postprocess.network}\n{boxes}"
     for name in [name for name in ranked if clip_name(name) in scores.clips][:ROLLS]:
         clip = scores.clips[clip_name(name)]
         one = ScoreSet(shown, {clip_name(name): ClipScores(clip.edges, clip.scores[:, columns])})
@@ -221,12 +243,13 @@ def _draw_rolls(run: Run, test: TestSet, csebbs: str, note: str | None, plots: P
             plots / f"roll_{test.name}_{clip_name(name)}.png",
             log_mel(features, [heard]),
             one,
-            [] if test.soft else events_of(one, parameters, 0.3),
-            threshold=0.3,
+            [] if test.soft else events_of(one, parameters, ROLL_THRESHOLD),
+            threshold=ROLL_THRESHOLD,
             truth=truth[name],
-            title=f"{test.name}: {name}",
+            title=name,
             note=note,
             setting=features.setting,
+            about=about,
         )
 
 
@@ -278,9 +301,9 @@ BASELINE = "Baseline 2024"
 COLUMNS = (
     MetricColumn("psds1", "devtest", "PSDS1"),
     MetricColumn("psds1_csebbs", "devtest", "PSDS1 cSEBBs"),
-    MetricColumn("mpauc", "devtest", "mpAUC"),
-    MetricColumn("kwh_train", "devtest", "kWh training", higher_is_better=False, decimals=4),
-    MetricColumn("kwh_test", "devtest", "kWh test", higher_is_better=False, decimals=5),
+    MetricColumn("mpauc", "devtest", "mpAUC", chance=0.05),  # of the rates up to 0.1
+    MetricColumn("kwh_train", "devtest", "training energy", higher_is_better=False, unit="kWh"),
+    MetricColumn("kwh_test", "devtest", "test energy", higher_is_better=False, unit="kWh"),
 )
 SETS_OF_TEST, INTERVALS = ("test", "values", "sets"), ("test", "values", "intervals")
 MPAUC = "segment_pauroc_1s_maxfpr0.1_step"

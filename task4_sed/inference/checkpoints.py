@@ -1,5 +1,6 @@
 """Checkpoints of this task -> networks: own ones, and the published CRNN checkpoints of the challenge's baseline."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -8,10 +9,12 @@ from common.run.checkpoints import checkpoint_of as checkpoint_in
 from common.run.checkpoints import fill, network_state, read_checkpoint
 from common.run.errors import UserError
 from common.run.files import existing_file
+from common.run.imports import find
 from common.run.verbs import Run
 from task4_sed.config import EncoderConfig, ModelConfig
 from task4_sed.data.classes import CLASSES
 from task4_sed.model.crnn import CRNN
+from task4_sed.model.networks import OwnNetwork, build_network
 
 Which = Literal["student", "teacher"]
 
@@ -30,7 +33,7 @@ class Loaded:
     `fingerprint` is that of the encoder's weights, where the checkpoint knows it.
     """
 
-    network: CRNN
+    network: CRNN | OwnNetwork
     classes: tuple[str, ...]
     encoder: EncoderConfig | None = None
     fingerprint: str | None = None
@@ -59,14 +62,16 @@ def load_network(
     elif config is None:
         raise UserError(f"{path}: carries no model settings; give the recipe that it was trained with")
     classes = tuple(about["classes"]) if about else CLASSES
-    network = CRNN(config)
+    network = build_network(config)
     fill(network, state, path)
     beside = about.get("encoder") if about else None
     if about is None:
         return Loaded(network, classes, encoder, None, str(path))
     if beside is None:
         return Loaded(network, classes, path=str(path))
-    return Loaded(network, classes, _own_encoder(beside, encoder, path), beside["sha256"], str(path))
+    return Loaded(
+        network, classes, _own_encoder(beside, about.get("sources", {}), encoder, path), beside["sha256"], str(path)
+    )
 
 
 def has_network(path: Path, which: Which) -> bool:
@@ -79,15 +84,29 @@ def has_network(path: Path, which: Which) -> bool:
 def _own_config(about: Any, path: Path) -> ModelConfig:
     """The settings that a checkpoint of this code carries."""
     try:
-        return ModelConfig(**{key: _tuples(value) for key, value in about["model"].items()})
+        config = ModelConfig(**{key: _tuples(value) for key, value in about["model"].items()})
     except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: made by another version of this code ({error}); train again") from None
+    return replace(config, kind=_with_source(config.kind, about.get("sources", {}), path))
 
 
-def _own_encoder(about: Any, recipe: EncoderConfig | None, path: Path) -> EncoderConfig:
+def _with_source(value: Any, sources: Mapping[str, str], path: Path) -> Any:
+    """An import path in a checkpoint, with the source that lies beside the checkpoint or in the folder of its run."""
+    if ":" not in value:
+        return value
+    file = f"{value.partition(':')[0]}.py"
+    folders = path.absolute().parents[:2]
+    own = find(value, next((folder for folder in folders if (folder / file).is_file()), folders[0]))
+    if own.digest != (expected := sources.get(own.key)):
+        raise UserError(f"{own.file}: its hash is {own.digest}, but {path} was trained with {expected}")
+    return own
+
+
+def _own_encoder(about: Any, sources: Mapping[str, str], recipe: EncoderConfig | None, path: Path) -> EncoderConfig:
     """The settings of the encoder that a checkpoint was trained beside."""
     try:
         own = EncoderConfig(**about["settings"])
+        own = replace(own, name=_with_source(own.name, sources, path))
     except (TypeError, KeyError) as error:
         raise UserError(f"{path}: made by another version of this code ({error}); train again") from None
     same = recipe is not None and recipe.name == own.name

@@ -7,23 +7,25 @@ from typing import Any
 
 import numpy as np
 
-from common.audio.recordings import Recording, Recordings, beginning, find_recordings, short_names
-from common.run.errors import UserError
-from common.run.files import read_json, remove_partials, write_json, write_rows, write_text
+from common.audio.answers import SCORES, stems, write_answer
+from common.audio.recordings import Recording, Recordings, beginning, find_recordings
+from common.run.export import note_of
+from common.run.files import write_text
 from common.run.folders import printable
 from common.run.progress import progress
 from common.run.results.runs import network_note
 from common.run.results.tables import print_table
 from common.run.verbs import Run
-from task4_sed.config import Config
+from task4_sed.config import Config, check_threshold
 from task4_sed.data.annotations import Event
 from task4_sed.data.classes import FRAME_SECONDS, SAMPLE_RATE
 from task4_sed.inference.checkpoints import checkpoint_of, load_network
+from task4_sed.inference.exported import open_exported
 from task4_sed.inference.networks import scored_network
 from task4_sed.inference.postprocess.boxes import parse_csebbs
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, CsebbsParameters, csebbs
 from task4_sed.inference.predict import Predictor, log_mel
-from task4_sed.inference.scores import check_threshold, from_logits, write_score_table
+from task4_sed.inference.scores import from_logits, write_score_table
 from task4_sed.metrics.types import ScoreSet
 
 Parameters = CsebbsParameters | Mapping[str, CsebbsParameters]
@@ -42,16 +44,21 @@ def predict_files(
     """Events in named files, by the run's network and its tuned boxes."""
     check_threshold(threshold)
     recordings = find_recordings(files)
-    path, expected = checkpoint_of(run, checkpoint)
-    config: Config = run.config
-    loaded = load_network(path, config.postprocess.network, config.model, expected, config.encoder)
-    tuned = run.folder / CSEBBS_FILE
-    parameters = parameters_for(
-        loaded.classes, setting or (str(tuned) if tuned.is_file() and checkpoint is None else "default")
-    )
-    note = network_note(path.parent.parent)
-    if note and draw is not None:
-        draw = partial(draw, note=note)
+    if checkpoint is not None and checkpoint.is_dir():
+        loaded, tuned, note = open_exported(checkpoint), checkpoint / CSEBBS_FILE, note_of(checkpoint)
+        who = checkpoint.name
+    else:
+        path, expected = checkpoint_of(run, checkpoint)
+        config: Config = run.config
+        loaded = load_network(path, config.postprocess.network, config.model, expected, config.encoder)
+        tuned = (run.folder if checkpoint is None else Path()) / CSEBBS_FILE
+        note = network_note(path.parent.parent)
+        who = f"{run.title if checkpoint is None else checkpoint}, {config.postprocess.network}"
+    setting = setting or (str(tuned) if tuned.is_file() else "default")
+    parameters = parameters_for(loaded.classes, setting)
+    if draw is not None:
+        about = f"{who}\n{boxes_title(setting, threshold)}"
+        draw = partial(draw, note=note, about=about)
     found = detect(Predictor(loaded), recordings, out, parameters, threshold, draw, note)
     rows = [
         [name, f"{e['onset']:.2f}", f"{e['offset']:.2f}", e["event_label"], f"{e['confidence']:.2f}"]
@@ -60,8 +67,14 @@ def predict_files(
     ]
     if found:
         columns = ["file", "onset (s)", "offset (s)", "event", "confidence"]
-        print_table("events", columns, rows, note="; ".join(filter(None, (note, f"all files: {out}"))))
+        print_table("events", columns, rows, note="; ".join(filter(None, (note, f"all files: {out}"))), whole=out)
     return recordings.finish({"out": str(out), "files": found, "note": note})
+
+
+def boxes_title(setting: str, threshold: float) -> str:
+    """What pictures say of the post-processing."""
+    name = Path(setting).name if setting.endswith(".tsv") else setting
+    return f"detected: cSEBBs ({name}) with a confidence of {threshold:g} or more"
 
 
 def detect_in(
@@ -73,8 +86,11 @@ def detect_in(
 ) -> list[dict[str, Any]]:
     """What `task4_sed.detect` gives."""
     check_threshold(threshold)
-    folder = Path(checkpoint).absolute().parents[1]  # of the run that the checkpoint lies in
-    loaded = load_network(checkpoint, scored_network(folder) or "student")
+    if Path(checkpoint).is_dir():
+        folder, loaded = Path(checkpoint), open_exported(Path(checkpoint))
+    else:
+        folder = Path(checkpoint).absolute().parents[1]  # of the run that the checkpoint lies in
+        loaded = load_network(checkpoint, scored_network(folder) or "student")
     tuned = folder / CSEBBS_FILE
     parameters = parameters_for(loaded.classes, csebbs or (str(tuned) if tuned.is_file() else "default"))
     scores = heard(Predictor(loaded), Recording(recording, SAMPLE_RATE, sample_rate))
@@ -98,7 +114,7 @@ def detect(
     draw: Draw | None = None,
     note: str | None = None,
 ) -> dict[str, Any]:
-    """Write the events (confidence >= threshold) of every file to `out`; returns {name: events}.
+    """Write the events (confidence >= threshold) of every file to `out`; returns {file: events}.
 
     `draw(path, log_mel, scores, events, title=..., setting=...)` makes the picture of a file, `out/<name>.png`; the
     frame scores go to `out/scores`, in the form that `evaluate --scores` reads; `note` stands in the JSON. What lies
@@ -106,33 +122,15 @@ def detect(
     a table of somebody else would be replaced.
     """
     check_threshold(threshold)
-    names = short_names(recordings.files)
-    for name in names.values():
-        _check_own(out / name)
-    for folder in (out, out / "scores"):
-        remove_partials(folder, recursive=False)
+    names = recordings.names()
     found: dict[str, Any] = {}
     with progress("detect", len(names), "files") as advance:
-        for path, name in names.items():
+        for path, stem in stems(out, recordings, "events", (".tsv", ".txt")).items():
             with recordings.skipping(path):
-                events = _detect(predictor, path, out / name, parameters, threshold, draw, note)
-                found[printable(name)] = listed(events)
-            advance(note=printable(path.name))
+                events = _detect(predictor, path, stem, parameters, threshold, draw, note)
+                found[names[path]] = listed(events)
+                advance(note=names[path])
     return found
-
-
-def _check_own(stem: Path) -> None:
-    """Raise UserError where `<stem>.tsv` or `.txt` is there and no earlier call made it: its `.json` would be, too."""
-    about = Path(f"{stem}.json")
-    taken = next((path for path in (Path(f"{stem}.tsv"), Path(f"{stem}.txt"), about) if path.exists()), None)
-    if taken is None:
-        return
-    try:
-        found = read_json(about)
-    except UserError:
-        found = None
-    if not isinstance(found, dict) or not {"file", "duration", "events"} <= found.keys():
-        raise UserError(f"{taken}: is there and not of an earlier `predict`; name another folder with --out")
 
 
 def _detect(
@@ -149,7 +147,7 @@ def _detect(
     scores = heard(predictor, recording)
     events = events_of(scores, parameters, threshold)
     write_events(stem, events, path, recording.seconds, note)
-    write_score_table(stem.parent / "scores" / f"{stem.name}.tsv", scores.clips["clip"], scores.classes)
+    write_score_table(stem.parent / SCORES / f"{stem.name}.tsv", scores.clips["clip"], scores.classes)
     if draw is not None:
         shown = beginning(recording, round(scores.clips["clip"].edges[-1] * SAMPLE_RATE))
         seen = log_mel(predictor.front_end, shown)
@@ -184,9 +182,8 @@ def events_of(scores: ScoreSet, parameters: Parameters, threshold: float) -> lis
 def write_events(stem: Path, events: Sequence[Event], source: Path, seconds: float, note: str | None = None) -> None:
     """`<stem>.tsv`, `<stem>.json` (with the note) and `<stem>.txt` (Audacity: File, Import, Labels)."""
     about = {"file": printable(source), "duration": round(seconds, 3), "events": listed(events)}
-    # The first: it tells that the others are no tables of somebody else.
-    write_json(Path(f"{stem}.json"), about | ({"note": note} if note else {}))
     rows = [(printable(source.name), e.onset, e.offset, e.label, e.confidence) for e in events]
-    write_rows(Path(f"{stem}.tsv"), ("filename", "onset", "offset", "event_label", "confidence"), rows)
+    columns = ("filename", "onset", "offset", "event_label", "confidence")
+    write_answer(stem, about | ({"note": note} if note else {}), columns, rows)
     labels = (f"{e.onset:.6f}\t{e.offset:.6f}\t{e.label} {e.confidence:.2f}\n" for e in events)
     write_text(Path(f"{stem}.txt"), "".join(labels))

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from common.run.errors import UserError
-from common.run.results.store import FILE_NAME, read_results
+from common.run.results.store import recorded
 
 Network = Literal["student", "teacher"]
 # The network that is not submitted: its test scores lie in a folder of its name beside the others.
@@ -13,8 +13,7 @@ OTHER: dict[Network, Network] = {"student": "teacher", "teacher": "student"}
 
 def scored_network(folder: Path) -> Network | None:
     """The network whose scores `predict` has stored in a run's folder; None where nothing says so."""
-    recorded = read_results(folder) if (folder / FILE_NAME).is_file() else {}
-    network: Network | None = recorded.get("predict", {}).get("values", {}).get("network")
+    network: Network | None = (recorded(folder, "predict") or {}).get("network")
     return network
 
 

@@ -18,6 +18,7 @@ from common.audio.recordings import rechunked
 from common.frontends import LogMel
 from common.run.energy import measure
 from common.run.errors import UserError
+from common.run.processes import working_device
 from common.run.progress import progress
 from common.run.results.store import record
 from common.run.verbs import Run
@@ -30,9 +31,8 @@ from task4_sed.data.sets import classes_of, load_set
 from task4_sed.inference.checkpoints import Loaded, checkpoint_of, has_network, load_network
 from task4_sed.inference.networks import OTHER
 from task4_sed.inference.scores import FLOORS, stored_scores, write_logits
-from task4_sed.model.crnn import CRNN
 from task4_sed.model.embedder import Embedder, check_weights
-from task4_sed.model.networks import front_end
+from task4_sed.model.networks import build_network, front_end
 
 # Long recordings: windows of 156 frames that overlap by half, so that no event is seen only at a window's edge.
 WINDOW_HOP_FRAMES = FRAMES_PER_CLIP // 2
@@ -45,7 +45,7 @@ class Predictor:
     """A network and its front end on a device, in evaluation mode."""
 
     def __init__(self, loaded: Loaded, device: str | None = None, batch: int = 16) -> None:
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = torch.device(working_device(device))
         self.classes, self.batch = loaded.classes, batch
         self.network = loaded.network.to(self.device).eval()
         self.front_end = front_end(loaded.network.config).to(self.device).eval()
@@ -172,7 +172,7 @@ def predict_floors(run: Run, out: Path, classes: Sequence[str]) -> None:
     path, _ = checkpoint_of(run, None)
     loaded = load_network(path, run.config.postprocess.network, encoder=run.config.encoder)
     torch.manual_seed(run.seed)
-    untrained = CRNN(loaded.network.config)
+    untrained = build_network(loaded.network.config)
     predictor = Predictor(replace(loaded, network=untrained.eval()), batch=run.config.data.eval_batch)
     for name in run.config.test_sets:
         predict_set(predictor, run.config, name, out / "untrained")
@@ -185,13 +185,20 @@ def predict_floors(run: Run, out: Path, classes: Sequence[str]) -> None:
 
 
 def log_mel(front_end: LogMel, recording: Iterable[np.ndarray]) -> np.ndarray:
-    """What the network sees of a recording, for pictures: (mel, frames); beyond two minutes means of 16 frames."""
+    """The network's mel bands of a recording, for pictures: (mel, frames), dB below the loudest, -80 at the least.
+
+    Beyond two minutes means of 16 frames.
+    """
+    import librosa
+
     with torch.inference_mode():
         parts = [_mel(front_end, minute) for minute in rechunked(recording, MINUTE, least_last=MINUTE)]
         if len(parts) > 1:
             parts = [F.avg_pool1d(part, POOLED_FRAMES, ceil_mode=True) for part in parts]
-        seen: np.ndarray = front_end.compress(torch.cat(parts, dim=-1))[0].cpu().numpy()
-    return seen
+        mel = torch.cat(parts, dim=-1)[0].cpu().numpy()
+    in_decibels = librosa.amplitude_to_db if front_end.setting.exponent == 1 else librosa.power_to_db
+    level: np.ndarray = in_decibels(mel, ref=np.max)
+    return level
 
 
 def _mel(front_end: LogMel, waveform: np.ndarray) -> Tensor:

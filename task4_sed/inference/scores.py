@@ -12,15 +12,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from common.run.errors import UserError, did_you_mean
 from common.run.files import Row, existing_file, partial_name, read_rows, write_then_rename
+from common.run.hdf5 import new_hdf5
 from common.run.numbers import number
 from task4_sed.data.classes import CLASSES, FRAME_SECONDS
 from task4_sed.inference.hdf5 import check_memory, data_set, is_hdf5, number_attribute, numbers, open_hdf5, texts
 from task4_sed.metrics.types import TIME_DECIMALS, ClipScores, ScoreSet, clip_name
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Folders beside a run's scores, and what a metric gives for nothing: their scores.
 FLOORS = {"untrained": "untrained network", "constant": "constant prior"}
@@ -47,12 +52,6 @@ class StoredLogits:
     frame_seconds: float
     durations: np.ndarray | None = None
     stated: bool = True
-
-
-def check_threshold(threshold: float) -> None:
-    """UserError where it is no probability."""
-    if not 0 <= threshold <= 1:
-        raise UserError(f"--threshold is {threshold:g}, expected 0 to 1")
 
 
 def read_scores(path: str | Path) -> ScoreSet:
@@ -168,7 +167,7 @@ def _read_table(path: Path) -> ScoreSet:
     return ScoreSet(tuple(classes), clips)
 
 
-def _check_header(file: Path, header: Sequence[str], needed: Sequence[str]) -> None:
+def _check_header(file: Path | str, header: Sequence[str], needed: Sequence[str]) -> None:
     if list(header) == [""]:
         raise UserError(f"{file}: empty, expected a header line with {', '.join(needed)} and the classes")
     other = next((sign for sign in ",;" if len(header) == 1 and sign in header[0]), None)
@@ -235,7 +234,7 @@ def _number(row: Row, column: str) -> float:
     return row.number(column)
 
 
-def _clip_of_rows(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> ClipScores:
+def _clip_of_rows(path: Path | str, rows: Sequence[Row], classes: Sequence[str]) -> ClipScores:
     """The slow way: the same checks as `_clip`, but naming the line."""
     if not rows:
         raise UserError(f"{path}: no rows, expected scores")
@@ -255,6 +254,61 @@ def _clip_of_rows(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> Cl
         scores.append([_score(row, column) for column in classes])
     edges = np.array([row.number("onset") for row in rows] + [end])
     return ClipScores(edges, np.array(scores, dtype=np.float64))
+
+
+def as_objects(scores: ScoreSet) -> "dict[str, pd.DataFrame]":
+    """Score objects as of sed_scores_eval: {clip: data frame of onset, offset (seconds) and a column per class}."""
+    import pandas as pd
+
+    columns = ["onset", "offset", *scores.classes]
+    return {
+        name: pd.DataFrame(np.column_stack((clip.edges[:-1], clip.edges[1:], clip.scores)), columns=columns)
+        for name, clip in scores.clips.items()
+    }
+
+
+def of_objects(objects: "Mapping[str, pd.DataFrame]") -> ScoreSet:
+    """The reverse of `as_objects`, of anybody's score objects, also of those that are read from disk one by one.
+
+    Raises UserError, naming clip and row, for what a file of scores may not have either.
+    """
+    import pandas as pd
+
+    header: list[str] = []
+    clips: dict[str, ClipScores] = {}
+    for key in objects.keys():  # noqa: SIM118 (those that are read one by one iterate over their values)
+        table, at = objects[key], f"scores[{key!r}]"
+        if not isinstance(table, pd.DataFrame):
+            raise UserError(f"{at}: {type(table).__name__}, expected a data frame of onset, offset and the classes")
+        columns = [str(column) for column in table.columns]
+        if not header:
+            _check_header(at, columns, ("onset", "offset"))
+            header = columns
+        elif columns != header:
+            raise UserError(f"{at}: the columns differ from those of the first: {_difference(header, columns)}")
+        name = clip_name(str(key))
+        if not name or name in clips:
+            raise UserError(f"{at}: {f'a second object for clip {name}' if name else 'expected the name of a clip'}")
+        clips[name] = _clip_of_object(at, table.set_axis(columns, axis=1))
+    if not clips:
+        raise UserError("scores: no clips, expected {clip: data frame}")
+    return ScoreSet(tuple(column for column in header if column not in ("onset", "offset")), clips)
+
+
+def _clip_of_object(at: str, table: "pd.DataFrame") -> ClipScores:
+    classes = [column for column in table.columns if column not in ("onset", "offset")]
+    try:
+        values = table[["onset", "offset", *classes]].to_numpy(np.float64)
+    except (TypeError, ValueError):
+        values = np.empty((0, 0))
+    clip = _clip(values[:, 0], values[:, 1], values[:, 2:]) if len(values) else None
+    if clip is not None:
+        return clip
+    rows = []
+    for number_of_row, cells in enumerate(table.to_numpy(object).tolist()):
+        rows.append(Row(zip(table.columns, map(str, cells), strict=True)))
+        rows[-1].at = f"{at}, row {number_of_row}"
+    return _clip_of_rows(at, rows, classes)
 
 
 def write_scores_folder(folder: str | Path, scores: ScoreSet) -> None:
@@ -311,8 +365,6 @@ def write_logits(
     `strong_logits` keeps float16 where given so, else float32; `filenames` are stems as bytes. `durations` are seconds,
     by name or in the order of `names`. Raises UserError for repeated names, ValueError for shapes that don't fit.
     """
-    import h5py
-
     stems = [clip_name(name) for name in names]
     if logits.ndim != 3 or logits.shape[0] != len(stems) or logits.shape[2] != len(classes):
         raise ValueError(f"logits {logits.shape} do not fit {len(stems)} names and {len(classes)} classes")
@@ -321,7 +373,7 @@ def write_logits(
         by_stem = {clip_name(name): seconds for name, seconds in durations.items()}
         durations = [by_stem[stem] for stem in stems]
     dtype = np.float16 if logits.dtype == np.float16 else np.float32
-    with write_then_rename(path) as partial, h5py.File(partial, "w") as file:
+    with new_hdf5(path) as (file, _):
         file["strong_logits"] = np.asarray(logits, dtype=dtype)[order]
         file["filenames"] = np.array([stems[i].encode() for i in order], dtype=f"S{_longest(stems)}")
         file["classes"] = np.array([name.encode() for name in classes], dtype=f"S{_longest(classes)}")

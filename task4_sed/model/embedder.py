@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from common.frontends import SETTINGS
 from common.run.errors import UserError
+from common.run.imports import owns
 from task4_sed.config import EncoderConfig
 
 SAMPLE_RATE = SETTINGS["task4_crnn"].sample_rate
@@ -65,8 +66,8 @@ class Embedder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over names and values of all weights, wherever they came from."""
-        digest = hashlib.sha256()
+        """SHA-256 over names and values of all weights, wherever they came from, and the source of an own encoder."""
+        digest = hashlib.sha256("".join(own.digest for own in owns(self.config)).encode())
         for part in (self.encoder, self.projection):
             for name, value in sorted(part.state_dict().items()):
                 digest.update(f"{name} {tuple(value.shape)} {value.dtype};".encode())
@@ -84,7 +85,7 @@ class Embedder:
 
     def about(self) -> dict[str, Any]:
         """What a checkpoint says about its encoder."""
-        return {"settings": asdict(self.config), "sha256": self.fingerprint}
+        return {"settings": {**asdict(self.config), "name": str(self.config.name)}, "sha256": self.fingerprint}
 
 
 def check_weights(embedder: Embedder, expected: str | None, path: str) -> None:

@@ -14,12 +14,11 @@ from common.run.results.store import read_results
 from common.run.submission.archive import Content
 from common.run.submission.measure import mark
 from common.run.submission.meta import identity
-from common.run.submission.package import Packed, build_submission, passing_meta, report_of
+from common.run.submission.package import Packed, build_submission, check_name, passing_meta, report_of
 from common.run.verbs import Run
 from task4_sed.config import Config
 from task4_sed.data.classes import CLASSES, DESED_CLASSES, SAMPLE_RATE
-from task4_sed.data.layout import SETS
-from task4_sed.data.sets import classes_of, first_existing
+from task4_sed.data.sets import classes_of
 from task4_sed.evaluation.complexity import network_counts
 from task4_sed.evaluation.report import mean_of
 from task4_sed.inference.networks import check_network
@@ -136,6 +135,7 @@ def package_runs(runs: list[Run], out: Path | None, report: Path | None) -> Mapp
     """Build and validate the archive of one system from its independent runs."""
     run, config = runs[0], runs[0].config
     out = out or run.folder.parent / "submission.zip"
+    check_name(out)
     if config.submission_set is None:
         print(f"recipe {run.recipe} has no submission_set: nothing to submit")
         return {}
@@ -154,7 +154,7 @@ def package_runs(runs: list[Run], out: Path | None, report: Path | None) -> Mapp
     classes, toy = classes_of(root), made_of(root) == "toy"
     package(out, meta_of(runs), scored, energy, report_of(config.submission, report), classes=classes, toy=toy)
     mark(out, made_of(root))
-    return validate_archives(run, [out], first_existing(root, SETS[config.submission_set].durations), "recipe")
+    return validate_archives(run, [out], measure="recipe")
 
 
 def submission_scores(run: Run) -> RunScores:
@@ -190,7 +190,7 @@ def meta_of(runs: list[Run]) -> SubmissionMeta:
             input_sampling_rate=float(SAMPLE_RATE),
             input="mono",
             data_augmentation="mixup",
-            machine_learning_method="CRNN",
+            machine_learning_method="CRNN" if runs[0].config.model.kind == "crnn" else "own network",
             machine_learning_semi_supervised="mean teacher",
             post_processing="cSEBBs",
         ),

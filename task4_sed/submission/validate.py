@@ -6,14 +6,14 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from common.audio.coverage import made_of
 from common.run.errors import UserError, did_you_mean
 from common.run.folders import below, entries
 from common.run.numbers import number
 from common.run.submission.archive import Budget, Limits, is_archive, open_archive
-from common.run.submission.measure import OwnData
+from common.run.submission.measure import OwnData, packed_from
 from common.run.submission.rules import check_meta_file, is_pdf, opened
 from common.run.submission.violations import Findings, Measure, Violation, judge_archives
 from common.run.verbs import Run
@@ -48,6 +48,7 @@ class _Check(Findings):
     eval_names: frozenset[str] | None
     durations: Mapping[str, float]
     classes: tuple[str, ...]
+    clips: int | None
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -156,8 +157,8 @@ def _check_clips(runs: Sequence[_Run], check: _Check) -> None:
         for clip in sorted(run.clips - expected):
             close = did_you_mean(clip, expected - run.clips) if len(expected - run.clips) == 1 else ""
             check.report(f"{run.shown}/{clip}.tsv", "clip-additional", f"{clip} is not in the evaluation list{close}")
-        if check.eval_names is None and check.classes == CLASSES and len(run.clips) != EVAL_CLIPS:
-            wrong = f"{len(run.clips):,} clips, the challenge's evaluation set has {EVAL_CLIPS:,}"
+        if check.clips and len(run.clips) != check.clips:
+            wrong = f"{len(run.clips):,} clips, the challenge's evaluation set has {check.clips:,}"
             check.warn(run.shown, "clip-count", wrong)
 
 
@@ -237,20 +238,25 @@ def validate(
     durations: Mapping[str, float] | None = None,
     classes: Sequence[str] = CLASSES,
     limits: Limits | None = None,
+    clips: int | Literal["unless named"] | None = "unless named",
 ) -> list[Violation]:
     """Every rule that a submission breaks, with file and line; empty when it is valid.
 
     path: a .zip, .tar(.gz) or folder whose systems lie at the top or below one or two folders, or in one archive per
     team. eval_names: clips of the evaluation set (with or without ".wav"); None: the runs are compared with each
     other. durations: seconds per clip, for the coverage; None or a clip that isn't listed: unchecked. classes: score
-    columns in their order. limits: what an archive may unpack to.
+    columns in their order. limits: what an archive may unpack to. clips: how many the evaluation set has, a warning
+    where a run has others (None: unchecked; by default the challenge's number, where neither eval_names nor other
+    classes are given).
 
     Raises UserError where `path` can't be opened safely. Source: rules of DCASE 2024 Task 4 (see the package's page).
     """
     path, limits = Path(path), limits or Limits()
     names = None if eval_names is None else frozenset(map(clip_name, eval_names))
     lengths = {clip_name(name): seconds for name, seconds in (durations or {}).items()}
-    check = _Check(names, lengths, tuple(classes))
+    if clips == "unless named":
+        clips = EVAL_CLIPS if names is None and tuple(classes) == CLASSES else None
+    check = _Check(names, lengths, tuple(classes), clips)
     with opened(path, limits, check) as (folder, budget):
         _check_content(folder, path, limits, budget, check)
     return check.found
@@ -289,10 +295,16 @@ def validate_archives(
             table = first_existing(root, SETS[config.submission_set].durations)
         durations = read_durations(table) if table else None
         names = [clip_name(clip) for clip in durations] if durations else None
-        return validate(path, names, durations, classes_of(root) if root else CLASSES)
+        # Warned of wherever it is measured: of an official set that is not whole here too, of own data nowhere.
+        clips: dict[str, Any] = {}
+        if names is None and measure != "challenge" and packed_from(path):
+            clips = {"clips": None}
+        elif root and own.kind == "official" and evaluation_set is None:
+            clips = {"clips": EVAL_CLIPS}
+        return validate(path, names, durations, classes_of(root) if root else CLASSES, **clips)
 
     def measured_by(path: Path) -> str:
         listed = f" and the clips of {evaluation_set}" if evaluation_set else ""
-        return own.described(path, measure, "the challenge's classes and rules") + listed
+        return own.told(path, measure, "the challenge's classes and rules") + listed
 
     return judge_archives(files, find, measured_by)

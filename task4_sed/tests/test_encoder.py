@@ -428,7 +428,7 @@ def test_the_toy_recipe_by_the_verbs(
     assert call("train")["epochs"] == 2
     assert call("predict", "--floors")["clips"]["devtest"] == 6
     found = call("predict", str(tmp_path / "one.wav"), "--out", str(tmp_path / "found"))
-    assert set(found["files"]) == {"one"}
+    assert set(found["files"]) == {str(tmp_path / "one.wav")}
     assert (tmp_path / "found" / "one.png").is_file()
     with_encoder = call("complexity")
     without = call("complexity", "encoder=null")

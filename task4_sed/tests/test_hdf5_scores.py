@@ -1,5 +1,9 @@
 """HDF5 files of scores from anybody: what is not plain numbers in the file itself is one line, never a crash."""
 
+import errno
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -191,3 +195,24 @@ def test_a_damaged_file_is_read_or_refused(tmp_path: Path, at: int, damage: byte
     else:
         refusal = ""
     assert "\n" not in refusal
+
+
+@pytest.mark.parametrize("limit", [500, 5_000, 90_000, 101_000])
+def test_a_full_disk_does_not_crash_hdf5(limit: int, tmp_path: Path) -> None:
+    """With a real limit on file sizes, in a process of its own, because HDF5 would end it with a segmentation fault."""
+    code = f"""
+import resource
+import numpy as np
+from task4_sed.inference.scores import write_logits
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+try:
+    write_logits("logits.h5", ["a", "b"], np.zeros((2, 500, 27), np.float32), [str(i) for i in range(27)])
+except OSError as error:
+    print(error.errno, error.filename)
+"""
+    path = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | path, check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, f"{errno.EFBIG} logits.h5\n"), done.stderr
+    assert not list(tmp_path.iterdir())

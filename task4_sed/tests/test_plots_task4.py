@@ -12,8 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from common.run.plots import save
+from common.tests.pictures import NOTE, check_bars, check_readable
 from task4_sed.data.annotations import Event
 from task4_sed.evaluation import plots
+from task4_sed.inference.detect import boxes_title
 from task4_sed.metrics.types import ClipScores, ScoreSet
 
 CLASSES = ("Cat", "Dog", "Electric_shaver_toothbrush", "Speech")
@@ -173,3 +175,62 @@ def test_per_class_bars_say_what_is_missing() -> None:
     assert {"PSDS1", "collar F1", "0.500", "0.700", "n/a"} <= found
     with pytest.raises(ValueError, match="PSDS1 has a value for 'Dog'"):
         plots.per_class(("Cat",), {"PSDS1": {"Dog": 0.5}})
+
+
+CURVE = (np.array([0.0, 20.0, 100.0]), np.array([0.2, 0.6, 0.9]))
+ABOUT = "recipe toy, training 1, student"
+BANDS = np.geomspace(50, 7900, 64)
+PICTURES = {
+    "roll": lambda: plots.event_roll(
+        mel(), clip(), CLASSES, [Event(1, 2, "Speech")], [Event(5.0, 5.2, "Dog")], 0.3, BANDS, f"a.wav\n{ABOUT}", NOTE
+    ),
+    "long roll": lambda: plots.event_roll(
+        mel(9000), clip(3600), CLASSES, band_hz=BANDS, title=f"a.wav\n{ABOUT}", note=NOTE
+    ),
+    "psd_roc": lambda: plots.psd_roc(CURVE, 0.5, dict.fromkeys(CLASSES, CURVE), title=f"PSD-ROC\n{ABOUT}", note=NOTE),
+    "maestro_roc": lambda: plots.segment_roc(
+        dict.fromkeys(CLASSES, (CURVE[0] / 1000, CURVE[1])),
+        dict.fromkeys(CLASSES, 0.5),
+        title=f"ROC\n{ABOUT}",
+        note=NOTE,
+    ),
+    "classes": lambda: plots.per_class(
+        CLASSES, {"PSDS1": dict.fromkeys(CLASSES, 0.5), "F1": {"Cat": (0.5, 0.4, 0.6)}}, f"figures\n{ABOUT}", NOTE
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_every_picture_reads_well(name: str) -> None:
+    check_readable(PICTURES[name](), ABOUT, lines=name != "long roll")
+
+
+def test_bars_per_class_begin_at_zero() -> None:
+    check_bars(PICTURES["classes"]())
+
+
+def test_a_roll_has_seconds_kilohertz_decibels_and_scores() -> None:
+    figure = PICTURES["roll"]()
+    spectrogram, roll, level, scores = figure.axes
+    assert (spectrogram.get_ylabel(), roll.get_xlabel()) == ("frequency (kHz)", "time (s)")
+    assert (level.get_ylabel(), scores.get_ylabel()) == ("level (dB)", "score")
+    figure.draw_without_rendering()
+    assert spectrogram.get_position().x1 == pytest.approx(roll.get_position().x1)
+
+
+def test_of_many_classes_the_annotated_and_the_loudest_are_shown() -> None:
+    names = [f"class {n:02d}" for n in range(27)]
+    scores = ClipScores(np.array([0.0, 1.0]), np.linspace(0.4, 0.9, 27)[None])
+    figure = plots.event_roll(mel(), scores, names, [Event(0, 1, "class 00")])
+    rows = [label.get_text() for label in figure.axes[1].get_yticklabels()]
+    assert rows == ["class 00", *names[-plots.MAX_ROWS + 1 :]]
+    assert "12 more classes with scores above 0.3" in texts(figure)
+
+
+def test_the_title_of_a_file_says_how_it_was_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    kept: list[Figure] = []
+    monkeypatch.setattr(plots, "save", lambda figure, path: kept.append(figure))
+    scores = ScoreSet(CLASSES, {"clip": clip()})
+    about = f"{ABOUT}\n{boxes_title('runs/csebbs.tsv', 0.5)}"
+    plots.draw_events(tmp_path / "a.png", mel(), scores, [], 0.5, title="a.wav", note=NOTE, about=about)
+    check_readable(kept[0], "a.wav", ABOUT, "cSEBBs (csebbs.tsv) with a confidence of 0.5 or more", lines=False)

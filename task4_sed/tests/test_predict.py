@@ -177,7 +177,8 @@ def test_a_folder_is_heard_as_far_as_it_can_be(predictor: Predictor, tmp_path: P
     names = mixed_folder(tmp_path / "in")
     recordings = find_recordings([tmp_path / "in"])
     found = detect(predictor, recordings, tmp_path / "out", CsebbsParameters())
-    assert set(found) == {name.rpartition(".")[0] for name in names}
+    assert {Path(file).name for file in found} == names
+    assert "x.wav/f.FLAC" in found  # the path below the folder that was named
     with pytest.raises(UserError, match="2 of 10 files cannot be read") as error:
         recordings.finish({"files": found})
     assert error.value.result is not None
@@ -268,7 +269,8 @@ def test_what_is_written_for_a_file(predictor: Predictor, tmp_path: Path) -> Non
     found = detect(
         predictor, Recordings([tmp_path / "short.wav", tmp_path / "long.wav"]), out, CsebbsParameters(), 0.3, draw
     )
-    assert set(found) == {"short", "long"}
+    assert set(found) == {str(tmp_path / "short.wav"), str(tmp_path / "long.wav")}
+    found = {Path(file).stem: events for file, events in found.items()}
     assert {path.name for path in out.iterdir()} == {
         "scores",
         *(f"{name}.{suffix}" for name in ("short", "long") for suffix in ("tsv", "json", "txt", "png")),

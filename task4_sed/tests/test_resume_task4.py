@@ -108,7 +108,7 @@ def test_another_run_has_another_seed(whole: Run, tmp_path: Path) -> None:
 
 def test_what_a_training_writes(whole: Run) -> None:
     rows = read_rows(whole.folder / "metrics.csv", ("epoch", "step", "train/loss", "val/objective"))
-    assert [(row.number("epoch"), row.number("step")) for row in rows] == [(0, 3), (1, 6), (2, 9)]
+    assert [(row.number("epoch"), row.number("step")) for row in rows] == [(1, 3), (2, 6), (3, 9)]
     names = set(rows[0])
     assert {"train/strong", "train/weak", "train/ssl_strong", "train/ssl_weak"} <= names
     assert {"val/weak/weak_f1", "val/synth_val/psds1", "val/maestro_train/mpauc"} <= names
@@ -120,7 +120,7 @@ def test_what_a_training_writes(whole: Run) -> None:
     values = read_results(whole.folder)["train"]["values"]
     assert (values["classes"], values["data"]) == (list(CLASSES), "toy")
     best = max(rows, key=lambda row: row.number("val/objective"))
-    assert values["best"]["epoch"] == best.number("epoch") == checkpoint(whole.folder / BEST)["epoch"]
+    assert values["best"]["epoch"] == best.number("epoch") == checkpoint(whole.folder / BEST)["epoch"] + 1
 
 
 def test_killed_after_the_last_epoch(whole: Run, tmp_path: Path) -> None:

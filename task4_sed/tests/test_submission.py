@@ -278,6 +278,29 @@ def test_what_an_archive_is_measured_by(
         assert bool(measured.pop()) == by_toy
 
 
+def test_validate_says_what_package_said(tmp_path: Path, archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of an archive of own data, also where these are not at hand; unless the challenge's measure is asked for."""
+    own = Path(shutil.copy(archive, tmp_path / "own.zip"))
+    mark(own, "toy")
+    nowhere = f"data.root={tmp_path / 'nowhere'}"
+    for words, counted in (([str(archive)], True), ([str(own)], False), ([str(own), "--measure", "challenge"], True)):
+        assert main(TASK, ["validate", *words, nowhere]) == 0
+        first, *others = capsys.readouterr().out.splitlines()
+        assert any("[clip-count]" in line for line in others) == counted
+        assert ("`package` measured it by the toy data" in first) == (words == [str(own)])
+
+
+def test_an_official_set_that_is_not_whole_is_told_with_and_without_it(
+    tmp_path: Path, tiny_root: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(validating, "validate", lambda *_, **more: told.append(more) or [])
+    monkeypatch.setattr(validating, "made_of", lambda root: "official")
+    assert main(TASK, ["validate", str(archive), f"data.root={tiny_root}"]) == 0
+    assert main(TASK, ["validate", str(archive), f"data.root={tmp_path / 'nowhere'}"]) == 0
+    assert told == [{"clips": validating.EVAL_CLIPS}, {}]  # {}: by default the challenge's number
+
+
 def test_absurd_numbers_of_runs_and_columns(root: Path) -> None:
     for number in ("99999999", "9" * 200):
         write(f"{LABEL}/{LABEL}_run{number}.output/clip_a.tsv")(root)

@@ -25,13 +25,13 @@ from common.augment import (
     roll,
     scaled_shift,
 )
+from common.run.imports import apply_own, sources, try_own
 from common.run.training import gather_in_order
 from common.schedules import ramp_hold_quarter_cosine
 from task4_sed.config import Config
-from task4_sed.data.batches import Batch
-from task4_sed.model.crnn import CRNN
+from task4_sed.data.batches import CLIP_SAMPLES, Batch
 from task4_sed.model.embedder import Embedder, check_weights
-from task4_sed.model.networks import front_end
+from task4_sed.model.networks import build_network, front_end
 from task4_sed.training.losses import Blocks, Targets, baseline_loss, weak_from_strong
 from task4_sed.training.validation import Validator, objective
 
@@ -44,7 +44,7 @@ class Inputs(NamedTuple):
 
 
 class SedSystem(LightningModule):
-    """Student and teacher CRNN on batches of five blocks (see `Blocks`)."""
+    """Student and teacher network on batches of five blocks (see `Blocks`)."""
 
     def __init__(
         self,
@@ -58,7 +58,8 @@ class SedSystem(LightningModule):
         self.embedder = embedder
         self.config, self.classes, self.steps_per_epoch = config, tuple(classes), steps_per_epoch
         self.front_end = front_end(config.model)
-        self.student = CRNN(config.model)
+        try_own(config.augment.own, config.model.num_mels, self.front_end.num_frames(CLIP_SAMPLES))
+        self.student = build_network(config.model)
         self.teacher = deepcopy(self.student).requires_grad_(False)
         self.blocks = Blocks(**{name: block.batch for name, block in config.data.blocks.named().items()})
         self.validators = dict(validators)
@@ -74,9 +75,10 @@ class SedSystem(LightningModule):
         inputs = Inputs(self.front_end.mel(batch.waveform), self.embeddings(batch))
         (mel, embeddings), strong, weak = self._augmented(inputs, batch.targets)
         student_mel, teacher_mel = self._filtered(mel)
-        student = self.student(self.front_end.compress(student_mel), embeddings, batch.valid)
+        own = self.config.augment.own
+        student = self.student(apply_own(own, self.front_end.compress(student_mel)), embeddings, batch.valid)
         with torch.no_grad():  # the teacher stays in training mode: own batch statistics, own dropout
-            teacher = self.teacher(self.front_end.compress(teacher_mel), embeddings, batch.valid)
+            teacher = self.teacher(apply_own(own, self.front_end.compress(teacher_mel)), embeddings, batch.valid)
         ramp = int(self.config.loss.consistency_ramp_epochs * self.steps_per_epoch)
         loss, terms = baseline_loss(
             student,
@@ -173,7 +175,10 @@ class SedSystem(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """What is needed to rebuild the network without the recipe."""
-        about = {"classes": list(self.classes), "model": asdict(self.config.model)}
+        model = self.config.model
+        about = {"classes": list(self.classes), "model": {**asdict(model), "kind": str(model.kind)}}
+        if own := sources(self.config):
+            about["sources"] = own
         checkpoint["sed"] = about | ({"encoder": self.embedder.about()} if self.embedder else {})
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from common.run.config import load_config
 from common.run.files import read_json, write_rows
 from common.run.plots import read_metrics
 from common.run.results.comparison import read_baselines
+from common.run.results.listing import read_settings
 from common.run.results.store import read_results, record
 from tests.faults.faults import FAULTS, Tally, as_nobody, limited, one_line
 
@@ -36,6 +38,9 @@ def text(content: str) -> Callable[[Path], object]:
 
 
 def common_readers() -> list[Reader]:
+    from common import encoders
+    from common.audio.downloads import COLUMNS, read_sources
+    from common.audio.own import read_table
     from common.audio.packing import write_pack
     from common.audio.packs import open_pack
     from common.audio.reading import load
@@ -46,6 +51,9 @@ def common_readers() -> list[Reader]:
         import soundfile
 
         soundfile.write(path, np.zeros(800), 8000, format="WAV")
+
+    def exported(path: Path) -> None:
+        encoders.export(encoders.create("mn-tiny"), path.parent)
 
     def checkpoint(path: Path) -> None:
         import torch
@@ -71,22 +79,32 @@ def common_readers() -> list[Reader]:
         with open_archive(path) as folder:
             [entry.read_bytes() for entry in folder.rglob("*") if entry.is_file()]
 
+    def listed(path: Path) -> None:
+        wav(path.parent / "a.wav")
+        path.write_text("file,label\na.wav,park\n")
+
+    def sources(path: Path) -> None:
+        write_rows(path, COLUMNS, [["set", "clips", "1", "*.zip", *[""] * (len(COLUMNS) - 4)]])
+
     figures = "system,set,metric,value,spread,source\na,b,c,1,0.1,d\n"
     return [
         Reader("a.wav", wav, lambda path: load(path, 8000)),
         Reader("a.ckpt", checkpoint, read_checkpoint),
+        Reader("config.json", exported, lambda path: encoders.create(path.parent)),
+        Reader("model.safetensors", exported, lambda path: encoders.create(path.parent)),
         Reader("a.zip", archive, unpack),
         Reader("baselines.csv", text(figures), read_baselines),
         Reader("metrics.csv", text("epoch,step,train/loss\n0,1,0.5\n"), read_metrics),
+        Reader("own.csv", listed, lambda path: read_table(path, path.parent / "out", ("label",))),
+        Reader("downloads.csv", sources, read_sources),
         Reader("a.json", text('{"a": [1, 2]}\n'), read_json),
         Reader("results.json", lambda p: record(p.parent, "test", {"a": 1.0}), lambda p: read_results(p.parent)),
+        Reader("config.yaml", text("# t, recipe r, training 1\nseed: 1\n"), lambda p: read_settings(p.parent)),
         *map(part_of_pack, ("pack.json", "names.npy", "index.npy", "lookup.npy", "00000.h5")),
     ]
 
 
 def recipe(task: str) -> Reader:
-    from importlib import import_module
-
     config, recipes = import_module(f"{task}.config").Config, Path(__file__).parents[2] / task / "recipes"
     right = f"extends: toy\nseed: 3\ntrainer: {{max_epochs: 2}}  # {task}\n"
     return Reader(f"{task}.yaml", text(right), lambda path: load_config(config, recipes, str(path)))
@@ -183,11 +201,73 @@ def event_readers() -> list[Reader]:
     ]
 
 
+def zeroshot_readers() -> list[Reader]:
+    from zeroshot.data.layout import read_audioset, read_esc50, read_labels, read_openmic
+    from zeroshot.data.ontology import read_ontology
+    from zeroshot.data.splits import _Known, read_split
+    from zeroshot.data.texts import read_texts
+    from zeroshot.data.vectors import read_attributes
+    from zeroshot.evaluation.evaluate import read_truth
+    from zeroshot.inference.scores import read_scores
+    from zeroshot.inference.scores import read_split as read_classes
+
+    known = _Known(tuple("abcd"), tuple("abcd"), False, True, None)
+    config = load_config(import_module("zeroshot.config").Config, Path(__file__).parents[2] / "zeroshot/recipes", "toy")
+    labels = "index,mid,display_name\n0,/m/a,Dog\n1,/m/b,Rain\n"
+    node = {"id": "/m/a", "name": "Dog", "description": "a dog", "child_ids": ["/m/b"]}
+    nodes = [node, {"id": "/m/b", "name": "Bark", "description": "it barks", "child_ids": []}]
+    classes: dict[str, Any] = {
+        "train": ["a", "b"],
+        "val": [],
+        "test": ["c", "d"],
+        "semantic": {"c": 0.1, "d": 0.2},
+        "edges": None,
+    }
+    classes["texts"] = {name: {"name": name, "descriptions": ["it"]} for name in "abcd"}
+
+    def segments(path: Path) -> None:
+        (path.parent / "class_labels_indices.csv").write_text(labels)
+        path.write_text('# comment\n# comment\nabcdefghijk, 0.000, 10.000, "/m/a,/m/b"\n')
+
+    def openmic(path: Path) -> None:
+        root = path.parents[1] if path.suffix == ".csv" else path.parent
+        (root / "partitions").mkdir(exist_ok=True)
+        (root / "class-map.json").write_text('{"flute": 0, "piano": 1}')
+        for part, name in (("train", "000046_3840"), ("test", "000135_483840")):
+            (root / "partitions" / f"split01_{part}.csv").write_text(f"{name}\n")
+        keys = np.array(["000046_3840", "000135_483840"], object)
+        np.savez(root / "openmic-2018.npz", Y_true=np.eye(2), Y_mask=np.ones((2, 2), bool), sample_key=keys)
+
+    meta = "filename,fold,target,category,esc10,src_file,take\na.wav,1,0,dog,True,1,A\nb.wav,2,1,rain,True,2,A\n"
+    return [
+        recipe("zeroshot"),
+        Reader(
+            "near.csv",
+            text("class,role,reason\na,train,\nb,train,\nc,test,x\nd,test,x\n"),
+            lambda path: read_split(path, config, known),
+        ),
+        Reader("texts.csv", text("class,text\ndog,a dog barks\nrain,it rains\n"), read_texts),
+        Reader("texts.yaml", text("dog: [a dog barks, barking]\nrain: it rains\nquiet:\n"), read_texts),
+        Reader("attributes.csv", text("class,loud,high\ndog,1,0\nrain,0.5,1\n"), read_attributes),
+        Reader("ontology.json", text(json.dumps(nodes)), read_ontology),
+        Reader("scores.csv", text("clip,class,score\na,dog,0.5\na,rain,-1e-3\n"), read_scores),
+        Reader("truth.csv", text("clip,class,value\na,dog,1\na,rain,0\n"), read_truth),
+        Reader("classes.json", text(json.dumps(classes)), lambda path: read_classes(path.parent)),
+        Reader("meta.csv", text(meta), lambda path: read_esc50(path.parent)),
+        Reader("class_labels_indices.csv", text(labels), lambda path: read_labels(path.parent)),
+        Reader("eval_segments.csv", segments, lambda path: read_audioset(path.parent)),
+        Reader("openmic-2018.npz", openmic, lambda path: read_openmic(path.parent)),
+        Reader("class-map.json", openmic, lambda path: read_openmic(path.parent)),
+        Reader("partitions/split01_train.csv", openmic, lambda path: read_openmic(path.parents[1])),
+    ]
+
+
 FAMILIES = {
     "common": common_readers,
     "task1_asc": scene_readers,
     "task2_anomaly": anomaly_readers,
     "task4_sed": event_readers,
+    "zeroshot": zeroshot_readers,
 }
 
 

@@ -32,7 +32,10 @@ RULES = (
             (r"somebody\.zip", f"{RUNS}/toy/submission.zip"),
         ),
     ),
+    (r"python -m task1_asc prepare .*--download .+", "settings", "needs the network", ()),
+    (r"python -m task1_asc \w+ .*data\.root=data/own.*", "run", "a tiny network", ((r"$", " data.toy=null"),)),
     (r"python -m task1_asc benchmark .*", "run", "an instant a stage", ((r"$", " --seconds 0.02"),)),
+    (r"python -m task1_asc export .*--format folder.*", "run", "tiny network", ()),
     (
         r"python -m task1_asc export .*",
         "run",
@@ -44,13 +47,13 @@ RULES = (
 
 FAST = "trainer: {max_epochs: 1, check_val_every_n_epoch: 1, accelerator: cpu}\n"
 ONE_SPLIT = "submission: null\n"
-TAUGHT = "model: {architecture: cp_mobile}\nquantize: {epochs: 1, freeze_epochs: 0}\nprecision: int8\n"
+TAUGHT = "model: {kind: cp_mobile}\nquantize: {epochs: 1, freeze_epochs: 0}\nprecision: int8\n"
 CHANGES = {
     "toy": "",
     "baseline": "",
     "baseline_2025": "finetune: {epochs: 1, warmup_steps: 1}\n",
-    "toy_teacher": ONE_SPLIT + "model: {architecture: cp_resnet, base_channels: 24}\nprecision: float32\n",
-    "cp_resnet_teacher": ONE_SPLIT + "model: {architecture: cp_resnet, base_channels: 24}\nprecision: float32\n",
+    "toy_teacher": ONE_SPLIT + "model: {kind: cp_resnet, base_channels: 24}\nprecision: float32\n",
+    "cp_resnet_teacher": ONE_SPLIT + "model: {kind: cp_resnet, base_channels: 24}\nprecision: float32\n",
     "toy_distilled": ONE_SPLIT + TAUGHT + "distill: {teachers: [toy_teacher]}\n",
     "cp_mobile_int8": ONE_SPLIT + TAUGHT + "distill: {teachers: [cp_resnet_teacher]}\n",
 }

@@ -49,6 +49,13 @@ RULES = (
             (r"somebody\.zip", "runs/task2_anomaly/toy/submission.zip"),
         ),
     ),
+    (r"python -m task2_anomaly prepare .*--download .+", "settings", "needs the network", ()),
+    (
+        r"python -m task2_anomaly \w+ .*data\.root=data/own.*",
+        "run",
+        "tiny networks",
+        ((r"$", " data.toy=null data.audioset=null data.scenes=null data.proxies=same_mic_all_types"),),
+    ),
     (r"python -m task2_anomaly benchmark", "run", "an instant a stage", ((r"$", " --seconds 0.02"),)),
     (
         r"python -m task2_anomaly \w+( .*)?",

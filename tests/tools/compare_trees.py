@@ -10,8 +10,18 @@ from typing import Any
 
 import numpy as np
 
-# Files that say when and how long, not what.
-IGNORED_FILES = ("*/tensorboard/*", "*/codecarbon/*", "*.lock", "*/.locks/*", "*.pdf", "*emissions*.csv", "*.log")
+# Files that say when and how long, not what; caches whose name is a hash of that.
+IGNORED_FILES = (
+    "*/tensorboard/*",
+    "*/codecarbon/*",
+    "*.lock",
+    "*/.locks/*",
+    "*/packed/features/*",
+    "*/packed/*/embeddings/*",
+    "*.pdf",
+    "*emissions*.csv",
+    "*.log",
+)
 # Keys of JSON files, attributes of HDF5 files and entries of checkpoints of that kind. Hashes cover such entries;
 # Lightning's current_score is the score of the last improvement in this session and is not read back.
 IGNORED_KEYS = (

@@ -1,15 +1,17 @@
 """Own results beside published ones: one table, ranked, with differences to a reference system."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
+from common.run.energy import energy_text
 from common.run.errors import UserError, did_you_mean
 from common.run.files import Row, read_rows, write_rows
 from common.run.results.tables import format_value, print_table, write_table
 
+MIN_RUNS = 3  # of two, the deviation itself is hardly known
 NORMAL_95 = 1.959964  # a spread becomes a 95 % interval of +- this many standard deviations
 
 
@@ -24,6 +26,15 @@ class Caveat(NamedTuple):
 
 
 TOY = Caveat("toy", "toy data, not comparable")
+OWN = Caveat("own data", "own data set, not comparable")
+# By what the data set is made of (`common.audio.coverage.made_of`).
+CAVEATS = {"toy": TOY, "recordings": OWN, "official": None}
+
+
+def caveat_of(recorded: Iterable[Mapping[str, Any]]) -> Caveat | None:
+    """Why recorded figures (with "toy" and "own": what their data were) must not be compared with published ones."""
+    recorded = list(recorded)
+    return TOY if any(of["toy"] for of in recorded) else OWN if any(of.get("own") for of in recorded) else None
 
 
 @dataclass(frozen=True)
@@ -64,10 +75,18 @@ class MetricColumn:
     title: str
     higher_is_better: bool = True
     decimals: int = 3
+    unit: str = "share"  # in the picture, columns of one unit share their axis; of kWh tables show Wh where that suits
+    chance: float | None = None  # what guessing gives
+    axis: str = ""  # its name in the picture (default: the title)
 
     @property
     def key(self) -> str:
         return f"{self.set}/{self.metric}"
+
+    @property
+    def label(self) -> str:
+        """Its name in the picture."""
+        return self.axis or (f"{self.title} (kWh)" if self.unit == "kWh" else self.title)
 
 
 @dataclass(frozen=True)
@@ -117,10 +136,11 @@ class Comparison:
     caveat: Caveat | None
     note: str = field(default="")
 
-    def print(self, file: IO[str] | None = None) -> None:
-        """Print the table with rich (default: standard output); own rows are bold."""
+    def print(self, file: IO[str] | None = None, whole: Path | None = None) -> None:
+        """Print the table with rich (default: standard output); own rows are bold. whole: file that has all of it."""
         header, cells = self._table(line_break="\n")
-        print_table(self.title, header, cells, self.note, file, emphasis=[row.kind == "own" for row in self.rows])
+        own = [row.kind == "own" for row in self.rows]
+        print_table(self.title, header, cells, self.note, file, emphasis=own, whole=whole)
 
     def save(self, folder: str | Path, pictured: int | None = None) -> list[Path]:
         """Write comparison.md (the table), comparison.csv (every figure on a line) and comparison.png (bars).
@@ -136,12 +156,14 @@ class Comparison:
         sources = ["; ".join(sorted(row.sources())) for row in self.rows]
         sourced = [[*row, source] for row, source in zip(cells, sources, strict=True)]
         write_table(paths[1], [*header, "source"], sourced, self.title, self.note)
+        main = " ".join(self.columns[0].label.split())
         figure = plots.comparison_bars(
             [row.system for row in self.rows],
             [row.kind == "own" for row in self.rows],
-            {column.title: [bar(row.cells.get(column.key)) for row in self.rows] for column in self.columns[:pictured]},
-            title=self.title,
+            {column.label: [bar(row.cells.get(column.key)) for row in self.rows] for column in self.columns[:pictured]},
+            title=f"{self.title}\nown and published systems, in the order of: {main}",
             note=self.caveat.text if self.caveat else None,
+            panels={c.label: plots.Panel(c.set, c.unit, c.chance) for c in self.columns[:pictured]},
         )
         plots.save(figure, paths[2])
         return paths
@@ -154,7 +176,7 @@ class Comparison:
         table = []
         for row in self.rows:
             mark = f" ({self.caveat.mark})" if self.caveat and row.kind == "own" else ""
-            texts = [_text(row.cells.get(column.key), column.decimals) for column in self.columns]
+            texts = [_text(row.cells.get(column.key), column) for column in self.columns]
             if self.reference is not None:
                 of = row.cells[main.key].difference if main.key in row.cells else None
                 is_reference = row.system == self.reference
@@ -324,10 +346,12 @@ def _note(main: str, reference: str | None, caveat: Caveat | None) -> str:
     return " ".join(parts)
 
 
-def _text(cell: Cell | None, decimals: int) -> str:
+def _text(cell: Cell | None, column: MetricColumn) -> str:
     if cell is None:
         return format_value(None)
-    return format_value(cell.value, cell.low, cell.high, cell.spread, decimals)
+    if column.unit == "kWh" and cell.value is not None:
+        return energy_text(cell.value, cell.spread)
+    return format_value(cell.value, cell.low, cell.high, cell.spread, column.decimals)
 
 
 def _difference_text(difference: Difference | None, decimals: int) -> str:
@@ -337,9 +361,9 @@ def _difference_text(difference: Difference | None, decimals: int) -> str:
 
 
 def bar(cell: Cell | OwnValue | None) -> tuple[float | None, float | None, float | None]:
-    """Value and the ends of its error bar: the interval, else one standard deviation to each side."""
+    """Value and the ends of its error bar: the interval, else one standard deviation, of three runs or more."""
     if cell is None or cell.value is None:
         return None, None, None
-    if cell.low is None and cell.spread is not None:
+    if cell.low is None and cell.spread is not None and (cell.runs is None or cell.runs >= MIN_RUNS):
         return cell.value, cell.value - cell.spread, cell.value + cell.spread
     return cell.value, cell.low, cell.high

@@ -107,8 +107,6 @@ def interval_of(
     undefined, and where the draws do not differ or a share is at one of its ends: the sample then says nothing about
     the spread. Draws that are NaN are left out.
     """
-    from scipy import stats
-
     value, drawn = np.asarray(value, dtype=np.float64), np.asarray(drawn, dtype=np.float64)
     defined = ~np.isnan(drawn)
     enough = defined.mean(axis=0) >= MIN_DEFINED_DRAWS
@@ -117,8 +115,12 @@ def interval_of(
     share, units = np.broadcast_to(share, value.shape), np.broadcast_to(units, value.shape)
     inside = ~share | ((value > floor) & (value < 1))
     known = enough & inside & (error > 1e-12 * np.maximum(1.0, np.abs(value))) & (units >= MIN_UNITS)
+    if not known.any():
+        return np.full(value.shape, np.nan), np.full(value.shape, np.nan)
+    from scipy.special import stdtrit  # here: most of the commands that bring this module need no interval
+
     p = np.where(share & inside, value, 0.5)
-    reach = stats.t.ppf((1 + level) / 2, np.maximum(units - 1, 1)) * error
+    reach = stdtrit(np.maximum(units - 1, 1), (1 + level) / 2) * error
     odds, factor = p / (1 - p), np.exp(np.where(share, reach / (p * (1 - p)), 0.0))
     low = np.where(share, np.maximum(1 / (1 + factor / odds), floor), value - reach)
     high = np.where(share, 1 / (1 + 1 / (odds * factor)), value + reach)

@@ -9,7 +9,7 @@ from common.run.errors import UserError
 from common.run.files import existing_file
 from common.run.results.comparison import Baseline, Caveat, MetricColumn, OwnValue, compare
 from common.run.results.intervals import MeanSpread, mean_spread
-from common.run.results.store import FILE_NAME, read_results
+from common.run.results.store import FILE_NAME, read_results, recorded
 
 Keys = tuple[Hashable, ...]
 TOY_NETWORK = "trained on toy sounds: says nothing about real recordings"
@@ -37,8 +37,7 @@ def network_note(folder: Path) -> str | None:
 
     Training records what its data were made of ("data" of the section "train"). None for anything but a toy.
     """
-    recorded = read_results(folder) if (folder / FILE_NAME).is_file() else {}
-    data = kept(recorded, ("train", "values", "data"))
+    data = (recorded(folder, "train") or {}).get("data")
     return TOY_NETWORK if data == "toy" else None
 
 
@@ -101,7 +100,7 @@ def beside_published(
     comparison = compare(
         {own_system(recipe, len(folders)): own}, baselines, columns, caveat=caveat, reference=reference, title=title
     )
-    replace(comparison, columns=comparison.columns[:shown]).print()
+    replace(comparison, columns=comparison.columns[:shown]).print(whole=folders[0].parent / "comparison.csv")
     comparison.save(folders[0].parent, pictured=shown)
     return {key: {"value": v.value, "low": v.low, "high": v.high, "spread": v.spread} for key, v in own.items()}
 

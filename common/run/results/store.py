@@ -13,7 +13,7 @@ from common.run.errors import UserError
 from common.run.files import alone, read_json, write_json
 from common.run.results.environment import environment
 
-FILE_NAME = "results.json"
+FILE_NAME, CONFIG = "results.json", "config.yaml"  # in every run's folder
 
 
 def record(run_dir: str | Path, section: str, values: Mapping[str, Any]) -> None:
@@ -72,6 +72,15 @@ def read_results(run_dir: str | Path) -> dict[str, dict[str, Any]]:
     except RecursionError:
         raise UserError(f"{path}: nested too deeply for results") from None
     return found
+
+
+def recorded(run_dir: str | Path, section: str) -> dict[str, Any] | None:
+    """Values of a section of run_dir/results.json; None where it, or the file, is not there. Raises UserError else."""
+    if not (Path(run_dir) / FILE_NAME).is_file():
+        return None
+    found = read_results(run_dir).get(section)
+    values: dict[str, Any] | None = found and found["values"]
+    return values
 
 
 def _plain(value: Any) -> Any:

@@ -275,6 +275,11 @@ def _unpack(archive: Path, folder: Path, budget: Budget) -> None:
         _unpack_tar(archive, stream, folder, budget)
 
 
+def unpack(archive: Path, folder: Path, limits: Limits) -> None:
+    """Unpack an archive into an empty folder; refuses what `open_archive` refuses."""
+    _unpack(archive, folder, Budget(archive, limits))
+
+
 @contextmanager
 def open_archive(path: str | Path, limits: Limits = Limits(), budget: Budget | None = None) -> Iterator[Path]:
     """Yield a folder with the content of `path`: the folder itself, or a .zip / .tar(.gz, .bz2, .xz) unpacked.

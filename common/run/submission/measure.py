@@ -4,6 +4,7 @@ Without a word of the person: by the recipe's data where these are the challenge
 clips too), or where the archive was packed from them (toy data, data built from recordings); else by the challenge.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,12 @@ def mark(archive: Path, made_of: str) -> None:
     """Note in an archive of own runs that their data are not the challenge's. made_of: as `common.audio` says."""
     if made_of != "official":
         write_comment(archive, _COMMENT.format(made_of))
+
+
+def packed_from(archive: Path) -> str | None:
+    """What the data were made of that an archive of own runs was packed from, as `mark` noted; else None."""
+    noted = re.fullmatch(re.escape(_COMMENT).replace(r"\{\}", "(.+)"), comment_of(archive))
+    return noted[1] if noted else None
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,20 @@ class OwnData:
             raise UserError(f"--measure recipe: {where}; --measure challenge takes the challenge's evaluation set")
         if asked is not None or self.kind is None:
             return asked == "recipe"
-        return self.kind == "official" or comment_of(archive) == _COMMENT.format(self.kind)
+        return self.kind == (packed_from(archive) or "official")
+
+    def told(self, archive: Path, asked: Measure | None, challenge: str, refused: bool = False) -> str:
+        """`described`; and where `package` measured the archive by data that are not here, how to do so again.
+
+        refused: the verdict would be another one then. Raises UserError.
+        """
+        text, kind = self.described(archive, asked, challenge), packed_from(archive)
+        if kind is None or asked is not None or self.measures(archive, asked):
+            return text
+        again = f"`package` measured it by the {kind} data it was packed from: data.root=DIR names them"
+        if refused:
+            raise UserError(f"{archive}: {again}; --measure challenge takes the challenge's evaluation set")
+        return f"{text}; {again}"
 
     def described(self, archive: Path, asked: Measure | None, challenge: str) -> str:
         """What an archive is measured by, for the person. challenge: the challenge's evaluation set, in words."""

@@ -138,7 +138,7 @@ class _Writer:
         samples = values.view(np.uint8).reshape(-1, 4)[:, :3]  # the lower three bytes of each
         for number, path in enumerate(paths):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with wave.open(str(path), "wb") as file:
+            with open(path, "wb") as target, wave.open(target, "wb") as file:  # so that a full disk is its own error
                 file.setparams((1, 3, rate, rate, "NONE", ""))
                 file.writeframes(samples[number * rate : (number + 1) * rate].tobytes())
         self.count()

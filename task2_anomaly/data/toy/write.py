@@ -96,7 +96,7 @@ def set_up_of(kind: str) -> SetUp:
 def write_clip(path: Path, sound: Signal) -> None:
     """A 16-bit wav; the folder is a temporary one, so that the file itself need not appear at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with wave.open(str(path), "wb") as file:
+    with open(path, "wb") as target, wave.open(target, "wb") as file:  # so that a full disk is its own error
         file.setparams((1, 2, RATE, len(sound), "NONE", ""))
         file.writeframes(np.rint(sound * 32767).astype("<i2").tobytes())
 

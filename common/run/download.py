@@ -1,10 +1,10 @@
-"""Files from the network, once: resumed where a download was cut, verified, in a folder that all projects share."""
+"""Files from the network, once: resumed where a download was cut, verified, whole or not at all."""
 
 import fcntl
-import hashlib
 import http.client
 import logging
 import os
+import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -12,39 +12,26 @@ from contextlib import contextmanager
 from email.message import Message
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from common.run.errors import UserError
-from common.run.files import sha256, write_text
+from common.run.files import file_hash, write_text
 from common.run.progress import progress
 
 CHUNK = 1 << 20
 TIMEOUT = 60  # seconds without a byte
 MB = 10**6
+LONGEST_ANSWER = 16 * MB
 log = logging.getLogger(__name__)
 
 
-def cached(name: str) -> Path:
-    """Where a file lies: `$DCASE_CACHE/checkpoints`, or `~/.cache/dcase-systems/checkpoints`.
-
-    `name`: a file's name, or an address, whose file lies in a folder of its own.
-    """
-    folder = Path(os.environ.get("DCASE_CACHE") or "~/.cache/dcase-systems").expanduser() / "checkpoints"
-    if "://" not in name:
-        return folder / name
-    file = unquote(urlsplit(name).path).rpartition("/")[2]
-    if not file or file in (".", ".."):
-        raise UserError(f"{name}: an address that names no file")
-    return folder / hashlib.sha256(name.encode()).hexdigest()[:12] / file
-
-
 def fetch(address: str, path: Path, expected: str = "", hint: str = "") -> str:
-    """Have the file of `address` at `path`; returns its SHA-256.
+    """Have the file of `address` at `path`; returns its SHA-256, or its MD5 where that is what is expected.
 
-    expected: its SHA-256; where it isn't known, that of the first download in one piece is noted in `<path>.sha256` and
-    holds from then on. What a cut connection or Ctrl-C leaves in `<path>.part` is continued by the next call, if the
-    server still has the same file, and another process that fetches the same file is waited for. Raises UserError with
-    the address and `path` where it cannot be fetched.
+    expected: its SHA-256 (64 digits) or MD5 (32); where neither is known, the SHA-256 of the first download in one
+    piece is noted in `<path>.sha256` and holds from then on. What a cut connection or Ctrl-C leaves in `<path>.part` is
+    continued by the next call, if the server still has the same file, and another process that fetches the same file is
+    waited for. Raises UserError with the address and `path` where it cannot be fetched, or does not fit on the disk.
     """
     if not path.exists():
         if not address:
@@ -58,14 +45,20 @@ def fetch(address: str, path: Path, expected: str = "", hint: str = "") -> str:
 
 
 def checked(path: Path, expected: str = "") -> str:
-    """SHA-256 of a file. Raises UserError where it is not the expected or noted one."""
+    """SHA-256 of a file, or MD5 as expected. Raises UserError where it is not the expected or noted one."""
     note = _note(path)
     if not expected and note.exists():
         expected = (note.read_text(encoding="utf-8").split() or [""])[0]
-    found = sha256(path)
+    kind, found = _digest(path, expected)
     if expected and found != expected.lower():
-        raise UserError(f"{path}: SHA-256 is {found}, expected {expected}: remove the file to download it again")
+        raise UserError(f"{path}: {kind} is {found}, expected {expected}: remove the file to download it again")
     return found
+
+
+def _digest(path: Path, expected: str) -> tuple[str, str]:
+    """What a hash of the kind of `expected` is called, and that of a file."""
+    kind = "MD5" if len(expected) == 32 else "SHA-256"
+    return kind, file_hash(path, kind.replace("-", "").lower())
 
 
 def _note(path: Path) -> Path:
@@ -90,11 +83,11 @@ def _part_of(path: Path) -> Iterator[BinaryIO | None]:
 
 
 def _accept(part: Path, path: Path, expected: str, in_one_piece: bool) -> None:
-    found = sha256(part)
+    kind, found = _digest(part, expected)
     _tag(part).unlink(missing_ok=True)
     if expected and found != expected.lower():
         part.unlink()
-        raise UserError(f"{path.name}: SHA-256 of the download is {found}, expected {expected}; it was removed")
+        raise UserError(f"{path.name}: {kind} of the download is {found}, expected {expected}; it was removed")
     if not expected and in_one_piece:
         write_text(_note(path), f"{found}  {path.name}\n")
         log.warning("%s: no SHA-256 is published; %s is noted beside it and checked from now on", path, found)
@@ -121,6 +114,7 @@ def _download(address: str, part: BinaryIO, path: Path) -> bool:
                 part.truncate(first := (done := 0))  # a server that cannot continue, or has another version now
             write_text(tag, _version(response.headers))
             total = done + int(response.headers.get("Content-Length") or 0)
+            check_space(path, total - done)
             with progress(path.name, total // MB, "MB", done // MB) as report:
                 while chunk := response.read(CHUNK):
                     part.write(chunk)
@@ -141,6 +135,26 @@ def _download(address: str, part: BinaryIO, path: Path) -> bool:
     if sized and done != total:
         raise _failed(address, path, f"cut after {done} of {total} bytes; the next call goes on from there")
     return first == 0
+
+
+def check_space(path: Path, needed: int) -> None:
+    """UserError where so many bytes do not fit on the disk of a path, whose folder need not be there yet."""
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise UserError(f"{path}: {needed / MB:,.1f} MB do not fit on this disk, {free / MB:,.1f} MB are free")
+
+
+def read(address: str) -> bytes:
+    """A small answer, such as a list of files. Raises UserError with the address where there is none."""
+    try:
+        with _open(address, 0, "") as response:
+            content: bytes = response.read(LONGEST_ANSWER)
+            return content
+    except urllib.error.HTTPError as error:
+        raise UserError(f"{address}: no answer ({error.code} {error.reason})") from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise UserError(f"{address}: no answer ({getattr(error, 'reason', error)})") from None
 
 
 def _version(headers: Message) -> str:

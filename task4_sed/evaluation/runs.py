@@ -1,0 +1,76 @@
+"""What `runs` and `compare --runs-of` read of this task's runs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.run.results.comparison import CAVEATS
+from common.run.results.listing import Figure, Layout
+from common.run.results.paired import Metric, Part, fingerprint
+from common.run.results.runs import kept
+from common.run.verbs import Run
+from task4_sed.data.layout import SETS
+from task4_sed.evaluation.evaluate import processed_inputs, psds_by_name
+from task4_sed.evaluation.figures import MAX_FPR, segments_of, truth_of
+from task4_sed.evaluation.inputs import Inputs
+from task4_sed.evaluation.report import MPAUC, TestSet, csebbs_of, filter_of, open_test_set
+from task4_sed.metrics.psds import psds
+from task4_sed.metrics.segments import mean_of_defined, segment_auroc
+
+
+def main_figure(folder: Path, values: Mapping[str, Any]) -> Figure:
+    """PSDS1 of the first test set with strong labels, median-filtered; of a run without any, mpAUC."""
+    caveat = CAVEATS.get(values["data"])
+    name = min(values["sets"], key=lambda of: SETS[of].kind == "soft", default="")
+    soft = bool(name) and SETS[name].kind == "soft"
+    low, high = (kept(values, ("intervals", "mpauc" if soft else "psds1", end)) for end in ("low", "high"))
+    value = kept(values, ("sets", name, "median", MPAUC if soft else "psds1"))
+    return Figure("mpAUC" if soft else "PSDS1", name, value, low, high, caveat)
+
+
+LAYOUT = Layout(test="test", figure=main_figure)
+
+
+def parts_of(run: Run) -> list[Part]:
+    """A run's threshold-free figures on its test sets, as functions of the clips' weights; of MAESTRO's recordings."""
+    tests = [open_test_set(run, name) for name in run.config.test_sets]
+    return [(_soft if test.soft else _strong)(run, test) for test in tests]
+
+
+def _strong(run: Run, test: TestSet) -> Part:
+    inputs, filtered = processed_inputs(*test.files(), filter_of(run.config), None, allow_missing=True)
+    boxes = psds_by_name(*processed_inputs(*test.files(), False, csebbs_of(run), allow_missing=True))["psds1"]
+    statistics = [*psds_by_name(inputs, filtered).values(), boxes]
+    metrics = (Metric("PSDS1"), Metric("PSDS2"), Metric("PSDS1 cSEBBs"))
+
+    def figures(weights: np.ndarray) -> np.ndarray:
+        return np.array([psds(of, weights.astype(np.float64)).value for of in statistics])
+
+    return Part(test.name, "clips", *_truth(inputs), metrics, figures, _units(inputs, metrics))
+
+
+def _soft(run: Run, test: TestSet) -> Part:
+    inputs, filtered = processed_inputs(*test.files(), filter_of(run.config), None, allow_missing=True)
+    assert filtered is not None
+    segments, metrics = segments_of(inputs, filtered, truth_of(inputs)), (Metric("mpAUC"),)
+
+    def figures(weights: np.ndarray) -> np.ndarray:
+        return np.array([mean_of_defined(segment_auroc(segments, MAX_FPR, "step", weights.astype(np.float64)))])
+
+    return Part(test.name, "recordings", *_truth(inputs), metrics, figures, _units(inputs, metrics))
+
+
+def _truth(inputs: Inputs) -> tuple[tuple[str, ...], str]:
+    """Clips in the order of the weights, and a word for what is to be found in them."""
+    events = {
+        name: sorted((e.label, e.onset, e.offset) for e in inputs.events.get(name, ())) for name in inputs.durations
+    }
+    return truth_of(inputs).clips, fingerprint(
+        (name, seconds, events[name]) for name, seconds in inputs.durations.items()
+    )
+
+
+def _units(inputs: Inputs, metrics: tuple[Metric, ...]) -> np.ndarray:
+    return np.full(len(metrics), len(inputs.durations))

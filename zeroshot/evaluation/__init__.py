@@ -1,0 +1,1 @@
+"""Anybody's scores or own runs -> figures, tables, plots; how quality falls with semantic distance."""

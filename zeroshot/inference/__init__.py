@@ -1,0 +1,1 @@
+"""Checkpoints -> networks, scores of sets and of any recordings, stored scores."""

@@ -1,0 +1,1 @@
+"""Audio embedding and class vector in, compatibility out."""

@@ -1,0 +1,1 @@
+"""A recipe's network, trained on training classes only and chosen on validation classes."""
