@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from common.run.errors import UserError
-from common.run.verbs import Run, Task, main
+from common.run.verbs import Run, Task, computes, main
 from task6_retrieval.config import Config
 
 
@@ -25,6 +25,40 @@ def prepare(run: Run, verify: bool = False) -> Mapping[str, Any]:
     summary = check_and_pack(run.config, workers=usable_cores(), verify=verify)
     write_json(run.folder.parent / "coverage.json", summary)
     return summary
+
+
+@computes
+def train(run: Run, restart: bool = False) -> Mapping[str, Any]:
+    """Train a recipe; goes on by itself where an interrupted training stopped.
+
+    Args:
+        restart: begin anew, also where the folder holds a finished run or one with other settings
+
+    Example:
+        --recipe toy trainer.max_epochs=2
+    """
+    from common.run.results.runs import section_of
+    from task6_retrieval.training.train import train_run
+
+    train_run(run, restart)
+    return section_of(run.folder, "train", "no finished training")
+
+
+@computes
+def predict(run: Run, sets: list[str] | None = None) -> Mapping[str, Any]:
+    """Store the vectors of all clips and captions: of the validation and test set, and of the challenge's.
+
+    Args:
+        sets: other data sets, e.g. --sets clotho_development: a run with those of its training sets can teach
+
+    Example:
+        --recipe toy --sets clotho_development
+    """
+    from common.run.files import alone
+    from task6_retrieval.inference.predict import predict_run
+
+    with alone(run.folder, "predict", run.folder):
+        return predict_run(run, sets)
 
 
 def evaluate(
@@ -119,7 +153,7 @@ TASK = Task(
     "task6_retrieval",
     "Task 6: language-based audio retrieval (DCASE 2022 to 2025)",
     Config,
-    (prepare, evaluate, validate, captions, benchmark),
+    (prepare, train, predict, evaluate, validate, captions, benchmark),
 )
 
 
