@@ -115,11 +115,39 @@ def benchmark(queries: int = 100_000, clips: int = 1_000_000, dim: int = 16) -> 
     return result
 
 
+def demo(
+    run: Run,
+    library: Path | None = None,
+    index: Path | None = None,
+    labelled: Path | None = None,
+    port: int = 7860,
+    host: str = "127.0.0.1",
+) -> None:
+    """A page on this machine: search recordings by sentence or sound, see and play them; Ctrl-C ends it.
+
+    Args:
+        library: folder of recordings (default: test clips of the embedded data set)
+        index: where what was heard is kept (default: .dcase-index in the library)
+        labelled: folder as of ESC-50, on which the model is measured first; the page says how good it is
+        port: of the page; 0 takes a free one
+        host: another address lets others on the network hear the library
+
+    Example:
+        --library recordings
+    """
+    from common.run.files import existing_folder
+    from common.search.page import serve
+    from task6_retrieval.evaluation.demo import page, toy_clips
+
+    at = existing_folder(library) if library else toy_clips(run.config)
+    serve(lambda: page(at, index, labelled, host), host, port)
+
+
 TASK = Task(
     "task6_retrieval",
     "Task 6: language-based audio retrieval (DCASE 2022 to 2025)",
     Config,
-    (prepare, evaluate, validate, captions, benchmark),
+    (prepare, evaluate, validate, captions, benchmark, demo),
 )
 
 

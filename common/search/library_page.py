@@ -163,7 +163,7 @@ def library_page(
     with frame(title, lead, f"{encoder.title} answers. {quality}") as page:
         with ui.Row(elem_classes="filters", equal_height=True):
             folder = ui.Dropdown([ALL, *library.folders()], value=ALL, label="Folder", elem_id="folder")
-            number = ui.Dropdown(list(COUNTS), value=COUNTS[1], label="Hits", elem_id="count", min_width=80, scale=0)
+            number = ui.Dropdown(list(COUNTS), value=COUNTS[1], label="Hits", elem_id="count", min_width=120, scale=0)
         with ui.Tabs():
             if encoder.has_text:
                 with ui.Tab("Sentence"), ui.Row(equal_height=True, elem_classes="ask"):

@@ -15,10 +15,16 @@ from urllib.parse import urlsplit
 import pytest
 
 TIMEOUT = 120_000  # ms: a loaded machine is slow
-WORDS = (
-    "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update "
-    "--disable-sync --use-fake-device-for-media-stream --use-fake-ui-for-media-stream"
-).split()
+WORDS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]
 
 
 def needs_browser() -> None:

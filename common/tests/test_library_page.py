@@ -13,7 +13,7 @@ from common.run.errors import UserError
 from common.tests.browser import chromium, needs_browser, served, tab
 
 RATE = 16_000
-PITCHES = {"birds/high.wav": 3000, "birds/higher.flac": 4000, "engines/low.wav": 200, "engines/<b>x&.aiff": 300}
+PITCHES = {"birds/high.wav": 3000, "birds/higher.flac": 4000, "engines/low.wav": 200, "engines/<b>x&.aiff": 240}
 WORDS = {"low hum": 200, "high whistle": 3000}
 
 
@@ -90,7 +90,7 @@ def test_a_sentence_gives_ranked_recordings_that_play(shown: Shown) -> None:
         assert "A counter of bands answers. It is right 0.75 of the time." in page.locator(".model").inner_text()
         ask(page, "low hum")
         page.locator(".hits li").first.wait_for()
-        assert names(page)[:2] == ["low.wav", "<b>x&.aiff"]
+        assert set(names(page)[:2]) == {"low.wav", "<b>x&.aiff"}
         assert float(page.locator(".score em").first.inner_text()) == pytest.approx(1, abs=1e-3)
         page.wait_for_function("[...document.querySelectorAll('.hits img')].every(of => of.naturalWidth == 240)")
         for number in (0, 1):  # the second is converted: browsers play no aif
