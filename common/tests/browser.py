@@ -3,12 +3,9 @@
 import importlib.util
 import shutil
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -77,10 +74,3 @@ def tab(browser: Any, address: str, **context: Any) -> Iterator[tuple[Any, list[
     hosts = {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:"))}
     assert hosts == {"127.0.0.1"}
     assert not failed
-
-
-def started(command: list[str], folder: Path) -> tuple["subprocess.Popen[str]", str]:
-    """`python -m ...` that serves a page, and the address in the first line that it prints."""
-    process = subprocess.Popen([sys.executable, *command], cwd=folder, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    return process, process.stdout.readline().split()[0]

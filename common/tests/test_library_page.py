@@ -1,8 +1,14 @@
 """The page that searches a library, in a browser, and what it refuses."""
 
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -10,7 +16,9 @@ import soundfile
 
 from common.audio.reading import load
 from common.run.errors import UserError
+from common.search.page import serve
 from common.tests.browser import chromium, needs_browser, served, tab
+from common.tests.helpers import ROOT
 
 RATE = 16_000
 PITCHES = {"birds/high.wav": 3000, "birds/higher.flac": 4000, "engines/low.wav": 200, "engines/<b>x&.aiff": 240}
@@ -164,3 +172,36 @@ def test_uploads_are_bounded(shown: Shown) -> None:
     request = shown.browser.new_context().request
     large = {"name": "large.wav", "mimeType": "audio/wav", "buffer": bytes(UPLOAD_BYTES + 1)}
     assert request.post(f"{shown.address}/gradio_api/upload", multipart={"files": large}).status == 413
+
+
+def test_forged_paths_are_not_heard(shown: Shown) -> None:
+    request = shown.browser.new_context().request
+    forged = {"path": str(shown.library / "birds/high.wav"), "meta": {"_type": "gradio.FileData"}}
+    for of in request.get(f"{shown.address}/config").json()["dependencies"]:
+        call = {"data": [forged, "all folders", 10], "fn_index": of["id"], "session_hash": f"forged{of['id']}"}
+        if request.post(f"{shown.address}/gradio_api/queue/join", data=call).ok:
+            answer = request.get(f"{shown.address}/gradio_api/queue/data?session_hash={call['session_hash']}").text()
+            assert "higher.flac" not in answer
+            assert "Traceback" not in answer
+
+
+SERVER = """
+import fastapi
+from common.search.page import serve
+serve(fastapi.FastAPI, port=0)
+"""
+
+
+def test_ctrl_c_ends_a_page() -> None:
+    needs_browser()
+    process = subprocess.Popen([sys.executable, "-c", SERVER], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    address = urlsplit(process.stdout.readline().split()[0])
+    assert address.hostname == "127.0.0.1"
+    with pytest.raises(UserError, match="cannot be listened on"):
+        serve(lambda: None, port=address.port or 0)  # type: ignore[arg-type, return-value]
+    with pytest.raises(HTTPError, match="404"):  # it answers: its server has taken over the signal
+        urlopen(address.geturl(), timeout=60)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60)[0].splitlines() == ["stopped"]
+    assert process.returncode == 0
