@@ -76,6 +76,8 @@ def uploaded(path: str | None) -> Path:
     if not path:
         raise UserError("Record or upload a sound first.")
     file = Path(path)
+    if not file.resolve().is_relative_to(Path(os.environ["GRADIO_TEMP_DIR"]).resolve()):  # a forged request
+        raise UserError(f"{file.name}: was not uploaded here.")
     with without_folder(file):
         seconds = info(file).seconds
     if seconds > UPLOAD_SECONDS:
