@@ -135,6 +135,7 @@ def application(blocks: "Blocks", routes: Mapping[str, Callable[..., Any]], host
         theme=theme,
         css=STYLE.read_text(encoding="utf-8"),
     )
+    blocks.has_launched = True  # else Gradio, mounted, takes any file that a forged request names for an upload
     app.add_middleware(_Headers)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["*"] if host != LOCAL else [LOCAL, "localhost"])
     return app
