@@ -142,7 +142,8 @@ class _Writer:
 
     def _add(self, paths: Mapping[str, Path], report: Report) -> None:
         """Hear what is new in a batch of files, and list them."""
-        states, new = {}, {}
+        states: dict[str, list[Any]] = {}
+        new: dict[str, str] = {}  # content: one of the files that have it
         for name, path in paths.items():
             self.files.pop(name, None)
             try:
@@ -211,7 +212,7 @@ def _contents(at: Path) -> Iterator[tuple[str, int, int, int]]:
         for line in file:
             end += len(line)
             try:
-                content, first, count = json.loads(line) if line.endswith(b"\n") else None
+                content, first, count = json.loads(line if line.endswith(b"\n") else b"null")
                 yield str(content), int(first), int(count), end
             except (ValueError, TypeError):
                 return
