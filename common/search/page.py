@@ -13,7 +13,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,10 +179,10 @@ def serve(make: "Callable[[], FastAPI]", host: str = LOCAL, port: int = PORT) ->
         if host != LOCAL:
             print(f"warning: {host}: others on the network can hear the library on this page", file=sys.stderr)
         print(f"http://{host}:{listener.getsockname()[1]} (Ctrl-C ends it)", flush=True)
-        try:
+        # uvicorn raises what stopped it once more, but not where the shell had the signal ignored.
+        with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listener])
-        except KeyboardInterrupt:
-            print("stopped", flush=True)
+        print("stopped", flush=True)
 
 
 def _listening(host: str, port: int) -> socket.socket:
