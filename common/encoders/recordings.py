@@ -19,6 +19,7 @@ from common.encoders.text import SentenceEncoder
 from common.run.errors import UserError, did_you_mean
 from common.run.files import existing_folder, read_rows
 from common.run.folders import printable
+from common.run.numbers import unit_rows
 from common.run.processes import working_device
 from common.run.progress import progress
 from common.run.results.tables import format_value, print_table
@@ -51,11 +52,6 @@ def hear(encoder: Encoder, files: Sequence[Path]) -> Heard:
     return Heard(embeddings, probabilities)
 
 
-def unit(x: Vectors) -> Vectors:
-    """Rows of length 1."""
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-
-
 def asked(sentences: Sequence[str], names: Sequence[str], text: SentenceEncoder) -> Vectors:
     """Sentences as weights of the tags that are near them in meaning: (sentences, classes), each adding up to 1.
 
@@ -69,7 +65,7 @@ def asked(sentences: Sequence[str], names: Sequence[str], text: SentenceEncoder)
 
 def spoken(probabilities: Vectors, names: Sequence[str], text: SentenceEncoder) -> Vectors:
     """What was heard as vectors among sentences, (n, dim) of unit length: tags' names weighted by probabilities."""
-    return unit(probabilities @ text.encode(list(names)))
+    return unit_rows(probabilities @ text.encode(list(names)))
 
 
 def tags(name: str, paths: Sequence[str]) -> Mapping[str, Any]:
@@ -173,7 +169,7 @@ def read_labelled(folder: Path, meta: Path | None, classes: Path | None) -> Labe
 def nearest(embeddings: Vectors, of: Labelled) -> NDArray[np.int64]:
     """Class of each recording's nearest neighbour by cosine (n,), among other folds; with one fold, other sources."""
     groups = of.folds if len(set(of.folds)) > 1 else of.sources
-    similar = unit(embeddings) @ unit(embeddings).T
+    similar = unit_rows(embeddings) @ unit_rows(embeddings).T
     similar[groups[:, None] == groups[None]] = -np.inf
     return of.labels[similar.argmax(axis=1)]
 

@@ -18,10 +18,13 @@ class Encoder(Protocol):
 
     key: str  # a folder's name; two encoders that give other vectors have different ones
     title: str  # for people: which system answers
-    dim: int
     has_text: bool
     window: float  # seconds of a recording that one vector stands for
     command: str  # what makes its index, without the library: "python -m task6_retrieval index"
+
+    @property
+    def dim(self) -> int:
+        """Of its vectors."""
 
     def sounds(self, paths: Sequence[Path]) -> Iterator[Vectors | UserError]:
         """For each file in turn (windows, dim), of its windows side by side from the beginning; or what is wrong."""

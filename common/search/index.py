@@ -19,7 +19,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from common.audio.recordings import find_recordings
 from common.run.errors import UserError
 from common.run.files import alone, existing_folder, read_json, remove_partials, sha256, write_json
 from common.run.folders import printable
+from common.run.numbers import unit_rows
 from common.run.progress import progress
 from common.search import Encoder, Hit, Vectors
 from common.search.exact import similarities
@@ -62,6 +62,14 @@ class Changes:
     def __str__(self) -> str:
         counts = [f"{len(names)} {what}" for what, names in asdict(self).items() if names]
         return f"since it was indexed: {', '.join(counts)} files" if counts else ""
+
+
+def heard(encoder: Encoder, file: Path) -> Vectors:
+    """A recording as a query (1, dim): the mean of its windows. Raises UserError where it cannot be read."""
+    windows = next(iter(encoder.sounds([file])))
+    if isinstance(windows, UserError):
+        raise windows
+    return windows.mean(axis=0, keepdims=True)
 
 
 def place(library: Path, folder: Path | None) -> Path:
@@ -173,7 +181,7 @@ class _Writer:
                 if not np.isfinite(rows).all():
                     problems[content] = "the encoder gives no finite numbers for it"
                     continue
-                file.write(unit(rows).astype("<f2").tobytes())
+                file.write(unit_rows(np.asarray(rows, np.float32)).astype("<f2").tobytes())
                 self.contents[content] = (self.rows, len(rows))
                 lines.append(json.dumps([content, self.rows, len(rows)]) + "\n")
                 self.rows += len(rows)
@@ -184,12 +192,6 @@ class _Writer:
             text.flush()
             os.fsync(text.fileno())
         return problems
-
-
-def unit(rows: Vectors) -> Vectors:
-    """Rows (n, dim) of length 1, of zeros as they are."""
-    rows = np.asarray(rows, np.float32)
-    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
 
 
 def _state(path: Path) -> list[int]:
@@ -232,6 +234,7 @@ class Index:
 
     def __init__(self, library: Path, at: Path) -> None:
         self.library, self.about = library, read_json(at / ABOUT)
+        self.title = str(self.about["title"])  # which system answers
         self.files, self.unreadable = _listed(at)
         self.names = sorted(self.files)
         dim, contents = int(self.about["dim"]), {content: rows for content, *rows, _ in _contents(at)}
@@ -261,11 +264,6 @@ class Index:
         where = f" --index {folder}" if folder else ""
         raise UserError(f"{library}: {found}; `{command or 'index'} {library}{where}` makes it")
 
-    @cached_property
-    def title(self) -> str:
-        """Which system answers."""
-        return str(self.about["title"])
-
     def search(self, queries: Vectors, k: int = 10, below: str | None = None) -> list[list[Hit]]:
         """For each query (queries, dim) the `k` best recordings, equal ones by name; `below`: those of a subfolder.
 
@@ -278,7 +276,7 @@ class Index:
         first, last = self._range(below)
         hits = []
         for start in range(0, len(queries), QUERIES):
-            scores = similarities(unit(queries[start : start + QUERIES]), self.vectors)
+            scores = similarities(unit_rows(queries[start : start + QUERIES]), self.vectors)
             hits += [self._best(of, k, first, last) for of in scores]
         return hits
 

@@ -13,7 +13,7 @@ from common.run.errors import UserError
 from common.run.files import sha256, write_then_rename
 from common.run.folders import printable
 from common.search import Encoder, Hit
-from common.search.index import Index
+from common.search.index import Index, heard
 from common.search.page import answered, application, frame, gradio, note, uploaded, without_folder
 
 if TYPE_CHECKING:
@@ -55,10 +55,8 @@ class Library:
         """The list of what is like an upload, as HTML: the mean over its windows asks."""
         file = uploaded(path)
         with without_folder(file):
-            windows = next(iter(self.encoder.sounds([file])))
-            if isinstance(windows, UserError):
-                raise windows
-        return self._list(windows.mean(axis=0, keepdims=True), folder, count)
+            query = heard(self.encoder, file)
+        return self._list(query, folder, count)
 
     def _list(self, query: Any, folder: str, count: int) -> str:
         hits = self.index.search(query, int(count), None if folder == ALL else folder)[0]
@@ -128,9 +126,9 @@ def as_wav(file: Path) -> bytes:
     import numpy as np
     import soundfile
 
-    heard = np.concatenate(list(beginning(blocks(file, HEARD_RATE), HEARD_SECONDS * HEARD_RATE)))
+    sound = np.concatenate(list(beginning(blocks(file, HEARD_RATE), HEARD_SECONDS * HEARD_RATE)))
     encoded = io.BytesIO()
-    soundfile.write(encoded, to_pcm16(heard), HEARD_RATE, format="WAV", subtype="PCM_16")
+    soundfile.write(encoded, to_pcm16(sound), HEARD_RATE, format="WAV", subtype="PCM_16")
     return encoded.getvalue()
 
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from common.audio.reading import load
 from common.run.errors import UserError
-from common.search.index import BATCH, CONTENTS, FILES, HIDDEN, VECTORS, Index, build, unit
+from common.run.numbers import unit_rows
+from common.search.index import BATCH, CONTENTS, FILES, HIDDEN, VECTORS, Index, build
 
 RATE, DIM = 8000, 12
 
@@ -238,7 +239,8 @@ def test_it_is_a_full_comparison(
     rng = np.random.default_rng(seed)
     at = tmp_path_factory.mktemp("index") / "made"
     at.mkdir()
-    rows = unit(rng.integers(0, 2, (sum(counts), 3)) if few else rng.normal(size=(sum(counts), 3))).astype("<f2")
+    drawn = rng.integers(0, 2, (sum(counts), 3)) if few else rng.normal(size=(sum(counts), 3))
+    rows = unit_rows(drawn.astype(np.float32)).astype("<f2")
     rows.tofile(at / VECTORS)
     names = [f"{'ab'[i % 2]}/{i:02d}.wav" for i in rng.permutation(len(counts))]
     firsts = np.cumsum(counts) - counts
@@ -247,7 +249,7 @@ def test_it_is_a_full_comparison(
     (at / FILES).write_text(json.dumps({"files": {name: [1, 1, name] for name in names}, "unreadable": {}}))
     (at / "about.json").write_text(json.dumps({"dim": 3, "window": 2.0, "title": "made"}))
     index = Index.open(at.parent, "made", at.parent)
-    queries = unit(rng.normal(size=(20, 3)))
+    queries = unit_rows(rng.normal(size=(20, 3)).astype(np.float32))
     for below in (None, "a"):
         for query, hits in zip(queries, index.search(queries, k, below), strict=True):
             scores = {}

@@ -5,7 +5,6 @@ clip that of the others. P3: as P2 for the annotated queries alone, with all the
 Means of unit vectors are made unit vectors again; all after the encoder is in double precision.
 """
 
-import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.run.errors import UserError, brief
+from common.run.numbers import unit_rows
 from common.run.results.tables import print_table
 from task6_retrieval.data.captions import Captioned, read_annotations, read_captions
 from task6_retrieval.inference.scores import Gallery
@@ -22,12 +22,6 @@ from task6_retrieval.metrics import padded, ranks_of_scores, retrieval_metrics
 Vectors = NDArray[np.float64]
 Encode = Callable[[Sequence[str]], NDArray[np.floating]]
 BLOCK = 512  # queries at once
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
-
-
-def normalised(caption: str) -> str:
-    """Lower case, without the 32 ASCII punctuation characters."""
-    return caption.lower().translate(_PUNCTUATION)
 
 
 def caption_figures(
@@ -48,6 +42,8 @@ def caption_figures(
     if protocol == "P3" and annotations is None:
         raise UserError("captions: P3 also needs --annotations")
     asked = None if annotations is None else annotated(annotations, clips)
+    from task6_retrieval.model.text import normalised  # torch: after all files are read
+
     texts = [[normalised(c) if normalise else c for c in clip.captions] for clip in clips]
     found = encode([caption for of in texts for caption in of])
     vectors = np.asarray(found, np.float64).reshape(len(texts), len(texts[0]), -1)
@@ -78,13 +74,9 @@ def annotated(path: str | Path, clips: Sequence[Captioned]) -> tuple[NDArray[np.
     return np.array(queries), padded(relevant)
 
 
-def _unit(vectors: Vectors) -> Vectors:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), np.finfo(np.float64).tiny)
-
-
 def first_asks(vectors: Vectors) -> dict[str, float]:
     """P1 of vectors (clips, captions, dim)."""
-    items = _unit(vectors[:, 1:].mean(axis=1))
+    items = unit_rows(vectors[:, 1:].mean(axis=1))
     return _figures((vectors[part, 0] @ items.T for part in _blocks(len(items))), np.arange(len(items)))
 
 
@@ -93,7 +85,7 @@ def each_asks(
 ) -> dict[str, float]:
     """P2 of vectors (clips, captions, dim); P3 with numbers of the queries and their relevant clips."""
     captions, dim = vectors.shape[1:]
-    items, others = _unit(vectors.mean(axis=1)), _unit(vectors.sum(axis=1, keepdims=True) - vectors)
+    items, others = unit_rows(vectors.mean(axis=1)), unit_rows(vectors.sum(axis=1, keepdims=True) - vectors)
     flat, left_out = vectors.reshape(-1, dim), others.reshape(-1, dim)
     queries = np.arange(len(flat)) if queries is None else queries
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from common.run.numbers import unit_rows
 from common.run.verbs import Run
 from task6_retrieval.data.teachers import Embeddings, embeddings_file, read_embeddings
 
@@ -35,5 +36,5 @@ def stored(run: Run, name: str) -> Embeddings:
 def scores_of(run: Run, name: str) -> Scores:
     """Cosines of all texts and clips that a run has stored of a data set."""
     of = stored(run, name)
-    sentence, audio = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (of.sentence, of.audio))
-    return Scores(of.texts, tuple(clip.removeprefix(f"{name}/") for clip in of.clips), sentence @ audio.T)
+    clips = tuple(clip.removeprefix(f"{name}/") for clip in of.clips)
+    return Scores(of.texts, clips, unit_rows(of.sentence) @ unit_rows(of.audio).T)

@@ -4,13 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from common.run.errors import UserError
 from common.run.files import existing_file
 from common.run.results.tables import print_table
 from common.search import Encoder
-from common.search.index import Index, build
+from common.search.index import Index, build, heard
 
 
 def index_library(library: Path, encoder: Encoder, folder: Path | None) -> dict[str, Any]:
@@ -37,17 +35,15 @@ def search_library(
 ) -> Mapping[str, Any]:
     """The best recordings for each sentence, or for a sound; printed, and as a JSON-able mapping.
 
-    A sound asks with the mean of its windows. Raises UserError where the library has no index of this encoder.
+    Raises UserError where the library has no index of this encoder.
     """
     if best < 1:
         raise UserError(f"--best is {best}, expected at least 1")
     index = Index.open(library, encoder.key, folder, encoder.command)
-    asked, queries = list(sentences), encoder.texts(sentences)
-    if like is not None:
-        heard = next(iter(encoder.sounds([existing_file(like, "recording")])))
-        if isinstance(heard, UserError):
-            raise heard
-        asked, queries = [str(like)], np.mean(heard, axis=0, keepdims=True)
+    if like is None:
+        asked, queries = list(sentences), encoder.texts(sentences)
+    else:
+        asked, queries = [str(like)], heard(encoder, existing_file(like, "recording"))
     found = index.search(queries, best, below)
     if changes := str(index.changes()):
         print(f"{library} has changed {changes}; `{encoder.command} {library}` brings its index up to date")

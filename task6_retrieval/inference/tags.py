@@ -1,14 +1,19 @@
 """Search without a trained model: what YAMNet hears, in the words of its tags, as vectors among sentences."""
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.audio.recordings import Recording
 from common.run.errors import UserError
+
+if TYPE_CHECKING:
+    from common.encoders.base import Encoder as AudioEncoder
+    from common.encoders.text import SentenceEncoder
 
 AUDIO, TEXT = "yamnet", "all-MiniLM-L6-v2"
 
@@ -19,13 +24,30 @@ class Tags:
     key, title, has_text = f"{AUDIO}-tags", f"YAMNet's tags, compared with sentences by {TEXT},", True
     window, command = 10.0, "python -m task6_retrieval index"
 
-    def __init__(self) -> None:
-        from common.encoders import create, text
+    @cached_property
+    def audio(self) -> "AudioEncoder":
+        """Loaded when the first recording is heard: sentences alone do without."""
+        from common.encoders import create
         from common.run.processes import working_device
 
-        self.audio, self.text = create(AUDIO).to(working_device()), text.create(TEXT)
-        self.names = self.text.encode(list(self.audio.class_names()))
-        self.dim = self.text.dim
+        return create(AUDIO).to(working_device())
+
+    @cached_property
+    def text(self) -> "SentenceEncoder":
+        """Loaded when the first sentence is read or the first recording heard."""
+        from common.encoders.text import create
+
+        return create(TEXT)
+
+    @cached_property
+    def names(self) -> NDArray[np.float32]:
+        """The tags as vectors (tags, dim)."""
+        return self.text.encode(list(self.audio.class_names()))
+
+    @cached_property
+    def dim(self) -> int:
+        """Of the vectors."""
+        return self.text.dim
 
     def sounds(self, paths: Sequence[Path]) -> Iterator[NDArray[np.float32] | UserError]:
         """(windows, dim) for each file, or what is wrong with it."""
@@ -37,13 +59,13 @@ class Tags:
 
     def _windows(self, path: Path) -> Iterator[Any]:
         from common.audio.recordings import rechunked
-        from common.encoders.recordings import unit
+        from common.run.numbers import unit_rows
 
         rate = self.audio.sample_rate
         for piece in rechunked(Recording(path, rate), int(self.window * rate)):
             logits = self.audio.embed(piece, sample_rate=rate).logits
             assert logits is not None
-            yield unit(logits.sigmoid().cpu().numpy()[None] @ self.names)
+            yield unit_rows(logits.sigmoid().cpu().numpy()[None] @ self.names)
 
     def texts(self, sentences: Sequence[str]) -> NDArray[np.float32]:
         """(sentences, dim)."""

@@ -13,10 +13,11 @@ from common.run.errors import UserError
 from common.run.verbs import main
 from common.tests.helpers import loaded_by
 from task6_retrieval.__main__ import TASK
-from task6_retrieval.evaluation.captions import caption_figures, normalised
+from task6_retrieval.evaluation.captions import caption_figures
 from task6_retrieval.evaluation.evaluate import evaluate_files
 from task6_retrieval.inference.scores import write_best, write_scores
 from task6_retrieval.metrics import ranks_of_scores, retrieval_metrics
+from task6_retrieval.model.text import normalised
 
 CLIPS = [f"{number}, a clip.wav" for number in range(12)]
 NAMES = [" blank.wav", *CLIPS[1:]]

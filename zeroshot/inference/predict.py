@@ -14,6 +14,7 @@ from common.audio.reading import info
 from common.audio.recordings import find_recordings
 from common.run.files import write_rows
 from common.run.folders import printable
+from common.run.numbers import unit_rows
 from common.run.processes import working_device
 from common.run.progress import progress
 from common.run.results.store import record
@@ -133,15 +134,11 @@ def score(network: ZeroShotNetwork, audio: Floats, classes: Floats) -> Floats:
 
 def oracle(audio: Floats, clips: Clips) -> Floats:
     """Cosine with the mean embedding of each class's other clips (none of the same source): (clips, classes)."""
-
-    def unit(x: Floats) -> Floats:
-        return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
-
-    x, labels = unit(audio), clips.labels.astype(audio.dtype)
+    x, labels = unit_rows(audio), clips.labels.astype(audio.dtype)
     total, found = labels.T @ x, np.empty(labels.shape)
     for source in np.unique(clips.sources):
         rows = clips.sources == source
-        found[rows] = x[rows] @ unit(total - labels[rows].T @ x[rows]).T
+        found[rows] = x[rows] @ unit_rows(total - labels[rows].T @ x[rows]).T
     return found
 
 
