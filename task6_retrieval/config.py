@@ -8,6 +8,7 @@ from common.run.energy import EnergyConfig
 from common.run.errors import UserError, did_you_mean
 from common.run.settings import SubmissionConfig, TrainerConfig
 
+SAMPLE_RATE = 32_000  # Hz; of packs, batches and what networks take
 # Names of the data sets: three parts of Clotho and of AudioCaps, four sources of WavCaps.
 CLOTHO = ("clotho_development", "clotho_validation", "clotho_evaluation")
 AUDIOCAPS = ("audiocaps_train", "audiocaps_val", "audiocaps_test")

@@ -5,7 +5,6 @@ checkpoint, and `from_mel`. Everything else (checks of the input, long recording
 learning rates, gradient checkpointing) is here, once.
 """
 
-import hashlib
 import logging
 import math
 import re
@@ -258,14 +257,6 @@ class Encoder(nn.Module):
     def train(self, mode: bool = True) -> "Encoder":
         super().train(mode and not self.frozen)
         return self
-
-    def fingerprint(self) -> str:
-        """SHA-256 over names and values of all weights, wherever they came from."""
-        digest = hashlib.sha256()
-        for name, value in sorted(self.state_dict().items()):
-            digest.update(f"{name} {tuple(value.shape)} {value.dtype};".encode())
-            digest.update(value.cpu().contiguous().numpy().data)
-        return digest.hexdigest()
 
     def layers(self) -> dict[str, dict[str, nn.Parameter]]:
         """Parameters by layer, from the input up: embeddings, block0, block1, ..., norm, head."""

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from common.encoders import packaged
+from common.run.checkpoints import weights_sha256
 from common.run.errors import UserError, did_you_mean
 from common.run.files import existing_folder, write_then_rename
 
@@ -108,11 +109,7 @@ class SentenceEncoder(nn.Module):
 
     def fingerprint(self) -> str:
         """SHA-256 over weights and vocabulary: equal ones give equal vectors."""
-        digest = hashlib.sha256(self.vocabulary().encode())
-        for name, value in sorted(self.state_dict().items()):
-            digest.update(f"{name} {tuple(value.shape)} {value.dtype};".encode())
-            digest.update(value.cpu().contiguous().numpy().data)
-        return digest.hexdigest()
+        return weights_sha256(self, self.vocabulary())
 
 
 class FolderEncoder(SentenceEncoder):

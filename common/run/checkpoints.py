@@ -1,5 +1,6 @@
 """Checkpoint files: found in runs, read without running code, taken out of wrappers, filled into networks."""
 
+import hashlib
 import pickle
 import re
 import warnings
@@ -181,3 +182,12 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> nn.Modu
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def weights_sha256(module: nn.Module, about: str = "") -> str:
+    """SHA-256 over names and values of all weights, wherever they came from, and over `about`."""
+    digest = hashlib.sha256(about.encode())
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype};".encode())
+        digest.update(value.cpu().contiguous().numpy().data)
+    return digest.hexdigest()

@@ -11,8 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from common.audio.arrays import ClipArrays
 from common.audio.loading import Requests, ShuffledSampler, sequential_loader, share_of, training_loader
-from task6_retrieval.config import Config, DataConfig
-from task6_retrieval.data.classes import SAMPLE_RATE
+from task6_retrieval.config import SAMPLE_RATE, Config, DataConfig
 from task6_retrieval.data.sets import CaptionedClips, IntArray
 
 
@@ -29,20 +28,6 @@ class Batch(NamedTuple):
     captions: list[str]
     clip: Tensor
     keywords: list[str]
-
-
-def cut_segments(audio: Tensor, seconds: Tensor, segment_seconds: float) -> tuple[Tensor, Tensor]:
-    """The segments of a batch that hold sound: audio (batch, samples) -> (segments, samples of one), and whose.
-
-    A clip has ceil(seconds / segment_seconds) of them; those of padding alone are left out, and cost nothing. Whose:
-    (segments,) int64, positions in the batch, ascending.
-    """
-    samples = segment_samples(segment_seconds)
-    pieces = audio.unflatten(1, (-1, samples))
-    counts = segments_of(seconds.cpu().double().numpy(), segment_seconds)
-    there = torch.arange(pieces.shape[1]) < torch.from_numpy(counts)[:, None]
-    owner, piece = there.nonzero(as_tuple=True)
-    return pieces[owner.to(audio.device), piece.to(audio.device)], owner.to(audio.device)
 
 
 def segment_samples(seconds: float) -> int:

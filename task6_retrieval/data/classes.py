@@ -1,7 +1,5 @@
 """Fixed quantities of the data sets: retrieval has captions in place of classes."""
 
-SAMPLE_RATE = 32_000  # Hz; of packs and batches
-
 # Clips of a part (Clotho 2.1, AudioCaps 1.0, WavCaps as published).
 OFFICIAL_CLIPS = {
     "clotho_development": 3839,

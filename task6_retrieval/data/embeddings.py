@@ -10,8 +10,8 @@ from torch import Tensor
 
 from common.audio import arrays
 from common.audio.arrays import ClipArrays
+from task6_retrieval.config import SAMPLE_RATE
 from task6_retrieval.data.batches import segment_samples, segments_of
-from task6_retrieval.data.classes import SAMPLE_RATE
 from task6_retrieval.data.sets import CaptionedClips
 
 

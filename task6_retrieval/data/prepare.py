@@ -10,8 +10,8 @@ from common.audio.shards import Storage
 from common.run.errors import UserError
 from common.run.files import remove_partials, write_json
 from common.run.results.tables import print_table
-from task6_retrieval.config import CHALLENGE, SET_NAMES, WAVCAPS, Config, DataConfig
-from task6_retrieval.data.classes import OFFICIAL_CLIPS, SAMPLE_RATE
+from task6_retrieval.config import CHALLENGE, SAMPLE_RATE, SET_NAMES, WAVCAPS, Config, DataConfig
+from task6_retrieval.data.classes import OFFICIAL_CLIPS
 from task6_retrieval.data.layout import Listing, needed, read_listing
 
 CLIPS_WORTH_A_PROCESS = 100  # starting a process costs about as much as packing so many clips

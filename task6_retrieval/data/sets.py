@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from common.audio.coverage import open_packed, packs_of
 from common.audio.packs import Pack
 from common.run.errors import UserError
-from task6_retrieval.config import DataConfig
+from task6_retrieval.config import SAMPLE_RATE, DataConfig
 from task6_retrieval.data.captions import read_variants
-from task6_retrieval.data.classes import SAMPLE_RATE
 from task6_retrieval.data.layout import needed
 
 IntArray = NDArray[np.int64]

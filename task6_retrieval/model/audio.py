@@ -13,10 +13,10 @@ from torchaudio.transforms import Resample
 from common.encoders import create
 from common.encoders.base import Encoder
 from common.encoders.transformer import Patchout
+from common.run.checkpoints import weights_sha256
 from common.run.errors import UserError
-from task6_retrieval.config import AudioConfig
+from task6_retrieval.config import SAMPLE_RATE, AudioConfig
 
-SAMPLE_RATE = 32_000  # Hz, of the waveforms that come in
 # Waveforms (segments, samples) at the encoder's rate -> its mel, changed at random.
 Features = Callable[[Encoder, Tensor], Tensor]
 ROUNDING = 1e-6  # tokens: a clip that ends with a token must not count as one more
@@ -54,10 +54,7 @@ class AudioTower(nn.Module):
         """seconds: (batch,) of each clip, without padding. features: makes the mel in place of the encoder."""
         if audio.dim() == 3:
             return Tokens(audio, heard(seconds, audio.shape[1], self.segment_seconds / self.tokens_per_segment))
-        size = round(self.segment_seconds * SAMPLE_RATE)
-        count = math.ceil(audio.shape[1] / size)
-        segments = F.pad(audio, (0, count * size - audio.shape[1])).unflatten(1, (count, size))
-        encoded = heard(seconds, count, self.segment_seconds)
+        segments, encoded = cut_segments(audio, seconds, self.segment_seconds)
         if not self.config.skip_padding:
             encoded = torch.ones_like(encoded)
         found = self.encode(segments[encoded], features)
@@ -80,7 +77,8 @@ class AudioTower(nn.Module):
     @property
     def key(self) -> str:
         """Names what comes out of a frozen encoder: the weights, and what of a segment is taken."""
-        return f"{self.config.encoder}-{self.config.tokens}-{self.segment_seconds:g}s-{self.encoder.fingerprint()[:12]}"
+        weights = weights_sha256(self.encoder)[:12]
+        return f"{self.config.encoder}-{self.config.tokens}-{self.segment_seconds:g}s-{weights}"
 
     def encode(self, segments: Tensor, features: Features | None = None) -> Tensor:
         """Segments (segments, samples) at 32 kHz -> (segments, tokens of one, dim)."""
@@ -88,6 +86,16 @@ class AudioTower(nn.Module):
         mel = self.encoder.mel(waveform) if features is None else features(self.encoder, waveform)
         out = self.encoder.from_mel(mel, self.encoder.num_frames(waveform.shape[1]))
         return out.clip[:, None] if self.config.tokens == "clip" else out.frames
+
+
+def cut_segments(audio: Tensor, seconds: Tensor, segment_seconds: float) -> tuple[Tensor, Tensor]:
+    """Waveforms (batch, samples) -> segments (batch, count, samples of one), the last one padded with zeros; and True
+    (batch, count) for those that begin before the end of each clip, of which there is at least one.
+    """
+    size = round(segment_seconds * SAMPLE_RATE)
+    count = math.ceil(audio.shape[1] / size)
+    padded = F.pad(audio, (0, count * size - audio.shape[1]))
+    return padded.unflatten(1, (count, size)), heard(seconds, count, segment_seconds)
 
 
 def heard(seconds: Tensor, tokens: int, token_seconds: float) -> Tensor:

@@ -20,9 +20,9 @@ from common.encoders.text import SentenceEncoder
 from common.encoders.text import Tokens as TextTokens
 from common.run.config import load_config
 from common.tests.helpers import seeded
-from task6_retrieval.config import Config, SequenceConfig
+from task6_retrieval.config import SAMPLE_RATE, Config, SequenceConfig
 from task6_retrieval.data.batches import Batch
-from task6_retrieval.model.audio import SAMPLE_RATE, AudioTower, Tokens
+from task6_retrieval.model.audio import AudioTower, Tokens
 from task6_retrieval.model.networks import PUBLISHED, DualEncoder, own_names
 from task6_retrieval.model.text import TextTower
 from task6_retrieval.training.losses import Teachers, similarities_of

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from common.run.config import load_config
 from common.run.errors import UserError
-from task6_retrieval.config import Config
-from task6_retrieval.model.audio import SAMPLE_RATE, AudioTower, heard
+from task6_retrieval.config import SAMPLE_RATE, Config
+from task6_retrieval.model.audio import AudioTower, heard
 from task6_retrieval.model.networks import DualEncoder, build_network, load_published, load_weights
 from task6_retrieval.model.sequence import SequenceModel
 from task6_retrieval.model.text import keyword_text, normalised

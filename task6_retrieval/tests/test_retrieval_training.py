@@ -19,7 +19,7 @@ from common.run.errors import UserError
 from common.run.results.store import read_results
 from common.run.training import LAST
 from common.run.verbs import Run, Task
-from task6_retrieval.config import Config
+from task6_retrieval.config import SAMPLE_RATE, Config
 from task6_retrieval.data.batches import Batch
 from task6_retrieval.data.sets import load_set
 from task6_retrieval.data.teachers import embeddings_file, read_embeddings
@@ -27,7 +27,6 @@ from task6_retrieval.inference.checkpoints import load_file, load_network
 from task6_retrieval.inference.outputs import scores_of
 from task6_retrieval.inference.predict import predict_run
 from task6_retrieval.metrics import ranks_of_scores, retrieval_metrics
-from task6_retrieval.model.audio import SAMPLE_RATE
 from task6_retrieval.model.networks import build_network
 from task6_retrieval.training.system import RetrievalSystem, learning_rate, rolled, striped
 from task6_retrieval.training.train import train_run

@@ -15,9 +15,8 @@ from common.augment import draw_spec_mask, draw_stripes, spec_mask, stripe_mask
 from common.encoders.base import Encoder
 from common.run.training import gather_in_order
 from common.schedules import half_cosine
-from task6_retrieval.config import AugmentConfig, Config, OptimizerConfig
+from task6_retrieval.config import SAMPLE_RATE, AugmentConfig, Config, OptimizerConfig
 from task6_retrieval.data.batches import Batch
-from task6_retrieval.model.audio import SAMPLE_RATE
 from task6_retrieval.model.networks import DualEncoder
 from task6_retrieval.training.losses import Pairs, Teachers, gathered, retrieval_loss
 

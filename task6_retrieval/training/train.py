@@ -13,6 +13,7 @@ from common.audio.arrays import ClipArrays
 from common.audio.coverage import made_of, packs_of, root_of
 from common.audio.loading import turn_of
 from common.run.errors import UserError
+from common.run.processes import working_device
 from common.run.training import BEST, claim, finished, fit, is_first_process
 from common.run.verbs import Run
 from task6_retrieval.config import Config
@@ -41,7 +42,7 @@ class RetrievalData(LightningDataModule):
             raise UserError(f"data.batch: is {config.data.batch}, but the training sets have only {pairs} captions")
         self.stored: dict[str, ClipArrays] = {}
         if config.model.audio.stored:
-            device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+            device = torch.device(working_device())
             folder = packs_of(config.data) / "embeddings"
             tower = tower.to(device)
             for of in (*self.training, self.validation):
