@@ -1,4 +1,4 @@
-"""Device impulse responses, recorded or made up (Morocutti et al. 2023); `common.augment.device_impulse` applies them."""
+"""Device impulse responses, recorded or made up (Morocutti et al. 2023); see `common.augment.device_impulse`."""
 
 from pathlib import Path
 
