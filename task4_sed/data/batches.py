@@ -52,11 +52,11 @@ class ClipDataset(Dataset[Batch]):
         self.sets, self.stored, self.pseudo = list(sets), dict(stored or {}), pseudo
         self.ends = np.cumsum([len(of.clips) for of in self.sets])
         self.random_crop = random_crop and not self.stored and pseudo is None
+        self.num_classes = len(self.sets[0].valid)
+        self.frames = frames_of(CLIP_SAMPLES)
         if pseudo is not None and pseudo.strong.shape[1] != self.frames:
             raise UserError(f"{pseudo.path}: {pseudo.strong.shape[1]} frames a clip, expected {self.frames}")
         self.pseudo_rows = pseudo and np.concatenate([pseudo.rows(of.clips) for of in self.sets])
-        self.num_classes = len(self.sets[0].valid)
-        self.frames = frames_of(CLIP_SAMPLES)
 
     def __len__(self) -> int:
         return int(self.ends[-1])
