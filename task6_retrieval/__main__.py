@@ -149,11 +149,90 @@ def benchmark(queries: int = 100_000, clips: int = 1_000_000, dim: int = 16) -> 
     return result
 
 
+def index(files: list[Path], index: Path | None = None) -> Mapping[str, Any]:
+    """Hear a folder of recordings once, for `search`; again later: only what is new or changed is heard.
+
+    Args:
+        files: the folder
+        index: where what was heard is kept (default: .dcase-index in the folder)
+
+    Example:
+        recordings
+    """
+    if len(files) != 1:
+        raise UserError(f"index: {len(files)} folders, expected one")
+    from common.run.files import existing_folder
+    from task6_retrieval.inference.search import index_library
+    from task6_retrieval.inference.tags import Tags
+
+    return index_library(existing_folder(files[0]), Tags(), index)
+
+
+def search(
+    files: list[Path],
+    library: Path | None = None,
+    like: Path | None = None,
+    best: int = 10,
+    below: str | None = None,
+    index: Path | None = None,
+) -> Mapping[str, Any]:
+    """The recordings of an indexed folder that fit a sentence, or sound like another recording.
+
+    Args:
+        files: sentences, each in quotes
+        library: the folder that `index` heard
+        like: a recording in place of sentences
+        best: how many recordings are shown
+        below: a folder in the library, to which the answer keeps
+        index: where `index` kept what it heard (default: .dcase-index in the library)
+
+    Example:
+        "a dog barks far away" --library recordings
+    """
+    if library is None:
+        raise UserError("search: --library names the folder of recordings")
+    if bool(files) == (like is not None):
+        raise UserError('search: a sentence ("a dog barks"), or --like RECORDING')
+    from common.run.files import existing_folder
+    from task6_retrieval.inference.search import search_library
+    from task6_retrieval.inference.tags import Tags
+
+    return search_library(existing_folder(library), Tags(), index, [str(word) for word in files], like, best, below)
+
+
+def demo(
+    run: Run,
+    library: Path | None = None,
+    index: Path | None = None,
+    labelled: Path | None = None,
+    port: int = 7860,
+    host: str = "127.0.0.1",
+) -> None:
+    """A page on this machine: search recordings by sentence or sound, see and play them; Ctrl-C ends it.
+
+    Args:
+        library: folder of recordings (default: test clips of the embedded data set)
+        index: where what was heard is kept (default: .dcase-index in the library)
+        labelled: folder as of ESC-50, on which the model is measured first; the page says how good it is
+        port: of the page; 0 takes a free one
+        host: another address lets others on the network hear the library
+
+    Example:
+        --library recordings
+    """
+    from common.run.files import existing_folder
+    from common.search.page import serve
+    from task6_retrieval.evaluation.demo import page, toy_clips
+
+    at = existing_folder(library) if library else toy_clips(run.config)
+    serve(lambda: page(at, index, labelled, host), host, port)
+
+
 TASK = Task(
     "task6_retrieval",
     "Task 6: language-based audio retrieval (DCASE 2022 to 2025)",
     Config,
-    (prepare, train, predict, evaluate, validate, captions, benchmark),
+    (prepare, train, predict, evaluate, validate, captions, index, search, demo, benchmark),
 )
 
 
