@@ -39,6 +39,7 @@ class ExternalDataset:
     name: str
     url: str | None = None
     total_audio_length: float | None = None  # minutes
+    type: str | None = None  # what is in it
 
 
 @dataclass(frozen=True)

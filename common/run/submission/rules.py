@@ -160,6 +160,7 @@ def dataset_rules(form: MetaForm) -> list[Rule]:
     """External data sets: null, or a list of them."""
     at = "system.external_datasets"
     of = {"name": Rule(f"{at}[].name", is_text, "text"), "url": Rule(f"{at}[].url", or_null(is_text), "text, or null")}
+    of["type"] = Rule(f"{at}[].type", or_null(is_text), "text, or null")
     of["total_audio_length"] = Rule(f"{at}[].total_audio_length", or_null(is_number), "minutes, or null")
     return [
         Rule(at, or_null(lambda value: isinstance(value, list)), "a list, or null"),
