@@ -46,7 +46,8 @@ def load_config(kind: type[C], recipes: Path, recipe: str, overrides: Sequence[s
     """The recipe (a name in the folder `recipes`, or the path of a yaml file) with `a.b=value` overrides, as `kind`.
 
     A recipe may begin with `extends: NAME_OR_PATH`; its mappings are merged into those of that recipe, or of several,
-    `extends: [NAME, NAME]`, of which the later one holds where both have a setting. Raises UserError for unknown keys, wrong types, and numbers out of range, and for own modules that cannot be imported.
+    `extends: [NAME, NAME]`, of which the later one holds where both have a setting. Raises UserError for unknown keys,
+    wrong types, and numbers out of range, and for own modules that cannot be imported.
     """
     values, origins = _read_recipe(find_recipe(recipes, recipe), recipes)
     for override in overrides:
