@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from common.run.errors import UserError
-from common.run.verbs import Run, Task, main
+from common.run.verbs import Run, Task, computes, main
 from task6_retrieval.config import Config
 
 
@@ -25,6 +25,40 @@ def prepare(run: Run, verify: bool = False) -> Mapping[str, Any]:
     summary = check_and_pack(run.config, workers=usable_cores(), verify=verify)
     write_json(run.folder.parent / "coverage.json", summary)
     return summary
+
+
+@computes
+def train(run: Run, restart: bool = False) -> Mapping[str, Any]:
+    """Train a recipe; goes on by itself where an interrupted training stopped.
+
+    Args:
+        restart: begin anew, also where the folder holds a finished run or one with other settings
+
+    Example:
+        --recipe toy trainer.max_epochs=2
+    """
+    from common.run.results.runs import section_of
+    from task6_retrieval.training.train import train_run
+
+    train_run(run, restart)
+    return section_of(run.folder, "train", "no finished training")
+
+
+@computes
+def predict(run: Run, sets: list[str] | None = None) -> Mapping[str, Any]:
+    """Store the vectors of all clips and captions: of the validation and test set, and of the challenge's.
+
+    Args:
+        sets: other data sets, e.g. --sets clotho_development: a run with those of its training sets can teach
+
+    Example:
+        --recipe toy --sets clotho_development
+    """
+    from common.run.files import alone
+    from task6_retrieval.inference.predict import predict_run
+
+    with alone(run.folder, "predict", run.folder):
+        return predict_run(run, sets)
 
 
 def evaluate(
@@ -115,11 +149,90 @@ def benchmark(queries: int = 100_000, clips: int = 1_000_000, dim: int = 16) -> 
     return result
 
 
+def index(files: list[Path], index: Path | None = None) -> Mapping[str, Any]:
+    """Hear a folder of recordings once, for `search`; again later: only what is new or changed is heard.
+
+    Args:
+        files: the folder
+        index: where what was heard is kept (default: .dcase-index in the folder)
+
+    Example:
+        recordings
+    """
+    if len(files) != 1:
+        raise UserError(f"index: {len(files)} folders, expected one")
+    from common.run.files import existing_folder
+    from task6_retrieval.inference.search import index_library
+    from task6_retrieval.inference.tags import Tags
+
+    return index_library(existing_folder(files[0]), Tags(), index)
+
+
+def search(
+    files: list[Path],
+    library: Path | None = None,
+    like: Path | None = None,
+    best: int = 10,
+    below: str | None = None,
+    index: Path | None = None,
+) -> Mapping[str, Any]:
+    """The recordings of an indexed folder that fit a sentence, or sound like another recording.
+
+    Args:
+        files: sentences, each in quotes
+        library: the folder that `index` heard
+        like: a recording in place of sentences
+        best: how many recordings are shown
+        below: a folder in the library, to which the answer keeps
+        index: where `index` kept what it heard (default: .dcase-index in the library)
+
+    Example:
+        "a dog barks far away" --library recordings
+    """
+    if library is None:
+        raise UserError("search: --library names the folder of recordings")
+    if bool(files) == (like is not None):
+        raise UserError('search: a sentence ("a dog barks"), or --like RECORDING')
+    from common.run.files import existing_folder
+    from task6_retrieval.inference.search import search_library
+    from task6_retrieval.inference.tags import Tags
+
+    return search_library(existing_folder(library), Tags(), index, [str(word) for word in files], like, best, below)
+
+
+def demo(
+    run: Run,
+    library: Path | None = None,
+    index: Path | None = None,
+    labelled: Path | None = None,
+    port: int = 7860,
+    host: str = "127.0.0.1",
+) -> None:
+    """A page on this machine: search recordings by sentence or sound, see and play them; Ctrl-C ends it.
+
+    Args:
+        library: folder of recordings (default: test clips of the embedded data set)
+        index: where what was heard is kept (default: .dcase-index in the library)
+        labelled: folder as of ESC-50, on which the model is measured first; the page says how good it is
+        port: of the page; 0 takes a free one
+        host: another address lets others on the network hear the library
+
+    Example:
+        --library recordings
+    """
+    from common.run.files import existing_folder
+    from common.search.page import serve
+    from task6_retrieval.evaluation.demo import page, toy_clips
+
+    at = existing_folder(library) if library else toy_clips(run.config)
+    serve(lambda: page(at, index, labelled, host), host, port)
+
+
 TASK = Task(
     "task6_retrieval",
     "Task 6: language-based audio retrieval (DCASE 2022 to 2025)",
     Config,
-    (prepare, evaluate, validate, captions, benchmark),
+    (prepare, train, predict, evaluate, validate, captions, index, search, demo, benchmark),
 )
 
 

@@ -18,6 +18,7 @@ _CLUTTER = {
     ),
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
     *(".directory", ".trash-0", ".trash-1000", "@eadir"),
+    ".dcase-index",  # of common.search
 }
 
 

@@ -12,7 +12,6 @@ from common.run.errors import UserError
 from common.run.files import existing_file, write_then_rename
 from task6_retrieval.data.sets import CaptionedClips
 
-FILE_NAME = "embeddings.npz"
 Vectors = NDArray[np.float32]
 
 
@@ -24,6 +23,11 @@ class Embeddings:
     audio: Vectors
     texts: tuple[str, ...]
     sentence: Vectors
+
+
+def embeddings_file(run: Path, name: str) -> Path:
+    """Where `predict` stores a run's vectors of a data set."""
+    return run / "embeddings" / f"{name}.npz"
 
 
 def clip_names(sets: Sequence[CaptionedClips]) -> list[str]:
@@ -45,7 +49,7 @@ def write_embeddings(path: Path, of: Embeddings) -> None:
 
 def read_embeddings(path: Path) -> Embeddings:
     """What `write_embeddings` stored. Raises UserError for a missing file or any other content."""
-    existing_file(path, "vectors of a trained system (`embed` makes them)")
+    existing_file(path, "vectors of a trained system (`predict --sets NAME` makes them)")
     try:
         with np.load(path, allow_pickle=False) as stored:
             found = Embeddings(
@@ -59,25 +63,28 @@ def read_embeddings(path: Path) -> Embeddings:
     return found
 
 
-def bank(files: Sequence[Path], clips: Sequence[str], texts: Sequence[str]) -> tuple[Vectors, Vectors]:
-    """What all teachers say of these clips and texts: (clips, teachers, dim), (texts, teachers, dim).
+def bank(
+    runs: Sequence[Path], sets: Sequence[str], clips: Sequence[str], texts: Sequence[str]
+) -> tuple[Vectors, Vectors]:
+    """What teachers, runs by their folders, say of clips and texts: (clips, teachers, dim), (texts, teachers, dim).
 
     Raises UserError for what a teacher has not embedded, and for teachers of different dimensions.
     """
     audio, sentence = [], []
-    for path in files:
-        found = read_embeddings(path)
-        audio.append(_rows(path, "clips", found.clips, found.audio, clips))
-        sentence.append(_rows(path, "captions", found.texts, found.sentence, texts))
+    for run in runs:
+        found = [read_embeddings(embeddings_file(run, name)) for name in sets]
+        audio.append(_rows(run, "clips", [(of.clips, of.audio) for of in found], clips))
+        sentence.append(_rows(run, "captions", [(of.texts, of.sentence) for of in found], texts))
         if audio[-1].shape[1] != audio[0].shape[1]:
-            raise UserError(f"{path}: vectors of {audio[-1].shape[1]} dimensions, {files[0]} has {audio[0].shape[1]}")
+            raise UserError(f"{run}: vectors of {audio[-1].shape[1]} dimensions, {runs[0]} has {audio[0].shape[1]}")
     return np.stack(audio, axis=1), np.stack(sentence, axis=1)
 
 
-def _rows(path: Path, what: str, names: Sequence[str], values: Vectors, wanted: Sequence[str]) -> Vectors:
+def _rows(run: Path, what: str, stored: Sequence[tuple[Sequence[str], Vectors]], wanted: Sequence[str]) -> Vectors:
+    names, values = [name for of, _ in stored for name in of], np.concatenate([of for _, of in stored])
     position = {name: row for row, name in enumerate(names)}
     if missing := [name for name in wanted if name not in position]:
         raise UserError(
-            f"{path}: no vectors for {len(missing)} of {len(wanted)} {what} of the training, the first: {missing[0]!r}"
+            f"{run}: no vectors for {len(missing)} of {len(wanted)} {what} of the training, the first: {missing[0]!r}"
         )
     return values[[position[name] for name in wanted]]

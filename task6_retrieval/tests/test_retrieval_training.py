@@ -22,9 +22,10 @@ from common.run.verbs import Run, Task
 from task6_retrieval.config import Config
 from task6_retrieval.data.batches import Batch
 from task6_retrieval.data.sets import load_set
-from task6_retrieval.data.teachers import FILE_NAME, read_embeddings
+from task6_retrieval.data.teachers import embeddings_file, read_embeddings
 from task6_retrieval.inference.checkpoints import load_file, load_network
-from task6_retrieval.inference.embed import cosines, embed_clips, embed_run, embed_texts
+from task6_retrieval.inference.outputs import scores_of
+from task6_retrieval.inference.predict import predict_run
 from task6_retrieval.metrics import ranks_of_scores, retrieval_metrics
 from task6_retrieval.model.audio import SAMPLE_RATE
 from task6_retrieval.model.networks import build_network
@@ -237,9 +238,9 @@ def test_both_stages(tiny: Callable[..., Config], tmp_path: Path) -> None:
     results = read_results(first.folder)["train"]["values"]
     assert results["epochs"] == 2
     assert results["captions"] == 5 * results["clips"]
-    path = embed_run(first)
-    assert path.name == FILE_NAME
-    found, config = read_embeddings(path), first.config
+    config = first.config
+    predict_run(first, config.data.train)
+    found = read_embeddings(embeddings_file(first.folder, "clotho_development"))
     assert found.audio.shape == (results["clips"], config.model.dim)
     second = run_of(tmp_path, "two", replace(config, start="toy", distill=replace(config.distill, teachers=["toy"])))
     train_run(second)
@@ -250,10 +251,10 @@ def test_both_stages(tiny: Callable[..., Config], tmp_path: Path) -> None:
     loaded, stored = load_file(second.folder / LAST)
     assert stored.start == "toy"
     assert loaded.state_dict().keys() == network.state_dict().keys()
-    clips = load_set(config.data, config.data.validation)
-    numbers, texts = clips.pairs()
-    scores = cosines(embed_texts(network, texts), embed_clips(network, clips, config))
-    figures = retrieval_metrics(ranks_of_scores(scores, numbers))
+    predict_run(second)
+    numbers, texts = load_set(config.data, config.data.validation).pairs()
+    scores = scores_of(second, config.data.validation).of(texts)
+    figures = retrieval_metrics(ranks_of_scores(scores.matrix, numbers))
     best = read_results(second.folder)["train"]["values"]["best"]
     assert figures["map@10"] == pytest.approx(best["val/map@10"], abs=1e-6)
     assert figures["r@1"] == pytest.approx(best["val/r@1"], abs=1e-6)
@@ -283,9 +284,7 @@ def test_a_training_goes_on_where_it_stopped(tiny: Callable[..., Config], tmp_pa
 def test_what_teachers_have_not_embedded_is_named(tiny: Callable[..., Config], tmp_path: Path) -> None:
     config = tiny("distill.teachers=[toy]")
     second = run_of(tmp_path, "two", config)
-    with pytest.raises(
-        UserError, match=r"toy/run1/embeddings.npz: .*vectors of a trained system \(`embed` makes them\)"
-    ):
+    with pytest.raises(UserError, match=r"toy/run1/embeddings/clotho_development.npz: .*vectors of a trained system"):
         train_run(second)
 
 

@@ -19,7 +19,7 @@ from task6_retrieval.config import Config
 from task6_retrieval.data.batches import Batch, clip_loader, train_loader
 from task6_retrieval.data.embeddings import store
 from task6_retrieval.data.sets import load_set, training_sets
-from task6_retrieval.data.teachers import FILE_NAME, bank, clip_names, texts_of
+from task6_retrieval.data.teachers import bank, clip_names, texts_of
 from task6_retrieval.metrics import ranks_of_embeddings, retrieval_metrics
 from task6_retrieval.model.audio import AudioTower
 from task6_retrieval.model.networks import build_network, load_weights
@@ -96,19 +96,19 @@ def start_file(run: Run) -> Path:
     return run.folder.parent.parent / start / run.folder.name / BEST
 
 
-def teacher_files(run: Run) -> list[Path]:
-    """The vectors of all teachers; recipes by name lie beside this one's folder, those with a slash anywhere."""
+def teacher_runs(run: Run) -> list[Path]:
+    """The runs of all teachers; recipes by name lie beside this one's folder, those with a slash anywhere."""
     runs, distill = run.folder.parent.parent, run.config.distill
     folders = [Path(name) if "/" in name else runs / name for name in distill.teachers]
-    return [folder / f"run{number}" / FILE_NAME for folder in folders for number in distill.runs]
+    return [folder / f"run{number}" for folder in folders for number in distill.runs]
 
 
 def teachers_of(run: Run, data: RetrievalData, texts: list[str]) -> Bank | None:
     """What the teachers of a recipe say of its training data; None in stage 1."""
-    files = teacher_files(run)
-    if not files:
+    runs, sets = teacher_runs(run), data.training
+    if not runs:
         return None
-    audio, sentence = bank(files, clip_names(data.training), texts)
+    audio, sentence = bank(runs, [of.name for of in sets], clip_names(sets), texts)
     rows = {text: row for row, text in enumerate(texts)}
     return Bank(torch.from_numpy(audio), torch.from_numpy(sentence), rows)
 
@@ -124,6 +124,6 @@ def train_run(run: Run, restart: bool = False) -> None:
     counts = {"clips": sum(map(len, data.training)), "captions": sum(len(of.pairs()[1]) for of in data.training)}
     notes = {"data": made_of(root_of(config.data)), **counts, "selection": MONITOR}
     if config.distill.teachers:
-        notes["teachers"] = [str(path) for path in teacher_files(run)]
+        notes["teachers"] = [str(path) for path in teacher_runs(run)]
     batch = config.data.batch
     fit(run, system, data, monitor=MONITOR, batch_size=batch, restart=restart, notes=notes, model=config.checkpoint)

@@ -5,6 +5,8 @@ DATA = "data/task6_retrieval/toy"
 # pattern, how, why, changes
 RULES = (
     (r"python -m task6_retrieval (evaluate|validate) .*", "named", "needs somebody's outputs", ()),
+    (r"python -m task6_retrieval (index|search) .*", "named", "recordings of one's own; tests of the task run it", ()),
+    (r"python -m task6_retrieval demo .*", "named", "runs until it is stopped", ()),
     (
         r"python -m task6_retrieval captions .*",
         "run",

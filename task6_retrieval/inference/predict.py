@@ -1,30 +1,26 @@
 """Vectors of clips and captions by a trained network: what rankings, teachers and searches are made of."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from common.audio.coverage import packs_of
+from common.run.processes import working_device
 from common.run.progress import progress
 from common.run.verbs import Run
-from task6_retrieval.config import Config
+from task6_retrieval.config import CHALLENGE, Config
 from task6_retrieval.data.batches import clip_loader
 from task6_retrieval.data.embeddings import store
+from task6_retrieval.data.layout import read_queries
 from task6_retrieval.data.sets import CaptionedClips, load_set
-from task6_retrieval.data.teachers import FILE_NAME, Embeddings, clip_names, texts_of, write_embeddings
+from task6_retrieval.data.teachers import Embeddings, clip_names, embeddings_file, texts_of, write_embeddings
 from task6_retrieval.inference.checkpoints import load_network
 from task6_retrieval.model.networks import DualEncoder
 
 Vectors = NDArray[np.float32]
-
-
-def usable_device() -> torch.device:
-    """A GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @torch.inference_mode()
@@ -53,20 +49,21 @@ def embed_texts(network: DualEncoder, texts: Sequence[str], batch: int = 64) -> 
     return torch.cat(parts).numpy() if parts else np.zeros((0, network.config.dim), np.float32)
 
 
-def cosines(sentence: Vectors, audio: Vectors) -> Vectors:
-    """Cosine of every text and clip, (texts, clips)."""
-    units, others = (F.normalize(torch.from_numpy(of), dim=-1) for of in (sentence, audio))
-    return (units @ others.T).numpy()
-
-
-def embed_run(run: Run, names: Sequence[str] | None = None) -> Path:
-    """Store the vectors of a finished run for the clips and captions of data sets (default: those that it trained on):
-    it can teach then. Returns the file.
+def predict_run(run: Run, names: Sequence[str] | None = None) -> dict[str, Any]:
+    """Store a finished run's vectors of data sets, a file each: by default of the validation and the test set, and of
+    the challenge's where the recipe has it. Of its training sets they make it a teacher. Returns counts by set.
     """
     config: Config = run.config
-    network = load_network(run).to(usable_device())
-    sets = [load_set(config.data, name) for name in dict.fromkeys(names or config.data.train)]
-    texts, path = texts_of(sets), run.folder / FILE_NAME
-    audio = np.concatenate([embed_clips(network, of, config) for of in sets])
-    write_embeddings(path, Embeddings(tuple(clip_names(sets)), audio, tuple(texts), embed_texts(network, texts)))
-    return path
+    data, done = config.data, {}
+    usual = (data.validation, data.test, *([CHALLENGE] if data.challenge else []))
+    sets = [load_set(data, name) for name in dict.fromkeys(names or usual)]
+    network = load_network(run).to(working_device())
+    for of in sets:
+        texts = list(dict.fromkeys(read_queries(data))) if of.name == CHALLENGE else texts_of([of])
+        found = Embeddings(
+            tuple(clip_names([of])), embed_clips(network, of, config), tuple(texts), embed_texts(network, texts)
+        )
+        write_embeddings(embeddings_file(run.folder, of.name), found)
+        done[of.name] = {"clips": len(of), "texts": len(texts)}
+        print(f"{embeddings_file(run.folder, of.name)}: {len(of)} clips, {len(texts)} texts")
+    return done

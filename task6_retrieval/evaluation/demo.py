@@ -1,0 +1,76 @@
+"""The page of Task 6: search a library by sentence or sound."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from common.run.errors import UserError
+from task6_retrieval.config import Config
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from common.search import Encoder
+    from common.search.index import Index
+
+EXAMPLES = ("a dog barks far away",)
+
+
+def toy_clips(config: Config) -> Path:
+    """The test clips of the embedded data set. Raises UserError where they are not there."""
+    from common.run.files import existing_folder
+    from task6_retrieval.data.layout import clotho_audio
+
+    if config.data.root is None or config.data.toy is None:
+        raise UserError("demo: --library FOLDER names the recordings (or a recipe of the embedded data set has some)")
+    try:
+        return existing_folder(clotho_audio(Path(config.data.root), "evaluation"))
+    except UserError:
+        raise UserError(
+            f"{config.data.root}: no clips yet; `python -m task6_retrieval prepare` writes them, or name recordings "
+            "of your own with --library FOLDER"
+        ) from None
+
+
+def opened(library: Path, encoder: "Encoder", folder: Path | None) -> "Index":
+    """The index of a library, brought up to date."""
+    from common.search.index import Index
+    from task6_retrieval.inference.search import index_library
+
+    index_library(library, encoder, folder)
+    return Index.open(library, encoder.key, folder)
+
+
+def quality(labelled: Path | None, encoder: "Encoder", folder: Path | None) -> str:
+    """mAP@10 of a sentence for each class on a labelled folder as of ESC-50, computed now; in a sentence."""
+    from common.encoders.recordings import average_precision, read_labelled
+
+    if labelled is None:
+        return "How good it is was not measured now: --labelled FOLDER, a folder as of ESC-50, does that."
+    of = read_labelled(labelled, None, None)
+    index = opened(labelled / "audio", encoder, folder and folder / "labelled")
+    known = {file.relative_to(labelled / "audio").as_posix(): of.labels[i] for i, file in enumerate(of.files)}
+    queries = encoder.texts([row["sentence"] for row in of.classes])
+    found = []
+    for number, hits in enumerate(index.search(queries, k=len(index.names))):
+        scores = np.array([hit.score for hit in hits if hit.name in known])
+        relevant = np.array([known[hit.name] == number for hit in hits if hit.name in known])
+        found.append(average_precision(scores, relevant))
+    return (
+        f"mAP@10 {np.mean(found):.3f} for {len(found)} sentences on the {len(known)} recordings of {labelled.name} "
+        f"(one in {len(found)} fits a sentence), computed when this page opened."
+    )
+
+
+def page(library: Path, folder: Path | None, labelled: Path | None, host: str) -> "FastAPI":
+    """The page as an application; the index is made first."""
+    from common.search.index import place
+    from common.search.library_page import Library, library_page
+    from task6_retrieval.inference.tags import Tags
+
+    encoder = Tags()
+    index = opened(library, encoder, folder)
+    of = Library(index, encoder, place(library, folder) / "pictures")
+    good = quality(labelled, encoder, folder)
+    return library_page("Language-based audio retrieval", of, good, EXAMPLES, host)
