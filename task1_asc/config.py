@@ -11,7 +11,6 @@ from common.run.settings import SubmissionConfig, TrainerConfig
 from common.run.verbs import Run
 
 Precision = Literal["float32", "float16", "float16_weights", "int8"]
-SYNTHETIC = "synthetic"  # augment.impulse_responses: made-up ones in place of a folder
 OFFERED = ("num_classes",)  # what an own network's class is given where it asks for it
 SPLITS = (5, 10, 25, 50, 100)  # percent of the development-train set
 

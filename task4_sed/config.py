@@ -27,6 +27,10 @@ SET_NAMES = (
     "eval24",
 )
 
+# Augmentations of stages 1 and 2, and those that change what the encoder hears.
+STAGED_ONLY = ("wavmix_probability", "impulse_probability", "time_mask", "warp_probability")
+UNCACHED = ("wavmix_probability", "impulse_probability", "warp_probability")
+
 
 @dataclass
 class Block:
@@ -62,6 +66,7 @@ class DataConfig:
     desed_to_maestro: bool = False  # labels Speech and Dishes also count for their MAESTRO aliases
     maestro_dog: bool = False  # Dog counts among the classes that MAESTRO is labelled for (as in the baseline)
     exclude_overlapping: bool = True  # leave out clips that the exclusion lists name
+    pseudo_labels: str | None = None  # stored logits of all training clips; all are cropped at 0 then
     workers: int = in_range(2, 0, 128)  # loader processes
     eval_batch: int = in_range(16, 1)
 
@@ -88,7 +93,9 @@ class ModelConfig:
     rnn_layers: int = in_range(2, 1)
     num_classes: int = in_range(27, 1)  # those of DESED and MAESTRO
     embedding_dim: int | None = in_range(768, 1)  # None: no embeddings, the GRU follows the CNN
-    embedding_pooling: Literal["aap", "int"] = "aap"  # adaptive average, or nearest embedding frame
+    # To the CNN's frames: adaptive average, nearest embedding frame, a trained convolution that begins as a mean.
+    embedding_pooling: Literal["aap", "int", "conv"] = "aap"
+    projection_dim: int | None = in_range(None, 1)  # a trained linear map of the embeddings before that; null: none
     fusion_dim: int = in_range(128, 1)
     dropstep: float = 0.3  # largest share of frames that is masked in each stream before the fusion; 0: off
     dropstep_frames: int = in_range(16, 1)
@@ -125,7 +132,7 @@ class ModelConfig:
 
 @dataclass
 class EncoderConfig:
-    """A frozen pre-trained encoder beside the CNN: a model of `common.encoders` at 16 kHz, e.g. beats, atst-f."""
+    """A pre-trained encoder beside the CNN: a model of `common.encoders` at 16 kHz, e.g. beats, atst-f."""
 
     name: str | Own  # module:Name: an own one
     checkpoint: str | None = None  # a published one by name, a file or an address; null: random weights
@@ -133,13 +140,28 @@ class EncoderConfig:
     # Where a time step has several tokens, one per band: they follow each other (as published), or their mean.
     bands: Literal["apart", "mean"] = "apart"
     projection: Literal["none", "frozen"] = "none"  # frozen: a random linear map to 527, as in the winner's ATST system
+    train: bool = False  # fine-tuned with the CNN, as a part of student and teacher; false: frozen, one for both
+    checkpointing: bool = False  # of gradients, where it trains: less memory, one more forward pass
+    # Of a front end with a random mel range (fpasst), drawn where the encoder trains: the lower edge rises by less than
+    # the first; the upper one lies within half the second around sample rate / 2 less that half. null: the encoder's.
+    mel_range: tuple[int, int] | None = in_range(None, 1)
     cache: bool = False  # store the embeddings of all clips beside the packs; longer clips are cropped at 0 then
 
 
 @dataclass
 class AugmentConfig:
-    """Random changes of a training batch, in this order; a probability is that of a whole batch."""
+    """Random changes of a training batch; a probability is that of a whole batch, of waveforms that of each clip.
 
+    The baseline's order is that here, and of stages 1 and 2 that in training/augmentation.py.
+    """
+
+    # Of stages 1 and 2 only, up to impulse_time_zero: waveforms of MAESTRO, strong and synth mixed within their block.
+    wavmix_probability: float = in_range(0.0, 0, 1)
+    wavmix_beta: float = in_range(0.2, 1e-6, FINITE)
+    impulse_probability: float = in_range(0.0, 0, 1)  # device impulse responses, all blocks
+    impulse_responses: str | None = None  # folder of wav files, or synthetic
+    # What of a response delays nothing; its middle as published, which moves sounds against their labels.
+    impulse_time_zero: Literal["peak", "middle"] = "peak"
     frame_shift: float = in_range(0.0, 0, 1)  # circular, N(0, share of the clip's frames); DESED blocks only
     mixup_probability: float = in_range(0.5, 0, 1)  # partners come from the same block
     mixup_beta: float = in_range(0.2, 1e-6, FINITE)  # Beta(b, b) of the coefficients
@@ -150,25 +172,54 @@ class AugmentConfig:
     mixstyle_probability: float = in_range(0.0, 0, 1)  # mean and deviation per band exchanged between clips
     mixstyle_beta: float = in_range(0.3, 1e-6, FINITE)
     filter_probability: float = in_range(0.0, 0, 1)  # FilterAugment, drawn apart for student and teacher
+    # Of stages 1 and 2, up to filter_encoder. A span of strong and synth, 5 to 30 %, is silent and without labels:
+    time_mask: bool = False
+    warp_probability: float = in_range(0.0, 0, 1)  # bands of the encoder's mel stretched, a draw for each block
+    warp_maestro: bool = True
+    # The filter on the encoder's mel in stage 2: decibels added to the log, or, as published, factors on that.
+    filter_encoder: Literal["added", "multiplied", "off"] = "added"
     # module:function of log-mel (batch, mel, frames), the last step, called for student and teacher; labels stay.
     own: Own | list[Own] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the terms of stages 1 and 2; the defaults are those of stage 1, iteration 1."""
+
+    maestro: float = in_range(0.08, 0, FINITE)
+    strong: float = in_range(0.05, 0, FINITE)
+    synth: float = in_range(0.08, 0, FINITE)
+    weak: float = in_range(0.21, 0, FINITE)
+    ssl: float = in_range(0.58, 0, FINITE)
+    pseudo: float = in_range(0.0, 0, FINITE)  # above 0: data.pseudo_labels
+
+
 @dataclass
 class LossConfig:
-    """Mean teacher: weights and ramp of the consistency loss."""
+    """Mean teacher of the baseline, or one of the winner's stages: weights and ramp of the consistency loss."""
 
+    kind: Literal["baseline", "stage1", "stage2"] = "baseline"
     consistency_weight: float = in_range(2.0, 0, FINITE)
     consistency_ramp_epochs: float = in_range(50.0, 0, FINITE)
+    # Stages 1 and 2:
+    weights: LossWeights = field(default_factory=LossWeights)
+    ssl_warmup_steps: int = in_range(14000, 0)  # until the consistency has its weight (stage 1: on, up to twice that)
+    ssl_class_mask: bool = True  # consistency of the classes that a clip is labelled for, or of all
+    ssl_maestro_weak: bool = True  # MAESTRO counts in the clip-wise consistency
+    ict_divisor: float = in_range(8.0, 1e-6, FINITE)  # of mixed batches' consistency; it looks accidental
     teacher_decay: float = in_range(0.999, 0, 1)  # the limit of it
     # When the teacher follows in step n of the student (from 1): after it with a decay of 1 - 1/n, or, as published,
-    # before it (after the forward pass) with 1 - 1/(n + 1), hence one step behind.
-    teacher_moves: Literal["after_step", "before_step"] = "after_step"
+    # before it (after the forward pass) with 1 - 1/(n + 1), hence one step behind, or (stages 1 and 2) with 1 - 1/n: in
+    # the first step it becomes a copy.
+    teacher_moves: Literal["after_step", "before_step", "before_step_copy"] = "after_step"
 
 
 @dataclass
 class OptimizerConfig:
-    """Adam; the rate rises exponentially, stays, then falls along a quarter of a cosine."""
+    """Of the baseline Adam; the rate rises exponentially, stays, then falls along a quarter of a cosine.
+
+    Of stages 1 and 2 AdamW, a linear rise over `warmup_steps`, then half a cosine down to 0.
+    """
 
     lr: float = in_range(1e-3, 0, FINITE)
     warmup_epochs: float = in_range(50.0, 0, FINITE)
@@ -177,6 +228,12 @@ class OptimizerConfig:
     # Full, as published: the schedule sets nothing before the first step; step n has the rate and the consistency
     # weight of n. Scheduled: those of n - 1.
     first_step: Literal["scheduled", "full"] = "scheduled"
+    # Stages 1 and 2:
+    warmup_steps: int = in_range(4000, 0)
+    weight_decay: float = in_range(1e-2, 0, FINITE)
+    cnn_lr: float | None = in_range(None, 0, FINITE)  # null: lr
+    encoder_lr: float = in_range(1e-4, 0, FINITE)  # where it trains: of its final norm
+    encoder_decay: float = in_range(1.0, 0, 1)  # of the rate, from each layer to the one below
 
 
 @dataclass
@@ -210,6 +267,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     encoder: EncoderConfig | None = None
+    start: str | None = None  # of stages 1 and 2: this recipe's run of the same number, or a checkpoint's networks
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -227,6 +285,7 @@ class Config:
         check_functions("augment.own", self.augment.own)
         if self.encoder is not None:
             check_class("encoder", "name", self.encoder.name, {}, ("num_classes",))
+        self._check_stage()
         named = {f"data.blocks.{name}.sets": block.sets for name, block in self.data.blocks.named().items()}
         named |= {"validation.sets": self.validation.sets, "postprocess.tune_on": self.postprocess.tune_on}
         named |= {"test_sets": self.test_sets, "submission_set": [self.submission_set] if self.submission_set else []}
@@ -234,6 +293,26 @@ class Config:
             for name in names:
                 if name not in SET_NAMES:
                     raise UserError(f"{key}: unknown data set {name!r}{did_you_mean(name, SET_NAMES)}")
+
+    def _check_stage(self) -> None:
+        """Settings that exclude each other or belong to another kind of training."""
+        augment, staged = self.augment, self.loss.kind != "baseline"
+        for key, given in {
+            "start": self.start is not None,
+            "data.pseudo_labels": self.data.pseudo_labels is not None,
+            "encoder.train": self.encoder is not None and self.encoder.train,
+            "loss.teacher_moves": self.loss.teacher_moves == "before_step_copy",
+            **{f"augment.{name}": bool(getattr(augment, name)) for name in STAGED_ONLY},
+        }.items():
+            if given and not staged:
+                raise UserError(f"{key}: only for loss.kind stage1 or stage2, this is {self.loss.kind}")
+        if self.loss.weights.pseudo and self.data.pseudo_labels is None:
+            raise UserError("data.pseudo_labels: not set, but loss.weights.pseudo is above 0; a file of stored logits")
+        if self.encoder is not None and self.encoder.cache:
+            beside = {"encoder.train": self.encoder.train} | {f"augment.{n}": getattr(augment, n) for n in UNCACHED}
+            for key, on in beside.items():
+                if on:
+                    raise UserError(f"encoder.cache: stored embeddings know nothing of {key}; set one of them to 0")
 
 
 def check_threshold(threshold: float) -> None:

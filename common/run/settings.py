@@ -13,6 +13,7 @@ STRATEGY = re.compile(
     "auto|ddp(_spawn|_fork|_notebook)?(_find_unused_parameters_(false|true))?|fsdp(_cpu_offload)?|single_device"
     "|deepspeed(_stage_1|_stage_[23](_offload)?|_stage_3_offload_nvme)?|(single_)?xla|xla_debug|single_tpu"
 )
+SYNTHETIC = "synthetic"  # augment.impulse_responses: made-up ones in place of a folder
 DEVICES = re.compile("auto|-1|[1-9][0-9]*|[0-9]+(,[0-9]+)+,?|[0-9]+,")
 
 

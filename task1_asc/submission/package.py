@@ -9,7 +9,7 @@ from common.audio.coverage import made_of, root_of
 from common.run.errors import UserError
 from common.run.files import existing_file
 from common.run.imports import Own, as_stored, given
-from common.run.settings import SubmissionConfig
+from common.run.settings import SYNTHETIC, SubmissionConfig
 from common.run.submission.measure import mark
 from common.run.submission.package import (
     Packed,
@@ -21,7 +21,7 @@ from common.run.submission.package import (
     report_of,
 )
 from common.run.verbs import Run
-from task1_asc.config import SPLITS, SYNTHETIC, Config, known_split, of_split
+from task1_asc.config import SPLITS, Config, known_split, of_split
 from task1_asc.data.classes import DEVICES, SAMPLE_RATE
 from task1_asc.data.layout import read_split
 from task1_asc.evaluation.report import network_counts, results_of

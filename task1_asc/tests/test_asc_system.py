@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from common.audio.impulses import SYNTHETIC_RESPONSES
 from common.augment import Mix
 from common.run.config import load_config
 from common.run.errors import UserError
@@ -23,7 +24,6 @@ from common.run.verbs import Run
 from task1_asc.__main__ import TASK
 from task1_asc.config import AugmentConfig, Config, FrontEndConfig, ModelConfig, OptimizerConfig, of_split
 from task1_asc.data.batches import Batch
-from task1_asc.data.impulses import SYNTHETIC_RESPONSES
 from task1_asc.model.front_end import front_end
 from task1_asc.model.networks import build_network
 from task1_asc.training.losses import scene_loss

@@ -7,9 +7,10 @@ import pytest
 import soundfile
 import torch
 
+from common.audio.impulses import device_response, load_impulses
 from common.augment import ImpulseDraw, device_impulse
 from common.run.errors import UserError
-from task1_asc.data.impulses import device_response, draw_devices, load_impulses, record_on_devices
+from task1_asc.data.impulses import draw_devices, record_on_devices
 
 
 def test_convolution_keeps_the_first_samples_of_the_chosen_clips() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from common.audio.coverage import made_of, root_of
+from common.audio.impulses import load_impulses
 from common.audio.loading import turn_of
 from common.run.checkpoints import checkpoint_of
 from common.run.energy import cost_text, energy_text
@@ -19,7 +20,6 @@ from common.run.training import BEST, LAST, claim, finished, fit, is_first_proce
 from common.run.verbs import Run
 from task1_asc.config import Config, of_device, of_split
 from task1_asc.data.batches import Batch, eval_loader, over_clips, train_loader
-from task1_asc.data.impulses import load_impulses
 from task1_asc.data.sets import Clips, load_clips, own_devices
 from task1_asc.data.teachers import averaged, teacher_files
 from task1_asc.deployment import quantize

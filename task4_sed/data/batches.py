@@ -9,11 +9,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from common.audio.arrays import ClipArrays
 from common.audio.loading import Requests, sequential_loader
+from common.run.errors import UserError
 from common.run.seeds import mix_seed
 from task4_sed.config import Config
 from task4_sed.data.classes import SAMPLE_RATE
 from task4_sed.data.embeddings import CLIP_SAMPLES
 from task4_sed.data.labels import frames_of
+from task4_sed.data.pseudo import StoredLogits
 from task4_sed.data.sets import ClipSet
 
 
@@ -22,7 +24,7 @@ class Batch(NamedTuple):
 
     waveform: (batch, samples) float32 at 16 kHz. targets: (batch, classes, frames), 0 to 1. valid: (batch, classes)
     bool, the classes that the clip is labelled for. clip: (batch,) int64, position within its set. embeddings:
-    (batch, dim, steps) float16, where they are stored.
+    (batch, dim, steps) float16, where they are stored. pseudo: (batch, classes, frames) float32, pseudo labels.
     """
 
     waveform: torch.Tensor
@@ -30,23 +32,31 @@ class Batch(NamedTuple):
     valid: torch.Tensor
     clip: torch.Tensor
     embeddings: torch.Tensor | None = None
+    pseudo: torch.Tensor | None = None
 
 
 class ClipDataset(Dataset[Batch]):
     """Loads whole batches of clips out of several sets, 10 s each: longer ones are cropped, shorter ones padded.
 
-    stored: embeddings of all of the sets, by their names; they are of the first 10 s, so that nothing is cropped at
-    random then.
+    stored: embeddings of all of the sets, by their names; pseudo: logits of all of their clips. Both are of the first
+    10 s, so that nothing is cropped at random then. Raises UserError for clips without logits.
     """
 
     def __init__(
-        self, sets: Sequence[ClipSet], random_crop: bool, stored: Mapping[str, ClipArrays] | None = None
+        self,
+        sets: Sequence[ClipSet],
+        random_crop: bool,
+        stored: Mapping[str, ClipArrays] | None = None,
+        pseudo: StoredLogits | None = None,
     ) -> None:
-        self.sets, self.stored = list(sets), dict(stored or {})
+        self.sets, self.stored, self.pseudo = list(sets), dict(stored or {}), pseudo
         self.ends = np.cumsum([len(of.clips) for of in self.sets])
-        self.random_crop = random_crop and not self.stored
+        self.random_crop = random_crop and not self.stored and pseudo is None
         self.num_classes = len(self.sets[0].valid)
         self.frames = frames_of(CLIP_SAMPLES)
+        if pseudo is not None and pseudo.strong.shape[1] != self.frames:
+            raise UserError(f"{pseudo.path}: {pseudo.strong.shape[1]} frames a clip, expected {self.frames}")
+        self.pseudo_rows = pseudo and np.concatenate([pseudo.rows(of.clips) for of in self.sets])
 
     def __len__(self) -> int:
         return int(self.ends[-1])
@@ -73,7 +83,12 @@ class ClipDataset(Dataset[Batch]):
                 embeddings = np.empty((size, *found.shape[1:]), found.dtype) if embeddings is None else embeddings
                 embeddings[here] = found
         batch = Batch(*(torch.from_numpy(array) for array in (waveform, targets, valid, clip)))
-        return batch if embeddings is None else batch._replace(embeddings=torch.from_numpy(embeddings))
+        if embeddings is not None:
+            batch = batch._replace(embeddings=torch.from_numpy(embeddings))
+        if self.pseudo is not None and self.pseudo_rows is not None:
+            logits = torch.from_numpy(self.pseudo.strong[self.pseudo_rows[position]])
+            batch = batch._replace(pseudo=logits.float().sigmoid().transpose(1, 2))
+        return batch
 
     def _starts(self, lengths: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         """First sample of each crop: random in training, 0 elsewhere."""

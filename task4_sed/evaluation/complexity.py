@@ -24,7 +24,7 @@ def network_counts(run: Run) -> dict[str, int]:
     config: Config = run.config
     root = Path(config.data.root) if config.data.root else None
     classes = classes_of(root) if root else CLASSES
-    embedder = Embedder(replace(config.encoder, checkpoint=None)) if config.encoder else None
+    embedder = Embedder(replace(config.encoder, checkpoint=None, train=False)) if config.encoder else None
     network = build_network(fitted(config.model, embedder, len(classes)))
     samples = int(CLIP_SECONDS * SAMPLE_RATE)
     shapes: list[tuple[int, ...]] = [(1, config.model.num_mels, front_end(config.model).num_frames(samples))]

@@ -10,7 +10,7 @@ from common.run.errors import UserError, did_you_mean
 from common.run.files import existing_file, read_rows, sha256
 from task4_sed.data.annotations import END_TOLERANCE, Event, is_empty, read_durations, read_soft, read_strong
 from task4_sed.data.classes import CLASSES, FRAMES_PER_CLIP, MAESTRO_SCORED_CLASSES
-from task4_sed.inference.hdf5 import check_memory, is_hdf5
+from task4_sed.data.hdf5 import check_memory, is_hdf5
 from task4_sed.inference.scores import TABLE_FACTOR, StoredLogits, from_stored, read_logits, read_scores
 from task4_sed.metrics.maestro import CONFIDENCE_THRESHOLD, is_window, recording_events, window_of
 from task4_sed.metrics.truth import merge_intervals

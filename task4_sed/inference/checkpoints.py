@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from common.encoders import RANDOM
 from common.run.checkpoints import checkpoint_of as checkpoint_in
 from common.run.checkpoints import fill, network_state, read_checkpoint
 from common.run.errors import UserError
@@ -13,8 +14,7 @@ from common.run.imports import find
 from common.run.verbs import Run
 from task4_sed.config import EncoderConfig, ModelConfig
 from task4_sed.data.classes import CLASSES
-from task4_sed.model.crnn import CRNN
-from task4_sed.model.networks import OwnNetwork, build_network
+from task4_sed.model.networks import Network, TunedNetwork, network_beside
 
 Which = Literal["student", "teacher"]
 
@@ -33,7 +33,7 @@ class Loaded:
     `fingerprint` is that of the encoder's weights, where the checkpoint knows it.
     """
 
-    network: CRNN | OwnNetwork
+    network: Network
     classes: tuple[str, ...]
     encoder: EncoderConfig | None = None
     fingerprint: str | None = None
@@ -62,16 +62,18 @@ def load_network(
     elif config is None:
         raise UserError(f"{path}: carries no model settings; give the recipe that it was trained with")
     classes = tuple(about["classes"]) if about else CLASSES
-    network = build_network(config)
-    fill(network, state, path)
     beside = about.get("encoder") if about else None
-    if about is None:
-        return Loaded(network, classes, encoder, None, str(path))
-    if beside is None:
-        return Loaded(network, classes, path=str(path))
-    return Loaded(
-        network, classes, _own_encoder(beside, about.get("sources", {}), encoder, path), beside["sha256"], str(path)
-    )
+    if beside is not None:
+        encoder = _own_encoder(beside, about.get("sources", {}), encoder, path)
+    elif about is not None:
+        encoder = None
+    network = network_beside(config, encoder)
+    if about is None and isinstance(network, TunedNetwork):
+        state = network.from_published(state)
+    fill(network, state, path)
+    if encoder is not None and encoder.train:
+        encoder = replace(encoder, checkpoint=RANDOM)  # its weights are the network's
+    return Loaded(network, classes, encoder, beside and beside["sha256"], str(path))
 
 
 def has_network(path: Path, which: Which) -> bool:

@@ -12,7 +12,7 @@ from common.run.verbs import Run
 from task4_sed.config import Config, EncoderConfig, ModelConfig
 from task4_sed.inference.checkpoints import Loaded, Which, checkpoint_of, load_network
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE
-from task4_sed.model.networks import build_network
+from task4_sed.model.networks import network_beside
 
 SYSTEM = "task4_sed"
 
@@ -29,7 +29,7 @@ class Network:
 
 
 def export_run(run: Run, out: Path, licence: str | None, push: str | None, public: bool) -> Mapping[str, Any]:
-    """Write the run's best network with its tuned boxes to `out`. A frozen encoder is named, not contained."""
+    """Write the run's best network with its tuned boxes to `out`. A frozen encoder is only named."""
     config: Config = run.config
     path, expected = checkpoint_of(run, None)
     which = config.postprocess.network
@@ -49,6 +49,6 @@ def open_exported(folder: Path) -> Loaded:
     """The network of a folder that `export` wrote. Raises UserError where it holds something else."""
     card = read_card(folder, SYSTEM)
     of = config_of(Network, card.network, str(folder / CARD))
-    network = build_network(of.model)
+    network = network_beside(of.model, of.encoder)
     fill(network, {str(k): v for k, v in read_checkpoint(folder / WEIGHTS).items()}, folder / WEIGHTS)
     return Loaded(network, of.classes, of.encoder, of.encoder_sha256, str(folder))

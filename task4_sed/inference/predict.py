@@ -32,7 +32,7 @@ from task4_sed.inference.checkpoints import Loaded, checkpoint_of, has_network, 
 from task4_sed.inference.networks import OTHER
 from task4_sed.inference.scores import FLOORS, stored_scores, write_logits
 from task4_sed.model.embedder import Embedder, check_weights
-from task4_sed.model.networks import build_network, front_end
+from task4_sed.model.networks import front_end, network_beside
 
 # Long recordings: windows of 156 frames that overlap by half, so that no event is seen only at a window's edge.
 WINDOW_HOP_FRAMES = FRAMES_PER_CLIP // 2
@@ -172,7 +172,7 @@ def predict_floors(run: Run, out: Path, classes: Sequence[str]) -> None:
     path, _ = checkpoint_of(run, None)
     loaded = load_network(path, run.config.postprocess.network, encoder=run.config.encoder)
     torch.manual_seed(run.seed)
-    untrained = build_network(loaded.network.config)
+    untrained = network_beside(loaded.network.config, loaded.encoder)
     predictor = Predictor(replace(loaded, network=untrained.eval()), batch=run.config.data.eval_batch)
     for name in run.config.test_sets:
         predict_set(predictor, run.config, name, out / "untrained")

@@ -21,7 +21,7 @@ from common.run.files import Row, existing_file, partial_name, read_rows, write_
 from common.run.hdf5 import new_hdf5
 from common.run.numbers import number
 from task4_sed.data.classes import CLASSES, FRAME_SECONDS
-from task4_sed.inference.hdf5 import check_memory, data_set, is_hdf5, number_attribute, numbers, open_hdf5, texts
+from task4_sed.data.hdf5 import check_memory, data_set, is_hdf5, number_attribute, numbers, open_hdf5, texts
 from task4_sed.metrics.types import TIME_DECIMALS, ClipScores, ScoreSet, clip_name
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from task4_sed.config import ModelConfig
 
 BATCHNORM_EPSILON = 1e-3
 ATTENTION_RANGE = (1e-7, 1.0)
+ALIGNMENT_KERNEL = 95  # of `conv`: 250 embedding frames become the CNN's 156
 
 
 class Prediction(NamedTuple):
@@ -32,6 +33,10 @@ class Prediction(NamedTuple):
     def masked(self, class_mask: Tensor) -> "Prediction":
         """The same pass with the classes outside `class_mask` (batch, classes) left out of the attention, then 0."""
         return predict(self.logits, self.attention, class_mask)
+
+    def unmasked(self) -> "Prediction":
+        """The same pass over all classes."""
+        return predict(self.logits, self.attention)
 
 
 def predict(logits: Tensor, attention: Tensor, class_mask: Tensor | None = None) -> Prediction:
@@ -106,7 +111,14 @@ class CRNN(nn.Module):
         self.cnn = CNN(config)
         fused = config.embedding_dim is not None
         if config.embedding_dim is not None:
-            self.cat_tf = nn.Linear(config.cnn_dim + config.embedding_dim, config.fusion_dim)
+            dim = config.projection_dim or config.embedding_dim
+            if config.projection_dim is not None:
+                self.project = nn.Linear(config.embedding_dim, dim)
+            if config.embedding_pooling == "conv":
+                self.align = nn.Conv1d(dim, dim, ALIGNMENT_KERNEL, groups=dim)
+                nn.init.constant_(self.align.weight, 1 / ALIGNMENT_KERNEL)
+                nn.init.zeros_(self.align.bias)  # type: ignore[arg-type]
+            self.cat_tf = nn.Linear(config.cnn_dim + dim, config.fusion_dim)
         self.rnn = RNN(config.fusion_dim if fused else config.cnn_dim, config)
         self.dense = nn.Linear(2 * config.rnn_hidden, config.num_classes)
         self.dense_softmax = nn.Linear(2 * config.rnn_hidden, config.num_classes)
@@ -132,8 +144,12 @@ class CRNN(nn.Module):
         """(batch, frames, cnn_dim), (batch, dim, embedding frames) -> (batch, frames, fusion_dim)."""
         if embeddings is None:
             raise ValueError(f"the model needs embeddings of {self.config.embedding_dim} dimensions")
+        if self.config.projection_dim is not None:
+            embeddings = self.project(embeddings.transpose(1, 2)).transpose(1, 2)
         if self.config.embedding_pooling == "aap":
             pooled = F.adaptive_avg_pool1d(embeddings, x.shape[1])
+        elif self.config.embedding_pooling == "conv":  # 250 steps as they are: 156 frames
+            pooled = self.align(F.adaptive_avg_pool1d(embeddings, x.shape[1] + ALIGNMENT_KERNEL - 1))
         else:
             pooled = F.interpolate(embeddings, size=x.shape[1], mode="nearest-exact")
         streams = self._dropstep(x), self._dropstep(pooled.transpose(1, 2))

@@ -1,17 +1,20 @@
-"""A frozen pre-trained encoder beside the CNN: its sequence enters the CRNN as embeddings."""
+"""A pre-trained encoder beside the CNN: its sequence enters the CRNN as embeddings."""
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from common.frontends import SETTINGS
+from common.frontends import SETTINGS, Jitter, LogMel, MelSetting
 from common.run.errors import UserError
 from common.run.imports import owns
 from task4_sed.config import EncoderConfig
+
+if TYPE_CHECKING:
+    from common.encoders import Encoder
 
 SAMPLE_RATE = SETTINGS["task4_crnn"].sample_rate
 # The winner of 2024 took 527 outputs of a linear layer that was left at its random initial weights.
@@ -21,18 +24,20 @@ PROJECTED_DIM = 527
 class Embedder:
     """Waveforms (batch, samples) at 16 kHz -> embeddings (batch, dim, steps), without gradient, never random.
 
+    Of an encoder that trains, a part of the network then, the encoder's mel (batch, mel, frames): see `TunedNetwork`.
+
     Not an nn.Module, so that its weights are no part of a system that holds it: not of its checkpoints (which name the
     encoder and carry its fingerprint instead), its optimiser, or what several processes synchronise. It follows its
     input to a device. Raises UserError for an encoder or a checkpoint that does not exist or does not fit.
     """
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig, encoder: "Encoder | None" = None) -> None:
         from common.encoders import create  # takes a second, which only recipes with an encoder need
 
         self.config = config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            encoder = create(config.name, config.checkpoint, num_classes=None)
+            encoder = encoder or create(config.name, config.checkpoint, num_classes=None)
             self.projection: nn.Module = nn.Identity()
             if config.projection == "frozen":
                 self.projection = nn.Linear(encoder.embedding_dim, PROJECTED_DIM).requires_grad_(False)
@@ -43,7 +48,10 @@ class Embedder:
         self.tokens_per_step = encoder.tokens_per_step
         if config.bands == "mean" and self.tokens_per_step == 1:
             raise UserError(f"encoder.bands: {config.name} has one embedding per time step, expected apart")
-        self.encoder = encoder.freeze()
+        if config.mel_range is not None:
+            encoder.front_end = LogMel(_with_range(encoder.front_end.setting, config))
+        encoder.checkpointing = config.checkpointing
+        self.encoder = encoder if config.train else encoder.freeze()
         self.dim = PROJECTED_DIM if config.projection == "frozen" else encoder.embedding_dim
         self.device = torch.device("cpu")
 
@@ -53,11 +61,26 @@ class Embedder:
             self.device = waveform.device
             self.encoder.to(self.device)
             self.projection.to(self.device)
-        even = self.encoder.even_frames(waveform.shape[-1])
-        frames = self.encoder.from_mel(self.encoder.mel(waveform), even).frames
-        if self.config.bands == "mean":
-            frames = frames.unflatten(1, (-1, self.tokens_per_step)).mean(dim=2)
-        return self.projection(frames).transpose(1, 2)
+        mel = self.mel(waveform)
+        return mel if self.config.train else self.embed(mel, self.encoder.even_frames(waveform.shape[-1]))
+
+    def mel(self, waveform: Tensor, jitter: Jitter | None = None) -> Tensor:
+        """Waveforms (batch, samples) -> the encoder's normalised log-mel (batch, mel, frames)."""
+        return self.encoder.mel(waveform) if jitter is None else self.encoder.front_end(waveform, jitter)
+
+    def draw_jitter(self) -> Jitter | None:
+        """The mel range of a training batch; None where it is fixed or the encoder does not train."""
+        setting = self.encoder.front_end.setting
+        return self.encoder.front_end.draw_jitter() if self.config.train and setting.fmax_range > 1 else None
+
+    def embed(self, mel: Tensor, even: int | None = None) -> Tensor:
+        """Log-mel of `mel` -> embeddings (batch, dim, steps); `even`: that many steps."""
+        return embed(self.encoder, self.projection, mel, self.averaged, even)
+
+    @property
+    def averaged(self) -> int:
+        """Neighbouring steps of the encoder's sequence that become one, their mean."""
+        return self.tokens_per_step if self.config.bands == "mean" else 1
 
     @property
     def bands(self) -> int:
@@ -84,8 +107,24 @@ class Embedder:
         return [*self.encoder.parameters(), *self.projection.parameters()]
 
     def about(self) -> dict[str, Any]:
-        """What a checkpoint says about its encoder."""
-        return {"settings": {**asdict(self.config), "name": str(self.config.name)}, "sha256": self.fingerprint}
+        """What a checkpoint says about its encoder; of one that trains its weights are in there."""
+        settings = {**asdict(self.config), "name": str(self.config.name)}
+        return {"settings": settings, "sha256": None if self.config.train else self.fingerprint}
+
+
+def embed(encoder: "Encoder", projection: nn.Module, mel: Tensor, averaged: int = 1, even: int | None = None) -> Tensor:
+    """Log-mel (batch, mel, frames) -> embeddings (batch, dim, steps), the mean of `averaged` neighbours each."""
+    frames = encoder.from_mel(mel, even).frames
+    if averaged > 1:
+        frames = frames.unflatten(1, (-1, averaged)).mean(dim=2)
+    return projection(frames).transpose(1, 2)
+
+
+def _with_range(setting: MelSetting, config: EncoderConfig) -> MelSetting:
+    low, high = config.mel_range or (1, 1)
+    if setting.filterbank != "kaldi" or setting.framing == "kaldi":
+        raise UserError(f"encoder.mel_range: the mel range of {config.name} is fixed, expected null")
+    return replace(setting, fmin_range=low, fmax_range=high, fmax=setting.sample_rate / 2 - high / 2)
 
 
 def check_weights(embedder: Embedder, expected: str | None, path: str) -> None:

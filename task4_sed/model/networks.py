@@ -1,16 +1,18 @@
 """A recipe's network: its settings for the data and the encoder that it gets, and the front end before it."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from common.encoders import RANDOM
 from common.frontends import SETTINGS, LogMel
 from common.run.errors import UserError
 from common.run.imports import Own, check_shape, make, tried
-from task4_sed.config import OFFERED, ModelConfig
+from task4_sed.config import OFFERED, EncoderConfig, ModelConfig
 from task4_sed.model.crnn import CRNN, Prediction, predict
-from task4_sed.model.embedder import SAMPLE_RATE, Embedder
+from task4_sed.model.embedder import SAMPLE_RATE, Embedder, embed
 
 FRAMES_PER_OUTPUT = 4  # frames of log-mel (16 ms) for one of the output (64 ms)
 EMBEDDINGS_PER_SECOND = 25  # of the example that an own network is tried with; any number has to do
@@ -45,9 +47,52 @@ class OwnNetwork(nn.Module):
         return predict(logits.float(), attention.float(), class_mask)
 
 
-def build_network(config: ModelConfig) -> CRNN | OwnNetwork:
-    """The network of a recipe: log-mel, embeddings, class mask -> `Prediction`. UserError for an own one that fails."""
-    return OwnNetwork(config) if isinstance(config.kind, Own) else CRNN(config)
+class TunedNetwork(nn.Module):
+    """A CRNN (or an own network) and the encoder that trains with it.
+
+    Takes the encoder's mel (batch, mel, frames) where a network beside a frozen encoder takes embeddings.
+    """
+
+    def __init__(self, crnn: CRNN | OwnNetwork, embedder: Embedder) -> None:
+        super().__init__()
+        self.config, self.averaged = crnn.config, embedder.averaged
+        self.crnn, self.encoder, self.projection = crnn, embedder.encoder, embedder.projection
+
+    def forward(self, features: Tensor, mel: Tensor, class_mask: Tensor | None = None) -> Prediction:
+        """Log-mel (batch, mel, frames) of the CNN and of the encoder, class_mask as in `CRNN.forward`."""
+        return self.crnn(features, embed(self.encoder, self.projection, mel, self.averaged), class_mask)
+
+    def from_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The state dict of the winner's checkpoints, the encoder's names behind `as_model.`, under names of here."""
+        found, inside = {}, {}
+        for name, value in state.items():
+            part = name.removeprefix("as_model.")
+            if part.startswith("head_linear_layer."):
+                found[part.replace("head_linear_layer", "projection")] = value
+            elif part != name:
+                inside[part] = value
+            else:
+                found[f"crnn.{name}"] = value
+        return found | {f"encoder.{name}": value for name, value in self.encoder.canonical(inside).items()}
+
+
+Network = CRNN | OwnNetwork | TunedNetwork
+
+
+def build_network(config: ModelConfig, embedder: Embedder | None = None) -> Network:
+    """The network of a recipe: log-mel, embeddings, class mask -> `Prediction`. UserError for an own one that fails.
+
+    With an encoder that trains it is a `TunedNetwork`.
+    """
+    network: CRNN | OwnNetwork = OwnNetwork(config) if isinstance(config.kind, Own) else CRNN(config)
+    return TunedNetwork(network, embedder) if embedder is not None and embedder.config.train else network
+
+
+def network_beside(config: ModelConfig, encoder: EncoderConfig | None) -> Network:
+    """`build_network` for weights that come from a file: those of an encoder that trains are among them."""
+    if encoder is None or not encoder.train:
+        return build_network(config)
+    return build_network(config, Embedder(replace(encoder, checkpoint=RANDOM)))
 
 
 def front_end(config: ModelConfig) -> LogMel:

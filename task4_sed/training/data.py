@@ -3,13 +3,14 @@
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from common.audio.coverage import packs_of
+from common.audio.coverage import packs_of, root_of
 from common.audio.loading import share_of, training_loader, turn_of
 from common.run.errors import UserError
 from task4_sed.config import Config
 from task4_sed.data.batches import Batch, BlockSampler, ClipDataset, eval_loader
 from task4_sed.data.embeddings import store
-from task4_sed.data.sets import load_set
+from task4_sed.data.pseudo import StoredLogits
+from task4_sed.data.sets import classes_of, load_set
 from task4_sed.model.embedder import Embedder
 
 
@@ -31,6 +32,8 @@ class SedData(LightningDataModule):
         self._check_sizes()
         sets = [of for block in (*self.training, self.validation) for of in block] if embedder else []
         folder = packs_of(config.data) / "embeddings"
+        path = config.data.pseudo_labels
+        self.pseudo = None if path is None else StoredLogits.open(path, classes_of(root_of(config.data)))
         self.stored = {of.name: store(of, folder, embedder, config.data.eval_batch) for of in sets if embedder}
 
     def _check_sizes(self, ranks: int = 1) -> None:
@@ -51,7 +54,8 @@ class SedData(LightningDataModule):
         self._check_sizes(1 if divided else turn.ranks)
         batch = [share_of(size, turn.ranks, divided) for size in self.batch]
         sizes = [sum(len(of.clips) for of in sets) for sets in self.training]
-        data = ClipDataset([of for sets in self.training for of in sets], random_crop=True, stored=self.stored)
+        clips = [of for sets in self.training for of in sets]
+        data = ClipDataset(clips, random_crop=True, stored=self.stored, pseudo=self.pseudo)
         return training_loader(data, BlockSampler(sizes, batch, self.seed, *turn), self.config.data.workers)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:

@@ -7,7 +7,6 @@ the consistency terms is the caller's choice. Every loss gives the total and its
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
@@ -17,6 +16,7 @@ from common.augment import Mix, mixup
 from common.losses import bce, mse
 from common.run.errors import UserError
 from common.schedules import exponential_ramp, linear_ramp
+from task4_sed.config import LossWeights
 from task4_sed.data.classes import CLASSES, DESED_CLASSES, DESED_TO_MAESTRO
 
 STAGE1_FACTOR = 5.0  # multiplies the whole loss of stage 1
@@ -72,18 +72,6 @@ class Blocks(NamedTuple):
     def groups(self) -> tuple[int, int, int]:
         """Sizes of the groups within which clips are mixed: frame-wise labelled, weak, unlabeled."""
         return (self.framewise, self.weak, self.unlabeled)
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """Weights of the terms; the defaults are those of stage 1, iteration 1."""
-
-    maestro: float = 0.08
-    strong: float = 0.05
-    synth: float = 0.08
-    weak: float = 0.21
-    ssl: float = 0.58
-    pseudo: float = 0.0
 
 
 class Targets(NamedTuple):

@@ -2,17 +2,25 @@
 
 import math
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from common.audio.coverage import made_of, root_of
+from common.audio.impulses import load_impulses
+from common.run.checkpoints import checkpoint_of, fill, network_state, read_checkpoint
+from common.run.errors import UserError
+from common.run.results.store import recorded
 from common.run.training import finished, fit
 from common.run.verbs import Run
 from task4_sed.config import Config
+from task4_sed.data.classes import SAMPLE_RATE
 from task4_sed.data.sets import classes_of
-from task4_sed.model.embedder import Embedder
-from task4_sed.model.networks import fitted
+from task4_sed.model.embedder import Embedder, check_weights
+from task4_sed.model.networks import TunedNetwork, fitted
 from task4_sed.training.data import SedData
+from task4_sed.training.stages import StagedSystem
 from task4_sed.training.system import SedSystem
 from task4_sed.training.validation import validators
 
@@ -25,8 +33,48 @@ def build(config: Config, seed: int) -> tuple[SedSystem, SedData]:
     data = SedData(config, seed, embedder if config.encoder and config.encoder.cache else None)
     torch.manual_seed(seed)
     steps = math.ceil(len(data.train_dataloader()) / config.trainer.accumulate_grad_batches)
-    system = SedSystem(config, classes, steps, validators(data.validation, config.validation, classes), embedder)
-    return system, data
+    chosen = validators(data.validation, config.validation, classes)
+    if config.loss.kind == "baseline":
+        return SedSystem(config, classes, steps, chosen, embedder), data
+    impulses = None
+    if config.augment.impulse_probability:
+        impulses = load_impulses(config.augment.impulse_responses, SAMPLE_RATE)
+    return StagedSystem(config, classes, steps, chosen, embedder, impulses), data
+
+
+def begin(system: SedSystem, run: Run) -> None:
+    """Give student and teacher the weights of `start`; a CRNN beside a frozen encoder also begins one that trains.
+
+    Raises UserError where that training has not been done, or is of another network or encoder.
+    """
+    start = run.config.start
+    if start is None:
+        return
+    path, expected = start_file(run)
+    content = read_checkpoint(path, expected)
+    beside = (content.get("sed") or {}).get("encoder")
+    if system.embedder is not None and beside is not None:
+        check_weights(system.embedder, beside["sha256"], str(path))
+    for which, network in {"student": system.student, "teacher": system.teacher}.items():
+        state: dict[str, Tensor] = network_state(content, (which, f"sed_{which}"), path)
+        target: nn.Module = network
+        if isinstance(network, TunedNetwork):
+            if any(name.startswith("as_model.") for name in state):
+                state = network.from_published(state)
+            elif not any(name.startswith("crnn.") for name in state):
+                target = network.crnn
+        fill(target, state, path).train()
+
+
+def start_file(run: Run) -> tuple[Path, str | None]:
+    """The checkpoint that a run begins with: the best one of a recipe's run of the same number, or a file."""
+    start = Path(run.config.start)
+    if start.suffix:
+        return start, None
+    folder = run.folder.parent.parent / start / run.folder.name
+    if recorded(folder, "checkpoint") is None:
+        raise UserError(f"start: {folder} has no finished training; first: make task4-train RECIPE={start}")
+    return checkpoint_of(folder)
 
 
 def train_run(run: Run, restart: bool = False) -> None:
@@ -37,6 +85,7 @@ def train_run(run: Run, restart: bool = False) -> None:
         claim(run)  # says so when the folder holds other settings
         return
     system, data = build(run.config, run.seed)
+    begin(system, run)
     fit(
         run,
         system,

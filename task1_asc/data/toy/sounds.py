@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import scipy.signal
 
+from common.audio.impulses import device_response
 from common.toy import (
     Response,
     Signal,
@@ -26,7 +27,6 @@ from common.toy import (
     voice,
     wander,
 )
-from task1_asc.data.impulses import device_response
 
 Generator = np.random.Generator
 Source = Callable[[Generator, float, int], Signal]
