@@ -88,7 +88,7 @@ def test_of_several_recipes_the_later_one_holds(tmp_path: Path, order: str, seed
     assert (read.seed, read.data.eval_batch, read.data.workers) == (seed, 5, 3 if seed == 2 else 0)
     (tmp_path / "b.yaml").write_text("seed: many\n")
     if seed == 2:
-        with pytest.raises(UserError, match=r"b\.yaml:1: seed: is many"):
+        with pytest.raises(UserError, match=r"b\.yaml:1: seed: is 'many'"):
             load_config(config, recipes, str(recipe))
     else:  # hidden by that of the later one
         assert load_config(config, recipes, str(recipe)).seed == 1

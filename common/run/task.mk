@@ -112,14 +112,18 @@ endef
 # LAUNCH, ARGS and RESTART reach it, and a step is made anew where what it reads is newer.
 #   $(call node,task4,RECIPE,1 2 3,STEPS,compare): the chain of a recipe, with such runs, up to that verb
 #   $(call joined,task4,NAME,FILE,words of a verb,STEPS): a verb that makes runs/<task>/NAME/FILE; also a stamp, .FILE
-# STEPS are those that it reads: recipes, for their best checkpoints, and names. They must stand above it.
-node = $(eval $(call node-rules,$1,$2,$3,$4,$5,$(foreach step,$4,$($1-$(step)-files))))
-joined = $(eval $(call joined-rules,$1,$2,$3,$4,$5,$(foreach step,$5,$($1-$(step)-files))))
+# STEPS are those that it reads: recipes, for their best checkpoints, and names. They must stand above it. Of recipes
+# .evaluated and .packaged follow the metrics: these change with settings that leave the checkpoints as they are.
+of-steps = $(foreach step,$2,$($1-$(step)-$3))
+node = $(eval $(call node-rules,$1,$2,$3,$4,$5,$(call of-steps,$1,$4,files)))
+joined = $(eval $(call joined-rules,$1,$2,$3,$4,$5,$(call of-steps,$1,$5,$(if $(filter .evaluated .packaged,$3),done,files))))
 step-make = $(MAKE) --no-print-directory -o $(READY)
-step-note = +@: '== $1: reads $(or $2,the data set); writes $3'
+step-note = +@\# $1: reads $(or $2,the data set); writes $3
+best-of = runs/$($1-name)/$2/run$3/checkpoints/best.ckpt
 
 define node-rules
-$1-$2-files := $(foreach run,$3,runs/$($1-name)/$2/run$(run)/checkpoints/best.ckpt)
+$1-$2-files := $(foreach run,$3,$(call best-of,$1,$2,$(run)))
+$1-$2-shown := $(call best-of,$1,$2,$(if $(word 2,$3),*,$3))
 $1-$2-done := runs/$($1-name)/$2/.evaluated
 $1-steps += $2/.evaluated$(if $4,:$(subst $(space),$(comma),$(strip $4)))
 $(if $($1-prepared),,$1-prepared := runs/$($1-name)/$2/coverage.json
@@ -127,17 +131,18 @@ $(if $($1-prepared),,$1-prepared := runs/$($1-name)/$2/coverage.json
 runs/$($1-name)/$2/coverage.json: FORCE | $$(READY)
 	+@$$(step-make) $1-prepare RECIPE=$2 RUNS="$3" READS=)
 runs/$($1-name)/$2/.evaluated: $6 FORCE | $$($1-prepared) $$(READY)
-	$$(call step-note,$2,$6,$(foreach run,$3,runs/$($1-name)/$2/run$(run)/checkpoints/best.ckpt))
+	$$(call step-note,$2,$(call of-steps,$1,$4,shown),$$($1-$2-shown))
 	+@$$(step-make) $1-$5 RECIPE=$2 RUNS="$3" READS="$6"
-$(foreach run,$3,runs/$($1-name)/$2/run$(run)/checkpoints/best.ckpt): runs/$($1-name)/$2/.evaluated ;
+$$($1-$2-files): runs/$($1-name)/$2/.evaluated ;
 endef
 
 define joined-rules
 $1-$2-files := runs/$($1-name)/$2/$3
+$1-$2-shown := runs/$($1-name)/$2/$3
 $1-$2-done := runs/$($1-name)/$2/$3
 $1-steps += $2/$3$(if $5,:$(subst $(space),$(comma),$(strip $5)))
-runs/$($1-name)/$2/$3: $(if $(filter .%,$3),$(foreach step,$5,$$($1-$(step)-done)),$6) | $$(READY)
-	$$(call step-note,$2,$6,runs/$($1-name)/$2/$3)
+runs/$($1-name)/$2/$3: $6 | $$(READY)
+	$$(call step-note,$2,$(call of-steps,$1,$5,shown),runs/$($1-name)/$2/$3)
 	$$(LAUNCH) $$(PY) -m $($1-name) $4 $$(ARGS)$(if $(filter .%,$3),
 	@mkdir -p $$(@D) && touch $$@)
 endef
