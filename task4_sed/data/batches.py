@@ -56,7 +56,8 @@ class ClipDataset(Dataset[Batch]):
         self.frames = frames_of(CLIP_SAMPLES)
         if pseudo is not None and pseudo.strong.shape[1] != self.frames:
             raise UserError(f"{pseudo.path}: {pseudo.strong.shape[1]} frames a clip, expected {self.frames}")
-        self.pseudo_rows = pseudo and np.concatenate([pseudo.rows(of.clips) for of in self.sets])
+        if pseudo is not None:
+            self.pseudo_rows = np.concatenate([pseudo.rows(of.clips) for of in self.sets])
 
     def __len__(self) -> int:
         return int(self.ends[-1])
@@ -85,7 +86,7 @@ class ClipDataset(Dataset[Batch]):
         batch = Batch(*(torch.from_numpy(array) for array in (waveform, targets, valid, clip)))
         if embeddings is not None:
             batch = batch._replace(embeddings=torch.from_numpy(embeddings))
-        if self.pseudo is not None and self.pseudo_rows is not None:
+        if self.pseudo is not None:
             logits = torch.from_numpy(self.pseudo.strong[self.pseudo_rows[position]])
             batch = batch._replace(pseudo=logits.float().sigmoid().transpose(1, 2))
         return batch

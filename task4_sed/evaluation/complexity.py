@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from common.encoders import RANDOM
 from common.run.results.tables import print_table
 from common.run.verbs import Run
 from task4_sed.config import Config
@@ -43,13 +44,46 @@ def network_counts(run: Run) -> dict[str, int]:
     }
 
 
+def activation_bytes(config: Config) -> int:
+    """Bytes in float32 that a training batch of the recipe keeps from the student's forward pass to the backward one.
+
+    Measured on one and two clips, whose difference every further clip of the batch adds.
+    """
+    import torch
+
+    from task4_sed.model.embedder import Embedder
+    from task4_sed.model.networks import build_network, fitted, front_end
+
+    embedder = Embedder(replace(config.encoder, checkpoint=RANDOM)) if config.encoder else None
+    network = build_network(fitted(config.model, embedder, len(CLASSES)), embedder).train()
+    weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
+
+    def kept(clips: int) -> int:
+        waveform, found = torch.randn(clips, int(CLIP_SECONDS * SAMPLE_RATE)), dict[int, int]()
+
+        def pack(x: torch.Tensor) -> torch.Tensor:
+            found[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+            return x
+
+        features, beside = front_end(config.model)(waveform), embedder(waveform) if embedder else None
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+            graph = network(features, beside)  # holds what it keeps, so that no address is used twice
+        del graph
+        return sum(size for address, size in found.items() if address not in weights)
+
+    one, two = kept(1), kept(2)
+    clips = sum(block.batch for block in config.data.blocks.named().values())
+    return one + (clips - 1) * (two - one)
+
+
 def network_complexity(run: Run) -> Mapping[str, Any]:
     """Print the counts."""
-    counts = network_counts(run)
+    counts = network_counts(run) | {"activations": activation_bytes(run.config)}
     rows = [
         ["parameters", f"{counts['parameters']:,}"],
         ["bytes (float32)", f"{counts['bytes']:,}"],
         ["MACs for 10 s", f"{counts['macs']:,}"],
+        ["activations of a batch, bytes", f"{counts['activations']:,}"],
     ]
     print_table(f"network of recipe {run.recipe}", ["count", "value"], rows)
     return counts

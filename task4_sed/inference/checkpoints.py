@@ -63,7 +63,7 @@ def load_network(
         raise UserError(f"{path}: carries no model settings; give the recipe that it was trained with")
     classes = tuple(about["classes"]) if about else CLASSES
     beside = about.get("encoder") if about else None
-    if beside is not None:
+    if about is not None and beside is not None:
         encoder = _own_encoder(beside, about.get("sources", {}), encoder, path)
     elif about is not None:
         encoder = None

@@ -1,6 +1,7 @@
 """The winner's stages: sizes, order of augmentations, parameter groups, stage 2 after stage 1, pseudo labels."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def test_a_forgotten_parameter_is_said() -> None:
     with torch.device("meta"):
         network = build_network(config.model, Embedder(_random(config)))
     network.register_parameter("more", nn.Parameter(torch.zeros(1, device="meta")))
-    with pytest.raises(RuntimeError, match="'more'.* forgotten"):
+    with pytest.raises(RuntimeError, match=r"'more'.* forgotten"):
         parameter_groups(network, config.optimizer)
 
 
@@ -301,8 +302,8 @@ def test_another_start_is_refused(tiny: Configure, runs: Path, overrides: list[s
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["start=first"], "start: only for loss.kind stage1 or stage2"),
-        (["augment.time_mask=true"], "augment.time_mask: only for"),
+        (["start=first"], "start=first: only for loss.kind stage1 or stage2"),
+        (["augment.time_mask=true"], "augment.time_mask=true: only for"),
         (["loss.kind=stage1", "loss.weights.pseudo=1"], "data.pseudo_labels: not set"),
         (
             ["loss.kind=stage1", "encoder={name: beats-tiny, cache: true}", "augment.wavmix_probability=1"],
@@ -337,7 +338,7 @@ def test_pseudo_labels_follow_their_clips(tiny: Configure, tmp_path: Path) -> No
     batch = next(iter(loader))
     assert batch.pseudo is not None
     ends = np.cumsum([0, *(block.batch for block in system.config.data.blocks.named().values())])
-    for number, (block, of_block) in enumerate(zip(zip(ends, ends[1:], strict=False), data.training, strict=True)):
+    for number, (block, of_block) in enumerate(zip(pairwise(ends), data.training, strict=True)):
         for row in range(*block):
             candidates = [of.clips[int(batch.clip[row])] for of in of_block if int(batch.clip[row]) < len(of.clips)]
             expected = [
@@ -346,10 +347,11 @@ def test_pseudo_labels_follow_their_clips(tiny: Configure, tmp_path: Path) -> No
             assert any(np.allclose(batch.pseudo[row], p, atol=1e-3) for p in expected), (number, row)
     loss = system.training_step(batch, 0)
     assert torch.isfinite(loss)
+    few, _ = stored(tmp_path / "few.h5", names[:3])
     with pytest.raises(UserError, match=r"no logits of \d+ of \d+ clips"):
-        build(tiny(*STAGE1, f"data.pseudo_labels={stored(tmp_path / 'few.h5', names[:3])[0]}"), 1)[1].train_dataloader()
+        build(tiny(*STAGE1, f"data.pseudo_labels={few}"), 1)[1].train_dataloader()
+    path, _ = stored(tmp_path / "short.h5", names, 155)
     with pytest.raises(UserError, match="155 frames a clip, expected 156"):
-        path, _ = stored(tmp_path / "short.h5", names, 155)
         build(tiny(*STAGE1, f"data.pseudo_labels={path}"), 1)[1].train_dataloader()
 
 
@@ -359,8 +361,11 @@ def test_pseudo_labels_follow_their_clips(tiny: Configure, tmp_path: Path) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "switch",
-    ["trainer.precision=bf16-mixed", "encoder.checkpointing=true", "trainer.compile=true", "trainer.accumulate_grad_batches=2"],
-)  # fmt: skip
+    [
+        *("trainer.precision=bf16-mixed", "encoder.checkpointing=true"),
+        *("trainer.compile=true", "trainer.accumulate_grad_batches=2"),
+    ],
+)
 def test_switches(tiny: Configure, runs: Path, tmp_path: Path, switch: str) -> None:
     (tmp_path / "first").symlink_to(runs / "first")
     train_run(run_of(tmp_path, "second", tiny(*STAGE2, switch)))

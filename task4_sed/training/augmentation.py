@@ -172,16 +172,14 @@ class Augmenter:
         (mel, beside), targets, span = clips.student, clips.targets, draws.mask
         frames = targets.strong.shape[-1]
 
-        def masked(x: Tensor | None, ratio: float = 1.0) -> Tensor | None:
-            if x is None:
-                return None
+        def masked(x: Tensor, ratio: float = 1.0) -> Tensor:
             first, last = self.blocks.maestro, self.blocks.framewise
             return torch.cat((x[:first], time_mask(x[first:last], span, ratio), x[last:]))
 
         beside = None if beside is None else masked(beside, beside.shape[-1] / frames)
-        student = View(masked(mel, mel.shape[-1] // frames), beside)  # type: ignore[arg-type]
-        strong, pseudo = masked(targets.strong), masked(targets.pseudo)
-        return Clips(student, clips.teacher, targets._replace(strong=strong, pseudo=pseudo))
+        pseudo = None if targets.pseudo is None else masked(targets.pseudo)
+        student = View(masked(mel, mel.shape[-1] // frames), beside)
+        return Clips(student, clips.teacher, targets._replace(strong=masked(targets.strong), pseudo=pseudo))
 
     def teacher(self, clips: Clips, draws: Draws) -> Clips:
         """From here on only the student's input changes."""

@@ -137,8 +137,8 @@ def parameter_groups(network: Network, config: OptimizerConfig) -> list[dict[str
     The i-th layer of the encoder (final norm, last block, ..., first block, embeddings) has encoder_lr x
     encoder_decay^i. Raises RuntimeError where a parameter would be forgotten or taken twice.
     """
-    crnn = network.crnn if isinstance(network, TunedNetwork) else network
-    cnn = list(crnn.cnn.parameters()) if hasattr(crnn, "cnn") else []
+    crnn: nn.Module = network.crnn if isinstance(network, TunedNetwork) else network
+    cnn = [parameter for name, parameter in crnn.named_parameters() if name.startswith("cnn.")]
     ours = {id(parameter) for parameter in cnn}
     rest = [parameter for parameter in crnn.parameters() if id(parameter) not in ours]
     groups: list[dict[str, Any]] = [

@@ -4,6 +4,7 @@
 """
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -283,7 +284,8 @@ def rates(folder: Path, group: str, io: Any) -> Iterator[tuple]:
                     expected,
                     {"max": 1e-18, "rel": 1e-6},
                 )
-            schedule.step()
+            with warnings.catch_warnings(action="ignore"):  # the schedule moves without the optimiser
+                schedule.step()
         decay = {g["weight_decay"] for g in optimizer.param_groups}
         yield f"{net}: one weight decay", decay, {system.config.optimizer.weight_decay}, {}
 
