@@ -234,6 +234,22 @@ def runs(run_dir: Path | None = None) -> Mapping[str, Any]:
     return list_runs(TASK, LAYOUT, run_dir)
 
 
+def pipeline(files: list[Path], out: Path = Path("pipeline")) -> Mapping[str, Any]:
+    """Steps of a system of several recipes, as far as they are done: seconds, energy, main figures, a picture.
+
+    Args:
+        files: steps NAME/FILE[:READS,...], as make names them; NAME/FILE is below runs/task4_sed
+        out: folder of pipeline.csv and pipeline.png
+
+    Example:
+        toy/.evaluated
+    """
+    from common.run.results.pipeline import show_pipeline
+    from task4_sed.evaluation.runs import LAYOUT
+
+    return show_pipeline(TASK, LAYOUT, [str(word) for word in files], out)
+
+
 def complexity(run: Run) -> Mapping[str, Any]:
     """Parameters, bytes and MACs of a recipe's network for 10 s of audio.
 
@@ -328,7 +344,7 @@ TASK = Task(
     "task4_sed",
     "Task 4: sound event detection with heterogeneous labels (DCASE 2024, DESED and MAESTRO)",
     Config,
-    (prepare, train, predict, evaluate, package, validate, compare, runs, complexity, export, benchmark),
+    (prepare, train, predict, evaluate, package, validate, compare, runs, pipeline, complexity, export, benchmark),
 )
 
 

@@ -4,3 +4,29 @@ task4-results = run*/plots, run*/results.json
 task4-package-runs = $(if $(word 3,$(task4-runs)),$(task4-runs))
 task4-predict-words = --floors
 $(eval $(call task,task4,task4_sed,Task 4,1 2 3))
+
+# The system that ranked first, of the recipes iteration<1, 2>_stage<1, 2>_<model>; with RECIPE=toy of toy_iteration...
+# Teachers are single trainings, the last iteration has RUNS (three, as the challenge wants).
+task4-models := atst fpasst beats
+task4-all := $(if $(RECIPE),$(RECIPE)_)
+task4-last := $(foreach model,$(task4-models),$(task4-all)iteration2_stage2_$(model))
+task4-taught := $(foreach model,$(task4-models),$(task4-all)iteration1_stage2_$(model))
+task4-labelled := synth_train weak unlabeled strong external_strong_train maestro_train
+$(foreach model,$(task4-models),\
+  $(call node,task4,$(task4-all)iteration1_stage1_$(model),1,,evaluate)\
+  $(call node,task4,$(task4-all)iteration1_stage2_$(model),1,$(task4-all)iteration1_stage1_$(model),evaluate)\
+  $(call joined,task4,$(task4-all)logits_$(model),.predicted,predict --logits --recipe $(task4-all)iteration1_stage2_$(model) --sets $(task4-labelled),$(task4-all)iteration1_stage2_$(model)))
+$(call joined,task4,$(task4-all)pseudo_labels,logits.h5,pseudo_labels $(task4-taught) --out runs/task4_sed/$(task4-all)pseudo_labels/logits.h5,$(foreach model,$(task4-models),$(task4-all)logits_$(model)))
+$(foreach model,$(task4-models),\
+  $(call node,task4,$(task4-all)iteration2_stage1_$(model),$(task4-runs),$(task4-all)pseudo_labels,evaluate)\
+  $(call node,task4,$(task4-all)iteration2_stage2_$(model),$(task4-runs),$(task4-all)iteration2_stage1_$(model),compare))
+$(call joined,task4,$(task4-all)ensemble,.evaluated,evaluate --ensemble $(task4-last) --recipe $(firstword $(task4-last)) --runs $(task4-runs) --run-dir runs/task4_sed/$(task4-all)ensemble,$(task4-last))
+# An archive is made of three trainings.
+$(if $(task4-package-runs),$(call joined,task4,$(task4-all)archive,.packaged,package --ensemble $(task4-last) --recipe $(firstword $(task4-last)) --runs $(task4-runs) --run-dir runs/task4_sed/$(task4-all)ensemble,$(task4-all)ensemble))
+task4-system := $(task4-all)system
+
+.PHONY: task4-reproduce task4-pipeline
+task4-reproduce: $(if $(task4-package-runs),$(task4-$(task4-all)archive-done),$(task4-$(task4-all)ensemble-done)) ## Task 4: the system that ranked first, all steps (RECIPE=toy: on embedded data)
+	$(call pipeline,task4,$(task4-system))
+task4-pipeline: $(READY) ## Task 4: the steps of that system so far: seconds, energy, figures, a picture
+	$(call pipeline,task4,$(task4-system))

@@ -16,6 +16,7 @@ import pytest
 from common.run.verbs import run_name
 
 STAGES = ["prepare", "train", "predict", "evaluate", "compare", "package"]
+SYSTEMS = {"task4_sed": {"reproduce", "pipeline"}}  # targets of several recipes: tests/test_systems.py
 NO_CHALLENGE = {"zeroshot"}  # its chain ends with the comparison
 TASKS = sorted(path.parent.name for path in Path(__file__).resolve().parents[1].glob("*/task.mk"))
 # With five runs: whose the archive is (a team may submit four systems in Task 1).
@@ -85,7 +86,8 @@ def test_every_verb_has_a_target(root: Path, task: str) -> None:
     """As `make <short>-VERB`; also that the targets exist as verbs."""
     verbs = {verb.__name__.rstrip("_") for verb in importlib.import_module(f"{task}.__main__").TASK.verbs}
     beginning = f"{short(task)}-"
-    assert {target.removeprefix(beginning) for target in targets(root) if target.startswith(beginning)} == verbs
+    named = {target.removeprefix(beginning) for target in targets(root) if target.startswith(beginning)}
+    assert named - (SYSTEMS.get(task, set()) & {"reproduce"}) == verbs
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -95,6 +97,8 @@ def test_every_verb_is_called_by_its_target(checkout: Path, task: str) -> None:
     assert len(steps) >= (7 if task in NO_CHALLENGE else 9)
     for target in steps:
         verb = target.partition("-")[2]
+        if verb in SYSTEMS.get(task, ()):
+            continue
         words = ("RECIPE=baseline", "ARGS=seed=7", "LAUNCH=srun -G1", "PY=python")
         planned = make(checkout, "-n", target, *words).stdout.splitlines()
         lines = [line for line in planned if re.search(rf"python -m {task} {verb}( |$)", line)]

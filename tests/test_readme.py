@@ -136,6 +136,7 @@ RULES = (
             (r"ARGS=.*", "--run-dir runs/task4_sed/toy --out entry.zip data.root=data/task4_sed/toy"),
         ),
     ),
+    Rule(r"make( -\w+( \d+)?)? task4-reproduce.*", "named", "takes minutes to days", names=("task4_sed/task.mk",)),
     Rule(
         r"make task4-\S+( .*)?",
         "run",

@@ -73,3 +73,31 @@ def test_a_chain_of_1500_recipes(tmp_path: Path) -> None:
     (tmp_path / "1500.yaml").write_text("extends: 0.yaml\n")
     with pytest.raises(UserError, match="extends itself"):
         load_config(config, recipes, str(tmp_path / "0.yaml"))
+
+
+@pytest.mark.parametrize(("order", "seed"), [("a, b", 2), ("b, a", 1)])
+def test_of_several_recipes_the_later_one_holds(tmp_path: Path, order: str, seed: int) -> None:
+    """Each with what it extends itself; what one of them alone says stays."""
+    (tmp_path / "a.yaml").write_text("extends: below.yaml\nseed: 1\n")
+    (tmp_path / "below.yaml").write_text("extends: toy\ndata: {eval_batch: 5}\n")
+    (tmp_path / "b.yaml").write_text("seed: 2\ndata: {workers: 3}\n")
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(f"extends: [{', '.join(f'{name}.yaml' for name in order.split(', '))}]\n")
+    config, recipes = import_module("task4_sed.config").Config, ROOT / "task4_sed" / "recipes"
+    read = load_config(config, recipes, str(recipe))
+    assert (read.seed, read.data.eval_batch, read.data.workers) == (seed, 5, 3 if seed == 2 else 0)
+    (tmp_path / "b.yaml").write_text("seed: many\n")
+    if seed == 2:
+        with pytest.raises(UserError, match=r"b\.yaml:1: seed: is 'many'"):
+            load_config(config, recipes, str(recipe))
+    else:  # hidden by that of the later one
+        assert load_config(config, recipes, str(recipe)).seed == 1
+
+
+@pytest.mark.parametrize("text", ["[r.yaml]", "[toy, b.yaml]", "[toy, 3]", "{toy: 1}"])
+def test_what_cannot_be_extended(tmp_path: Path, text: str) -> None:
+    (tmp_path / "b.yaml").write_text("extends: r.yaml\n")
+    (tmp_path / "r.yaml").write_text(f"extends: {text}\n")
+    config, recipes = import_module("task4_sed.config").Config, ROOT / "task4_sed" / "recipes"
+    with pytest.raises(UserError, match=r"r\.yaml: extends itself|r\.yaml:1: extends: expected the name of a recipe"):
+        load_config(config, recipes, str(tmp_path / "r.yaml"))

@@ -45,8 +45,9 @@ def in_range(default: Any = MISSING, low: float = float("-inf"), high: float = f
 def load_config(kind: type[C], recipes: Path, recipe: str, overrides: Sequence[str] = ()) -> C:
     """The recipe (a name in the folder `recipes`, or the path of a yaml file) with `a.b=value` overrides, as `kind`.
 
-    A recipe may begin with `extends: NAME_OR_PATH`; its mappings are merged into those of that recipe. Raises
-    UserError for unknown keys, wrong types, and numbers out of range, and for own modules that cannot be imported.
+    A recipe may begin with `extends: NAME_OR_PATH`; its mappings are merged into those of that recipe, or of several,
+    `extends: [NAME, NAME]`, of which the later one holds where both have a setting. Raises UserError for unknown keys,
+    wrong types, and numbers out of range, and for own modules that cannot be imported.
     """
     values, origins = _read_recipe(find_recipe(recipes, recipe), recipes)
     for override in overrides:
@@ -123,22 +124,19 @@ def _plain(value: Any) -> Any:
 
 
 def _read_recipe(path: Path, recipes: Path) -> tuple[dict[str, Any], Origins]:
-    """The settings of a recipe and of those that it extends."""
-    layers: list[tuple[Path, dict[str, Any], Origins]] = []
-    seen: set[Path] = set()
-    parent: str | None = ""
-    while parent is not None:
-        if path.resolve() in seen:
+    """The settings of a recipe and of those that it extends; of several the later one holds."""
+    layers: list[tuple[Path, dict[str, Any], Origins]] = []  # the newest first
+    left: list[tuple[Path, frozenset[Path]]] = [(path, frozenset())]
+    while left:
+        path, below = left.pop()
+        if path.resolve() in below:
             raise UserError(f"{path}: extends itself")
-        seen.add(path.resolve())
         own, origins = _read_file(path)
         layers.append((path, own, origins))
-        parent = own.pop("extends", None)
-        if not isinstance(parent, str | None):
-            raise UserError(f"{origins['extends']}: expected the name of a recipe")
-        if parent is not None:
+        for parent in _names(own.pop("extends", None), origins):
             beside = Path(parent).suffix in (".yaml", ".yml")
-            path = find_recipe(recipes, str(path.parent / parent) if beside else parent)
+            found = find_recipe(recipes, str(path.parent / parent) if beside else parent)
+            left.append((found, below | {path.resolve()}))
     _, values, origins = layers.pop()
     for path, own, newer in reversed(layers):
         try:
@@ -147,6 +145,13 @@ def _read_recipe(path: Path, recipes: Path) -> tuple[dict[str, Any], Origins]:
             raise UserError(f"{path}: a group of settings contains itself, or too many others") from None
         origins |= newer
     return values, origins
+
+
+def _names(extends: Any, origins: Origins) -> list[str]:
+    names = extends if isinstance(extends, list) else [] if extends is None else [extends]
+    if not all(isinstance(name, str) for name in names):
+        raise UserError(f"{origins['extends']}: expected the name of a recipe, or a list of names")
+    return names
 
 
 def _read_file(path: Path) -> tuple[dict[str, Any], Origins]:

@@ -7,9 +7,11 @@
 #   <short>-package-runs   the runs that are packaged; where it is empty the chain ends with the comparison
 # LAUNCH="srun --gres=gpu:1" is put before every computing step, and each run is a step of its own then, so that
 # `make -j 3 task4-train LAUNCH="srun --gres=gpu:1"` trains three runs side by side; else one process does all runs.
+# READS="file file" are files that trainings begin with: where one is newer than a finished training, it begins anew.
 # What is not a file of its own is a stamp: .trained, .predicted, .evaluated of the recipe and of each run, .packaged.
 
 comma := ,
+space := $(subst ,, )
 quoted = '$(subst ','\'',$1)'
 
 # The recipe's path is part of targets and commands; ARGS is read by the shell, so that quotes in it hold.
@@ -36,6 +38,9 @@ job = $(LAUNCH) $(call verb,$1,$2)
 # $(call stamps,task4,.trained): those of the runs.
 stamps = $(foreach run,$($1-runs),$($1-dir)/run$(run)/$2)
 
+# In a training's rule: whether it had come to its end, and something that it began with is newer.
+is-outdated = $(and $(READS),$(wildcard $@),$(filter $(READS),$?))
+
 # $(call step,task4,predict,.predicted,.trained,run%/.trained): a verb for all runs, its stamp, what all and each need.
 define step
 ifneq (,$(LAUNCH))
@@ -57,7 +62,7 @@ $1-name = $2
 $1-recipe = $$(or $$(RECIPE),toy)
 $1-runs = $$(or $$(subst $$(comma), ,$$(RUNS)),$4)
 $1-dir := $$(call run-folder,$2,$$($1-recipe))
-$1-train-words += $$(if $$(RESTART),--restart)
+$1-train-words += $$(if $$(RESTART)$$(is-outdated),--restart)
 
 .PHONY: $(patsubst %,$1-%,prepare train predict evaluate compare runs complexity benchmark)
 
@@ -81,7 +86,7 @@ $$($1-dir)/.settings: FORCE
 # All recipes, because they extend one another.
 $$($1-dir)/coverage.json: $$($1-dir)/.settings $$(wildcard $$($1-recipe) $2/recipes/*.yaml) | $$(READY)
 	$$(call job,$1,prepare) $$(ARGS)
-$$(eval $$(call step,$1,train,.trained,coverage.json,coverage.json))
+$$(eval $$(call step,$1,train,.trained,coverage.json $$(READS),coverage.json $$(READS)))
 $$(eval $$(call step,$1,predict,.predicted,.trained,run%/.trained))
 $$(eval $$(call step,$1,evaluate,.evaluated,.predicted,run%/.predicted))
 $$($1-dir)/comparison.csv: $$($1-dir)/.evaluated
@@ -103,4 +108,48 @@ $$($1-dir)/.packaged: $$($1-dir)/.evaluated $$(if $$(LAUNCH),| $$($1-dir)/compar
 	@touch $$@
 endef
 
+# Systems of several steps, after `call task`: each step is a make of its own over files, or a verb, so that -n, -j,
+# LAUNCH, ARGS and RESTART reach it, and a step is made anew where what it reads is newer.
+#   $(call node,task4,RECIPE,1 2 3,STEPS,compare): the chain of a recipe, with such runs, up to that verb
+#   $(call joined,task4,NAME,FILE,words of a verb,STEPS): a verb that makes runs/<task>/NAME/FILE; also a stamp, .FILE
+# STEPS are those that it reads: recipes, for their best checkpoints, and names. They must stand above it. Of recipes
+# .evaluated and .packaged follow the metrics: these change with settings that leave the checkpoints as they are.
+of-steps = $(foreach step,$2,$($1-$(step)-$3))
+node = $(eval $(call node-rules,$1,$2,$3,$4,$5,$(call of-steps,$1,$4,files)))
+joined = $(eval $(call joined-rules,$1,$2,$3,$4,$5,$(call of-steps,$1,$5,$(if $(filter .evaluated .packaged,$3),done,files))))
+step-make = $(MAKE) --no-print-directory -o $(READY)
+step-note = +@\# $1: reads $(or $2,the data set); writes $3
+best-of = runs/$($1-name)/$2/run$3/checkpoints/best.ckpt
+
+define node-rules
+$1-$2-files := $(foreach run,$3,$(call best-of,$1,$2,$(run)))
+$1-$2-shown := $(call best-of,$1,$2,$(if $(word 2,$3),*,$3))
+$1-$2-done := runs/$($1-name)/$2/.evaluated
+$1-steps += $2/.evaluated$(if $4,:$(subst $(space),$(comma),$(strip $4)))
+$(if $($1-prepared),,$1-prepared := runs/$($1-name)/$2/coverage.json
+# Alone: all others find the data set checked and packed.
+runs/$($1-name)/$2/coverage.json: FORCE | $$(READY)
+	+@$$(step-make) $1-prepare RECIPE=$2 RUNS="$3" READS=)
+runs/$($1-name)/$2/.evaluated: $6 FORCE | $$($1-prepared) $$(READY)
+	$$(call step-note,$2,$(call of-steps,$1,$4,shown),$$($1-$2-shown))
+	+@$$(step-make) $1-$5 RECIPE=$2 RUNS="$3" READS="$6"
+$$($1-$2-files): runs/$($1-name)/$2/.evaluated ;
+endef
+
+define joined-rules
+$1-$2-files := runs/$($1-name)/$2/$3
+$1-$2-shown := runs/$($1-name)/$2/$3
+$1-$2-done := runs/$($1-name)/$2/$3
+$1-steps += $2/$3$(if $5,:$(subst $(space),$(comma),$(strip $5)))
+runs/$($1-name)/$2/$3: $6 | $$(READY)
+	$$(call step-note,$2,$(call of-steps,$1,$5,shown),runs/$($1-name)/$2/$3)
+	$$(LAUNCH) $$(PY) -m $($1-name) $4 $$(ARGS)$(if $(filter .%,$3),
+	@mkdir -p $$(@D) && touch $$@)
+endef
+
+# $(call pipeline,task4,NAME): table and picture of all steps, in runs/<task>/NAME.
+pipeline = $(PY) -m $($1-name) pipeline $($1-steps) --out runs/$($1-name)/$2
+
 FORCE:
+# Made by another make.
+$(READS): ;
