@@ -62,22 +62,104 @@ def predict(run: Run, sets: list[str] | None = None) -> Mapping[str, Any]:
 
 
 def evaluate(
-    run: Run, scores: Path | None = None, ground_truth: Path | None = None, against: Path | None = None
+    run: Run,
+    scores: Path | None = None,
+    ground_truth: Path | None = None,
+    against: Path | None = None,
+    no_plots: bool = False,
 ) -> Mapping[str, Any]:
-    """Metrics of anybody's rankings or scores, with intervals over clips.
+    """Metrics of a run's stored vectors; with --scores of anybody's rankings or scores. Intervals are over clips.
 
     Args:
         scores: csv of the ten best files of each caption (2022 to 2024), or of the score of every file (2025)
         ground_truth: captions csv (file_name, caption_1, ...), or annotations (query, audio_filenames)
         against: csv of another system, to which the differences get intervals and p values
+        no_plots: tables only
+
+    Example:
+        --recipe toy --runs 1 2
     """
+    if scores is None:
+        if ground_truth is not None or against is not None:
+            raise UserError("evaluate: --ground-truth and --against go with --scores")
+        from task6_retrieval.evaluation.report import evaluate_run
+
+        return evaluate_run(run, plots=not no_plots)
+    if ground_truth is None:
+        raise UserError("evaluate --scores also needs --ground-truth")
     from task6_retrieval.evaluation.evaluate import evaluate_files, show
 
-    if scores is None or ground_truth is None:
-        raise UserError("evaluate: --scores and --ground-truth name the files")
     result = evaluate_files(scores, ground_truth, against)
     show(result)
     return result
+
+
+def compare(runs: list[Run], runs_of: list[str] | None = None) -> Mapping[str, Any]:
+    """Own results beside the published ones: table and picture. Or two own systems, with --runs-of.
+
+    Args:
+        runs_of: two recipes or run folders: the second minus the first, by a paired bootstrap over test clips
+
+    Example:
+        --recipe toy --runs 1 2
+    """
+    if runs_of is not None:
+        from common.run.results.paired import compare_systems
+        from task6_retrieval.evaluation.runs import LAYOUT, parts_of
+
+        return compare_systems(runs, runs_of, LAYOUT, parts_of)
+    from task6_retrieval.evaluation.report import compare_runs
+
+    return {"comparison": compare_runs(runs)}
+
+
+def runs(run_dir: Path | None = None) -> Mapping[str, Any]:
+    """What is trained: recipe, settings that differ from it, main figure, date, energy, state.
+
+    Args:
+        run_dir: folder of runs, or of folders of runs (default: runs/task6_retrieval)
+
+    Example:
+        --run-dir runs/task6_retrieval/toy
+    """
+    from common.run.results.listing import list_runs
+    from task6_retrieval.evaluation.runs import LAYOUT
+
+    return list_runs(TASK, LAYOUT, run_dir)
+
+
+def complexity(run: Run) -> Mapping[str, Any]:
+    """Parameters, bytes and MACs of a recipe's network, for one clip and one caption.
+
+    Example:
+        --recipe dcase2025 model.dim=512
+    """
+    from task6_retrieval.evaluation.complexity import complexity as measure
+
+    return measure(run)
+
+
+def export(
+    run: Run, out: Path | None = None, licence: str | None = None, push: str | None = None, public: bool = False
+) -> Mapping[str, Any]:
+    """The run's network as a folder for others: weights, settings, figures, a card; also on the Hugging Face Hub.
+
+    Args:
+        out: the folder (default: <run>/export)
+        licence: of the weights, as the Hub spells it (cc-by-4.0)
+        push: OWNER/NAME on the Hub, to upload it there, private
+        public: with --push, where all may see it
+
+    Example:
+        --licence cc-by-4.0 --out my-retrieval
+    """
+    from common.run.export import check_export
+
+    out = out or run.folder / "export"
+    check_export(out, push, public)
+    from task6_retrieval.inference.exported import export_run
+
+    return export_run(run, out, licence, push, public)
 
 
 def captions(
@@ -232,7 +314,22 @@ TASK = Task(
     "task6_retrieval",
     "Task 6: language-based audio retrieval (DCASE 2022 to 2025)",
     Config,
-    (prepare, train, predict, evaluate, validate, captions, index, search, demo, benchmark),
+    (
+        prepare,
+        train,
+        predict,
+        evaluate,
+        compare,
+        runs,
+        validate,
+        captions,
+        index,
+        search,
+        demo,
+        complexity,
+        export,
+        benchmark,
+    ),
 )
 
 
