@@ -39,7 +39,8 @@ def export_run(run: Run, out: Path, licence: str | None, push: str | None, publi
         audio = replace(audio, checkpoint=RANDOM)  # its weights are here
     about = Network(replace(config.model, audio=audio), data.window_seconds, data.segment_seconds, data.test_crop)
     state = {name: of for name, of in network.state_dict().items() if not name.startswith(network.borrowed())}
-    metrics = figures_in(evaluated(run.folder).get("sets", {}), 2)
+    figures = figures_in(evaluated(run.folder).get("sets", {}), 2)
+    metrics = {name: value for name, value in figures.items() if "@" in name}
     card = card_of(run, run.folder, f"{run.recipe}: sounds by sentences", config_dict(about), metrics, licence)
     return export(out, state, card, USAGE.format(out.name), push, public)
 
