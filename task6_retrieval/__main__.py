@@ -15,6 +15,9 @@ def prepare(run: Run, verify: bool = False) -> Mapping[str, Any]:
 
     Args:
         verify: read every packed shard again and compare its SHA-256
+
+    Example:
+        data.toy=null data.root=/path/to/clotho --verify
     """
     from common.run.files import write_json
     from common.run.processes import usable_cores
@@ -49,7 +52,7 @@ def predict(run: Run, sets: list[str] | None = None) -> Mapping[str, Any]:
     """Store the vectors of all clips and captions: of the validation and test set, and of the challenge's.
 
     Args:
-        sets: other data sets, e.g. --sets clotho_development: a run with those of its training sets can teach
+        sets: other data sets; a run with those of its training sets can teach
 
     Example:
         --recipe toy --sets clotho_development
@@ -178,6 +181,9 @@ def captions(
             queries ask, T1 as P1 by TF-IDF (default: P1, with annotations P3)
         normalise: lower case without punctuation, instead of the captions as they are
         encoder: a text encoder of common.encoders by name, or a local folder of one
+
+    Example:
+        clotho_captions_evaluation.csv --protocol P2
     """
     from task6_retrieval.evaluation.captions import caption_figures, show
 
@@ -208,6 +214,9 @@ def validate(
         queries: the captions in their order: csv with a column caption, or a captions csv (default: those of
             data.challenge, else the recipe's test set)
         clips: the files that are ranked: a folder of audio, or a csv with a column file_name (default: as queries)
+
+    Example:
+        output.csv --edition 2024 --queries retrieval_captions.csv --clips retrieval_audio
     """
     from task6_retrieval.submission.validate import validate_outputs
 
@@ -221,6 +230,9 @@ def benchmark(queries: int = 100_000, clips: int = 1_000_000, dim: int = 16) -> 
         queries: how many
         clips: how many
         dim: of the embeddings
+
+    Example:
+        --queries 1000 --clips 100000
     """
     from task6_retrieval.evaluation.benchmark_metrics import ranking_at_scale, show
 
