@@ -194,19 +194,22 @@ def evaluate(
     return result
 
 
-def package(runs: list[Run], out: Path | None = None, report: Path | None = None) -> Mapping[str, Any]:
-    """The challenge archive from the stored scores of three independent trainings, validated.
+def package(
+    runs: list[Run], out: Path | None = None, report: Path | None = None, ensemble: list[str] | None = None
+) -> Mapping[str, Any]:
+    """The challenge archive from the stored scores of three independent trainings, or ensembles, validated.
 
     Args:
         out: the archive (default: <runs>/submission.zip)
         report: technical report (PDF) to include instead of a generated one
+        ensemble: what the runs in --run-dir must be ensembles of, as `evaluate --ensemble` was told
 
     Example:
         --runs 1 2 3 --out entry.zip
     """
     from task4_sed.submission.package import package_runs
 
-    return package_runs(runs, out, report)
+    return package_runs(runs, out, report, ensemble)
 
 
 def validate(
