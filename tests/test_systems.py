@@ -169,7 +169,7 @@ def test_steps_run_side_by_side(system: Call) -> None:
     launched = system.folder / "launch"  # type: ignore[attr-defined]
     launched.write_text(
         '#!/bin/sh\ncase "$*" in *" train "*iteration1_stage1*) : > "$$.begun"; n=0; '
-        "until [ $(ls *.begun | wc -l) -eq 3 ]; do sleep 0.01; n=$((n+1)); [ $n -lt 1000 ] || exit 1; done ;; esac\n"
+        "until [ $(ls *.begun | wc -l) -eq 3 ]; do sleep 0.01; n=$((n+1)); [ $n -lt 30000 ] || exit 1; done ;; esac\n"
         'exec "$@"\n'
     )
     launched.chmod(0o755)

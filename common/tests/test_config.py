@@ -164,7 +164,8 @@ def test_differences_name_every_key_that_changed() -> None:
         ("optimizer:\n  lr: 0.1\n  lr: 0.2\n", "own.yaml:3: optimizer.lr: is there twice"),
         ("extends: own\n", "own.yaml: extends itself"),
         ("extends: bas\n", "no recipe 'bas'; did you mean 'base'?"),
-        ("extends: [base]\n", "own.yaml:1: extends: expected the name of a recipe"),
+        ("extends: [base, [base]]\n", "own.yaml:1: extends: expected the name of a recipe, or a list of names"),
+        ("extends: [base, bas]\n", "no recipe 'bas'; did you mean 'base'?"),
         ("extends: nowhere/gone.yaml\n", "gone.yaml: recipe not found"),
     ],
 )
