@@ -70,24 +70,38 @@ def evaluate(
     ground_truth: Path | None = None,
     against: Path | None = None,
     no_plots: bool = False,
+    ensemble: list[str] | None = None,
+    weights: list[float] | None = None,
 ) -> Mapping[str, Any]:
     """Metrics of a run's stored vectors; with --scores of anybody's rankings or scores. Intervals are over clips.
+
+    With --ensemble of the weighted mean of several systems' cosines, which becomes a run in --run-dir first.
 
     Args:
         scores: csv of the ten best files of each caption (2022 to 2024), or of the score of every file (2025)
         ground_truth: captions csv (file_name, caption_1, ...), or annotations (query, audio_filenames)
         against: csv of another system, to which the differences get intervals and p values
         no_plots: tables only
+        ensemble: recipes or folders of runs; those of the same number are averaged
+        weights: of each of them (default: equal); tune them on the validation set
 
     Example:
         --recipe toy --runs 1 2
     """
+    if weights and not ensemble:
+        raise UserError("evaluate: --weights goes with --ensemble")
     if scores is None:
         if ground_truth is not None or against is not None:
             raise UserError("evaluate: --ground-truth and --against go with --scores")
         from task6_retrieval.evaluation.report import evaluate_run
 
+        if ensemble is not None:
+            from task6_retrieval.inference.ensemble import join
+
+            run = join(run, ensemble, weights)
         return evaluate_run(run, plots=not no_plots)
+    if ensemble is not None:
+        raise UserError("evaluate: either --scores or --ensemble")
     if ground_truth is None:
         raise UserError("evaluate --scores also needs --ground-truth")
     from task6_retrieval.evaluation.evaluate import evaluate_files, show
@@ -199,6 +213,29 @@ def captions(
     return {**result, "encoder": encoder}
 
 
+def package(
+    runs: list[Run],
+    out: Path | None = None,
+    report: Path | None = None,
+    edition: Literal["2022", "2023", "2024", "2025"] | None = None,
+    runs_of: list[str] | None = None,
+) -> Mapping[str, Any]:
+    """The challenge's archive, validated: of each run, training or ensemble, a system with its output and meta file.
+
+    Args:
+        out: the archive (default: <runs>/submission.zip)
+        report: technical report (PDF) to include instead of a placeholder
+        edition: whose form (default: that of the recipe's label, the newest of its task)
+        runs_of: recipes or run folders, each a system, in place of --runs
+
+    Example:
+        --recipe toy --edition 2024 --out entry.zip
+    """
+    from task6_retrieval.submission.package import package_runs
+
+    return package_runs(runs, out, report, int(edition) if edition else None, runs_of)
+
+
 def validate(
     run: Run,
     files: list[Path],
@@ -206,13 +243,14 @@ def validate(
     queries: Path | None = None,
     clips: Path | None = None,
 ) -> Mapping[str, Any]:
-    """Check anybody's outputs for the challenge: every broken rule with file and line.
+    """Check anybody's archive or output for the challenge: every broken rule with file and line.
 
     Args:
-        files: csv of the ten best files of each caption (2022 to 2024), or of the score of every file (2025)
+        files: archives (.zip, .tar, .tar.gz) or unpacked folders; or single outputs: csv of the ten best files of
+            each caption (2022 to 2024), or of the score of every file (2025)
         edition: whose form
         queries: the captions in their order: csv with a column caption, or a captions csv (default: those of
-            data.challenge, else the recipe's test set)
+            data.challenge, or of the evaluation set beside the data; else the recipe's test set)
         clips: the files that are ranked: a folder of audio, or a csv with a column file_name (default: as queries)
 
     Example:
@@ -333,6 +371,7 @@ TASK = Task(
         evaluate,
         compare,
         runs,
+        package,
         validate,
         captions,
         index,

@@ -17,6 +17,7 @@ from common.audio.coverage import made_of, root_of
 from common.run.errors import UserError
 from common.run.files import write_rows
 from common.run.results.comparison import CAVEATS, Baseline, MetricColumn, read_figures
+from common.run.results.ensembles import called
 from common.run.results.runs import Place, beside_published, own_values, section_of
 from common.run.results.store import read_results, record
 from common.run.results.tables import format_value, print_table
@@ -150,7 +151,7 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
     own |= own_values(results, {energy.key: Place(("train", "values", "kwh"))})
     return beside_published(
         folders,
-        runs[0].recipe,
+        called(runs[0]),
         own,
         [*columns, *([energy] if energy.key in own else [])],
         published() if data != "recordings" else [],
