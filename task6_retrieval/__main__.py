@@ -10,15 +10,26 @@ from common.run.verbs import Run, Task, computes, main
 from task6_retrieval.config import Config
 
 
-def prepare(run: Run, verify: bool = False) -> Mapping[str, Any]:
+def prepare(
+    run: Run, verify: bool = False, from_table: Path | None = None, out: Path | None = None
+) -> Mapping[str, Any]:
     """Check the data sets, say what is missing, and pack their audio; the toy recipe writes its data set first.
+
+    With --from-table it writes a data set of the official layout out of own recordings instead.
 
     Args:
         verify: read every packed shard again and compare its SHA-256
+        from_table: csv of own recordings: file, split (train, validation or test), caption (or caption_1, caption_2,
+            ...) and, if you like, keywords
+        out: where the data set made from a table goes
 
     Example:
         data.toy=null data.root=/path/to/clotho --verify
     """
+    if from_table is not None or out is not None:
+        from task6_retrieval.data.own import from_table as write_own
+
+        return write_own(from_table, out)
     from common.run.files import write_json
     from common.run.processes import usable_cores
     from task6_retrieval.data.prepare import prepare as check_and_pack
