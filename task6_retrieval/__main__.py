@@ -292,12 +292,23 @@ def benchmark(queries: int = 100_000, clips: int = 1_000_000, dim: int = 16) -> 
     return result
 
 
-def index(files: list[Path], index: Path | None = None) -> Mapping[str, Any]:
+@computes
+def index(
+    run: Run | None,
+    files: list[Path],
+    checkpoint: Path | None = None,
+    index: Path | None = None,
+    approximate: bool = False,
+) -> Mapping[str, Any]:
     """Hear a folder of recordings once, for `search`; again later: only what is new or changed is heard.
+
+    Without --recipe and --checkpoint the tags of YAMNet answer: nothing is trained.
 
     Args:
         files: the folder
+        checkpoint: a training's best.ckpt or last.ckpt, in place of --recipe
         index: where what was heard is kept (default: .dcase-index in the folder)
+        approximate: make a graph of near neighbours, too, for libraries of millions
 
     Example:
         recordings
@@ -305,18 +316,20 @@ def index(files: list[Path], index: Path | None = None) -> Mapping[str, Any]:
     if len(files) != 1:
         raise UserError(f"index: {len(files)} folders, expected one")
     from common.run.files import existing_folder
-    from task6_retrieval.inference.search import index_library
-    from task6_retrieval.inference.tags import Tags
+    from task6_retrieval.inference.search import encoder_of, index_library
 
-    return index_library(existing_folder(files[0]), Tags(), index)
+    return index_library(existing_folder(files[0]), encoder_of(run, checkpoint), index, approximate)
 
 
+@computes
 def search(
+    run: Run | None,
     files: list[Path],
     library: Path | None = None,
     like: Path | None = None,
     best: int = 10,
     below: str | None = None,
+    checkpoint: Path | None = None,
     index: Path | None = None,
 ) -> Mapping[str, Any]:
     """The recordings of an indexed folder that fit a sentence, or sound like another recording.
@@ -327,6 +340,7 @@ def search(
         like: a recording in place of sentences
         best: how many recordings are shown
         below: a folder in the library, to which the answer keeps
+        checkpoint: as `index` had it
         index: where `index` kept what it heard (default: .dcase-index in the library)
 
     Example:
@@ -337,15 +351,18 @@ def search(
     if bool(files) == (like is not None):
         raise UserError('search: a sentence ("a dog barks"), or --like RECORDING')
     from common.run.files import existing_folder
-    from task6_retrieval.inference.search import search_library
-    from task6_retrieval.inference.tags import Tags
+    from task6_retrieval.inference.search import encoder_of, search_library
 
-    return search_library(existing_folder(library), Tags(), index, [str(word) for word in files], like, best, below)
+    at, encoder = existing_folder(library), encoder_of(run, checkpoint)
+    return search_library(at, encoder, index, [str(word) for word in files], like, best, below)
 
 
+@computes
 def demo(
-    run: Run,
+    run: Run | None,
     library: Path | None = None,
+    checkpoint: Path | None = None,
+    tags: bool = False,
     index: Path | None = None,
     labelled: Path | None = None,
     port: int = 7860,
@@ -353,10 +370,15 @@ def demo(
 ) -> None:
     """A page on this machine: search recordings by sentence or sound, see and play them; Ctrl-C ends it.
 
+    The network of --recipe or --checkpoint answers, without them the tags of YAMNet. Without --library the test clips
+    of the embedded data set are searched, by recipe toy where it is trained.
+
     Args:
-        library: folder of recordings (default: test clips of the embedded data set)
+        library: folder of recordings
+        checkpoint: a training's best.ckpt or last.ckpt, in place of --recipe
+        tags: the tags of YAMNet answer, too: the page switches between them and the network
         index: where what was heard is kept (default: .dcase-index in the library)
-        labelled: folder as of ESC-50, on which the model is measured first; the page says how good it is
+        labelled: folder as of ESC-50, on which the models are measured first; the page says how good they are
         port: of the page; 0 takes a free one
         host: another address lets others on the network hear the library
 
@@ -364,11 +386,19 @@ def demo(
         --library recordings
     """
     from common.run.files import existing_folder
+    from common.run.verbs import open_run
     from common.search.page import serve
-    from task6_retrieval.evaluation.demo import page, toy_clips
+    from task6_retrieval.evaluation.demo import page, toy_clips, trained_or_none
+    from task6_retrieval.inference.search import encoder_of
 
-    at = existing_folder(library) if library else toy_clips(run.config)
-    serve(lambda: page(at, index, labelled, host), host, port)
+    toy = run or open_run(TASK, TASK.default_recipe)
+    at = existing_folder(library) if library else toy_clips(toy.config)
+    if library is None and run is None and checkpoint is None:
+        run = trained_or_none(toy)
+    encoders = [encoder_of(run, checkpoint)]
+    if tags and (run or checkpoint):
+        encoders.append(encoder_of(None, None))
+    serve(lambda: page(at, encoders, index, labelled, host), host, port)
 
 
 TASK = Task(
