@@ -73,9 +73,15 @@ def read_listing(data: DataConfig, name: str) -> Listing | None:
         return _audiocaps(existing_folder(data.audiocaps, "folder of AudioCaps"), name, part)
     if name in WAVCAPS and data.wavcaps:
         return _wavcaps(existing_folder(data.wavcaps, "folder of WavCaps"), name, part, data.exclude)
-    if name == CHALLENGE and data.challenge:
-        return _challenge(existing_folder(data.challenge, "folder of an evaluation set"))
+    if name == CHALLENGE and (challenge := challenge_of(data)):
+        return _challenge(existing_folder(challenge, "folder of an evaluation set"))
     return None
+
+
+def challenge_of(data: DataConfig) -> Path | None:
+    """The folder of the retrieval evaluation set, where one is named or lies beside the data set."""
+    beside = Path(data.root or ".") / "challenge"
+    return Path(data.challenge) if data.challenge else beside if data.root and beside.is_dir() else None
 
 
 def needed(data: DataConfig, name: str) -> Listing:

@@ -19,7 +19,7 @@ from common.run.verbs import Run
 from task6_retrieval.config import CHALLENGE, Config
 from task6_retrieval.data.batches import clip_loader
 from task6_retrieval.data.embeddings import store
-from task6_retrieval.data.layout import needed, read_queries
+from task6_retrieval.data.layout import challenge_of, needed, read_queries
 from task6_retrieval.data.sets import CaptionedClips, load_set
 from task6_retrieval.data.teachers import Embeddings, clip_names, embeddings_file, texts_of, write_embeddings
 from task6_retrieval.inference.checkpoints import load_network
@@ -84,7 +84,7 @@ def predict_run(run: Run, names: Sequence[str] | None = None) -> dict[str, Any]:
     """
     config: Config = run.config
     data, done = config.data, {}
-    usual = (data.validation, data.test, *([CHALLENGE] if data.challenge else []))
+    usual = (data.validation, data.test, *([CHALLENGE] if challenge_of(data) else []))
     sets = [load_set(data, name) for name in dict.fromkeys(names or usual)]
     clips, sentences = _tags(config) if config.tags else _network(run)
     (run.folder / "codecarbon" / "emissions_test.csv").unlink(missing_ok=True)
