@@ -202,6 +202,7 @@ class Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    tags: bool = False  # nothing is trained: the tags of YAMNet answer, as in `search` without a training
     start: str | None = None  # begin with the weights of this recipe's run of the same number, or of a checkpoint
     checkpoint: Literal["best", "last"] = "best"  # what is evaluated; last, as published
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
