@@ -185,6 +185,8 @@ def evaluate(
 
             runs = [join(run, ensemble) for run in runs]
         return _of_all(evaluate_runs(runs, plots=not no_plots))
+    if ensemble is not None:
+        raise UserError("evaluate: --ensemble goes without --scores")
     if ground_truth is None or durations is None:
         raise UserError("evaluate --scores also needs --ground-truth and --durations")
     from task4_sed.evaluation.evaluate import evaluate_files, show_metrics

@@ -30,7 +30,9 @@ def run_folder(task: Task, name: str, number: int) -> Path:
         path = Path("runs") / task.name / run_name(task.recipes, name)
     folder = path if RUN.fullmatch(path.name) else path / f"run{number}"
     if not (folder / CONFIG).is_file():
-        raise UserError(f"{folder}: no trained run there; first: python -m {task.name} train --recipe {name}")
+        raise UserError(
+            f"{folder}: no trained run there; first: python -m {task.name} train --recipe {name} --runs {number}"
+        )
     return folder
 
 
