@@ -240,7 +240,7 @@ def test_energy_of_all_steps_counts_each_once(predicted: Predicted, capsys: pyte
     config = begun[0] / "config.yaml"
     config.write_text(config.read_text().replace("start: one", "start: far/checkpoints/best.ckpt"))
     assert training_kwh(begun[0]) == 10.0
-    assert "far: no run, the energy that it took is not known" in capsys.readouterr().out
+    assert "far/checkpoints/best.ckpt: no run, the energy that it took is not known" in capsys.readouterr().out
 
 
 # --- boxes that were tuned on the test set
