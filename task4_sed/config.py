@@ -64,6 +64,7 @@ class DataConfig:
     packs: str | None = None  # where `prepare` packs the audio; default: <root>/packed
     blocks: BlocksConfig = field(default_factory=BlocksConfig)
     desed_to_maestro: bool = False  # labels Speech and Dishes also count for their MAESTRO aliases
+    maestro_hop: int = in_range(1, 1, 10)  # seconds between the windows that `prepare` cuts of MAESTRO's recordings
     maestro_dog: bool = False  # Dog counts among the classes that MAESTRO is labelled for (as in the baseline)
     exclude_overlapping: bool = True  # leave out clips that the exclusion lists name
     pseudo_labels: str | None = None  # stored logits of all training clips; all are cropped at 0 then
