@@ -156,7 +156,7 @@ class AugmentConfig:
     The baseline's order is that here, and of stages 1 and 2 that in training/augmentation.py.
     """
 
-    # Of stages 1 and 2 only, up to impulse_time_zero: waveforms of MAESTRO, strong and synth mixed within their block.
+    # Of stages 1 and 2 only, up to impulse_time_zero: waveforms of MAESTRO, strong and synth, each with any of its set.
     wavmix_probability: float = in_range(0.0, 0, 1)
     wavmix_beta: float = in_range(0.2, 1e-6, FINITE)
     impulse_probability: float = in_range(0.0, 0, 1)  # device impulse responses, all blocks

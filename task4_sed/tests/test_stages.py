@@ -1,6 +1,7 @@
 """The winner's stages: sizes, order of augmentations, parameter groups, stage 2 after stage 1, pseudo labels."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from common.run.verbs import Run
 from task4_sed.__main__ import TASK
 from task4_sed.config import Config
 from task4_sed.data.classes import CLASSES
+from task4_sed.evaluation.benchmark import in_miniature
 from task4_sed.inference.checkpoints import load_network
 from task4_sed.inference.predict import Predictor
 from task4_sed.model.crnn import CRNN
@@ -188,29 +190,6 @@ def test_order_of_augmentations(stage: Any, monkeypatch: pytest.MonkeyPatch) -> 
         assert not torch.equal(teacher.mel, student.mel)
 
 
-def test_waveforms_are_mixed_within_labelled_blocks(tiny: Configure) -> None:
-    config = tiny(*STAGE1, "augment.wavmix_probability=1")
-    blocks = Blocks(3, 2, 2, 3, 2)
-    augmenter = Augmenter(config.augment, "stage1", blocks, None)
-    for _ in range(20):
-        draw = augmenter.draw((32, 626), 156, 0, torch.device("cpu")).wavmix
-        assert draw is not None
-        assert draw.applied.tolist() == [True] * 7 + [False] * 5
-        for block in blocks.slices.values():
-            inside = draw.partner[block]
-            assert ((block.start <= inside) & (inside < block.stop)).all()
-        assert (draw.lam >= 0.5).all()
-    waveform, labels = torch.randn(12, 1000), torch.rand(12, 3, 5)
-    labels[1] = 0
-    targets = Targets(labels, labels.amax(-1), torch.ones(12, 3, dtype=torch.bool), labels.clone())
-    mixed, after = augmenter.waveforms(waveform, targets, Draws(wavmix=draw), None)
-    assert torch.equal(mixed[7:], waveform[7:])
-    expected = draw.lam[0] * labels[0] + (1 - draw.lam[0]) * labels[draw.partner[0]]
-    torch.testing.assert_close(after.strong[0], expected)
-    torch.testing.assert_close(after.pseudo, after.strong)
-    assert torch.equal(after.weak, (after.strong > 0).any(-1).float())
-
-
 def test_the_filter_adds_decibels_to_the_encoders_mel(tiny: Configure) -> None:
     """What a filter before the logarithm would have done, but for the front end's floors."""
     embedder = Embedder(tiny(*STAGE2).encoder)  # type: ignore[arg-type]
@@ -353,6 +332,23 @@ def test_pseudo_labels_follow_their_clips(tiny: Configure, tmp_path: Path) -> No
     path, _ = stored(tmp_path / "short.h5", names, 155)
     with pytest.raises(UserError, match="155 frames a clip, expected 156"):
         build(tiny(*STAGE1, f"data.pseudo_labels={path}"), 1)[1].train_dataloader()
+
+
+# --- rates
+
+
+def test_published_batches_are_measured_in_miniature() -> None:
+    for recipe in ("iteration2_stage1_atst", "iteration1_stage2_beats"):
+        own = load_config(Config, TASK.recipes, recipe)
+        small = in_miniature(run_of(Path("runs"), recipe, own)).config
+        assert small.data.blocks == own.data.blocks
+        assert (small.data.toy, small.model.num_mels, small.encoder.checkpoint) == ("toy", 40, None)
+        assert small.encoder == replace(own.encoder, name=f"{own.encoder.name}-tiny", checkpoint=None)
+        assert (small.loss, small.optimizer) == (own.loss, own.optimizer)
+        assert small.trainer.accumulate_grad_batches == own.trainer.accumulate_grad_batches
+        assert replace(small.augment, impulse_responses=None) == own.augment
+    named = run_of(Path("runs"), recipe, load_config(Config, TASK.recipes, recipe, ["data.root=somewhere"]))
+    assert in_miniature(named) is named
 
 
 # --- switches
