@@ -268,7 +268,8 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     encoder: EncoderConfig | None = None
-    start: str | None = None  # of stages 1 and 2: this recipe's run of the same number, or a checkpoint's networks
+    # Of stages 1 and 2: this recipe's run of the same number; or a checkpoint's networks, its name, file or address.
+    start: str | None = None
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

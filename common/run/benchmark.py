@@ -94,14 +94,13 @@ def step_rate(
         with torch.autocast(device.type, precision, enabled=config.precision.endswith("-mixed")):
             loss = system.training_step(next(on_device), 0)
         loss.backward()
-        if next(numbers) % config.accumulate_grad_batches:
-            return
-        if clip:
-            torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
-        optimizer.step()
-        optimizer.zero_grad()
-        if after is not None:
-            after()
+        if next(numbers) % config.accumulate_grad_batches == 0:
+            if clip:
+                torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            if after is not None:
+                after()
         synchronize()
 
     for _ in range(WARM_UP_STEPS):
@@ -154,9 +153,6 @@ def show_training_rates(
     share = float(np.median(turns[:, 1] / turns[:, 0]))
     rows = [[stage, f"{rate:,.1f}"] for stage, rate in found.items()]
     rows.append(["whole training / step in memory", f"{share:.2f}"])
-    a_second = " and ".join(
-        f"{rate / batch:.2g} ({of})" for rate, of in zip(medians, ("in memory", "training"), strict=True)
-    )
-    note = f"{hardware()}; batches of {batch} {clips}, {a_second} a second"
+    note = f"{hardware()}; batches of {batch} {clips}"
     print_table(f"throughput of recipe {run.recipe}", ["stage", "clips/s"], rows, note=note)
     return {"clips_per_second": found, "share_of_step": share, "batch": batch}

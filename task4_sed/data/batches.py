@@ -130,7 +130,7 @@ class ClipDataset(Dataset[Batch]):
         lam = fold(torch.from_numpy(random.beta(mixing.beta, mixing.beta, count))).float()
         lam[torch.from_numpy(random.random(count) >= mixing.probability)] = 1.0
         partners = random.integers(len(self.sets[number].clips), size=count)
-        chosen = torch.nonzero(lam < 1.0)[:, 0]
+        chosen = np.flatnonzero(lam < 1.0)  # of numpy: a tensor of one index takes a dimension away from arrays
         if not len(chosen):
             return heard
         other, lam = self._heard(number, partners[chosen], random.integers(0, 2**31, count)[chosen]), lam[chosen]

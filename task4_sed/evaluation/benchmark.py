@@ -47,6 +47,8 @@ def benchmark(run: Run, seconds: float) -> Mapping[str, Any]:
             small.config.data.pseudo_labels = str(Path(folder) / "logits.h5")
             _write_noise(small.config, Path(small.config.data.pseudo_labels))
         rates = _rates(small, seconds, copied=small is not run)
+    memory, whole = (rate / rates["batch"] for rate in list(rates["clips_per_second"].values())[-2:])
+    print(f"{memory:.2g} such batches a second in memory, {whole:.2g} in training")
     return rates | {"counts": network_complexity(run)}
 
 

@@ -202,6 +202,9 @@ def test_waveforms_are_mixed_with_any_clip_of_their_set() -> None:
     assert batch.waveform[~whole].mean(-1).abs().max() < 1e-4
     again = data.__getitems__(requests)
     assert all(torch.equal(a, b) for a, b in zip(batch[:4], again[:4], strict=True))
+    for request in requests[:9:3]:
+        alone = data.__getitems__(request[None])
+        assert alone.waveform.shape == (1, CLIP_SAMPLES)
 
 
 # --- the data module

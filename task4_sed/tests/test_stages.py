@@ -1,5 +1,6 @@
 """The winner's stages: sizes, order of augmentations, parameter groups, stage 2 after stage 1, pseudo labels."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from common.augment import draw_freq_warp
+from common.encoders.checkpoints import cached
 from common.run.config import load_config
 from common.run.errors import UserError
 from common.run.training import BEST
@@ -239,6 +241,24 @@ def test_stage_2_begins_with_stage_1(tiny: Configure, runs: Path) -> None:
         assert all(torch.equal(network.crnn.state_dict()[name], value) for name, value in stored.items())
 
 
+@pytest.mark.parametrize("start", ["ATST_stage1", "https://example.org/of/first.ckpt", "{here}/own.ckpt"])
+def test_stage_2_begins_with_a_published_or_a_named_file(
+    tiny: Configure, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str
+) -> None:
+    monkeypatch.setenv("DCASE_CACHE", str(tmp_path))  # as if it had been fetched before
+    start = start.format(here=tmp_path)
+    path = Path(start) if start.startswith("/") else cached("atst_stage1.ckpt" if "://" not in start else start)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(runs / "first" / "run1" / BEST, path)
+    config = tiny(*STAGE2, f"start={start}")
+    system, _ = build(config, 7)
+    begin(system, run_of(tmp_path, "second", config))
+    for which in ("student", "teacher"):
+        stored = weights(runs / "first" / "run1" / BEST, f"{which}.")
+        found = getattr(system, which).crnn.state_dict()
+        assert all(torch.equal(found[name], value) for name, value in stored.items())
+
+
 def test_the_encoder_trains_in_stage_2_alone(tiny: Configure, runs: Path) -> None:
     first = weights(runs / "first" / "run1" / BEST, "student.")
     assert not any(name.startswith(("encoder.", "projection.")) for name in first)
@@ -267,6 +287,8 @@ def test_a_tuned_network_is_rebuilt_from_its_checkpoint(tiny: Configure, runs: P
     ("overrides", "says"),
     [
         (["start=nowhere"], r"start: .*nowhere/run1 has no finished training; first: make task4-train RECIPE=nowhere"),
+        (["start=atst_as_strong"], "start: atst_as_strong is an encoder alone; it goes to encoder.checkpoint"),
+        (["start=nowhere.ckpt"], "nowhere.ckpt: checkpoint not found"),
         (["model.rnn_hidden=16"], "checkpoint of another model: .* misshapen"),
         (["encoder.seed=1"], "trained beside another encoder than atst-f-tiny"),
         (["encoder.projection=none"], "trained beside another encoder"),
