@@ -15,7 +15,6 @@ from common.audio.coverage import root_of
 from common.audio.reading import load
 from common.run.benchmark import decode_rate, files_rate, rate_of, show_training_rates, step_rate, training_rate
 from common.run.config import load_config
-from common.run.hdf5 import new_hdf5
 from common.run.training import quiet
 from common.run.verbs import Run
 from task4_sed.config import Config
@@ -23,6 +22,7 @@ from task4_sed.data.batches import CLIP_SAMPLES
 from task4_sed.data.classes import CLASSES, SAMPLE_RATE
 from task4_sed.data.labels import frames_of
 from task4_sed.data.prepare import prepare, write_toy_data
+from task4_sed.data.pseudo import new_logits, stem
 from task4_sed.data.sets import first_existing, load_set
 from task4_sed.evaluation.complexity import network_complexity
 from task4_sed.training.data import SedData
@@ -73,11 +73,10 @@ def in_miniature(run: Run) -> Run:
 
 def _write_noise(config: Config, path: Path) -> None:
     sets = {name for block in config.data.blocks.named().values() if block.batch for name in block.sets}
-    clips = sorted({clip for name in sets for clip in load_set(config.data, name, "train").clips})
-    shape = len(clips), frames_of(CLIP_SAMPLES), len(CLASSES)
-    noise = np.random.default_rng(0).standard_normal(shape, dtype=np.float32).astype(np.float16)
-    with new_hdf5(path) as (file, _):
-        file["filenames"], file["strong_logits"] = [clip.removesuffix(".wav") for clip in clips], noise
+    clips = sorted({stem(clip) for name in sets for clip in load_set(config.data, name, "train").clips})
+    noise = np.random.default_rng(0).standard_normal((len(clips), frames_of(CLIP_SAMPLES), len(CLASSES)), np.float32)
+    with new_logits(path, clips, noise.shape[1], CLASSES) as append:
+        append(noise)
 
 
 def _rates(run: Run, seconds: float, copied: bool) -> dict[str, Any]:
