@@ -15,6 +15,9 @@ def prepare(run: Run, verify: bool = False) -> Mapping[str, Any]:
 
     Args:
         verify: read every packed shard again and compare its SHA-256
+
+    Example:
+        data.toy=null data.root=/path/to/clotho --verify
     """
     from common.run.files import write_json
     from common.run.processes import usable_cores
@@ -49,7 +52,7 @@ def predict(run: Run, sets: list[str] | None = None) -> Mapping[str, Any]:
     """Store the vectors of all clips and captions: of the validation and test set, and of the challenge's.
 
     Args:
-        sets: other data sets, e.g. --sets clotho_development: a run with those of its training sets can teach
+        sets: other data sets; a run with those of its training sets can teach
 
     Example:
         --recipe toy --sets clotho_development
@@ -62,22 +65,104 @@ def predict(run: Run, sets: list[str] | None = None) -> Mapping[str, Any]:
 
 
 def evaluate(
-    run: Run, scores: Path | None = None, ground_truth: Path | None = None, against: Path | None = None
+    run: Run,
+    scores: Path | None = None,
+    ground_truth: Path | None = None,
+    against: Path | None = None,
+    no_plots: bool = False,
 ) -> Mapping[str, Any]:
-    """Metrics of anybody's rankings or scores, with intervals over clips.
+    """Metrics of a run's stored vectors; with --scores of anybody's rankings or scores. Intervals are over clips.
 
     Args:
         scores: csv of the ten best files of each caption (2022 to 2024), or of the score of every file (2025)
         ground_truth: captions csv (file_name, caption_1, ...), or annotations (query, audio_filenames)
         against: csv of another system, to which the differences get intervals and p values
+        no_plots: tables only
+
+    Example:
+        --recipe toy --runs 1 2
     """
+    if scores is None:
+        if ground_truth is not None or against is not None:
+            raise UserError("evaluate: --ground-truth and --against go with --scores")
+        from task6_retrieval.evaluation.report import evaluate_run
+
+        return evaluate_run(run, plots=not no_plots)
+    if ground_truth is None:
+        raise UserError("evaluate --scores also needs --ground-truth")
     from task6_retrieval.evaluation.evaluate import evaluate_files, show
 
-    if scores is None or ground_truth is None:
-        raise UserError("evaluate: --scores and --ground-truth name the files")
     result = evaluate_files(scores, ground_truth, against)
     show(result)
     return result
+
+
+def compare(runs: list[Run], runs_of: list[str] | None = None) -> Mapping[str, Any]:
+    """Own results beside the published ones: table and picture. Or two own systems, with --runs-of.
+
+    Args:
+        runs_of: two recipes or run folders: the second minus the first, by a paired bootstrap over test clips
+
+    Example:
+        --recipe toy --runs 1 2
+    """
+    if runs_of is not None:
+        from common.run.results.paired import compare_systems
+        from task6_retrieval.evaluation.runs import LAYOUT, parts_of
+
+        return compare_systems(runs, runs_of, LAYOUT, parts_of)
+    from task6_retrieval.evaluation.report import compare_runs
+
+    return {"comparison": compare_runs(runs)}
+
+
+def runs(run_dir: Path | None = None) -> Mapping[str, Any]:
+    """What is trained: recipe, settings that differ from it, main figure, date, energy, state.
+
+    Args:
+        run_dir: folder of runs, or of folders of runs (default: runs/task6_retrieval)
+
+    Example:
+        --run-dir runs/task6_retrieval/toy
+    """
+    from common.run.results.listing import list_runs
+    from task6_retrieval.evaluation.runs import LAYOUT
+
+    return list_runs(TASK, LAYOUT, run_dir)
+
+
+def complexity(run: Run) -> Mapping[str, Any]:
+    """Parameters, bytes and MACs of a recipe's network, for one clip and one caption.
+
+    Example:
+        --recipe dcase2025 model.dim=512
+    """
+    from task6_retrieval.evaluation.complexity import complexity as measure
+
+    return measure(run)
+
+
+def export(
+    run: Run, out: Path | None = None, licence: str | None = None, push: str | None = None, public: bool = False
+) -> Mapping[str, Any]:
+    """The run's network as a folder for others: weights, settings, figures, a card; also on the Hugging Face Hub.
+
+    Args:
+        out: the folder (default: <run>/export)
+        licence: of the weights, as the Hub spells it (cc-by-4.0)
+        push: OWNER/NAME on the Hub, to upload it there, private
+        public: with --push, where all may see it
+
+    Example:
+        --licence cc-by-4.0 --out my-retrieval
+    """
+    from common.run.export import check_export
+
+    out = out or run.folder / "export"
+    check_export(out, push, public)
+    from task6_retrieval.inference.exported import export_run
+
+    return export_run(run, out, licence, push, public)
 
 
 def captions(
@@ -96,6 +181,9 @@ def captions(
             queries ask, T1 as P1 by TF-IDF (default: P1, with annotations P3)
         normalise: lower case without punctuation, instead of the captions as they are
         encoder: a text encoder of common.encoders by name, or a local folder of one
+
+    Example:
+        clotho_captions_evaluation.csv --protocol P2
     """
     from task6_retrieval.evaluation.captions import caption_figures, show
 
@@ -126,6 +214,9 @@ def validate(
         queries: the captions in their order: csv with a column caption, or a captions csv (default: those of
             data.challenge, else the recipe's test set)
         clips: the files that are ranked: a folder of audio, or a csv with a column file_name (default: as queries)
+
+    Example:
+        output.csv --edition 2024 --queries retrieval_captions.csv --clips retrieval_audio
     """
     from task6_retrieval.submission.validate import validate_outputs
 
@@ -139,6 +230,9 @@ def benchmark(queries: int = 100_000, clips: int = 1_000_000, dim: int = 16) -> 
         queries: how many
         clips: how many
         dim: of the embeddings
+
+    Example:
+        --queries 1000 --clips 100000
     """
     from task6_retrieval.evaluation.benchmark_metrics import ranking_at_scale, show
 
@@ -232,7 +326,22 @@ TASK = Task(
     "task6_retrieval",
     "Task 6: language-based audio retrieval (DCASE 2022 to 2025)",
     Config,
-    (prepare, train, predict, evaluate, validate, captions, index, search, demo, benchmark),
+    (
+        prepare,
+        train,
+        predict,
+        evaluate,
+        compare,
+        runs,
+        validate,
+        captions,
+        index,
+        search,
+        demo,
+        complexity,
+        export,
+        benchmark,
+    ),
 )
 
 

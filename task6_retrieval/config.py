@@ -35,6 +35,8 @@ class DataConfig:
     train: list[str] = field(default_factory=lambda: ["clotho_development"])
     validation: str = "clotho_validation"
     test: str = "clotho_evaluation"
+    # The challenge's annotations of 2025 for the test set: csv of queries, each with several relevant clips.
+    annotations: str | None = None
     window_seconds: float = in_range(30.0, 0.1, FINITE)  # what of a longer clip is heard at once
     segment_seconds: float = in_range(10.0, 0.1, FINITE)  # pieces of the window that are encoded apart
     # Of longer clips in tests: the middle, or windows side by side whose embeddings are averaged. Training: random.

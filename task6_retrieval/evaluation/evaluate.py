@@ -62,12 +62,12 @@ def evaluate_files(
     truth = read_truth(ground_truth)
     values, groups, counts = _values(scores, truth)
     result: dict[str, Any] = {name: float(of.mean()) for name, of in values.items()}
-    result |= {"intervals": _intervals(values, groups, draws, share=True), **counts}
+    result |= {"intervals": intervals_of(values, groups, draws, share=True), **counts}
     result["inputs"] = {"scores": str(scores), "ground_truth": str(ground_truth)}
     if against is not None:
         other, _, _ = _values(against, truth)
         differences = {name: values[name] - other[name] for name in values if name in other}
-        intervals = _intervals(differences, groups, draws, share=False)
+        intervals = intervals_of(differences, groups, draws, share=False)
         result["inputs"]["against"] = str(against)
         result["against"] = {
             name: {
@@ -140,10 +140,10 @@ def match_queries(outputs: Outputs, truth: Truth) -> tuple[NDArray[np.int64], in
     return np.array(found), len(outputs.queries) - len(found)
 
 
-def _intervals(
+def intervals_of(
     values: Mapping[str, np.ndarray], groups: NDArray[np.int64], draws: int, share: bool
 ) -> dict[str, list[float | None]]:
-    """95 % intervals of means: clips, with all of their captions, are drawn with replacement."""
+    """95 % intervals of means over queries: clips, with all of their captions, are drawn with replacement."""
     names, matrix = list(values), np.stack(list(values.values()))
     low, high = bootstrap_interval(lambda w: matrix @ w / w.sum(), len(groups), draws=draws, groups=groups, share=share)
     ends = zip(low.tolist(), high.tolist(), strict=True)

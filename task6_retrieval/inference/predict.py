@@ -1,5 +1,6 @@
 """Vectors of clips and captions by a trained network: what rankings, teachers and searches are made of."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,8 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from common.audio.coverage import packs_of
+from common.run.energy import measure
 from common.run.processes import working_device
 from common.run.progress import progress
+from common.run.results.store import record
 from common.run.verbs import Run
 from task6_retrieval.config import CHALLENGE, Config
 from task6_retrieval.data.batches import clip_loader
@@ -58,12 +61,17 @@ def predict_run(run: Run, names: Sequence[str] | None = None) -> dict[str, Any]:
     usual = (data.validation, data.test, *([CHALLENGE] if data.challenge else []))
     sets = [load_set(data, name) for name in dict.fromkeys(names or usual)]
     network = load_network(run).to(working_device())
-    for of in sets:
-        texts = list(dict.fromkeys(read_queries(data))) if of.name == CHALLENGE else texts_of([of])
-        found = Embeddings(
-            tuple(clip_names([of])), embed_clips(network, of, config), tuple(texts), embed_texts(network, texts)
-        )
-        write_embeddings(embeddings_file(run.folder, of.name), found)
-        done[of.name] = {"clips": len(of), "texts": len(texts)}
-        print(f"{embeddings_file(run.folder, of.name)}: {len(of)} clips, {len(texts)} texts")
+    (run.folder / "codecarbon" / "emissions_test.csv").unlink(missing_ok=True)
+    start = time.monotonic()
+    with measure(run.folder, "test", config.energy) as meter:
+        for of in sets:
+            texts = list(dict.fromkeys(read_queries(data))) if of.name == CHALLENGE else texts_of([of])
+            found = Embeddings(
+                tuple(clip_names([of])), embed_clips(network, of, config), tuple(texts), embed_texts(network, texts)
+            )
+            write_embeddings(embeddings_file(run.folder, of.name), found)
+            done[of.name] = {"clips": len(of), "texts": len(texts)}
+            print(f"{embeddings_file(run.folder, of.name)}: {len(of)} clips, {len(texts)} texts")
+    seconds = round(time.monotonic() - start, 2)
+    record(run.folder, "predict", {"sets": done, "kwh": meter.kwh, "seconds": seconds})
     return done
