@@ -11,11 +11,10 @@ task4-models := atst fpasst beats
 task4-all := $(if $(RECIPE),$(RECIPE)_)
 task4-last := $(foreach model,$(task4-models),$(task4-all)iteration2_stage2_$(model))
 task4-taught := $(foreach model,$(task4-models),$(task4-all)iteration1_stage2_$(model))
-task4-labelled := synth_train weak unlabeled strong external_strong_train maestro_train
 $(foreach model,$(task4-models),\
   $(call node,task4,$(task4-all)iteration1_stage1_$(model),1,,evaluate)\
   $(call node,task4,$(task4-all)iteration1_stage2_$(model),1,$(task4-all)iteration1_stage1_$(model),evaluate)\
-  $(call joined,task4,$(task4-all)logits_$(model),.predicted,predict --logits --recipe $(task4-all)iteration1_stage2_$(model) --sets $(task4-labelled),$(task4-all)iteration1_stage2_$(model)))
+  $(call joined,task4,$(task4-all)logits_$(model),.predicted,predict --logits --recipe $(task4-all)iteration1_stage2_$(model),$(task4-all)iteration1_stage2_$(model)))
 $(call joined,task4,$(task4-all)pseudo_labels,logits.h5,pseudo_labels $(task4-taught) --out runs/task4_sed/$(task4-all)pseudo_labels/logits.h5,$(foreach model,$(task4-models),$(task4-all)logits_$(model)))
 $(foreach model,$(task4-models),\
   $(call node,task4,$(task4-all)iteration2_stage1_$(model),$(task4-runs),$(task4-all)pseudo_labels,evaluate)\
