@@ -16,7 +16,7 @@ import pytest
 from common.run.verbs import run_name
 
 STAGES = ["prepare", "train", "predict", "evaluate", "compare", "package"]
-SYSTEMS = {"task4_sed": {"reproduce", "pipeline"}}  # targets of several recipes: tests/test_systems.py
+SYSTEMS = dict.fromkeys(("task4_sed", "task6_retrieval"), {"reproduce", "pipeline"})  # targets of several recipes: tests/test_systems.py
 NO_CHALLENGE = {"zeroshot"}  # its chain ends with the comparison
 NO_RECIPE = {"runs", "captions"}  # verbs of all recipes, and of none
 AT_ONCE = {"runs", "validate", "complexity", "demo"}  # verbs that need no machine for long, and a page on this one
