@@ -185,6 +185,8 @@ def evaluate(
 
             runs = [join(run, ensemble) for run in runs]
         return _of_all(evaluate_runs(runs, plots=not no_plots))
+    if ensemble is not None:
+        raise UserError("evaluate: --ensemble goes without --scores")
     if ground_truth is None or durations is None:
         raise UserError("evaluate --scores also needs --ground-truth and --durations")
     from task4_sed.evaluation.evaluate import evaluate_files, show_metrics
@@ -194,19 +196,22 @@ def evaluate(
     return result
 
 
-def package(runs: list[Run], out: Path | None = None, report: Path | None = None) -> Mapping[str, Any]:
-    """The challenge archive from the stored scores of three independent trainings, validated.
+def package(
+    runs: list[Run], out: Path | None = None, report: Path | None = None, ensemble: list[str] | None = None
+) -> Mapping[str, Any]:
+    """The challenge archive from the stored scores of three independent trainings, or ensembles, validated.
 
     Args:
         out: the archive (default: <runs>/submission.zip)
         report: technical report (PDF) to include instead of a generated one
+        ensemble: what the runs in --run-dir must be ensembles of, as `evaluate --ensemble` was told
 
     Example:
         --runs 1 2 3 --out entry.zip
     """
     from task4_sed.submission.package import package_runs
 
-    return package_runs(runs, out, report)
+    return package_runs(runs, out, report, ensemble)
 
 
 def validate(

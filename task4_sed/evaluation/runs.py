@@ -15,7 +15,7 @@ from task4_sed.data.layout import SETS
 from task4_sed.evaluation.evaluate import processed_inputs, psds_by_name
 from task4_sed.evaluation.figures import MAX_FPR, segments_of, truth_of
 from task4_sed.evaluation.inputs import Inputs
-from task4_sed.evaluation.report import MPAUC, TestSet, csebbs_of, filter_of, open_test_set
+from task4_sed.evaluation.report import MPAUC, TestSet, boxes_of, csebbs_of, filter_of, open_test_set, shown_boxes
 from task4_sed.metrics.psds import psds
 from task4_sed.metrics.segments import mean_of_defined, segment_auroc
 
@@ -43,7 +43,7 @@ def _strong(run: Run, test: TestSet) -> Part:
     inputs, filtered = processed_inputs(*test.files(), filter_of(run.config), None, allow_missing=True)
     boxes = psds_by_name(*processed_inputs(*test.files(), False, csebbs_of(run), allow_missing=True))["psds1"]
     statistics = [*psds_by_name(inputs, filtered).values(), boxes]
-    metrics = (Metric("PSDS1"), Metric("PSDS2"), Metric("PSDS1 cSEBBs"))
+    metrics = (Metric("PSDS1"), Metric("PSDS2"), Metric(f"PSDS1 {shown_boxes(boxes_of(run.config))}"))
 
     def figures(weights: np.ndarray) -> np.ndarray:
         return np.array([psds(of, weights.astype(np.float64)).value for of in statistics])

@@ -30,7 +30,9 @@ def run_folder(task: Task, name: str, number: int) -> Path:
         path = Path("runs") / task.name / run_name(task.recipes, name)
     folder = path if RUN.fullmatch(path.name) else path / f"run{number}"
     if not (folder / CONFIG).is_file():
-        raise UserError(f"{folder}: no trained run there; first: python -m {task.name} train --recipe {name}")
+        raise UserError(
+            f"{folder}: no trained run there; first: python -m {task.name} train --recipe {name} --runs {number}"
+        )
     return folder
 
 
@@ -58,9 +60,11 @@ def pseudo_labels(runs: Sequence[Run], names: Sequence[str], out: Path) -> Mappi
 
 
 def _makers(path: Path) -> list[str]:
-    """The runs that a file of logits comes of, where it says so."""
+    """The runs that a file of logits comes of; itself where it does not say so, or is gone."""
+    if not path.is_file():
+        return [str(path)]
     with open_hdf5(path, "stored logits") as file:
-        return texts(file, "runs") if "runs" in file else []
+        return texts(file, "runs") if "runs" in file else [str(path)]
 
 
 def members_of(folder: Path) -> list[Path]:
@@ -103,15 +107,13 @@ def join(run: Run, names: Sequence[str]) -> Run:
                 average(files, out / f"{name}.h5", np.float32)
             else:
                 (out / f"{name}.h5").unlink(missing_ok=True)
-        values = {**config_dict(config), "seed": run.seed}
-        text = f"# {run.task.name}, recipe {run.recipe}, training {run.number}\n{dump(values)}"
-        write_text(run.folder / CONFIG, text)
-        cost = {"kwh": sum(map(training_kwh, steps(members))), "energy_measured": config.energy.enabled}
         kwh = sum((recorded(member, "predict") or {}).get("kwh", 0.0) for member in members)
-        network = {"network": config.postprocess.network}
-        record(run.folder, "predict", {**network, "clips": clips, "kwh": kwh})
+        record(run.folder, "predict", {"network": config.postprocess.network, "clips": clips, "kwh": kwh})
         about = {"members": [str(member) for member in members], "data": made_of(root_of(config.data))}
-        record(run.folder, "train", {**about, **cost})
+        record(run.folder, "train", {**about, "kwh": training_kwh(*members)})
+        # Last: settings without members are those of a training.
+        values = dump({**config_dict(config), "seed": run.seed})
+        write_text(run.folder / CONFIG, f"# {run.task.name}, recipe {run.recipe}, training {run.number}\n{values}")
     return run
 
 
@@ -149,10 +151,11 @@ def origins(folder: Path) -> list[Path]:
         path = Path(start)  # as training/train.py:start_file has it
         found.append(path.absolute().parents[1] if path.suffix else folder.parent.parent / path / folder.name)
     if labels := (values.get("data") or {}).get("pseudo_labels"):
-        found += [Path(maker) for maker in _makers(Path(labels))] or [Path(labels)]
+        found += map(Path, _makers(Path(labels)))
     return found
 
 
-def training_kwh(folder: Path) -> float:
-    """Energy of a training, and of the logits that it gave to others."""
-    return sum(float((recorded(folder, section) or {}).get("kwh") or 0.0) for section in ("train", "logits"))
+def training_kwh(*folders: Path) -> float:
+    """Energy of all trainings that runs come of, their own included, and of the logits that they gave to others."""
+    parts = [recorded(step, section) or {} for step in steps(folders) for section in ("train", "logits")]
+    return sum(float(of.get("kwh") or 0.0) for of in parts)
