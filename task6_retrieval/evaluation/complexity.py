@@ -13,7 +13,7 @@ from common.run.complexity import matrix_macs, plain_operations, size_of
 from common.run.results.tables import print_table
 from common.run.verbs import Run
 from task6_retrieval.config import SAMPLE_RATE, Config
-from task6_retrieval.model.networks import build_network
+from task6_retrieval.model.networks import DualEncoder, build_network
 
 
 def complexity(run: Run) -> Mapping[str, Any]:
@@ -21,9 +21,7 @@ def complexity(run: Run) -> Mapping[str, Any]:
     max_tokens; needs no data. Metadata of fusion is embedded along with the clip: it counts in the audio head.
     """
     config: Config = run.config
-    audio, text = config.model.audio, config.model.text
-    unloaded = replace(audio, checkpoint=RANDOM if audio.checkpoint else None)
-    network = build_network(replace(config, model=replace(config.model, audio=unloaded))).eval()
+    text, network = config.model.text, unloaded(config).eval()
     window, words = config.data.window_seconds, " ".join(["sound"] * text.max_tokens)
     clip = torch.zeros(1, round(window * SAMPLE_RATE)), torch.tensor([window])
     keywords = [words] if config.model.uses_metadata else None
@@ -44,6 +42,18 @@ def complexity(run: Run) -> Mapping[str, Any]:
     note = f"a clip of {window:g} s and a caption of {text.max_tokens} tokens; without front end"
     print_table(f"recipe {run.recipe}", ["part", "parameters", "bytes", "MACs"], rows, note)
     return found
+
+
+def unloaded(config: Config) -> DualEncoder:
+    """A recipe's network without the weights of its audio encoder's checkpoint, which counting does not need."""
+    audio = config.model.audio
+    audio = replace(audio, checkpoint=RANDOM if audio.checkpoint else None)
+    return build_network(replace(config, model=replace(config.model, audio=audio)))
+
+
+def parameters(config: Config) -> int:
+    """Of a recipe's network."""
+    return size_of(unloaded(config).parameters())[0]
 
 
 def _no_front_end(encoder: Encoder, waveform: Tensor) -> Tensor:

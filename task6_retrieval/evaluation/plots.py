@@ -23,7 +23,7 @@ from common.run.plots import (
 )
 from common.run.results.intervals import bootstrap_interval
 from common.run.verbs import Run
-from task6_retrieval.evaluation.report import Answers
+from task6_retrieval.evaluation.evaluate import Answers
 from task6_retrieval.metrics import recall
 
 if TYPE_CHECKING:

@@ -7,28 +7,27 @@ compare_runs(runs) -> dict
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from common.audio.coverage import made_of, root_of
-from common.run.errors import UserError, brief
+from common.run.errors import UserError
 from common.run.files import write_rows
 from common.run.results.comparison import CAVEATS, Baseline, MetricColumn, read_figures
+from common.run.results.ensembles import called
 from common.run.results.runs import Place, beside_published, own_values, section_of
 from common.run.results.store import read_results, record
 from common.run.results.tables import format_value, print_table
 from common.run.verbs import Run
 from task6_retrieval.config import CLOTHO, Config
 from task6_retrieval.data.layout import needed
-from task6_retrieval.evaluation.evaluate import Truth, intervals_of, read_truth
-from task6_retrieval.inference.outputs import Scores, scores_of
+from task6_retrieval.evaluation.evaluate import Answers, Truth, answers_of, intervals_of, read_truth
+from task6_retrieval.inference.outputs import scores_of
 from task6_retrieval.inference.scores import Gallery
-from task6_retrieval.metrics import Ranks, chance, padded, query_values, ranks_of_scores
+from task6_retrieval.metrics import chance
 
 BASELINES = Path(__file__).parents[1] / "baselines.csv"
 REFERENCE = "Baseline 2025, Clotho"
@@ -37,52 +36,6 @@ DRAWS = 1000
 MOST_SHOWN = 3  # queries that went worst
 TITLES = {"map@10": "mAP@10", "r@1": "R@1", "r@5": "R@5", "r@10": "R@10", "map@16": "mAP@16"}
 RANKED_BY = {"": ("map@10", "r@1", "r@5", "r@10"), "_2025": ("map@16", "map@10", "r@1", "r@5", "r@10")}
-
-
-@dataclass(frozen=True)
-class Answers:
-    """How a system answered the queries of a set. scores: a row for each query; ranks: (queries, relevant)."""
-
-    truth: Truth
-    scores: Scores
-    ranks: Ranks
-
-    @cached_property
-    def counts(self) -> NDArray[np.int64]:
-        """How many clips are relevant, (queries,)."""
-        return np.array([len(names) for names in self.truth.relevant])
-
-    @cached_property
-    def groups(self) -> NDArray[np.int64]:
-        """Queries of one clip have one number, (queries,); with several relevant clips, those of the first."""
-        return np.unique([names[0] for names in self.truth.relevant], return_inverse=True)[1]
-
-    @cached_property
-    def best(self) -> NDArray[np.int64]:
-        """The rank of the best relevant clip, (queries,)."""
-        return np.where(self.ranks > 0, self.ranks, len(self.scores.clips)).min(axis=1)
-
-    @cached_property
-    def first(self) -> list[str]:
-        """The clip that stands first in the answer to each query."""
-        return [self.scores.clips[place] for place in self.scores.matrix.argmax(axis=1)]
-
-    def values(self) -> dict[str, np.ndarray]:
-        """{"map@10": AP@10 of every query (queries,), ...}."""
-        return query_values(self.ranks, self.counts)
-
-
-def answers_of(scores: Scores, truth: Truth) -> Answers:
-    """Ranks of the relevant clips. Raises UserError for queries and clips that were not embedded."""
-    known, gallery = set(scores.queries), Gallery(scores.clips)
-    if (query := next((of for of in truth.queries if of not in known), None)) is not None:
-        raise UserError(f"{truth.path}: no vector of the caption {brief(query)}; `predict` makes those of all anew")
-    relevant = [[gallery.position(name) for name in names] for names in truth.relevant]
-    for names, places in zip(truth.relevant, relevant, strict=True):
-        if None in places:
-            raise UserError(f"{truth.path}: no vector of the clip {brief(names[places.index(None)])}")
-    of = scores.of(truth.queries)
-    return Answers(truth, of, ranks_of_scores(of.matrix, padded(relevant)))  # type: ignore[arg-type]
 
 
 def answers_by_set(run: Run) -> dict[str, Answers]:
@@ -198,7 +151,7 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
     own |= own_values(results, {energy.key: Place(("train", "values", "kwh"))})
     return beside_published(
         folders,
-        runs[0].recipe,
+        called(runs[0]),
         own,
         [*columns, *([energy] if energy.key in own else [])],
         published() if data != "recordings" else [],

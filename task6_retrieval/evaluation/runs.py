@@ -10,7 +10,8 @@ from common.run.results.comparison import CAVEATS
 from common.run.results.listing import Figure, Layout
 from common.run.results.paired import Metric, Part, fingerprint
 from common.run.verbs import Run
-from task6_retrieval.evaluation.report import TITLES, Answers, answers_by_set
+from task6_retrieval.evaluation.evaluate import Answers
+from task6_retrieval.evaluation.report import TITLES, answers_by_set
 
 
 def main_figure(folder: Path, values: Mapping[str, Any]) -> Figure:
