@@ -30,9 +30,10 @@ $(foreach first,$(foreach pair,$(task6-pairs),$(call task6-first,$(pair))),\
   $(call joined,task6,$(first)_embeddings,.predicted,predict --recipe $(first) --sets clotho_development,$(first)))
 $(foreach pair,$(task6-pairs),\
   $(call node,task6,$(call task6-second,$(pair)),$(task6-runs),$(call task6-first,$(pair)) $(task6-heard),compare))
-task6-members := $(task6-last) --recipe $(firstword $(task6-last)) --runs $(task6-runs) --run-dir runs/task6_retrieval/$(task6-all)ensemble
-$(call joined,task6,$(task6-all)ensemble,.evaluated,evaluate --ensemble $(task6-members),$(task6-last))
-$(call joined,task6,$(task6-all)archive,.packaged,package --ensemble $(task6-members),$(task6-all)ensemble)
+task6-joint := --recipe $(firstword $(task6-last)) --run-dir runs/task6_retrieval/$(task6-all)ensemble --runs
+$(call joined,task6,$(task6-all)ensemble,.evaluated,evaluate --ensemble $(task6-last) $(task6-joint) $(task6-runs),$(task6-last))
+$(call joined,task6,$(task6-all)comparison,.compared,compare $(task6-joint) $(task6-runs),$(task6-all)ensemble)
+$(call joined,task6,$(task6-all)archive,.packaged,package $(task6-joint) $(task6-package-runs),$(task6-all)comparison)
 
 .PHONY: task6-reproduce task6-pipeline
 task6-reproduce: $(task6-$(task6-all)archive-done) ## Task 6: the system that ranked first in 2024, all steps (RECIPE=toy: on embedded data)
