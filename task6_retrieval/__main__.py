@@ -10,12 +10,26 @@ from common.run.verbs import Run, Task, computes, main
 from task6_retrieval.config import Config
 
 
-def prepare(run: Run, verify: bool = False) -> Mapping[str, Any]:
+def prepare(
+    run: Run, verify: bool = False, from_table: Path | None = None, out: Path | None = None
+) -> Mapping[str, Any]:
     """Check the data sets, say what is missing, and pack their audio; the toy recipe writes its data set first.
+
+    With --from-table it writes a data set of the official layout out of own recordings instead.
 
     Args:
         verify: read every packed shard again and compare its SHA-256
+        from_table: csv of own recordings: file, split (train, validation or test), caption (or caption_1, caption_2,
+            ...) and, if you like, keywords
+        out: where the data set made from a table goes
+
+    Example:
+        data.toy=null data.root=/path/to/clotho --verify
     """
+    if from_table is not None or out is not None:
+        from task6_retrieval.data.own import from_table as write_own
+
+        return write_own(from_table, out)
     from common.run.files import write_json
     from common.run.processes import usable_cores
     from task6_retrieval.data.prepare import prepare as check_and_pack
@@ -49,7 +63,7 @@ def predict(run: Run, sets: list[str] | None = None) -> Mapping[str, Any]:
     """Store the vectors of all clips and captions: of the validation and test set, and of the challenge's.
 
     Args:
-        sets: other data sets, e.g. --sets clotho_development: a run with those of its training sets can teach
+        sets: other data sets; a run with those of its training sets can teach
 
     Example:
         --recipe toy --sets clotho_development
@@ -62,22 +76,134 @@ def predict(run: Run, sets: list[str] | None = None) -> Mapping[str, Any]:
 
 
 def evaluate(
-    run: Run, scores: Path | None = None, ground_truth: Path | None = None, against: Path | None = None
+    run: Run,
+    scores: Path | None = None,
+    ground_truth: Path | None = None,
+    against: Path | None = None,
+    no_plots: bool = False,
+    ensemble: list[str] | None = None,
+    weights: list[float] | None = None,
 ) -> Mapping[str, Any]:
-    """Metrics of anybody's rankings or scores, with intervals over clips.
+    """Metrics of a run's stored vectors; with --scores of anybody's rankings or scores. Intervals are over clips.
+
+    With --ensemble of the weighted mean of several systems' cosines, which becomes a run in --run-dir first.
 
     Args:
         scores: csv of the ten best files of each caption (2022 to 2024), or of the score of every file (2025)
         ground_truth: captions csv (file_name, caption_1, ...), or annotations (query, audio_filenames)
         against: csv of another system, to which the differences get intervals and p values
+        no_plots: tables only
+        ensemble: recipes or folders of runs; those of the same number are averaged
+        weights: of each of them (default: equal); tune them on the validation set
+
+    Example:
+        --recipe toy --runs 1 2
     """
+    if weights and not ensemble:
+        raise UserError("evaluate: --weights goes with --ensemble")
+    if scores is None:
+        if ground_truth is not None or against is not None:
+            raise UserError("evaluate: --ground-truth and --against go with --scores")
+        from task6_retrieval.evaluation.report import evaluate_run
+
+        if ensemble is not None:
+            from task6_retrieval.inference.ensemble import join
+
+            run = join(run, ensemble, weights)
+        return evaluate_run(run, plots=not no_plots)
+    if ensemble is not None:
+        raise UserError("evaluate: either --scores or --ensemble")
+    if ground_truth is None:
+        raise UserError("evaluate --scores also needs --ground-truth")
     from task6_retrieval.evaluation.evaluate import evaluate_files, show
 
-    if scores is None or ground_truth is None:
-        raise UserError("evaluate: --scores and --ground-truth name the files")
     result = evaluate_files(scores, ground_truth, against)
     show(result)
     return result
+
+
+def compare(runs: list[Run], runs_of: list[str] | None = None) -> Mapping[str, Any]:
+    """Own results beside the published ones: table and picture. Or two own systems, with --runs-of.
+
+    Args:
+        runs_of: two recipes or run folders: the second minus the first, by a paired bootstrap over test clips
+
+    Example:
+        --recipe toy --runs 1 2
+    """
+    if runs_of is not None:
+        from common.run.results.paired import compare_systems
+        from task6_retrieval.evaluation.runs import LAYOUT, parts_of
+
+        return compare_systems(runs, runs_of, LAYOUT, parts_of)
+    from task6_retrieval.evaluation.report import compare_runs
+
+    return {"comparison": compare_runs(runs)}
+
+
+def runs(run_dir: Path | None = None) -> Mapping[str, Any]:
+    """What is trained: recipe, settings that differ from it, main figure, date, energy, state.
+
+    Args:
+        run_dir: folder of runs, or of folders of runs (default: runs/task6_retrieval)
+
+    Example:
+        --run-dir runs/task6_retrieval/toy
+    """
+    from common.run.results.listing import list_runs
+    from task6_retrieval.evaluation.runs import LAYOUT
+
+    return list_runs(TASK, LAYOUT, run_dir)
+
+
+def pipeline(files: list[Path], out: Path = Path("pipeline")) -> Mapping[str, Any]:
+    """Steps of a system of several recipes, as far as they are done: seconds, energy, main figures, a picture.
+
+    Args:
+        files: steps NAME/FILE[:READS,...], as make names them; NAME/FILE is below runs/task6_retrieval
+        out: folder of pipeline.csv and pipeline.png
+
+    Example:
+        toy/.evaluated
+    """
+    from common.run.results.pipeline import show_pipeline
+    from task6_retrieval.evaluation.runs import LAYOUT
+
+    return show_pipeline(TASK, LAYOUT, [str(word) for word in files], out)
+
+
+def complexity(run: Run) -> Mapping[str, Any]:
+    """Parameters, bytes and MACs of a recipe's network, for one clip and one caption.
+
+    Example:
+        --recipe dcase2025 model.dim=512
+    """
+    from task6_retrieval.evaluation.complexity import complexity as measure
+
+    return measure(run)
+
+
+def export(
+    run: Run, out: Path | None = None, licence: str | None = None, push: str | None = None, public: bool = False
+) -> Mapping[str, Any]:
+    """The run's network as a folder for others: weights, settings, figures, a card; also on the Hugging Face Hub.
+
+    Args:
+        out: the folder (default: <run>/export)
+        licence: of the weights, as the Hub spells it (cc-by-4.0)
+        push: OWNER/NAME on the Hub, to upload it there, private
+        public: with --push, where all may see it
+
+    Example:
+        --licence cc-by-4.0 --out my-retrieval
+    """
+    from common.run.export import check_export
+
+    out = out or run.folder / "export"
+    check_export(out, push, public)
+    from task6_retrieval.inference.exported import export_run
+
+    return export_run(run, out, licence, push, public)
 
 
 def captions(
@@ -96,6 +222,9 @@ def captions(
             queries ask, T1 as P1 by TF-IDF (default: P1, with annotations P3)
         normalise: lower case without punctuation, instead of the captions as they are
         encoder: a text encoder of common.encoders by name, or a local folder of one
+
+    Example:
+        clotho_captions_evaluation.csv --protocol P2
     """
     from task6_retrieval.evaluation.captions import caption_figures, show
 
@@ -111,6 +240,29 @@ def captions(
     return {**result, "encoder": encoder}
 
 
+def package(
+    runs: list[Run],
+    out: Path | None = None,
+    report: Path | None = None,
+    edition: Literal["2022", "2023", "2024", "2025"] | None = None,
+    runs_of: list[str] | None = None,
+) -> Mapping[str, Any]:
+    """The challenge's archive, validated: of each run, training or ensemble, a system with its output and meta file.
+
+    Args:
+        out: the archive (default: <runs>/submission.zip)
+        report: technical report (PDF) to include instead of a placeholder
+        edition: whose form (default: that of the recipe's label, the newest of its task)
+        runs_of: recipes or run folders, each a system, in place of --runs
+
+    Example:
+        --recipe toy --edition 2024 --out entry.zip
+    """
+    from task6_retrieval.submission.package import package_runs
+
+    return package_runs(runs, out, report, int(edition) if edition else None, runs_of)
+
+
 def validate(
     run: Run,
     files: list[Path],
@@ -118,14 +270,18 @@ def validate(
     queries: Path | None = None,
     clips: Path | None = None,
 ) -> Mapping[str, Any]:
-    """Check anybody's outputs for the challenge: every broken rule with file and line.
+    """Check anybody's archive or output for the challenge: every broken rule with file and line.
 
     Args:
-        files: csv of the ten best files of each caption (2022 to 2024), or of the score of every file (2025)
+        files: archives (.zip, .tar, .tar.gz) or unpacked folders; or single outputs: csv of the ten best files of
+            each caption (2022 to 2024), or of the score of every file (2025)
         edition: whose form
         queries: the captions in their order: csv with a column caption, or a captions csv (default: those of
-            data.challenge, else the recipe's test set)
+            data.challenge, or of the evaluation set beside the data; else the recipe's test set)
         clips: the files that are ranked: a folder of audio, or a csv with a column file_name (default: as queries)
+
+    Example:
+        output.csv --edition 2024 --queries retrieval_captions.csv --clips retrieval_audio
     """
     from task6_retrieval.submission.validate import validate_outputs
 
@@ -139,6 +295,9 @@ def benchmark(queries: int = 100_000, clips: int = 1_000_000, dim: int = 16) -> 
         queries: how many
         clips: how many
         dim: of the embeddings
+
+    Example:
+        --queries 1000 --clips 100000
     """
     from task6_retrieval.evaluation.benchmark_metrics import ranking_at_scale, show
 
@@ -149,12 +308,23 @@ def benchmark(queries: int = 100_000, clips: int = 1_000_000, dim: int = 16) -> 
     return result
 
 
-def index(files: list[Path], index: Path | None = None) -> Mapping[str, Any]:
+@computes
+def index(
+    run: Run | None,
+    files: list[Path],
+    checkpoint: Path | None = None,
+    index: Path | None = None,
+    approximate: bool = False,
+) -> Mapping[str, Any]:
     """Hear a folder of recordings once, for `search`; again later: only what is new or changed is heard.
+
+    Without --recipe and --checkpoint the tags of YAMNet answer: nothing is trained.
 
     Args:
         files: the folder
+        checkpoint: a training's best.ckpt or last.ckpt, in place of --recipe
         index: where what was heard is kept (default: .dcase-index in the folder)
+        approximate: make a graph of near neighbours, too, for libraries of millions
 
     Example:
         recordings
@@ -162,18 +332,20 @@ def index(files: list[Path], index: Path | None = None) -> Mapping[str, Any]:
     if len(files) != 1:
         raise UserError(f"index: {len(files)} folders, expected one")
     from common.run.files import existing_folder
-    from task6_retrieval.inference.search import index_library
-    from task6_retrieval.inference.tags import Tags
+    from task6_retrieval.inference.search import encoder_of, index_library
 
-    return index_library(existing_folder(files[0]), Tags(), index)
+    return index_library(existing_folder(files[0]), encoder_of(run, checkpoint), index, approximate)
 
 
+@computes
 def search(
+    run: Run | None,
     files: list[Path],
     library: Path | None = None,
     like: Path | None = None,
     best: int = 10,
     below: str | None = None,
+    checkpoint: Path | None = None,
     index: Path | None = None,
 ) -> Mapping[str, Any]:
     """The recordings of an indexed folder that fit a sentence, or sound like another recording.
@@ -184,6 +356,7 @@ def search(
         like: a recording in place of sentences
         best: how many recordings are shown
         below: a folder in the library, to which the answer keeps
+        checkpoint: as `index` had it
         index: where `index` kept what it heard (default: .dcase-index in the library)
 
     Example:
@@ -194,15 +367,18 @@ def search(
     if bool(files) == (like is not None):
         raise UserError('search: a sentence ("a dog barks"), or --like RECORDING')
     from common.run.files import existing_folder
-    from task6_retrieval.inference.search import search_library
-    from task6_retrieval.inference.tags import Tags
+    from task6_retrieval.inference.search import encoder_of, search_library
 
-    return search_library(existing_folder(library), Tags(), index, [str(word) for word in files], like, best, below)
+    at, encoder = existing_folder(library), encoder_of(run, checkpoint)
+    return search_library(at, encoder, index, [str(word) for word in files], like, best, below)
 
 
+@computes
 def demo(
-    run: Run,
+    run: Run | None,
     library: Path | None = None,
+    checkpoint: Path | None = None,
+    tags: bool = False,
     index: Path | None = None,
     labelled: Path | None = None,
     port: int = 7860,
@@ -210,10 +386,15 @@ def demo(
 ) -> None:
     """A page on this machine: search recordings by sentence or sound, see and play them; Ctrl-C ends it.
 
+    The network of --recipe or --checkpoint answers, without them the tags of YAMNet. Without --library the test clips
+    of the embedded data set are searched, by recipe toy where it is trained.
+
     Args:
-        library: folder of recordings (default: test clips of the embedded data set)
+        library: folder of recordings
+        checkpoint: a training's best.ckpt or last.ckpt, in place of --recipe
+        tags: the tags of YAMNet answer, too: the page switches between them and the network
         index: where what was heard is kept (default: .dcase-index in the library)
-        labelled: folder as of ESC-50, on which the model is measured first; the page says how good it is
+        labelled: folder as of ESC-50, on which the models are measured first; the page says how good they are
         port: of the page; 0 takes a free one
         host: another address lets others on the network hear the library
 
@@ -221,18 +402,43 @@ def demo(
         --library recordings
     """
     from common.run.files import existing_folder
+    from common.run.verbs import open_run
     from common.search.page import serve
-    from task6_retrieval.evaluation.demo import page, toy_clips
+    from task6_retrieval.evaluation.demo import page, toy_clips, trained_or_none
+    from task6_retrieval.inference.search import encoder_of
 
-    at = existing_folder(library) if library else toy_clips(run.config)
-    serve(lambda: page(at, index, labelled, host), host, port)
+    toy = run or open_run(TASK, TASK.default_recipe)
+    at = existing_folder(library) if library else toy_clips(toy.config)
+    if library is None and run is None and checkpoint is None:
+        run = trained_or_none(toy)
+    encoders = [encoder_of(run, checkpoint)]
+    if tags and (run or checkpoint):
+        encoders.append(encoder_of(None, None))
+    serve(lambda: page(at, encoders, index, labelled, host), host, port)
 
 
 TASK = Task(
     "task6_retrieval",
     "Task 6: language-based audio retrieval (DCASE 2022 to 2025)",
     Config,
-    (prepare, train, predict, evaluate, validate, captions, index, search, demo, benchmark),
+    (
+        prepare,
+        train,
+        predict,
+        evaluate,
+        compare,
+        runs,
+        pipeline,
+        package,
+        validate,
+        captions,
+        index,
+        search,
+        demo,
+        complexity,
+        export,
+        benchmark,
+    ),
 )
 
 

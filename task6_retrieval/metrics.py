@@ -4,6 +4,7 @@
     ranks_of_embeddings(queries (queries, dim), clips (clips, dim), relevant) -> the same, a block of queries at a time
     average_precision(ranks, k), recall(ranks, k, ...) -> (queries,)
     retrieval_metrics(ranks, relevant) -> {"map@10": ..., "r@1": ..., "r@5": ..., "r@10": ..., "map@16": ...}
+    chance(counts, clips) -> the same figures of random rankings
 
 `relevant`: the relevant clips of each query, (queries,) or (queries, most of one query), -1 where there are fewer.
 Ranks count from 1; 0: no clip, or one that a list of the best does not have. Equal scores rank by clip number: rank =
@@ -100,6 +101,20 @@ def query_values(ranks: ArrayLike, counts: ArrayLike | None = None, depth: int |
 def retrieval_metrics(ranks: ArrayLike, counts: ArrayLike | None = None, depth: int | None = None) -> dict[str, float]:
     """Means over queries of `query_values`."""
     return {name: float(values.mean()) for name, values in query_values(ranks, counts, depth).items()}
+
+
+def chance(counts: ArrayLike, clips: int) -> dict[str, float]:
+    """The figures of `retrieval_metrics` that random rankings of `clips` clips have on average.
+
+    counts (queries,): the relevant clips of each query. Each place has one of n relevant clips with the probability
+    n / clips; then every place before it has one of the others with (n - 1) / (clips - 1).
+    """
+    others = (np.asarray(counts, np.float64).mean() - 1) / max(clips - 1, 1)
+    found = {}
+    for k in MAP_AT:
+        places = np.arange(1, min(k, clips) + 1)
+        found[f"map@{k}"] = float(((1 + (places - 1) * others) / places).sum() / clips)
+    return found | {f"r@{k}": min(k, clips) / clips for k in RECALL_AT}
 
 
 def padded(relevant: Sequence[Sequence[int]]) -> Ranks:

@@ -2,7 +2,7 @@
 
 A task lists its verbs as functions. A function whose first parameter is `run: Run` or `runs: list[Run]` works on
 runs of a recipe: `--recipe`, `--run-dir`, `--runs` and `key=value` overrides are added; with `run` it is called once
-for each run, with `runs` once for all. A parameter `files: list[Path]` takes the positional arguments. All others
+for each run, with `runs` once for all; with `run: Run | None` it does without, where none of these is given. A parameter `files: list[Path]` takes the positional arguments. All others
 become options; `@computes` adds `--device`. What a verb returns, a plain mapping, is printed as one line of JSON at the
 end with `--json`. The docstring's section `Example:` is the words after the verb that `--help` shows.
 """
@@ -182,6 +182,9 @@ def _call(
         raise UserError(f"{verb.__name__.rstrip('_')} takes no settings, but got {overrides[0]!r}")
     if not takes_run:
         return verb(**keywords)
+    if values["recipe"] is None and not (overrides or values["run_dir"] or values["runs"] != [1]):
+        return verb(run=None, **keywords)
+    values["recipe"] = values["recipe"] or task.default_recipe
     runs = [open_run(task, values["recipe"], overrides, number, values["run_dir"]) for number in values["runs"]]
     check_accelerator(runs[0].config)
     remove_partials(runs[0].folder.parent, recursive=False)
@@ -260,13 +263,14 @@ def _parser(task: Task, name: str, verb: Verb) -> argparse.ArgumentParser:
     )
     hints = typing.get_type_hints(verb, include_extras=True)
     parameters = inspect.signature(verb).parameters
+    optional = _optional(hints.get("run"))
     if _takes_runs(verb):
         group = parser.add_argument_group("recipe and run")
         group.add_argument(
             "--recipe",
-            default=task.default_recipe,
+            default=None if optional else task.default_recipe,
             metavar="NAME",
-            help=f"recipe by name or yaml file (default: {task.default_recipe})",
+            help=f"recipe by name or yaml file (default: {'none' if optional else task.default_recipe})",
         )
         group.add_argument(
             "--runs",

@@ -8,6 +8,7 @@ In `<library>/.dcase-index/<key>`, or `<folder>/<key>`:
 
 about.json       of which encoder
 vectors.f2       float16 (rows, dim), rows of unit length; rows are only ever appended
+graph.usearch    of near neighbours, where one was asked for or there are many rows (`common.search.graph`)
 contents.jsonl   a line for each content of a file: its SHA-256, first row, number of rows
 files.json       {name: [bytes, mtime in ns, SHA-256]}, and why others could not be read
 
@@ -17,8 +18,11 @@ A line follows when its rows are on the disk, so whatever stops a build costs th
 import bisect
 import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +37,15 @@ from common.run.numbers import unit_rows
 from common.run.progress import progress
 from common.search import Encoder, Hit, Vectors
 from common.search.exact import similarities
+from common.search.graph import FILE as GRAPH
+from common.search.graph import Graph, grow
+from common.search.graph import library as graph_library
 
 HIDDEN = ".dcase-index"  # in the library
 BATCH = 16  # files that are heard before their vectors are written
 QUERIES = 16  # whose scores are in memory together
+MANY = 1_000_000  # rows from which a graph is made unasked, where usearch is installed
+NEAR = 4  # candidates of a graph for each recording that is wanted
 VERSION = 1
 ABOUT, VECTORS, CONTENTS, FILES = "about.json", "vectors.f2", "contents.jsonl", "files.json"
 
@@ -64,26 +73,20 @@ class Changes:
         return f"since it was indexed: {', '.join(counts)} files" if counts else ""
 
 
-def heard(encoder: Encoder, file: Path) -> Vectors:
-    """A recording as a query (1, dim): the mean of its windows. Raises UserError where it cannot be read."""
-    windows = next(iter(encoder.sounds([file])))
-    if isinstance(windows, UserError):
-        raise windows
-    return windows.mean(axis=0, keepdims=True)
-
-
 def place(library: Path, folder: Path | None) -> Path:
     """The folder that has the indexes of a library."""
     return existing_folder(library) / HIDDEN if folder is None else folder
 
 
-def build(library: Path, encoder: Encoder, folder: Path | None = None) -> Report:
+def build(library: Path, encoder: Encoder, folder: Path | None = None, approximate: bool = False) -> Report:
     """Bring the index of a library up to date: what is new or changed is heard, what is gone leaves the list.
 
     A file is known by its content: one that was renamed or copied is not heard again. Whoever builds the same index
-    at the same time waits. Raises UserError for a library without audio, without any that can be read, or where the
-    index can not be written.
+    at the same time waits. approximate: with a graph of near neighbours, which later builds keep up to date. Raises
+    UserError for a library without audio, without any that can be read, or where the index can not be written.
     """
+    if approximate:
+        graph_library()  # says at once that it is not there
     at = place(library, folder) / encoder.key
     recordings = find_recordings([library])
     try:
@@ -95,7 +98,10 @@ def build(library: Path, encoder: Encoder, folder: Path | None = None) -> Report
         remove_partials(at, recursive=False)
         writer = _Writer(at, encoder, library if folder else None)
         paths = {path.relative_to(library).as_posix(): path for path in recordings.files}
-        return writer.update(paths, recordings.skipped)
+        report = writer.update(paths, recordings.skipped)
+        if approximate or (at / GRAPH).exists() or (writer.rows >= MANY and find_spec("usearch")):
+            grow(at / GRAPH, np.memmap(at / VECTORS, "<f2", "r", shape=(writer.rows, encoder.dim)))
+        return report
 
 
 class _Writer:
@@ -252,6 +258,7 @@ class Index:
         self.starts = np.cumsum(self.counts) - self.counts
         within = np.arange(self.counts.sum()) - np.repeat(self.starts, self.counts)
         self.rows = np.repeat(spans[:, 0], self.counts) + within
+        self.graph = Graph.open(at / GRAPH, dim, total)
 
     @classmethod
     def open(cls, library: Path, key: str, folder: Path | None = None, command: str = "") -> "Index":
@@ -261,24 +268,67 @@ class Index:
             return cls(library, at / key)
         others = sorted(path.parent.name for path in at.glob(f"*/{ABOUT}")) if at.is_dir() else []
         found = f"the index is of another model ({', '.join(others)}), not of {key}" if others else "not indexed yet"
-        where = f" --index {folder}" if folder else ""
-        raise UserError(f"{library}: {found}; `{command or 'index'} {library}{where}` makes it")
+        where = f" --index {shlex.quote(str(folder))}" if folder else ""
+        raise UserError(f"{library}: {found}; `{command or 'index'} {shlex.quote(str(library))}{where}` makes it")
+
+    def vector(self, number: int) -> Vectors:
+        """The mean of the windows of a recording, by its place in `names`, (1, dim)."""
+        first = self.starts[number]
+        return self.vectors[self.rows[first : first + self.counts[number]]].mean(
+            axis=0, keepdims=True, dtype=np.float32
+        )
 
     def search(self, queries: Vectors, k: int = 10, below: str | None = None) -> list[list[Hit]]:
         """For each query (queries, dim) the `k` best recordings, equal ones by name; `below`: those of a subfolder.
 
-        A recording is as near as its nearest window. Exact: every vector is compared. Raises UserError for queries
-        of another dimension and a subfolder without recordings.
+        A recording is as near as its nearest window. Exact: every vector is compared; with a graph, and without
+        `below`, only its candidates are. Raises UserError for queries of another dimension and a subfolder without
+        recordings.
         """
         queries = np.atleast_2d(np.asarray(queries, np.float32))
         if queries.shape[1] != self.vectors.shape[1]:
             raise UserError(f"queries of {queries.shape[1]} dimensions, the index has {self.vectors.shape[1]}")
         first, last = self._range(below)
+        if self.graph is not None and (first, last) == (0, len(self.names)):
+            return [self._near(query, k) for query in unit_rows(queries)]
         hits = []
         for start in range(0, len(queries), QUERIES):
             scores = similarities(unit_rows(queries[start : start + QUERIES]), self.vectors)
             hits += [self._best(of, k, first, last) for of in scores]
         return hits
+
+    def _near(self, query: Vectors, k: int) -> list[Hit]:
+        """The same by the graph (dim,): twice as many candidates until they are of `k` recordings, or all there are."""
+        assert self.graph is not None
+        count, wanted = NEAR * k, min(k, len(self.names))
+        while True:
+            rows = self.graph.candidates(query, min(count, len(self.vectors)))
+            scores = self.vectors[rows].astype(np.float32) @ query
+            found = self._named(rows, scores)
+            if len(found) >= wanted or len(rows) >= len(self.vectors):
+                return found[:k]
+            if count >= len(self.vectors) // 8:  # as much work as all of them
+                return self._best(similarities(query[None], self.vectors)[0], k, 0, len(self.names))
+            count *= 2
+
+    def _named(self, rows: NDArray[np.int64], scores: Vectors) -> list[Hit]:
+        """The recordings of rows (n,) with their scores, best first; rows of recordings that are gone have none."""
+        order, of = self.inverse
+        first, last = np.searchsorted(of, rows, "left"), np.searchsorted(of, rows, "right")
+        places = np.concatenate([order[a:b] for a, b in zip(first, last, strict=True)])
+        scores = np.repeat(scores, last - first)
+        best = np.lexsort((places, -scores))
+        places, scores = places[best], scores[best]
+        numbers = np.searchsorted(self.starts, places, "right") - 1
+        windows = (places - self.starts[numbers]) * float(self.about["window"])
+        each = np.sort(np.unique(numbers, return_index=True)[1])
+        return [Hit(self.names[numbers[i]], float(scores[i]), float(windows[i])) for i in each]
+
+    @cached_property
+    def inverse(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Places in `rows`, ordered by the row that stands there; and those rows."""
+        order = np.argsort(self.rows, kind="stable")
+        return order, self.rows[order]
 
     def _range(self, below: str | None) -> tuple[int, int]:
         """Names are sorted: those of a subfolder stand together."""

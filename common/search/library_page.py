@@ -12,8 +12,8 @@ from common.audio.recordings import beginning
 from common.run.errors import UserError
 from common.run.files import sha256, write_then_rename
 from common.run.folders import printable
-from common.search import Encoder, Hit
-from common.search.index import Index, heard
+from common.search import Encoder, Hit, sentence
+from common.search.index import Index
 from common.search.page import answered, application, frame, gradio, note, uploaded, without_folder
 
 if TYPE_CHECKING:
@@ -27,36 +27,55 @@ PICTURE_DPI, PICTURE_SECONDS, MELS = 100, 30, 64
 HEARD_SECONDS, HEARD_RATE = 60, 44_100  # of files that browsers do not play
 PLAYED = {".wav": "audio/wav", ".flac": "audio/flac", ".mp3": "audio/mpeg", ".ogg": "audio/ogg", ".opus": "audio/ogg"}
 ALL = "all folders"
+# A button of a hit: its number goes into a hidden field, which asks.
+LIKE = (
+    'const field = document.querySelector("#like input"); field.value = %d; '
+    'field.dispatchEvent(new Event("input", {bubbles: true}))'
+)
 
 
 class Library:
     """An index with what the page asks of it. Recordings have numbers there, so no path comes from a browser.
 
-    pictures: the folder in which they are kept, by content.
+    pictures: the folder in which they are kept, by content; quality: how good the encoder is, in a sentence.
     """
 
-    def __init__(self, index: Index, encoder: Encoder, pictures: Path) -> None:
+    def __init__(self, index: Index, encoder: Encoder, pictures: Path, quality: str = "") -> None:
         self.index, self.encoder, self.pictures = index, encoder, pictures
+        self.quality = quality or encoder.quality
+        self.number = 0  # of several on a page
         self.numbers = {name: number for number, name in enumerate(index.names)}
         self.drawing = Lock()  # matplotlib's settings are those of the process
+
+    @property
+    def answers(self) -> str:
+        """Which system does, and how good it is."""
+        title = self.encoder.title
+        return f"{title[:1].upper()}{title[1:]} answers. {self.quality}"
 
     def folders(self) -> list[str]:
         """Folders with recordings in them or below, the first ones by name."""
         found = {str(parent) for name in self.index.names for parent in Path(name).parents} - {"."}
         return sorted(found)[:FOLDERS]
 
-    def by_sentence(self, sentence: str, folder: str, count: int) -> str:
+    def by_sentence(self, words: str, folder: str, count: int) -> str:
         """The list of what fits a sentence, as HTML."""
-        if not (sentence := (sentence or "").strip()):
-            raise UserError("Type what you want to hear.")
-        return self._list(self.encoder.texts([sentence[:LONGEST]]), folder, count)
+        if not self.encoder.has_text:
+            raise UserError(f"{self.encoder.title} understands sounds alone.")
+        return self._list(self.encoder.texts([sentence(words or "")[:LONGEST]]), folder, count)
 
     def by_sound(self, path: str | None, folder: str, count: int) -> str:
-        """The list of what is like an upload, as HTML: the mean over its windows asks."""
+        """The list of what is like an upload, as HTML."""
         file = uploaded(path)
         with without_folder(file):
-            query = heard(self.encoder, file)
+            query = self.encoder.query(file)
         return self._list(query, folder, count)
+
+    def by_recording(self, number: float | None, folder: str, count: int) -> str:
+        """The list of what is like a recording of the library, as HTML."""
+        if number is None or not 0 <= number < len(self.index.names):
+            raise UserError("No such recording.")
+        return self._list(self.index.vector(int(number)), folder, count)
 
     def _list(self, query: Any, folder: str, count: int) -> str:
         hits = self.index.search(query, int(count), None if folder == ALL else folder)[0]
@@ -68,11 +87,13 @@ class Library:
         likeness = max(0.0, min(1.0, hit.score))
         return (
             f"<li><span class='rank'>{rank}</span>"
-            f"<img src='/library/picture/{number}' alt='spectrogram of {name}' loading='lazy' width='240' height='80'>"
+            f"<img src='/library/picture/{self.number}/{number}' alt='spectrogram of {name}' "
+            "loading='lazy' width='240' height='80'>"
             f"<span class='what'><b title='{name}'>{name}</b><small>{html.escape(folder)}</small></span>"
             f"<span class='score' title='cosine similarity'><i style='width:{100 * likeness:.0f}%'></i>"
             f"<em>{hit.score:.3f}</em></span>"
-            f"<audio controls preload='none' src='/library/sound/{number}#t={hit.start:g}'></audio></li>"
+            f"<audio controls preload='none' src='/library/sound/{self.number}/{number}#t={hit.start:g}'></audio>"
+            f"<button class='like' title='find what sounds alike' onclick='{LIKE % number}'>similar</button></li>"
         )
 
     def _file(self, number: int) -> Path:
@@ -151,19 +172,29 @@ def draw_spectrogram(file: Path, path: Path) -> None:
 
 
 def library_page(
-    title: str, library: Library, quality: str, examples: Sequence[str] = (), host: str = "127.0.0.1"
+    title: str, libraries: Sequence[Library], examples: Sequence[str] = (), host: str = "127.0.0.1"
 ) -> "FastAPI":
-    """The page as an application. quality: how good the model is, and on what; examples: sentences to begin with."""
+    """The page as an application. libraries: one for each system that can answer; examples: sentences to begin with."""
     ui = gradio()
-    encoder, count = library.encoder, len(library.index.names)
-    ways = "a sentence or a sound" if encoder.has_text else "a sound"
-    lead = f"Find recordings by {ways}: {count:,} in this library."
-    with frame(title, lead, f"{encoder.title} answers. {quality}") as page:
+    for number, library in enumerate(libraries):
+        library.number = number
+    first, has_text = libraries[0], any(of.encoder.has_text for of in libraries)
+    lead = f"Find recordings by {'a sentence or a sound' if has_text else 'a sound'}: {len(first.index.names):,} here."
+
+    def by(ask: Callable[..., str]) -> Callable[..., str]:
+        """Ask the chosen system."""
+        return answered(lambda given, chosen, folder, count: ask(libraries[int(chosen)], given, folder, count))
+
+    with frame(title, lead) as page:
+        shown = ui.HTML(_answers(first), elem_id="model")
+        systems = [(of.encoder.title, number) for number, of in enumerate(libraries)]
+        system = ui.Radio(systems, value=0, label="System", visible=len(systems) > 1, elem_id="system")
+        system.change(lambda chosen: _answers(libraries[int(chosen)]), system, shown, api_visibility="private")
         with ui.Row(elem_classes="filters", equal_height=True):
-            folder = ui.Dropdown([ALL, *library.folders()], value=ALL, label="Folder", elem_id="folder")
+            folder = ui.Dropdown([ALL, *first.folders()], value=ALL, label="Folder", elem_id="folder")
             number = ui.Dropdown(list(COUNTS), value=COUNTS[1], label="Hits", elem_id="count", min_width=120, scale=0)
         with ui.Tabs():
-            if encoder.has_text:
+            if has_text:
                 with ui.Tab("Sentence"), ui.Row(equal_height=True, elem_classes="ask"):
                     words = ui.Textbox(
                         label="What do you want to hear?",
@@ -174,13 +205,29 @@ def library_page(
                     )
                     search = ui.Button("Search", variant="primary", elem_id="search", scale=0)
             with ui.Tab("Sound"):
-                sources = ["upload", "microphone"]
+                sources = ["upload", "microphone"] if has_text else ["microphone", "upload"]
                 sound = ui.Audio(sources=sources, type="filepath", label="Record or upload", elem_id="sound")
                 similar = ui.Button("Find similar", variant="primary", elem_id="similar")
         results = ui.HTML(note("The best recordings will stand here."), elem_id="results")
+        like = ui.Number(elem_id="like", elem_classes="hidden", show_label=False)
         ask: dict[str, Any] = {"outputs": results, "show_progress": "minimal", "api_visibility": "private"}
-        if encoder.has_text:
-            ui.on([words.submit, search.click], answered(library.by_sentence), [words, folder, number], **ask)
-        ui.on([similar.click], answered(library.by_sound), [sound, folder, number], **ask)
-    routes = {"/library/picture/{number:int}": library.picture, "/library/sound/{number:int}": library.sound}
+        if has_text:
+            ui.on([words.submit, search.click], by(Library.by_sentence), [words, system, folder, number], **ask)
+        ui.on([similar.click], by(Library.by_sound), [sound, system, folder, number], **ask)
+        ui.on([like.input], by(Library.by_recording), [like, system, folder, number], **ask)
+    routes = {
+        "/library/picture/{system:int}/{number:int}": _of(libraries, Library.picture),
+        "/library/sound/{system:int}/{number:int}": _of(libraries, Library.sound),
+    }
     return application(page, routes, host)
+
+
+def _answers(of: Library) -> str:
+    return f"<p class='model'>{html.escape(of.answers)}</p>"
+
+
+def _of(libraries: Sequence[Library], answer: "Callable[[Library, int], Response]") -> "Callable[[int, int], Response]":
+    def route(system: int, number: int) -> "Response":
+        return answer(libraries[min(system, len(libraries) - 1)], number)
+
+    return route

@@ -1,6 +1,6 @@
 """The frame of the pages: one look, and one way to serve that keeps everything on this machine.
 
-with frame("Title", "What it does.", "Which model answers.") as blocks:
+with frame("Title", "What it does.") as blocks:
     ...                                     # components of Gradio
 serve(application(blocks, routes), port=7860)
 
@@ -57,10 +57,10 @@ def gradio() -> Any:
 
 
 @contextmanager
-def frame(title: str, lead: str, answers: str) -> "Iterator[Blocks]":
-    """A page with its head; the block adds the rest. answers: which model does, and how good it is. All plain text."""
+def frame(title: str, lead: str) -> "Iterator[Blocks]":
+    """A page with its head, in plain text; the block adds the rest."""
     ui = gradio()
-    head = f"<h1>{html.escape(title)}</h1><p>{html.escape(lead)}</p><p class='model'>{html.escape(answers)}</p>"
+    head = f"<h1>{html.escape(title)}</h1><p>{html.escape(lead)}</p>"
     with ui.Blocks(title=title, analytics_enabled=False, delete_cache=(KEPT, KEPT)) as blocks:
         ui.HTML(head, elem_classes="head")
         yield blocks

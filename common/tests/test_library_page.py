@@ -16,6 +16,7 @@ import soundfile
 
 from common.audio.reading import load
 from common.run.errors import UserError
+from common.search import Encoder
 from common.search.page import serve
 from common.tests.browser import chromium, needs_browser, served, tab
 from common.tests.helpers import ROOT
@@ -25,10 +26,11 @@ PITCHES = {"birds/high.wav": 3000, "birds/higher.flac": 4000, "engines/low.wav":
 WORDS = {"low hum": 200, "high whistle": 3000}
 
 
-class Pitch:
+class Pitch(Encoder):
     """Hears in which of 64 bands the energy lies; knows two sentences."""
 
-    key, title, dim, has_text, window, command = "pitch", "A counter of bands", 64, True, 10.0, "index"
+    key, title, has_text, window, command = "pitch", "A counter of bands", True, 10.0, "index"
+    quality, dim = "It is right 0.75 of the time.", 64
 
     def sounds(self, paths: Sequence[Path]) -> Iterator[Any]:
         for path in paths:
@@ -78,7 +80,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     build(library, encoder)
     of = Library(Index.open(library, encoder.key), encoder, root / "pictures")
     with (
-        served(lambda: library_page("Search", of, "It is right 0.75 of the time.", ["low hum"])) as address,
+        served(lambda: library_page("Search", [of], ["low hum"])) as address,
         chromium() as browser,
     ):
         yield Shown(address, library, sounds, browser)
@@ -149,10 +151,11 @@ def test_no_other_file_is_given(shown: Shown) -> None:
     request = shown.browser.new_context().request
     secret = shown.sounds / "query.wav"
     for path in (
-        "/library/sound/99",
-        "/library/sound/-1",
-        "/library/sound/..%2f..%2fsounds%2fquery.wav",
-        "/library/picture/%2e%2e/0",
+        "/library/sound/0/99",
+        "/library/sound/0/-1",
+        "/library/sound/1/99",
+        "/library/sound/0/..%2f..%2fsounds%2fquery.wav",
+        "/library/picture/0/%2e%2e/0",
         f"/gradio_api/file={secret}",
         f"/gradio_api/file={shown.library / 'birds/high.wav'}",
         "/gradio_api/file=/etc/passwd",

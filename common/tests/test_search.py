@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -265,3 +266,101 @@ def test_it_is_a_full_comparison(
                 assert scores[hit.name][int(hit.start / 2)] == pytest.approx(hit.score, abs=1e-6)
             for one, two in itertools.pairwise(hits):
                 assert one.score > two.score or one.name < two.name
+
+
+# --- a graph of near neighbours
+
+
+def by_hand(at: Path, counts: list[int], rows: np.ndarray) -> Index:
+    """An index of recordings 000000.wav, ... with so many windows each."""
+    at.mkdir(parents=True)
+    unit_rows(rows.astype(np.float32)).astype("<f2").tofile(at / VECTORS)
+    names = [f"{number:06d}.wav" for number in range(len(counts))]
+    firsts = np.cumsum(counts) - counts
+    lines = [json.dumps([name, int(first), count]) for name, first, count in zip(names, firsts, counts, strict=True)]
+    (at / CONTENTS).write_text("".join(f"{line}\n" for line in lines))
+    # A copy of the first recording; the second one is gone, its rows are there.
+    files = {name: [1, 1, name] for name in names if name != names[1]} | {"copy.wav": [1, 1, names[0]]}
+    (at / FILES).write_text(json.dumps({"files": files, "unreadable": {}}))
+    (at / "about.json").write_text(json.dumps({"dim": rows.shape[1], "window": 2.0, "title": "made"}))
+    return Index(at, at)
+
+
+def test_a_graph_finds_what_a_full_comparison_finds(tmp_path: Path) -> None:
+    pytest.importorskip("usearch")
+    from common.search.benchmark import made
+    from common.search.graph import FILE, grow
+
+    rng = np.random.default_rng(0)
+    counts = [40, 2, *rng.integers(1, 5, 1000).tolist()]
+    rows = next(made(sum(counts), 24))
+    rows[:40] = rows[0] + 0.01 * rng.standard_normal((40, 24))  # one recording's windows fill the first candidates
+    exact = by_hand(tmp_path / "exact", counts, rows)
+    by_hand(tmp_path / "graph", counts, rows)
+    grow(tmp_path / "graph" / FILE, exact.vectors)
+    near = Index(tmp_path / "graph", tmp_path / "graph")
+    assert exact.graph is None
+    assert near.graph is not None
+    queries = np.concatenate([rows[:1], rows[rng.integers(0, len(rows), 40)] + 0.1 * rng.standard_normal((40, 24))])
+    shares = []
+    for one, other in zip(exact.search(queries, 10), near.search(queries, 10), strict=True):
+        assert len(one) == len(other) == 10
+        known = {hit.name: hit for hit in one}
+        shares.append(np.mean([hit.name in known for hit in other]))
+        for hit in other:
+            if hit.name in known:
+                assert hit.score == pytest.approx(known[hit.name].score, abs=1e-5)
+                assert hit.start == known[hit.name].start
+    assert np.mean(shares) > 0.98
+    assert {hit.name for hit in near.search(rows[:1], 2)[0]} == {"000000.wav", "copy.wav"}
+    assert len(near.search(rows[:1], 5000)[0]) == len(near.names)
+
+
+def test_a_graph_is_kept_up_to_date(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("usearch")
+    from common.search.graph import FILE, _known
+
+    at, encoder = library / HIDDEN / "levels", Levels()
+    build(library, encoder, approximate=True)
+    assert Index.open(library, "levels").graph is not None
+    for number, damage in enumerate((None, b"no graph", b"")):
+        if damage is not None:
+            (at / FILE).write_bytes(damage)
+            index = Index.open(library, "levels")  # every row is compared
+            assert index.graph is None
+            assert best(index, encoder, library / index.names[0]) == [index.names[0]]
+        write(library / f"new{number}.wav", 700 + 600 * number)
+        build(library, encoder)
+        index = Index.open(library, "levels")
+        graph = _known(at / FILE, DIM, len(index.vectors), view=False)
+        assert len(graph) == len(index.vectors)
+        assert best(index, encoder, library / f"new{number}.wav") == [f"new{number}.wav"]
+    monkeypatch.setitem(sys.modules, "usearch", None)
+    monkeypatch.delitem(sys.modules, "usearch.index")
+    assert Index.open(library, "levels").graph is None
+    again = Levels("other")
+    with pytest.raises(UserError, match="needs the extra `millions`"):
+        build(library, again, approximate=True)
+    assert again.heard == []
+
+
+def test_many_rows_have_a_graph_unasked(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("usearch")
+    monkeypatch.setattr("common.search.index.MANY", 6)
+    build(library, Levels())
+    assert Index.open(library, "levels").graph is None
+    write(library / "sixth.wav", 500)
+    build(library, Levels())
+    assert Index.open(library, "levels").graph is not None
+
+
+def test_the_benchmark_prints_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("usearch")
+    from common.search.__main__ import main
+
+    assert main(["benchmark", "--rows", "3000", "--dim", "32", "--queries", "20", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert found["rows"] == 3000
+    assert found["recall@10"] > 0.95
+    assert main(["benchmark", "--rows", "0"]) == 1
+    assert capsys.readouterr().err == "error: benchmark: --rows, --dim and --queries are at least 1\n"

@@ -1,11 +1,14 @@
 """The page of Task 6: search a library by sentence or sound."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from common.run.errors import UserError
+from common.run.results.store import recorded
+from common.run.verbs import Run
 from task6_retrieval.config import Config
 
 if TYPE_CHECKING:
@@ -33,6 +36,11 @@ def toy_clips(config: Config) -> Path:
         ) from None
 
 
+def trained_or_none(run: Run) -> Run | None:
+    """The run, where its training is finished."""
+    return run if recorded(run.folder, "checkpoint") else None
+
+
 def opened(library: Path, encoder: "Encoder", folder: Path | None) -> "Index":
     """The index of a library, brought up to date."""
     from common.search.index import Index
@@ -47,7 +55,7 @@ def quality(labelled: Path | None, encoder: "Encoder", folder: Path | None) -> s
     from common.encoders.recordings import average_precision, read_labelled
 
     if labelled is None:
-        return "How good it is was not measured now: --labelled FOLDER, a folder as of ESC-50, does that."
+        return encoder.quality
     of = read_labelled(labelled, None, None)
     index = opened(labelled / "audio", encoder, folder and folder / "labelled")
     known = {file.relative_to(labelled / "audio").as_posix(): of.labels[i] for i, file in enumerate(of.files)}
@@ -59,18 +67,20 @@ def quality(labelled: Path | None, encoder: "Encoder", folder: Path | None) -> s
         found.append(average_precision(scores, relevant))
     return (
         f"mAP@10 {np.mean(found):.3f} for {len(found)} sentences on the {len(known)} recordings of {labelled.name} "
-        f"(one in {len(found)} fits a sentence), computed when this page opened."
+        f"(one in {len(found)} fits a sentence), computed when this page opened. {encoder.quality}"
     )
 
 
-def page(library: Path, folder: Path | None, labelled: Path | None, host: str) -> "FastAPI":
-    """The page as an application; the index is made first."""
+def page(
+    library: Path, encoders: "Sequence[Encoder]", folder: Path | None, labelled: Path | None, host: str
+) -> "FastAPI":
+    """The page as an application, which answers by any of the encoders; their indexes are made first."""
     from common.search.index import place
     from common.search.library_page import Library, library_page
-    from task6_retrieval.inference.tags import Tags
 
-    encoder = Tags()
-    index = opened(library, encoder, folder)
-    of = Library(index, encoder, place(library, folder) / "pictures")
-    good = quality(labelled, encoder, folder)
-    return library_page("Language-based audio retrieval", of, good, EXAMPLES, host)
+    pictures = place(library, folder) / "pictures"
+    of = [
+        Library(opened(library, encoder, folder), encoder, pictures, quality(labelled, encoder, folder))
+        for encoder in encoders
+    ]
+    return library_page("Language-based audio retrieval", of, EXAMPLES, host)

@@ -19,16 +19,21 @@ def load_network(run: Run) -> DualEncoder:
     return load_weights(build_network(run.config), path, digest)
 
 
+def training_of(path: Path) -> Path:
+    """The folder of the training that wrote a checkpoint. Raises UserError where its recipe is not there."""
+    existing_file(path, "checkpoint")
+    folder = next((of for of in path.resolve().parents[:2] if (of / "config.yaml").is_file()), None)
+    if folder is None:
+        raise UserError(f"{path}: no config.yaml of its training beside it or in the folder above")
+    return folder
+
+
 def load_file(path: Path) -> tuple[DualEncoder, Config]:
     """The network of one checkpoint, and the recipe that `train` stored beside it.
 
     Raises UserError for any other file, and for one without its recipe.
     """
-    existing_file(path, "checkpoint")
-    folder = next((of for of in path.resolve().parents[:2] if (of / "config.yaml").is_file()), None)
-    if folder is None:
-        raise UserError(f"{path}: no config.yaml of its training beside it or in the folder above")
-    config = load_config(Config, RECIPES, str(folder / "config.yaml"))
+    config = load_config(Config, RECIPES, str(training_of(path) / "config.yaml"))
     if "retrieval" not in read_checkpoint(path):
         raise UserError(f"{path}: not a checkpoint of this task")
     return load_weights(build_network(config), path), config

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from common.audio.recordings import Recording
 from common.run.errors import UserError
+from common.search import Encoder
 
 if TYPE_CHECKING:
     from common.encoders.base import Encoder as AudioEncoder
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
 AUDIO, TEXT = "yamnet", "all-MiniLM-L6-v2"
 
 
-class Tags:
+class Tags(Encoder):
     """An `Encoder` of common.search: names of tags, weighted by their probabilities in ten seconds, as a sentence."""
 
-    key, title, has_text = f"{AUDIO}-tags", f"YAMNet's tags, compared with sentences by {TEXT},", True
-    window, command = 10.0, "python -m task6_retrieval index"
+    key, title, has_text = f"{AUDIO}-tags", f"YAMNet's tags, compared with sentences by {TEXT}", True
+    quality, window, command = "Nothing was trained.", 10.0, "python -m task6_retrieval index"
 
     @cached_property
     def audio(self) -> "AudioEncoder":
@@ -45,7 +46,7 @@ class Tags:
         return self.text.encode(list(self.audio.class_names()))
 
     @cached_property
-    def dim(self) -> int:
+    def dim(self) -> int:  # type: ignore[override]
         """Of the vectors."""
         return self.text.dim
 
