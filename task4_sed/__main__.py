@@ -185,6 +185,8 @@ def evaluate(
 
             runs = [join(run, ensemble) for run in runs]
         return _of_all(evaluate_runs(runs, plots=not no_plots))
+    if ensemble is not None:
+        raise UserError("evaluate: --ensemble goes without --scores")
     if ground_truth is None or durations is None:
         raise UserError("evaluate --scores also needs --ground-truth and --durations")
     from task4_sed.evaluation.evaluate import evaluate_files, show_metrics
@@ -319,23 +321,21 @@ def export(
 
 @computes
 def benchmark(run: Run, seconds: float = 10.0, metrics: bool = False) -> Mapping[str, Any]:
-    """Clips a second: decoding, front end, a training step in memory, whole training.
+    """Clips a second: decoding, front end, a training step in memory, whole training; parameters, MACs, activations.
 
     Args:
         seconds: how long each stage is measured
         metrics: seconds of metrics and post-processing instead, on random scores of DESED's size
 
     Example:
-        --seconds 5
+        --recipe iteration2_stage1_atst --seconds 5
     """
     if metrics:
         from task4_sed.evaluation.benchmark_metrics import benchmark_metrics
 
         return {"seconds": benchmark_metrics()}
-    from task4_sed.data.prepare import write_toy_data
     from task4_sed.evaluation.benchmark import benchmark as measure
 
-    write_toy_data(run.config.data)
     return measure(run, seconds)
 
 

@@ -49,7 +49,7 @@ class StoredLogits:
         or NaN.
         """
         path = Path(path)
-        with open_hdf5(path, "stored logits") as file:
+        with open_hdf5(path, "stored logits (`predict --logits` and `pseudo_labels` make them)") as file:
             names = [stem(name) for name in texts(file, "filenames")]
             strong = _logits(file, "strong_logits", 3)
             found = tuple(texts(file, "classes")) if "classes" in file else None

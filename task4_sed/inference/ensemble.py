@@ -30,7 +30,9 @@ def run_folder(task: Task, name: str, number: int) -> Path:
         path = Path("runs") / task.name / run_name(task.recipes, name)
     folder = path if RUN.fullmatch(path.name) else path / f"run{number}"
     if not (folder / CONFIG).is_file():
-        raise UserError(f"{folder}: no trained run there; first: python -m {task.name} train --recipe {name}")
+        raise UserError(
+            f"{folder}: no trained run there; first: python -m {task.name} train --recipe {name} --runs {number}"
+        )
     return folder
 
 
@@ -145,9 +147,10 @@ def steps(folders: Sequence[Path]) -> list[Path]:
 def origins(folder: Path) -> list[Path]:
     """The runs that a training began with: those of `start` and of `data.pseudo_labels`."""
     values, found = read_settings(folder).values, list[Path]()
-    if start := values.get("start"):
-        path = Path(start)  # as training/train.py:start_file has it
-        found.append(path.absolute().parents[1] if path.suffix else folder.parent.parent / path / folder.name)
+    if start := values.get("start"):  # a recipe, or a checkpoint: as training/train.py:start_file has it
+        path = Path(start)
+        begun = path.parent.parent if path.suffix else folder.parent.parent / path / folder.name
+        found.append(begun if (begun / CONFIG).is_file() else path)
     if labels := (values.get("data") or {}).get("pseudo_labels"):
         found += map(Path, _makers(Path(labels)))
     return found

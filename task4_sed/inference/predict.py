@@ -196,9 +196,15 @@ def predict_logits(run: Run, checkpoint: Path | None, names: Sequence[str]) -> M
                 append(predictor.logits(batch.waveform).float().cpu().numpy()[new])
                 there.update(heard)
                 advance(len(heard))
-    seconds = round(time.monotonic() - start, 2)
-    result = {"file": str(out), "network": config.postprocess.network, "checkpoint": str(path), "sets": list(names)}
-    result |= {"clips": len(clips), "kwh": meter.kwh, "seconds": seconds}
+    result = {
+        "file": str(out),
+        "network": config.postprocess.network,
+        "checkpoint": str(path),
+        "sets": list(names),
+        "clips": len(clips),
+        "kwh": meter.kwh,
+        "seconds": round(time.monotonic() - start, 2),
+    }
     record(run.folder, "logits", result)
     print(f"{out}: logits of {len(clips):,} clips", flush=True)
     return result
