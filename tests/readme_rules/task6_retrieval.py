@@ -4,6 +4,19 @@ DATA = "data/task6_retrieval/toy"
 
 # pattern, how, why, changes
 RULES = (
+    (r"python esc_captions\.py .*", "named", "needs ESC-10", ()),
+    (
+        r"python -m task6_retrieval .*(esc10|runs/task6_retrieval/tags/run1).*",
+        "named",
+        "a test of the task does it",
+        (),
+    ),
+    (
+        r"python -m task6_retrieval \w+ .*data\.root=data/own",
+        "run",
+        "tiny network",
+        ((r"$", " data.toy=null data.batch=2"),),
+    ),
     (r"python -m task6_retrieval (evaluate|validate) .*", "named", "needs somebody's outputs", ()),
     (r"python -m task6_retrieval (index|search) .*", "named", "recordings of one's own; tests of the task run it", ()),
     (r"python -m task6_retrieval demo .*", "named", "runs until it is stopped", ()),
@@ -27,6 +40,6 @@ RULES = (
     ),
 )
 
-RECIPES = {"toy": f"extends: task6_retrieval/tests/tiny.yaml\ndata: {{root: {DATA}}}\n"}
+RECIPES = {name: f"extends: task6_retrieval/tests/tiny.yaml\ndata: {{root: {DATA}}}\n" for name in ("toy", "yamnet")}
 
 EXPECTED = ("toy/coverage.json",)
