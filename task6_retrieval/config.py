@@ -1,7 +1,7 @@
 """The settings of a recipe."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from common.run.config import FINITE, in_range
 from common.run.energy import EnergyConfig
@@ -209,6 +209,9 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     energy: EnergyConfig = field(default_factory=EnergyConfig)
     submission: SubmissionConfig | None = None
+    # The space that `tune` searches: settings by their dotted names, each [lowest, highest] or [lowest, highest, log]
+    # (a logarithmic scale); between whole numbers, whole numbers.
+    tune: dict[str, list[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises UserError (`key: what is wrong`)."""
