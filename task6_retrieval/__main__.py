@@ -10,12 +10,26 @@ from common.run.verbs import Run, Task, computes, main
 from task6_retrieval.config import Config
 
 
-def prepare(run: Run, verify: bool = False) -> Mapping[str, Any]:
+def prepare(
+    run: Run, verify: bool = False, from_table: Path | None = None, out: Path | None = None
+) -> Mapping[str, Any]:
     """Check the data sets, say what is missing, and pack their audio; the toy recipe writes its data set first.
+
+    With --from-table it writes a data set of the official layout out of own recordings instead.
 
     Args:
         verify: read every packed shard again and compare its SHA-256
+        from_table: csv of own recordings: file, split (train, validation or test), caption (or caption_1, caption_2,
+            ...) and, if you like, keywords
+        out: where the data set made from a table goes
+
+    Example:
+        data.toy=null data.root=/path/to/clotho --verify
     """
+    if from_table is not None or out is not None:
+        from task6_retrieval.data.own import from_table as write_own
+
+        return write_own(from_table, out)
     from common.run.files import write_json
     from common.run.processes import usable_cores
     from task6_retrieval.data.prepare import prepare as check_and_pack
@@ -49,7 +63,7 @@ def predict(run: Run, sets: list[str] | None = None) -> Mapping[str, Any]:
     """Store the vectors of all clips and captions: of the validation and test set, and of the challenge's.
 
     Args:
-        sets: other data sets, e.g. --sets clotho_development: a run with those of its training sets can teach
+        sets: other data sets; a run with those of its training sets can teach
 
     Example:
         --recipe toy --sets clotho_development
@@ -62,22 +76,118 @@ def predict(run: Run, sets: list[str] | None = None) -> Mapping[str, Any]:
 
 
 def evaluate(
-    run: Run, scores: Path | None = None, ground_truth: Path | None = None, against: Path | None = None
+    run: Run,
+    scores: Path | None = None,
+    ground_truth: Path | None = None,
+    against: Path | None = None,
+    no_plots: bool = False,
+    ensemble: list[str] | None = None,
+    weights: list[float] | None = None,
 ) -> Mapping[str, Any]:
-    """Metrics of anybody's rankings or scores, with intervals over clips.
+    """Metrics of a run's stored vectors; with --scores of anybody's rankings or scores. Intervals are over clips.
+
+    With --ensemble of the weighted mean of several systems' cosines, which becomes a run in --run-dir first.
 
     Args:
         scores: csv of the ten best files of each caption (2022 to 2024), or of the score of every file (2025)
         ground_truth: captions csv (file_name, caption_1, ...), or annotations (query, audio_filenames)
         against: csv of another system, to which the differences get intervals and p values
+        no_plots: tables only
+        ensemble: recipes or folders of runs; those of the same number are averaged
+        weights: of each of them (default: equal); tune them on the validation set
+
+    Example:
+        --recipe toy --runs 1 2
     """
+    if weights and not ensemble:
+        raise UserError("evaluate: --weights goes with --ensemble")
+    if scores is None:
+        if ground_truth is not None or against is not None:
+            raise UserError("evaluate: --ground-truth and --against go with --scores")
+        from task6_retrieval.evaluation.report import evaluate_run
+
+        if ensemble is not None:
+            from task6_retrieval.inference.ensemble import join
+
+            run = join(run, ensemble, weights)
+        return evaluate_run(run, plots=not no_plots)
+    if ensemble is not None:
+        raise UserError("evaluate: either --scores or --ensemble")
+    if ground_truth is None:
+        raise UserError("evaluate --scores also needs --ground-truth")
     from task6_retrieval.evaluation.evaluate import evaluate_files, show
 
-    if scores is None or ground_truth is None:
-        raise UserError("evaluate: --scores and --ground-truth name the files")
     result = evaluate_files(scores, ground_truth, against)
     show(result)
     return result
+
+
+def compare(runs: list[Run], runs_of: list[str] | None = None) -> Mapping[str, Any]:
+    """Own results beside the published ones: table and picture. Or two own systems, with --runs-of.
+
+    Args:
+        runs_of: two recipes or run folders: the second minus the first, by a paired bootstrap over test clips
+
+    Example:
+        --recipe toy --runs 1 2
+    """
+    if runs_of is not None:
+        from common.run.results.paired import compare_systems
+        from task6_retrieval.evaluation.runs import LAYOUT, parts_of
+
+        return compare_systems(runs, runs_of, LAYOUT, parts_of)
+    from task6_retrieval.evaluation.report import compare_runs
+
+    return {"comparison": compare_runs(runs)}
+
+
+def runs(run_dir: Path | None = None) -> Mapping[str, Any]:
+    """What is trained: recipe, settings that differ from it, main figure, date, energy, state.
+
+    Args:
+        run_dir: folder of runs, or of folders of runs (default: runs/task6_retrieval)
+
+    Example:
+        --run-dir runs/task6_retrieval/toy
+    """
+    from common.run.results.listing import list_runs
+    from task6_retrieval.evaluation.runs import LAYOUT
+
+    return list_runs(TASK, LAYOUT, run_dir)
+
+
+def complexity(run: Run) -> Mapping[str, Any]:
+    """Parameters, bytes and MACs of a recipe's network, for one clip and one caption.
+
+    Example:
+        --recipe dcase2025 model.dim=512
+    """
+    from task6_retrieval.evaluation.complexity import complexity as measure
+
+    return measure(run)
+
+
+def export(
+    run: Run, out: Path | None = None, licence: str | None = None, push: str | None = None, public: bool = False
+) -> Mapping[str, Any]:
+    """The run's network as a folder for others: weights, settings, figures, a card; also on the Hugging Face Hub.
+
+    Args:
+        out: the folder (default: <run>/export)
+        licence: of the weights, as the Hub spells it (cc-by-4.0)
+        push: OWNER/NAME on the Hub, to upload it there, private
+        public: with --push, where all may see it
+
+    Example:
+        --licence cc-by-4.0 --out my-retrieval
+    """
+    from common.run.export import check_export
+
+    out = out or run.folder / "export"
+    check_export(out, push, public)
+    from task6_retrieval.inference.exported import export_run
+
+    return export_run(run, out, licence, push, public)
 
 
 def captions(
@@ -96,6 +206,9 @@ def captions(
             queries ask, T1 as P1 by TF-IDF (default: P1, with annotations P3)
         normalise: lower case without punctuation, instead of the captions as they are
         encoder: a text encoder of common.encoders by name, or a local folder of one
+
+    Example:
+        clotho_captions_evaluation.csv --protocol P2
     """
     from task6_retrieval.evaluation.captions import caption_figures, show
 
@@ -111,6 +224,31 @@ def captions(
     return {**result, "encoder": encoder}
 
 
+def package(
+    runs: list[Run],
+    out: Path | None = None,
+    report: Path | None = None,
+    edition: list[Literal["2022", "2023", "2024", "2025"]] | None = None,
+    runs_of: list[str] | None = None,
+    ensemble: list[str] | None = None,
+) -> Mapping[str, Any]:
+    """The challenge's archive, validated: of each run, training or ensemble, a system with its output and meta file.
+
+    Args:
+        out: the archive (default: <runs>/submission.zip)
+        report: technical report (PDF) to include instead of a placeholder
+        edition: whose form, of several an archive each (default: that of the recipe's label, the newest of its task)
+        runs_of: recipes or run folders, each a system, in place of --runs
+        ensemble: what the runs in --run-dir must be ensembles of, as `evaluate --ensemble` was told
+
+    Example:
+        --recipe toy --edition 2024 --out entry.zip
+    """
+    from task6_retrieval.submission.package import package_runs
+
+    return package_runs(runs, out, report, [int(year) for year in edition or ()], runs_of or (), ensemble or ())
+
+
 def validate(
     run: Run,
     files: list[Path],
@@ -118,14 +256,18 @@ def validate(
     queries: Path | None = None,
     clips: Path | None = None,
 ) -> Mapping[str, Any]:
-    """Check anybody's outputs for the challenge: every broken rule with file and line.
+    """Check anybody's archive or output for the challenge: every broken rule with file and line.
 
     Args:
-        files: csv of the ten best files of each caption (2022 to 2024), or of the score of every file (2025)
+        files: archives (.zip, .tar, .tar.gz) or unpacked folders; or single outputs: csv of the ten best files of
+            each caption (2022 to 2024), or of the score of every file (2025)
         edition: whose form
         queries: the captions in their order: csv with a column caption, or a captions csv (default: those of
-            data.challenge, else the recipe's test set)
+            data.challenge, or of the evaluation set beside the data; else the recipe's test set)
         clips: the files that are ranked: a folder of audio, or a csv with a column file_name (default: as queries)
+
+    Example:
+        output.csv --edition 2024 --queries retrieval_captions.csv --clips retrieval_audio
     """
     from task6_retrieval.submission.validate import validate_outputs
 
@@ -139,6 +281,9 @@ def benchmark(queries: int = 100_000, clips: int = 1_000_000, dim: int = 16) -> 
         queries: how many
         clips: how many
         dim: of the embeddings
+
+    Example:
+        --queries 1000 --clips 100000
     """
     from task6_retrieval.evaluation.benchmark_metrics import ranking_at_scale, show
 
@@ -262,7 +407,23 @@ TASK = Task(
     "task6_retrieval",
     "Task 6: language-based audio retrieval (DCASE 2022 to 2025)",
     Config,
-    (prepare, train, predict, evaluate, validate, captions, index, search, demo, benchmark),
+    (
+        prepare,
+        train,
+        predict,
+        evaluate,
+        compare,
+        runs,
+        package,
+        validate,
+        captions,
+        index,
+        search,
+        demo,
+        complexity,
+        export,
+        benchmark,
+    ),
 )
 
 

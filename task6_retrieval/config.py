@@ -26,7 +26,9 @@ class DataConfig:
     packs: str | None = None  # where `prepare` packs the audio; default: <root>/packed
     audiocaps: str | None = None  # folder of AudioCaps: train.csv, val.csv, test.csv, and audio anywhere below it
     wavcaps: str | None = None  # folder of WavCaps: json_files/ and a folder of audio for each source
-    challenge: str | None = None  # folder of a retrieval evaluation set: retrieval_captions.csv, and a folder of audio
+    # Folder of a retrieval evaluation set: retrieval_captions.csv, and a folder of audio; default: <root>/challenge,
+    # where that is there.
+    challenge: str | None = None
     # Lists of clips that training on WavCaps leaves out: csv of Freesound ids, or json of ids by source.
     exclude: list[str] = field(default_factory=list)
     # json lines with other wordings of Clotho's captions; in training one of them takes a caption's place so often.
@@ -35,6 +37,8 @@ class DataConfig:
     train: list[str] = field(default_factory=lambda: ["clotho_development"])
     validation: str = "clotho_validation"
     test: str = "clotho_evaluation"
+    # The challenge's annotations of 2025 for the test set: csv of queries, each with several relevant clips.
+    annotations: str | None = None
     window_seconds: float = in_range(30.0, 0.1, FINITE)  # what of a longer clip is heard at once
     segment_seconds: float = in_range(10.0, 0.1, FINITE)  # pieces of the window that are encoded apart
     # Of longer clips in tests: the middle, or windows side by side whose embeddings are averaged. Training: random.
@@ -198,6 +202,7 @@ class Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    tags: bool = False  # nothing is trained: the tags of YAMNet answer, as in `search` without a training
     start: str | None = None  # begin with the weights of this recipe's run of the same number, or of a checkpoint
     checkpoint: Literal["best", "last"] = "best"  # what is evaluated; last, as published
     trainer: TrainerConfig = field(default_factory=TrainerConfig)

@@ -18,6 +18,8 @@ from common.run.verbs import run_name
 STAGES = ["prepare", "train", "predict", "evaluate", "compare", "package"]
 SYSTEMS = {"task4_sed": {"reproduce", "pipeline"}}  # targets of several recipes: tests/test_systems.py
 NO_CHALLENGE = {"zeroshot"}  # its chain ends with the comparison
+NO_RECIPE = {"runs", "captions"}  # verbs of all recipes, and of none
+AT_ONCE = {"runs", "validate", "complexity", "demo"}  # verbs that need no machine for long, and a page on this one
 TASKS = sorted(path.parent.name for path in Path(__file__).resolve().parents[1].glob("*/task.mk"))
 # With five runs: whose the archive is (a team may submit four systems in Task 1).
 PACKAGED = {"task1_asc": "1"}
@@ -104,9 +106,9 @@ def test_every_verb_is_called_by_its_target(checkout: Path, task: str) -> None:
         lines = [line for line in planned if re.search(rf"python -m {task} {verb}( |$)", line)]
         assert lines, f"{target}: {planned}"
         for line in lines:
-            assert ("--recipe baseline " in line) == (verb != "runs")
+            assert ("--recipe baseline " in line) == (verb not in NO_RECIPE)
             assert line.endswith(" seed=7")
-            assert line.startswith("srun -G1 python -m ") == (verb not in ("runs", "validate", "complexity")), line
+            assert line.startswith("srun -G1 python -m ") == (verb not in AT_ONCE), line
 
 
 def test_benchmark_runs_that_of_every_task(root: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from common.run.verbs import Task, _computing
 from common.tests.helpers import loaded_by
 
-TASKS = ("task1_asc", "task2_anomaly", "task4_sed", "zeroshot")
+TASKS = ("task1_asc", "task2_anomaly", "task4_sed", "task6_retrieval", "zeroshot")
 NO_CHALLENGE = {"zeroshot"}  # nothing to package
 WRONG = {
     "every task": (
@@ -37,6 +37,21 @@ WRONG = {
     "task4_sed": (
         ["predict", "x.wav", "--threshold", "2"],
         ["train", "--jobs", "0", "--runs", "1", "2"],
+    ),
+    "task6_retrieval": (
+        ["evaluate", "--scores", "file"],
+        ["evaluate", "--ground-truth", "file"],
+        ["evaluate", "--against", "file"],
+        ["captions"],
+        ["index", "x.wav", "x.wav"],
+        ["search", "a dog"],
+        ["search", "--library", "."],
+        ["validate", "file", "--edition", "2021"],
+        ["package", "--edition", "2021"],
+        ["evaluate", "--weights", "1", "2"],
+        ["evaluate", "--ensemble", "toy", "--scores", "file"],
+        ["compare", "--runs-of", "toy"],
+        ["export", "--public"],
     ),
     "zeroshot": (
         ["predict", "x.wav"],

@@ -14,7 +14,7 @@ from common.run.results.store import record
 from common.run.training import claim, locked
 from common.run.verbs import Run, Task, main, open_run
 
-TASKS = ("task1_asc", "task2_anomaly", "task4_sed")
+TASKS = ("task1_asc", "task2_anomaly", "task4_sed", "task6_retrieval")
 EVALUATED: dict[str, dict[str, Any]] = {
     "task1_asc": {"toy": True, "rank_score": 0.392, "rank_interval": [0.336, 0.445]},
     "task2_anomaly": {
@@ -28,11 +28,16 @@ EVALUATED: dict[str, dict[str, Any]] = {
         "sets": {"maestro_val": {}, "devtest": {"median": {"psds1": 0.175}}},
         "intervals": {"psds1": {"low": 0.11, "high": 0.26}},
     },
+    "task6_retrieval": {
+        "data": "toy",
+        "sets": {"clotho_evaluation": {"map@10": 0.209, "intervals": {"map@10": [0.158, 0.271]}}},
+    },
 }
 FIGURES = {
     "task1_asc": ("rank score", "development-test", pytest.approx(39.2)),
     "task2_anomaly": ("mean of AUC and pAUC", "development", 0.819),
     "task4_sed": ("PSDS1", "devtest", 0.175),
+    "task6_retrieval": ("mAP@10 (%)", "clotho_evaluation", pytest.approx(20.9)),
 }
 
 
@@ -43,7 +48,11 @@ def task_of(name: str) -> Task:
 
 def trainings(run: Run) -> list[Run]:
     """The trainings that a run of the toy recipe begins with."""
-    parts = {"task1_asc": [f"split{split}" for split in (5, 10, 25, 50, 100)], "task4_sed": ["."]}
+    parts = {
+        "task1_asc": [f"split{split}" for split in (5, 10, 25, 50, 100)],
+        "task4_sed": ["."],
+        "task6_retrieval": ["."],
+    }
     return [
         dataclasses.replace(run, folder=run.folder / part) for part in parts.get(run.task.name, ["machines/fan_id_00"])
     ]

@@ -103,7 +103,7 @@ def count(model: nn.Module, input_shape: Shapes, precision: str | None = None) -
             network(*inputs)  # lazy layers take their size from their first input
             model = network
         summary = _summary(network, inputs)
-        with _plain_operations():
+        with plain_operations():
             honest = matrix_macs(lambda: network(*inputs))
     except Exception as error:  # whatever the network's code raises
         cause = error.__cause__ or error
@@ -177,7 +177,7 @@ def _layers(network: nn.Module, summary: Any) -> list[Layer]:
 
 
 @contextmanager
-def _plain_operations() -> Iterator[None]:
+def plain_operations() -> Iterator[None]:
     """Fused attention and recurrent kernels come apart into the matrix products that are counted."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 

@@ -23,26 +23,33 @@ class Captioned(NamedTuple):
     keywords: str = ""
 
 
-def read_captions(path: str | Path) -> list[Captioned]:
+def caption_columns(header: Iterable[str]) -> list[str]:
+    """caption_1, caption_2, ... of a table, by their numbers."""
+    return sorted((c for c in header if _CAPTION.fullmatch(c)), key=lambda c: int(c.rpartition("_")[2]))
+
+
+def read_captions(path: str | Path, fewer: bool = False) -> list[Captioned]:
     """The clips of a captions csv (file_name, caption_1, ...) in their order, names and captions exactly as they stand.
 
-    Raises UserError (file, line) for a missing column, a clip that is named twice, an empty name or caption.
+    fewer: clips may have fewer captions than others, the cells of the last ones are empty then. Raises UserError (file,
+    line) for a missing column, a clip that is named twice, an empty name or caption.
     """
     rows = read_rows(path, ("file_name", "caption_1"), ",")
     if not rows:
         raise UserError(f"{path}: no clip, expected a line for each")
-    columns = sorted((c for c in rows[0] if _CAPTION.fullmatch(c)), key=lambda c: int(c.rpartition("_")[2]))
+    columns = caption_columns(rows[0])
+    needed = columns[:1] if fewer else columns
     _no_duplicates(rows, "file_name")
     for row in rows:
-        empty = next((column for column in ("file_name", *columns) if not row[column].strip()), None)
+        empty = next((column for column in ("file_name", *needed) if not row[column].strip()), None)
         if empty:
             raise UserError(f"{row.at}: {empty} is empty")
-    return [Captioned(row["file_name"], tuple(row[column] for column in columns)) for row in rows]
+    return [Captioned(row["file_name"], tuple(row[c] for c in columns if row[c].strip())) for row in rows]
 
 
-def read_keywords(path: str | Path) -> dict[str, str]:
+def read_keywords(path: str | Path, encoding: str = CLOTHO_ENCODING) -> dict[str, str]:
     """{file name: keywords joined by `;`} of Clotho's metadata csv. Raises UserError for a clip that stands twice."""
-    rows = read_rows(path, ("file_name", "keywords"), ",", encoding=CLOTHO_ENCODING)
+    rows = read_rows(path, ("file_name", "keywords"), ",", encoding=encoding)
     _no_duplicates(rows, "file_name")
     return {row["file_name"]: row["keywords"] for row in rows}
 
@@ -95,15 +102,22 @@ def read_audiocaps(path: str | Path) -> list[Captioned]:
 
 
 def read_audioset_labels(segments: Iterable[Path], classes: Path) -> dict[str, str]:
-    """{YouTube id: label names joined by `;`} by AudioSet's tables of segments (comments first) and of classes."""
+    """{YouTube id: label names joined by `;`} by AudioSet's tables of segments (comments first) and of classes.
+
+    Raises UserError (file, line) for a line of segments without id, start, end and labels.
+    """
     names = {row["mid"]: row["display_name"] for row in read_rows(classes, ("mid", "display_name"), ",")}
     found = {}
     for path in segments:
-        with open(path, encoding="utf-8") as file:
-            for line in file:
-                if not line.startswith("#") and line.strip():
-                    labels = line.strip().split(", ", 3)[-1].strip('"').split(",")
-                    found[line.split(",", 1)[0]] = ";".join(names.get(label, label) for label in labels)
+        with open(existing_file(path, "table of segments"), encoding="utf-8", errors="replace") as file:
+            for number, line in enumerate(file, 1):
+                if line.startswith("#") or not line.strip():
+                    continue
+                fields = line.strip().split(", ", 3)
+                if len(fields) < 4:
+                    raise UserError(f"{path}:{number}: {brief(line.strip())}, expected id, start, end, labels")
+                labels = fields[3].strip('"').split(",")
+                found[fields[0]] = ";".join(names.get(label, label) for label in labels)
     return found
 
 
@@ -122,6 +136,8 @@ def read_variants(path: str | Path) -> dict[tuple[str, str, int], tuple[str, ...
                 raise UserError(
                     f"{path}:{number}: expected json with split, file_name, caption_index and variants"
                 ) from None
+            if [type(of) for of in key] != [str, str, int]:
+                raise UserError(f"{path}:{number}: {brief(key)}, expected names of split and file, and a number")
             if not isinstance(variants, list) or not all(isinstance(v, str) and v.strip() for v in variants):
                 raise UserError(f"{path}:{number}: variants is {brief(variants)}, expected a list of texts")
             found[key] = tuple(variants)

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.audio.coverage import root_of
+from common.audio.coverage import made_of, root_of
 from common.run.errors import UserError
 from common.run.files import existing_folder, read_rows
 from common.run.folders import below, is_clutter
@@ -73,9 +73,15 @@ def read_listing(data: DataConfig, name: str) -> Listing | None:
         return _audiocaps(existing_folder(data.audiocaps, "folder of AudioCaps"), name, part)
     if name in WAVCAPS and data.wavcaps:
         return _wavcaps(existing_folder(data.wavcaps, "folder of WavCaps"), name, part, data.exclude)
-    if name == CHALLENGE and data.challenge:
-        return _challenge(existing_folder(data.challenge, "folder of an evaluation set"))
+    if name == CHALLENGE and (challenge := challenge_of(data)):
+        return _challenge(existing_folder(challenge, "folder of an evaluation set"))
     return None
+
+
+def challenge_of(data: DataConfig) -> Path | None:
+    """The folder of the retrieval evaluation set, where one is named or lies beside the data set."""
+    beside = Path(data.root or ".") / "challenge"
+    return Path(data.challenge) if data.challenge else beside if data.root and beside.is_dir() else None
 
 
 def needed(data: DataConfig, name: str) -> Listing:
@@ -122,8 +128,10 @@ def _clotho(root: Path, name: str, split: str) -> Listing | None:
     table, metadata = clotho_table(root, "captions", split), clotho_table(root, "metadata", split)
     if table is None:
         return None
-    clips = read_captions(table)
-    clips = with_keywords(clips, read_keywords(metadata)) if metadata else clips
+    own = made_of(root) == "recordings"
+    clips = read_captions(table, fewer=own)
+    keywords = read_keywords(metadata, *(["utf-8"] if own else [])) if metadata else {}
+    clips = with_keywords(clips, keywords)
     folder = clotho_audio(root, split)
     files = match_files([clip.name for clip in clips], folder)
     there = {path.name for path in _audio_in(folder)}

@@ -43,6 +43,14 @@ class CaptionedClips:
         numbers = np.repeat(np.arange(len(self)), [len(of) for of in self.captions])
         return numbers, [caption for of in self.captions for caption in of]
 
+    def fitting(self) -> list[list[int]]:
+        """For each caption of `pairs`, the clips that have it, as positions here: several have one of a template."""
+        numbers, texts = self.pairs()
+        having: dict[str, dict[int, None]] = defaultdict(dict)
+        for number, text in zip(numbers.tolist(), texts, strict=True):
+            having[text][number] = None
+        return [list(having[text]) for text in texts]
+
 
 def load_set(config: DataConfig, name: str) -> CaptionedClips:
     """The clips of a set that are packed. Raises UserError where there are none, or `prepare` has not run."""

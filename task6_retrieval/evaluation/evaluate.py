@@ -1,9 +1,9 @@
-"""Anybody's rankings or scores against captions, or against the annotations of 2025."""
+"""Rankings or scores against captions, or against the annotations of 2025: anybody's files, and own answers."""
 
-import csv
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from common.run.files import existing_file
 from common.run.results.intervals import bootstrap_interval
 from common.run.results.tables import format_value, print_table
 from task6_retrieval.data.captions import read_annotations, read_captions
+from task6_retrieval.inference.outputs import Scores
 from task6_retrieval.inference.scores import Gallery, Outputs, read_outputs
-from task6_retrieval.metrics import padded, query_values, ranks_of_scores, sign_flip_test
+from task6_retrieval.metrics import Ranks, padded, query_values, ranks_of_scores, sign_flip_test
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def read_truth(path: str | Path) -> Truth:
 
 def _has_annotations(path: Path) -> bool:
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-        return "audio_filenames" in next(csv.reader(file), [])
+        return "audio_filenames" in file.readline(1000)
 
 
 def evaluate_files(
@@ -62,12 +63,12 @@ def evaluate_files(
     truth = read_truth(ground_truth)
     values, groups, counts = _values(scores, truth)
     result: dict[str, Any] = {name: float(of.mean()) for name, of in values.items()}
-    result |= {"intervals": _intervals(values, groups, draws, share=True), **counts}
+    result |= {"intervals": intervals_of(values, groups, draws, share=True), **counts}
     result["inputs"] = {"scores": str(scores), "ground_truth": str(ground_truth)}
     if against is not None:
         other, _, _ = _values(against, truth)
         differences = {name: values[name] - other[name] for name in values if name in other}
-        intervals = _intervals(differences, groups, draws, share=False)
+        intervals = intervals_of(differences, groups, draws, share=False)
         result["inputs"]["against"] = str(against)
         result["against"] = {
             name: {
@@ -140,14 +141,60 @@ def match_queries(outputs: Outputs, truth: Truth) -> tuple[NDArray[np.int64], in
     return np.array(found), len(outputs.queries) - len(found)
 
 
-def _intervals(
+def intervals_of(
     values: Mapping[str, np.ndarray], groups: NDArray[np.int64], draws: int, share: bool
 ) -> dict[str, list[float | None]]:
-    """95 % intervals of means: clips, with all of their captions, are drawn with replacement."""
+    """95 % intervals of means over queries: clips, with all of their captions, are drawn with replacement."""
     names, matrix = list(values), np.stack(list(values.values()))
     low, high = bootstrap_interval(lambda w: matrix @ w / w.sum(), len(groups), draws=draws, groups=groups, share=share)
     ends = zip(low.tolist(), high.tolist(), strict=True)
     return {n: [None if np.isnan(end) else end for end in pair] for n, pair in zip(names, ends, strict=True)}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """How a system answered the queries of a set. scores: a row for each query; ranks: (queries, relevant)."""
+
+    truth: Truth
+    scores: Scores
+    ranks: Ranks
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """How many clips are relevant, (queries,)."""
+        return np.array([len(names) for names in self.truth.relevant])
+
+    @cached_property
+    def groups(self) -> NDArray[np.int64]:
+        """Queries of one clip have one number, (queries,); with several relevant clips, those of the first."""
+        return np.unique([names[0] for names in self.truth.relevant], return_inverse=True)[1]
+
+    @cached_property
+    def best(self) -> NDArray[np.int64]:
+        """The rank of the best relevant clip, (queries,)."""
+        return np.where(self.ranks > 0, self.ranks, len(self.scores.clips)).min(axis=1)
+
+    @cached_property
+    def first(self) -> list[str]:
+        """The clip that stands first in the answer to each query."""
+        return [self.scores.clips[place] for place in self.scores.matrix.argmax(axis=1)]
+
+    def values(self) -> dict[str, np.ndarray]:
+        """{"map@10": AP@10 of every query (queries,), ...}."""
+        return query_values(self.ranks, self.counts)
+
+
+def answers_of(scores: Scores, truth: Truth) -> Answers:
+    """Ranks of the relevant clips. Raises UserError for queries and clips that were not embedded."""
+    known, gallery = set(scores.queries), Gallery(scores.clips)
+    if (query := next((of for of in truth.queries if of not in known), None)) is not None:
+        raise UserError(f"{truth.path}: no vector of the caption {brief(query)}; `predict` makes those of all anew")
+    relevant = [[gallery.position(name) for name in names] for names in truth.relevant]
+    for names, places in zip(truth.relevant, relevant, strict=True):
+        if None in places:
+            raise UserError(f"{truth.path}: no vector of the clip {brief(names[places.index(None)])}")
+    of = scores.of(truth.queries)
+    return Answers(truth, of, ranks_of_scores(of.matrix, padded(relevant)))  # type: ignore[arg-type]
 
 
 def show(result: Mapping[str, Any]) -> None:

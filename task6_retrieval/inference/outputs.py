@@ -1,11 +1,15 @@
-"""What `predict` stored of a run, and the scores that it gives: arrays on disk, no network."""
+"""What `predict` stored of a run, or joining runs to an ensemble: arrays on disk that give scores, no network."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.run.errors import UserError
+from common.run.files import write_then_rename
 from common.run.numbers import unit_rows
 from common.run.verbs import Run
 from task6_retrieval.data.teachers import Embeddings, embeddings_file, read_embeddings
@@ -33,8 +37,33 @@ def stored(run: Run, name: str) -> Embeddings:
     return read_embeddings(embeddings_file(run.folder, name))
 
 
+def scores_file(run: Run, name: str) -> Path:
+    """Where an ensemble has its scores of a data set."""
+    return run.folder / "scores" / f"{name}.npz"
+
+
+def write_stored(run: Run, name: str, of: Scores) -> None:
+    """Store the scores of an ensemble, whole or not at all."""
+    with write_then_rename(scores_file(run, name)) as partial, open(partial, "wb") as file:
+        named: dict[str, Any] = {"queries": np.array(of.queries), "clips": np.array(of.clips)}
+        np.savez(file, matrix=of.matrix, **named)
+
+
 def scores_of(run: Run, name: str) -> Scores:
-    """Cosines of all texts and clips that a run has stored of a data set."""
+    """Cosines of all texts and clips that a run has stored of a data set. Raises UserError where it has not."""
+    if (path := scores_file(run, name)).is_file():
+        return _read(path)
     of = stored(run, name)
     clips = tuple(clip.removeprefix(f"{name}/") for clip in of.clips)
     return Scores(of.texts, clips, unit_rows(of.sentence) @ unit_rows(of.audio).T)
+
+
+def _read(path: Path) -> Scores:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            of = Scores(tuple(file["queries"].tolist()), tuple(file["clips"].tolist()), file["matrix"])
+    except Exception as error:
+        raise UserError(f"{path}: no scores of an ensemble ({type(error).__name__}: {error})") from None
+    if of.matrix.shape != (len(of.queries), len(of.clips)) or not np.isfinite(of.matrix).all():
+        raise UserError(f"{path}: scores are no finite numbers of shape ({len(of.queries)}, {len(of.clips)})")
+    return of

@@ -1,6 +1,8 @@
 """Vectors of clips and captions by a trained network: what rankings, teachers and searches are made of."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,16 +10,20 @@ import torch
 from numpy.typing import NDArray
 
 from common.audio.coverage import packs_of
+from common.run.energy import measure
+from common.run.errors import UserError
 from common.run.processes import working_device
 from common.run.progress import progress
+from common.run.results.store import record
 from common.run.verbs import Run
 from task6_retrieval.config import CHALLENGE, Config
 from task6_retrieval.data.batches import clip_loader
 from task6_retrieval.data.embeddings import store
-from task6_retrieval.data.layout import read_queries
+from task6_retrieval.data.layout import challenge_of, needed, read_queries
 from task6_retrieval.data.sets import CaptionedClips, load_set
 from task6_retrieval.data.teachers import Embeddings, clip_names, embeddings_file, texts_of, write_embeddings
 from task6_retrieval.inference.checkpoints import load_network
+from task6_retrieval.inference.tags import Tags
 from task6_retrieval.model.networks import DualEncoder
 
 Vectors = NDArray[np.float32]
@@ -49,21 +55,47 @@ def embed_texts(network: DualEncoder, texts: Sequence[str], batch: int = 64) -> 
     return torch.cat(parts).numpy() if parts else np.zeros((0, network.config.dim), np.float32)
 
 
+def _network(run: Run) -> tuple[Callable[[CaptionedClips], Vectors], Callable[[Sequence[str]], Vectors]]:
+    network = load_network(run).to(working_device())
+    return partial(embed_clips, network, config=run.config), partial(embed_texts, network)
+
+
+def _tags(config: Config) -> tuple[Callable[[CaptionedClips], Vectors], Callable[[Sequence[str]], Vectors]]:
+    """As what a network gives; windows of ten seconds are averaged."""
+    tags = Tags()
+
+    def embed(of: CaptionedClips) -> Vectors:
+        listing, found = needed(config.data, of.name), []
+        files = {clip.name: file for clip, file in zip(listing.clips, listing.files, strict=True)}
+        with progress(f"tags of {of.name}", len(of)) as advance:
+            for windows in tags.sounds([files[name] for name in of.clips]):
+                if isinstance(windows, UserError):
+                    raise windows
+                found.append(windows.mean(axis=0))
+                advance()
+        return np.stack(found)
+
+    return embed, tags.texts
+
+
 def predict_run(run: Run, names: Sequence[str] | None = None) -> dict[str, Any]:
     """Store a finished run's vectors of data sets, a file each: by default of the validation and the test set, and of
     the challenge's where the recipe has it. Of its training sets they make it a teacher. Returns counts by set.
     """
     config: Config = run.config
     data, done = config.data, {}
-    usual = (data.validation, data.test, *([CHALLENGE] if data.challenge else []))
+    usual = (data.validation, data.test, *([CHALLENGE] if challenge_of(data) else []))
     sets = [load_set(data, name) for name in dict.fromkeys(names or usual)]
-    network = load_network(run).to(working_device())
-    for of in sets:
-        texts = list(dict.fromkeys(read_queries(data))) if of.name == CHALLENGE else texts_of([of])
-        found = Embeddings(
-            tuple(clip_names([of])), embed_clips(network, of, config), tuple(texts), embed_texts(network, texts)
-        )
-        write_embeddings(embeddings_file(run.folder, of.name), found)
-        done[of.name] = {"clips": len(of), "texts": len(texts)}
-        print(f"{embeddings_file(run.folder, of.name)}: {len(of)} clips, {len(texts)} texts")
+    clips, sentences = _tags(config) if config.tags else _network(run)
+    (run.folder / "codecarbon" / "emissions_test.csv").unlink(missing_ok=True)
+    start = time.monotonic()
+    with measure(run.folder, "test", config.energy) as meter:
+        for of in sets:
+            texts = list(dict.fromkeys(read_queries(data))) if of.name == CHALLENGE else texts_of([of])
+            found = Embeddings(tuple(clip_names([of])), clips(of), tuple(texts), sentences(texts))
+            write_embeddings(embeddings_file(run.folder, of.name), found)
+            done[of.name] = {"clips": len(of), "texts": len(texts)}
+            print(f"{embeddings_file(run.folder, of.name)}: {len(of)} clips, {len(texts)} texts")
+    seconds = round(time.monotonic() - start, 2)
+    record(run.folder, "predict", {"sets": done, "kwh": meter.kwh, "seconds": seconds})
     return done

@@ -144,8 +144,13 @@ def load_weights(network: DualEncoder, path: str | Path, expected_sha256: str | 
 
     Raises UserError for a file that is none, is damaged or is of another model.
     """
-    path, borrowed = Path(path), network.borrowed()
-    state = network_state(read_checkpoint(path, expected_sha256), ("network",), path)
+    path = Path(path)
+    return fill_network(network, network_state(read_checkpoint(path, expected_sha256), ("network",), path), path)
+
+
+def fill_network(network: DualEncoder, state: Mapping[str, Tensor], path: Path) -> DualEncoder:
+    """As `load_weights`, of weights that were read."""
+    borrowed = network.borrowed()
     own = {name: value for name, value in network.state_dict().items() if borrowed and name.startswith(borrowed)}
     fill(network, {**own, **state}, path)
     return network

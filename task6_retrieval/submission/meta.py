@@ -1,11 +1,11 @@
 """Editions of the challenge, and the meta file of a system in each."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from common.run.submission.meta import ExternalDataset, MetaForm, SystemMeta, meta_text
-from task6_retrieval.config import Config
+from task6_retrieval.config import SAMPLE_RATE, Config
 
 FORM = MetaForm(
     affiliation={name: name for name in ("abbreviation", "institute", "department", "location")},
@@ -51,37 +51,50 @@ class SubmissionMeta(SystemMeta):
     results: Mapping[str, float]
 
 
-def description_of(config: Config, members: int = 1) -> dict[str, Any]:
-    """What the challenge wants to know of a recipe."""
-    audio, augment, fused = config.model.audio, config.augment, config.model.uses_metadata
-    heard = {"circular shift": augment.roll, "mel masks": augment.frequency_mask or augment.time_mask}
-    heard |= {"SpecAugment": augment.time_stripes or augment.frequency_stripes, "patchout": any(audio.patchout)}
-    read = {"EDA": augment.eda, "other wordings": config.data.variants_probability}
-    distilled = bool(config.distill.teachers)
+def description_of(configs: Sequence[Config]) -> dict[str, Any]:
+    """What the challenge wants to know of a system, by the recipes of its trainings; numbers are those of the first."""
+    first = configs[0]
+    audio, text = [of.model.audio for of in configs], [of.model.text.encoder for of in configs]
+    augment, fused = [of.augment for of in configs], [of.model.metadata for of in configs if of.model.uses_metadata]
+    heard = {
+        "circular shift": any(of.roll for of in augment),
+        "mel masks": any(of.frequency_mask or of.time_mask for of in augment),
+        "SpecAugment": any(of.time_stripes or of.frequency_stripes for of in augment),
+        "patchout": any(sum(of.patchout) for of in audio),
+    }
+    read = {
+        "EDA": any(of.eda for of in augment),
+        "other wordings": any(of.data.variants_probability for of in configs),
+    }
+    losses = ("estimated correspondences" if of.distill.teachers else "contrastive" for of in configs)
     return {
-        "input_sampling_rate": 32000,  # Hz, of the packs
+        "input_sampling_rate": SAMPLE_RATE,
         "acoustic_features": "log-mel energies",
-        "audio_modelling": audio.encoder,
-        "text_modelling": config.model.text.encoder,
-        "metadata": config.model.metadata if fused else None,
-        "loss_function": "estimated correspondences" if distilled else "contrastive",
+        "audio_modelling": ", ".join(dict.fromkeys(of.encoder for of in audio)),
+        "text_modelling": ", ".join(dict.fromkeys(text)),
+        "metadata": fused[0] if fused else None,
+        "loss_function": _each(losses),
         "optimizer": "AdamW",
-        "learning_rate": config.optimizer.lr,
-        "weight_decay": config.optimizer.weight_decay,
-        "gradient_clipping": config.trainer.gradient_clip_val,
+        "learning_rate": first.optimizer.lr,
+        "weight_decay": first.optimizer.weight_decay,
+        "gradient_clipping": first.trainer.gradient_clip_val,
         "audio_augmentation": [name for name, on in heard.items() if on] or None,
         "text_augmentation": [name for name, on in read.items() if on] or None,
-        "ensemble_size": members,
-        "training_data_audio_encoder": audio.checkpoint,
-        "training_data_text_encoder": None if config.model.text.encoder == "small" else config.model.text.encoder,
-        "training_data_retrieval": list(config.data.train),
+        "ensemble_size": len(configs),
+        "training_data_audio_encoder": _each(of.checkpoint for of in audio if of.checkpoint),
+        "training_data_text_encoder": _each(encoder for encoder in text if encoder != "small"),
+        "training_data_retrieval": _each(name for of in configs for name in of.data.train),
     }
 
 
-def datasets_of(config: Config) -> list[ExternalDataset]:
-    """Data sets beside Clotho that a recipe trains on."""
-    families = dict.fromkeys(name.partition("_")[0] for name in config.data.train)
-    return [DATASETS[family] for family in families if family in DATASETS]
+def _each(names: Iterable[str]) -> list[str] | None:
+    return list(dict.fromkeys(names)) or None
+
+
+def datasets_of(configs: Sequence[Config]) -> list[ExternalDataset] | None:
+    """Data sets beside Clotho that the trainings of a system learn from."""
+    families = dict.fromkeys(name.partition("_")[0] for of in configs for name in of.data.train)
+    return [DATASETS[family] for family in families if family in DATASETS] or None
 
 
 def meta_yaml(meta: SubmissionMeta) -> str:

@@ -9,12 +9,13 @@ from common.run.errors import UserError
 from common.run.files import existing_file, read_rows
 from common.run.folders import below, entries
 from common.run.submission.archive import is_archive
+from common.run.submission.measure import packed_from
 from common.run.submission.rules import check_meta_file, check_reports, label_form, opened
 from common.run.submission.violations import Findings, Violation, judge_archives
 from common.run.verbs import Run
 from task6_retrieval.config import CHALLENGE, DataConfig
 from task6_retrieval.data.captions import read_captions
-from task6_retrieval.data.layout import SUFFIXES, needed, read_queries
+from task6_retrieval.data.layout import SUFFIXES, challenge_of, needed, read_queries
 from task6_retrieval.submission.meta import EDITIONS, SYSTEMS
 from task6_retrieval.submission.rules import check_meta, label_problem
 from task6_retrieval.submission.tables import Expected, check_output
@@ -33,7 +34,11 @@ def validate_outputs(
         data = findings.content(existing_file(path, "csv of rankings or scores, or archive"), path.name)
         return findings.found if data is None else check_output(data, path.name, edition, expected)
 
-    return judge_archives(files, find, lambda path: f"the rules of {edition}, {source}")
+    def measured_by(path: Path) -> str:
+        made = packed_from(path) if is_archive(path) else None
+        return f"the rules of {edition}, {source}" + (f"; packed from {made} data, no submission" if made else "")
+
+    return judge_archives(files, find, measured_by)
 
 
 def check_archive(path: Path, edition: int, expected: Expected) -> list[Violation]:
@@ -80,9 +85,9 @@ def _check_system(folder: Path, edition: int, expected: Expected, check: Finding
 def expected_of(data: DataConfig, queries: Path | None, clips: Path | None) -> tuple[Expected, str]:
     """What outputs are measured by, and where it comes from. Raises UserError for wrong or empty tables."""
     if queries is None and clips is None:
-        if data.challenge is not None:
+        if (challenge := challenge_of(data)) is not None:
             clips_there = (clip.name for clip in needed(data, CHALLENGE).clips)
-            return Expected(read_queries(data), frozenset(clips_there)), f"the evaluation set {data.challenge}"
+            return Expected(read_queries(data), frozenset(clips_there)), f"the evaluation set {challenge}"
         listing = needed(data, data.test)
         captions = tuple(caption for clip in listing.clips for caption in clip.captions)
         return Expected(captions, frozenset(clip.name for clip in listing.clips)), f"captions of {listing.table}"

@@ -29,7 +29,7 @@ def content(folder: Path, edition: int) -> Content:
     label = f"{team}_1"
     results = {"r@1": 0.1, "r@5": 0.3, "r@10": 0.4, "map@10": 0.2, "map@16": 0.25}
     authors = [Author("Doe", "Jo", "jo@inst.org", True)]
-    about = description_of(Config(), 2)
+    about = description_of([Config()] * 2)
     meta = SubmissionMeta(
         label, "A system", "Sys", authors, edition=edition, description=about, total_parameters=9, results=results
     )

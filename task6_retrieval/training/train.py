@@ -14,6 +14,7 @@ from common.audio.coverage import made_of, packs_of, root_of
 from common.audio.loading import turn_of
 from common.run.errors import UserError
 from common.run.processes import working_device
+from common.run.results.store import record
 from common.run.training import BEST, claim, finished, fit, is_first_process
 from common.run.verbs import Run
 from task6_retrieval.config import Config
@@ -21,7 +22,7 @@ from task6_retrieval.data.batches import Batch, clip_loader, train_loader
 from task6_retrieval.data.embeddings import store
 from task6_retrieval.data.sets import load_set, training_sets
 from task6_retrieval.data.teachers import bank, clip_names, texts_of
-from task6_retrieval.metrics import ranks_of_embeddings, retrieval_metrics
+from task6_retrieval.metrics import padded, ranks_of_embeddings, retrieval_metrics
 from task6_retrieval.model.audio import AudioTower
 from task6_retrieval.model.networks import build_network, load_weights
 from task6_retrieval.training.captions import caption_change
@@ -60,8 +61,10 @@ class RetrievalData(LightningDataModule):
         return clip_loader(self.validation, self.config, *turn_of(self.trainer)[1:], stored=self.stored)
 
     def validate(self, sentences: np.ndarray, clips: np.ndarray) -> Mapping[str, float]:
-        """Figures of the validation set."""
-        return retrieval_metrics(ranks_of_embeddings(sentences, clips, self.validation.pairs()[0]))
+        """Figures of the validation set; of own recordings every clip that has the caption counts."""
+        own = made_of(root_of(self.config.data)) == "recordings"
+        relevant = padded(self.validation.fitting()) if own else self.validation.pairs()[0]
+        return retrieval_metrics(ranks_of_embeddings(sentences, clips, relevant))
 
 
 def build(run: Run) -> tuple[RetrievalSystem, RetrievalData]:
@@ -115,12 +118,19 @@ def teachers_of(run: Run, data: RetrievalData, texts: list[str]) -> Bank | None:
 
 
 def train_run(run: Run, restart: bool = False) -> None:
-    """Train a run to its end, from where it was interrupted; does nothing when it is finished."""
+    """Train a run to its end, from where it was interrupted; does nothing when it is finished.
+
+    A recipe of tags is finished at once.
+    """
     if finished(run) and not restart:
         if is_first_process():
             claim(run)  # says so when the folder holds other settings
         return
     config: Config = run.config
+    if config.tags:
+        claim(run, restart)
+        record(run.folder, "train", {"data": made_of(root_of(config.data)), "epochs": 0, "seed": run.seed})
+        return
     system, data = build(run)
     counts = {"clips": sum(map(len, data.training)), "captions": sum(len(of.pairs()[1]) for of in data.training)}
     notes = {"data": made_of(root_of(config.data)), **counts, "selection": MONITOR}

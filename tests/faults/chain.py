@@ -12,6 +12,7 @@ SMALL: dict[str, tuple[str, ...]] = {
     "task1_asc": ("data.splits=[5]", "trainer.check_val_every_n_epoch=1", "data.workers=0"),
     "task2_anomaly": ("data.machines=[fan_id_00,fan_id_01]",),  # one of each set
     "task4_sed": ("data.workers=0",),
+    "task6_retrieval": (),
     "zeroshot": ("split.files=[near.csv]",),
 }
 VERBS = ("prepare", "train", "predict", "evaluate", "compare")

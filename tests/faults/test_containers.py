@@ -82,7 +82,7 @@ def test_files_of_two_containers_stay_whole(tmp_path: Path, tally: Tally) -> Non
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("task", ["task1_asc", "task2_anomaly", "task4_sed"])
+@pytest.mark.parametrize("task", ["task1_asc", "task2_anomaly", "task4_sed", "task6_retrieval"])
 def test_every_verb_in_two_containers_at_once(task: str, tmp_path: Path, tally: Tally) -> None:
     """What they leave is what one alone leaves; of two trainings of one run the second says that it is at work."""
     place, alone = Chain(task, tmp_path / "chain"), tmp_path / "alone"

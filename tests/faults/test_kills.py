@@ -15,6 +15,7 @@ MORE = {
     "task1_asc": ["teach:1", "export:1"],
     "task2_anomaly": ["package:1"],
     "task4_sed": ["predict --floors:1"],
+    "task6_retrieval": ["predict --sets clotho_development:1", "export:1"],
     "zeroshot": ["distance:1"],
 }
 KILLS = 12

@@ -11,7 +11,7 @@ from common.run.files import write_rows
 from common.toy import Progress, Signal, Size, check_size, counter, fade, key, limit_peak, mix_at_snr, write_once
 from task6_retrieval.data.toy.sounds import Event, Scene, ambience, draw_scene
 
-FORMAT = 1  # to be raised when the same seed gives other files than before
+FORMAT = 2  # to be raised when the same seed gives other files than before
 SNR_DB = (8.0, 20.0)
 LEVEL_DBFS = (-45.0, -35.0)  # RMS of the backgrounds
 EVENT_SECONDS = 0.7  # room for one event; no event is longer
@@ -23,7 +23,9 @@ METADATA_COLUMNS = (
 
 @dataclass(frozen=True)
 class Sizes:
-    """Clips of the splits, variants of every event's sound in each split, Hz."""
+    """Clips of the splits (the last one is an evaluation set of the challenge), variants of every event's sound in
+    each, Hz.
+    """
 
     clips: dict[str, int]
     variants: int
@@ -31,13 +33,14 @@ class Sizes:
 
 
 SIZES: dict[Size, Sizes] = {
-    "toy": Sizes({"development": 300, "validation": 60, "evaluation": 100}, 12, 16_000),
-    "tiny": Sizes({"development": 10, "validation": 5, "evaluation": 6}, 1, 8_000),
+    "toy": Sizes({"development": 300, "validation": 60, "evaluation": 100, "challenge": 50}, 12, 16_000),
+    "tiny": Sizes({"development": 10, "validation": 5, "evaluation": 6, "challenge": 11}, 1, 8_000),
 }
 
 
 def write_toy(root: str | Path, seed: int = 0, size: Size = "toy", progress: Progress | None = None) -> None:
-    """Write the embedded data set to `root`: development, validation and evaluation with captions and keywords.
+    """Write the embedded data set to `root`: development, validation and evaluation with captions and keywords,
+    and in challenge/ an evaluation set: one caption a clip, in an order and under names that say nothing.
 
     Mono wavs of 16 bit, 16 kHz (tiny: 8 kHz). The same seed and size always give the same bytes; no two clips of a
     split have the same scene. Does nothing where `root` is already this data set; raises UserError where something
@@ -51,14 +54,21 @@ def write_toy(root: str | Path, seed: int = 0, size: Size = "toy", progress: Pro
 def _write(root: Path, seed: int, sizes: Sizes, progress: Progress | None) -> None:
     count = counter(sum(sizes.clips.values()), progress)
     for split in sizes.clips:
-        bank, captions, metadata = Bank(seed, split, sizes), [], []
+        bank, captions, metadata, hidden = Bank(seed, split, sizes), [], [], split == "challenge"
+        audio = root / split / "retrieval_audio" if hidden else root / split
         for number, scene in enumerate(scenes_of(seed, split, sizes)):
             rng = np.random.default_rng(key(seed, "clip", split, number))
-            name = f"{' and '.join(event.keyword for event, _ in scene.events)} {number:03d}.wav"
-            write_wav(root / split / name, clip(rng, bank, scene), sizes.rate)
+            heard = f"{' and '.join(event.keyword for event, _ in scene.events)} "
+            name = f"{'' if hidden else heard}{number:03d}.wav"
+            write_wav(audio / name, clip(rng, bank, scene), sizes.rate)
             captions.append((name, *scene.captions(rng)))
             metadata.append((name, scene.keywords, f"{split[0]}{number}", "", "", "toy", "MIT"))
             count()
+        if hidden:
+            order = np.random.default_rng(key(seed, "queries")).permutation(len(captions))
+            write_rows(root / split / "retrieval_captions.csv", ("caption",), ([captions[i][1]] for i in order))
+            write_rows(root / split / "retrieval_audio_metadata.csv", METADATA_COLUMNS, metadata)
+            continue
         write_rows(root / f"clotho_captions_{split}.csv", CAPTION_COLUMNS, captions)
         write_rows(root / f"clotho_metadata_{split}.csv", METADATA_COLUMNS, metadata)
 
