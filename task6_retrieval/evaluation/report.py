@@ -68,7 +68,7 @@ def figures_of(answers: Answers) -> dict[str, Any]:
     values, clips = answers.values(), len(answers.scores.clips)
     return {
         **{name: float(of.mean()) for name, of in values.items()},
-        "intervals": intervals_of(values, answers.groups, DRAWS, share=True),
+        "intervals": intervals_of(answers.shares(), DRAWS, share=True),
         "chance": chance(answers.counts, clips),
         "median_rank": float(np.median(answers.best)),
         "queries": len(answers.best),

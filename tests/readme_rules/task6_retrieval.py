@@ -21,6 +21,12 @@ RULES = (
         ((r"^(python -m \S+ captions) .*", rf"\1 {DATA}/clotho_captions_evaluation.csv --encoder small --json"),),
     ),
     (
+        r"python -m common\.search benchmark --rows 200000",
+        "run",
+        "fewer vectors",
+        ((r"200000", "2000 --exact"),),
+    ),
+    (
         r"python -m task6_retrieval benchmark",
         "run",
         "an instant",
