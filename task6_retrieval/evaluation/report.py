@@ -44,6 +44,11 @@ def answers_by_set(run: Run) -> dict[str, Answers]:
     scores, listing = scores_of(run, data.test), needed(data, data.test)
     heard = set(scores.clips)  # others are missing or broken
     pairs = [(caption, (clip.name,)) for clip in listing.clips if clip.name in heard for caption in clip.captions]
+    if made_of(root_of(data)) == "recordings":  # captions of own recordings may be templates: every clip that has it
+        having: dict[str, dict[str, None]] = {}
+        for caption, names in pairs:
+            having.setdefault(caption, {}).update(dict.fromkeys(names))
+        pairs = [(caption, tuple(names)) for caption, names in having.items()]
     if not pairs:
         raise UserError(f"{listing.table}: no caption of a clip that `predict` has heard")
     truths = {data.test: Truth(listing.table, *zip(*pairs, strict=True), Gallery(scores.clips))}

@@ -59,7 +59,7 @@ def test_chain_leaves_figures_pictures_and_the_rank_of_every_query(done: tuple[P
     assert np.mean([rank == 1 for rank in ranks]) == pytest.approx(of["r@1"])
     assert np.mean([1 / rank if rank <= 10 else 0 for rank in ranks]) == pytest.approx(of["map@10"])
     assert all((row["first"] == row["file_name"]) == (row["rank"] == "1") for row in queries)
-    assert set(values(run, "predict")["sets"]) == {"clotho_validation", "clotho_evaluation"}
+    assert set(values(run, "predict")["sets"]) == {"clotho_validation", "clotho_evaluation", "challenge"}
     assert read_results(run)["test"]["environment"]["packages"]
 
 
