@@ -166,9 +166,11 @@ def _picture(steps: Sequence[Step], title: str, note: str | None) -> Any:
         xlim=(-0.55 * COLUMN, COLUMN * (len(names) - 0.45)), ylim=(-0.55 * ROW * height, 0.55 * ROW * height), aspect=1
     )
     axes.axis("off")
+    of = {step.name: step.reads for step in steps}
     for step in steps:
         for name in step.reads:
-            _arrow(axes, at[name], at[step.name])
+            if not any(name in of[between] for between in step.reads):  # that one's arrow says it
+                _arrow(axes, at[name], at[step.name])
         _box(axes, step, *at[step.name])
     title_and_legend(figure, title)
     return figure
