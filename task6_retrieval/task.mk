@@ -33,7 +33,7 @@ $(foreach pair,$(task6-pairs),\
 task6-joint := --recipe $(firstword $(task6-last)) --run-dir runs/task6_retrieval/$(task6-all)ensemble --runs
 $(call joined,task6,$(task6-all)ensemble,.evaluated,evaluate --ensemble $(task6-last) $(task6-joint) $(task6-runs),$(task6-last))
 $(call joined,task6,$(task6-all)comparison,.compared,compare $(task6-joint) $(task6-runs),$(task6-all)ensemble)
-$(call joined,task6,$(task6-all)archive,.packaged,package $(task6-joint) $(task6-package-runs),$(task6-all)comparison)
+$(call joined,task6,$(task6-all)archive,.packaged,package --edition 2022 2023 2024 2025 $(task6-joint) $(task6-package-runs),$(task6-all)comparison)
 
 .PHONY: task6-reproduce task6-pipeline
 task6-reproduce: $(task6-$(task6-all)archive-done) ## Task 6: the system that ranked first in 2024, all steps (RECIPE=toy: on embedded data)
