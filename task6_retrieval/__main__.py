@@ -175,6 +175,22 @@ def runs(run_dir: Path | None = None) -> Mapping[str, Any]:
     return list_runs(TASK, LAYOUT, run_dir)
 
 
+def pipeline(files: list[Path], out: Path = Path("pipeline")) -> Mapping[str, Any]:
+    """Steps of a system of several recipes, as far as they are done: seconds, energy, main figures, a picture.
+
+    Args:
+        files: steps NAME/FILE[:READS,...], as make names them; NAME/FILE is below runs/task6_retrieval
+        out: folder of pipeline.csv and pipeline.png
+
+    Example:
+        toy/.evaluated
+    """
+    from common.run.results.pipeline import show_pipeline
+    from task6_retrieval.evaluation.runs import LAYOUT
+
+    return show_pipeline(TASK, LAYOUT, [str(word) for word in files], out)
+
+
 def complexity(run: Run) -> Mapping[str, Any]:
     """Parameters, bytes and MACs of a recipe's network, for one clip and one caption.
 
@@ -434,6 +450,7 @@ TASK = Task(
         evaluate,
         compare,
         runs,
+        pipeline,
         package,
         validate,
         captions,
