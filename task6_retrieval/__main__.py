@@ -244,23 +244,25 @@ def package(
     runs: list[Run],
     out: Path | None = None,
     report: Path | None = None,
-    edition: Literal["2022", "2023", "2024", "2025"] | None = None,
+    edition: list[Literal["2022", "2023", "2024", "2025"]] | None = None,
     runs_of: list[str] | None = None,
+    ensemble: list[str] | None = None,
 ) -> Mapping[str, Any]:
     """The challenge's archive, validated: of each run, training or ensemble, a system with its output and meta file.
 
     Args:
         out: the archive (default: <runs>/submission.zip)
         report: technical report (PDF) to include instead of a placeholder
-        edition: whose form (default: that of the recipe's label, the newest of its task)
+        edition: whose form, of several an archive each (default: that of the recipe's label, the newest of its task)
         runs_of: recipes or run folders, each a system, in place of --runs
+        ensemble: what the runs in --run-dir must be ensembles of, as `evaluate --ensemble` was told
 
     Example:
         --recipe toy --edition 2024 --out entry.zip
     """
     from task6_retrieval.submission.package import package_runs
 
-    return package_runs(runs, out, report, int(edition) if edition else None, runs_of)
+    return package_runs(runs, out, report, [int(year) for year in edition or ()], runs_of or (), ensemble or ())
 
 
 def validate(

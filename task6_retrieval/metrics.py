@@ -77,18 +77,28 @@ def average_precision(ranks: ArrayLike, k: int, counts: ArrayLike | None = None)
     ranks: (queries, relevant). counts (queries,): how many clips are relevant, where ranks of 0 stand for some of
     them too (default: all ranks that are not 0). The divisor is their number, also where it exceeds k.
     """
-    found = _relevant(ranks)
-    number = np.count_nonzero(found, axis=1) if counts is None else np.asarray(counts)
-    order = np.sort(np.where((found > 0) & (found <= k), found, np.iinfo(np.int64).max), axis=1)
-    precision = np.where(order <= k, np.arange(1, found.shape[1] + 1) / order, 0.0)
-    return precision.sum(axis=1) / np.maximum(number, 1)
+    return _precision(_relevant(ranks), k).sum(axis=1) / _counted(ranks, counts)
 
 
 def recall(ranks: ArrayLike, k: int, counts: ArrayLike | None = None) -> NDArray[np.float64]:
     """R@k of every query, (queries,): the share of its relevant clips with a rank up to k. As `average_precision`."""
-    found = _relevant(ranks)
-    number = np.count_nonzero(found, axis=1) if counts is None else np.asarray(counts)
-    return ((found > 0) & (found <= k)).sum(axis=1) / np.maximum(number, 1)
+    return _found(_relevant(ranks), k).sum(axis=1) / _counted(ranks, counts)
+
+
+def _counted(ranks: ArrayLike, counts: ArrayLike | None) -> NDArray[np.float64]:
+    number = np.count_nonzero(_relevant(ranks), axis=1) if counts is None else np.asarray(counts)
+    return np.maximum(number, 1).astype(np.float64)
+
+
+def _found(ranks: Ranks, k: int) -> NDArray[np.float64]:
+    return ((ranks > 0) & (ranks <= k)).astype(np.float64)
+
+
+def _precision(ranks: Ranks, k: int) -> NDArray[np.float64]:
+    """The precision at each rank up to k, else 0; (queries, relevant)."""
+    found = _found(ranks, k)
+    order = np.where(found > 0, ranks, np.iinfo(np.int64).max).argsort(axis=1, kind="stable").argsort(axis=1)
+    return np.where(found > 0, (1 + order) / np.maximum(ranks, 1), 0.0)
 
 
 def query_values(ranks: ArrayLike, counts: ArrayLike | None = None, depth: int | None = None) -> dict[str, np.ndarray]:
@@ -96,6 +106,13 @@ def query_values(ranks: ArrayLike, counts: ArrayLike | None = None, depth: int |
     known = np.inf if depth is None else depth
     values = {f"map@{k}": average_precision(ranks, k, counts) for k in MAP_AT if k <= known}
     return values | {f"r@{k}": recall(ranks, k, counts) for k in RECALL_AT if k <= known}
+
+
+def clip_values(ranks: ArrayLike, depth: int | None = None) -> dict[str, np.ndarray]:
+    """What each relevant clip gives to `query_values`: (queries, relevant), whose sum over its number is the value."""
+    known, of = np.inf if depth is None else depth, _relevant(ranks)
+    values = {f"map@{k}": _precision(of, k) for k in MAP_AT if k <= known}
+    return values | {f"r@{k}": _found(of, k) for k in RECALL_AT if k <= known}
 
 
 def retrieval_metrics(ranks: ArrayLike, counts: ArrayLike | None = None, depth: int | None = None) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Own recordings with captions -> a data set in Clotho's layout: wavs by split, captions, keywords, annotations."""
+"""Own recordings with captions -> a data set in Clotho's layout: wavs by split, captions, keywords."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,6 @@ from task6_retrieval.config import SAMPLE_RATE
 from task6_retrieval.data.captions import caption_columns
 
 SPLITS = {"train": "development", "validation": "validation", "test": "evaluation"}
-ANNOTATIONS = "annotations.csv"  # of the test split, in the form of 2025: every clip that has a caption fits it
 
 
 def from_table(table: Path | None, out: Path | None) -> Mapping[str, Any]:
@@ -44,17 +43,11 @@ def from_table(table: Path | None, out: Path | None) -> Mapping[str, Any]:
             write_rows(folder / f"clotho_captions_{split}.csv", header, filled)
             words = [(name, recording.row.get("keywords", "")) for recording, _, name, _ in here]
             write_rows(folder / f"clotho_metadata_{split}.csv", ("file_name", "keywords"), words)
-        fits: dict[str, list[str]] = {}
-        for _, split, name, texts in rows:
-            for text in dict.fromkeys(texts) if split == SPLITS["test"] else ():
-                fits.setdefault(text, []).append(name)
-        write_rows(folder / ANNOTATIONS, ("query", "audio_filenames"), ((text, str(of)) for text, of in fits.items()))
         sources = [(name, recording.row["file"]) for recording, _, name, _ in rows]
         write_rows(folder / "sources.tsv", ("filename", "file"), sources)
 
     write_data_set(table, out, jobs, write_tables)
-    own = f"data.root={out} data.annotations={out}/{ANNOTATIONS}"
-    print(f"{out}: train on it with --recipe yamnet {own}")
+    print(f"{out}: train on it with --recipe yamnet data.root={out}")
     return {"out": str(out), "recordings": len(recordings), "captions": sum(map(len, captions))}
 
 

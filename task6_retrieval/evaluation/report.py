@@ -37,6 +37,12 @@ MOST_SHOWN = 3  # queries that went worst
 TITLES = {"map@10": "mAP@10", "r@1": "R@1", "r@5": "R@5", "r@10": "R@10", "map@16": "mAP@16"}
 RANKED_BY = {"": ("map@10", "r@1", "r@5", "r@10"), "_2025": ("map@16", "map@10", "r@1", "r@5", "r@10")}
 
+# Rankings on the hidden sets of the challenge, by what each ranked by.
+RANKINGS = [
+    MetricColumn(metric, f"challenge_{year}", f"{TITLES[metric]}, hidden set of {year} (%)", decimals=2, unit="%")
+    for year, metric in ((2022, "map@10"), (2023, "map@10"), (2024, "map@10"), (2025, "map@16"))
+]
+
 
 def answers_by_set(run: Run) -> dict[str, Answers]:
     """Those of a run for its test set; with `data.annotations` also for the queries of 2025, as <set>_2025."""
@@ -44,6 +50,11 @@ def answers_by_set(run: Run) -> dict[str, Answers]:
     scores, listing = scores_of(run, data.test), needed(data, data.test)
     heard = set(scores.clips)  # others are missing or broken
     pairs = [(caption, (clip.name,)) for clip in listing.clips if clip.name in heard for caption in clip.captions]
+    if made_of(root_of(data)) == "recordings":  # captions of own recordings may be templates: every clip that has it
+        having: dict[str, dict[str, None]] = {}
+        for caption, names in pairs:
+            having.setdefault(caption, {}).update(dict.fromkeys(names))
+        pairs = [(caption, tuple(names)) for caption, names in having.items()]
     if not pairs:
         raise UserError(f"{listing.table}: no caption of a clip that `predict` has heard")
     truths = {data.test: Truth(listing.table, *zip(*pairs, strict=True), Gallery(scores.clips))}
@@ -149,12 +160,14 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
     energy = MetricColumn("kwh_train", main, "training energy", higher_is_better=False, unit="kWh")
     own = own_values(results, places, scale=100)
     own |= own_values(results, {energy.key: Place(("train", "values", "kwh"))})
+    columns += [energy] if energy.key in own else []
     return beside_published(
         folders,
         called(runs[0]),
         own,
-        [*columns, *([energy] if energy.key in own else [])],
+        [*columns, *RANKINGS],
         published() if data != "recordings" else [],
+        shown=len(columns),
         title="language-based audio retrieval",
         caveat=CAVEATS[data],
         reference=REFERENCE if data != "recordings" and main == CLOTHO[2] else None,

@@ -4,7 +4,14 @@ DATA = "data/task6_retrieval/toy"
 
 # pattern, how, why, changes
 RULES = (
-    (r"python -m task6_retrieval (evaluate|validate) .*", "named", "needs somebody's outputs", ()),
+    (r"make task6-\S+( .*)?", "run", "tiny data and network", ()),
+    (r"python -m task6_retrieval (evaluate --scores|validate) .*", "named", "needs somebody's outputs", ()),
+    (
+        r"python -m task6_retrieval evaluate --ensemble .*",
+        "run",
+        "an ensemble of one",
+        ((r"toy toy_atst --weights 2 1", "toy --weights 2"),),
+    ),
     (r"python -m task6_retrieval (index|search) .*", "named", "recordings of one's own; tests of the task run it", ()),
     (r"python -m task6_retrieval demo .*", "named", "runs until it is stopped", ()),
     (
@@ -27,6 +34,12 @@ RULES = (
     ),
 )
 
-RECIPES = {"toy": f"extends: task6_retrieval/tests/tiny.yaml\ndata: {{root: {DATA}}}\n"}
+TINY = f"extends: task6_retrieval/tests/tiny.yaml\ndata: {{root: {DATA}}}\n"
+RECIPES = {"toy": TINY, "toy_stage2": f"{TINY}start: toy\ndistill: {{teachers: [toy]}}\n"}
 
-EXPECTED = ("toy/coverage.json",)
+EXPECTED = (
+    *(f"toy/{name}" for name in ("coverage.json", "run1/plots", "comparison.png", "submission.zip")),
+    "toy_stage2/against_toy/comparison.png",
+    "toy/submission_2025.zip",
+    "both/run1/scores/challenge.npz",
+)
