@@ -13,6 +13,7 @@ from common.run.files import existing_file
 from common.run.plots import read_metrics, save, training_curves
 from common.run.processes import all_done, default_jobs
 from common.run.results.comparison import CAVEATS, MetricColumn, read_baselines
+from common.run.results.ensembles import called
 from common.run.results.runs import Place, beside_published, kept, own_values, section_of
 from common.run.results.store import read_results, record
 from common.run.results.tables import format_value, print_table
@@ -25,7 +26,7 @@ from task4_sed.data.layout import SETS
 from task4_sed.data.sets import classes_of, first_existing, read_annotation
 from task4_sed.evaluation.evaluate import bootstrap_psds, evaluate_files, threshold_free_curves
 from task4_sed.evaluation.plots import SET_NAMES, draw_events, per_class, psd_roc, segment_roc
-from task4_sed.inference.ensemble import called, training_kwh
+from task4_sed.inference.ensemble import training_kwh
 from task4_sed.inference.networks import OTHER, check_network
 from task4_sed.inference.postprocess.boxes import parse_csebbs
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, CsebbsParameters, write_parameters
