@@ -212,7 +212,7 @@ def meta_of(runs: list[Run]) -> SubmissionMeta:
     networks = trainings_of(runs[0])
     counts = [network_counts(network) for network in networks]
     trainings = [trained_run(runs[0].task, str(folder), 1).config for folder in steps([runs[0].folder])]
-    boxes = boxes_of(config)
+    boxes = boxes_of(config, "devtest")
     return SubmissionMeta(
         **identity(about),
         complexity=Complexity(
