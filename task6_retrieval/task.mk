@@ -6,7 +6,9 @@ $(eval $(call task,task6,task6_retrieval,Task 6,1))
 
 # Without a recipe what needs no training answers.
 task6-trained = $(if $(RECIPE),--recipe $(RECIPE))
-.PHONY: task6-captions task6-index task6-search task6-demo
+.PHONY: task6-tune task6-captions task6-index task6-search task6-demo
+task6-tune: $(task6-dir)/coverage.json ## Task 6: search for settings that validate best
+	$(call job,task6,tune) $(ARGS)
 task6-captions: $(READY) ## Task 6: captions find captions of their clip (CAPTIONS=csv)
 	$(LAUNCH) $(PY) -m task6_retrieval captions $(CAPTIONS) $(ARGS)
 task6-index: $(READY) ## Task 6: hear a folder of recordings once (LIBRARY=folder)
