@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from common.run.errors import UserError
 from common.run.verbs import Run, Task, computes, main
@@ -101,7 +101,7 @@ def evaluate(
     against: Path | None = None,
     no_plots: bool = False,
     ensemble: list[str] | None = None,
-    weights: list[float] | None = None,
+    weights: Annotated[list[float], ()] | None = None,
 ) -> Mapping[str, Any]:
     """Metrics of a run's stored vectors; with --scores of anybody's rankings or scores. Intervals are over clips.
 
@@ -113,12 +113,12 @@ def evaluate(
         against: csv of another system, to which the differences get intervals and p values
         no_plots: tables only
         ensemble: recipes or folders of runs; those of the same number are averaged
-        weights: of each of them (default: equal); tune them on the validation set
+        weights: of each of them (default: equal); bare: those that are best on the validation set
 
     Example:
         --recipe toy --runs 1 2
     """
-    if weights and not ensemble:
+    if weights is not None and ensemble is None:
         raise UserError("evaluate: --weights goes with --ensemble")
     if scores is None:
         if ground_truth is not None or against is not None:
