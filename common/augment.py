@@ -105,21 +105,6 @@ def draw_adjacent(batch: int, alpha: float = 1.0, device: Device = "cpu") -> Ten
     return torch.stack((lam, 1.0 - lam), dim=1).flatten()
 
 
-class WaveMix(NamedTuple):
-    """Mixing with probability p per clip: coefficients, partners and decisions, each (batch,)."""
-
-    lam: Tensor
-    partner: Tensor
-    applied: Tensor
-
-
-def draw_wavmix(batch: int, alpha: float, probability: float, device: Device = "cpu") -> WaveMix:
-    """Beta(alpha, alpha) folded; the partner is any clip of the batch, the own one included."""
-    lam = fold(draw_beta(batch, alpha, device))
-    partner = torch.randint(max(batch, 1), (batch,), device=device)
-    return WaveMix(lam, partner, torch.rand(batch, device=device) < probability)
-
-
 def _centred(waveform: Tensor) -> Tensor:
     return waveform - waveform.mean(dim=-1, keepdim=True)
 
@@ -127,18 +112,6 @@ def _centred(waveform: Tensor) -> Tensor:
 def wavmix(first: Tensor, second: Tensor, lam: Tensor) -> Tensor:
     """Mix of two waveforms (batch, samples), without offset before and after, lam (batch,)."""
     return _centred(mix_pair(_centred(first), _centred(second), lam))
-
-
-def wavmix_batch(waveform: Tensor, draw: WaveMix) -> Tensor:
-    """`wavmix` within a batch (batch, samples) for the clips that were chosen; the others stay as they are."""
-    mixed = wavmix(waveform, waveform[draw.partner], draw.lam)
-    return torch.where(_per_clip(draw.applied, waveform), mixed, waveform)
-
-
-def wavmix_labels(labels: Tensor, draw: WaveMix) -> Tensor:
-    """Labels or pseudo labels (batch, classes, ...) that go with `wavmix_batch`."""
-    mixed = mix_pair(labels, labels[draw.partner], draw.lam)
-    return torch.where(_per_clip(draw.applied, labels), mixed, labels)
 
 
 def freq_mixstyle(x: Tensor, mix: Mix, per_channel: bool = False) -> Tensor:

@@ -90,11 +90,14 @@ def predict(
     csebbs: str | None = None,
     no_plots: bool = False,
     floors: bool = False,
+    logits: bool = False,
+    sets: list[str] | None = None,
 ) -> Mapping[str, Any]:
     """Scores of a trained run on the recipe's data sets; or events in any audio files and folders that are named.
 
-    Named files may have any length, rate and number of channels. Each gets a table (.tsv), .json, an Audacity label
-    track (.txt) and a picture (.png) in --out.
+    With --logits those of training clips, from which pseudo labels are made, in <run>/logits.h5. Named files may have
+    any length, rate and number of channels. Each gets a table (.tsv), .json, an Audacity label track (.txt) and a
+    picture (.png) in --out.
 
     Args:
         files: audio files or folders; none: the recipe's validation, test and submission sets
@@ -104,12 +107,16 @@ def predict(
         csebbs: post-processing of named files: default, filter=F,abs=A,rel=R or a table (default: as tuned for the run)
         no_plots: no pictures of named files
         floors: also store what an untrained network and a constant prior give on the test sets
+        logits: instead of scores the logits of all training clips
+        sets: with --logits, of these data sets (default: those that the recipe trains on)
 
     Example:
         recording.wav --out found --threshold 0.4
     """
     from common.audio.answers import out_folder
 
+    if (sets and not logits) or (files and logits):
+        raise UserError("predict: --sets goes with --logits, and --logits without files")
     folder = out_folder(files, out)
     check_threshold(threshold)
     if files:
@@ -122,7 +129,22 @@ def predict(
         return _of_all([predict_files(run, files, checkpoint, folder, threshold, csebbs, draw) for run in runs])
     from task4_sed.inference.runs import predict_runs
 
-    return _of_all(predict_runs(runs, checkpoint, floors))
+    return _of_all(predict_runs(runs, checkpoint, floors, (sets or []) if logits else None))
+
+
+def pseudo_labels(runs: list[Run], files: list[Path], out: Path) -> Mapping[str, Any]:
+    """The mean of stored logits of training clips, for data.pseudo_labels of later trainings.
+
+    Args:
+        files: recipes, run folders, or files of logits; of recipes the trainings that --runs names
+        out: the file (HDF5, half precision)
+
+    Example:
+        toy --out logits.h5
+    """
+    from task4_sed.inference.ensemble import pseudo_labels as average
+
+    return average(runs, [str(name) for name in files], out)
 
 
 def evaluate(
@@ -135,8 +157,11 @@ def evaluate(
     threshold: float | None = None,
     allow_missing: bool = False,
     no_plots: bool = False,
+    ensemble: list[str] | None = None,
 ) -> Mapping[str, Any]:
     """Metrics of a run's stored scores; with --scores of anybody's scores in the challenge's formats.
+
+    With --ensemble of the mean of several systems' logits, which becomes a run in --run-dir first.
 
     Args:
         scores: folder of <clip>.tsv, one .tsv with a filename column, HDF5 of logits, or detections at thresholds
@@ -147,6 +172,7 @@ def evaluate(
         threshold: of the F1 scores (default: 0.5)
         allow_missing: score only the clips that are there
         no_plots: tables only
+        ensemble: recipes or folders of runs; those of the same number are averaged
 
     Example:
         --recipe toy --runs 1 2 3
@@ -154,7 +180,13 @@ def evaluate(
     if scores is None:
         from task4_sed.evaluation.report import evaluate_runs
 
+        if ensemble is not None:
+            from task4_sed.inference.ensemble import join
+
+            runs = [join(run, ensemble) for run in runs]
         return _of_all(evaluate_runs(runs, plots=not no_plots))
+    if ensemble is not None:
+        raise UserError("evaluate: --ensemble goes without --scores")
     if ground_truth is None or durations is None:
         raise UserError("evaluate --scores also needs --ground-truth and --durations")
     from task4_sed.evaluation.evaluate import evaluate_files, show_metrics
@@ -164,19 +196,22 @@ def evaluate(
     return result
 
 
-def package(runs: list[Run], out: Path | None = None, report: Path | None = None) -> Mapping[str, Any]:
-    """The challenge archive from the stored scores of three independent trainings, validated.
+def package(
+    runs: list[Run], out: Path | None = None, report: Path | None = None, ensemble: list[str] | None = None
+) -> Mapping[str, Any]:
+    """The challenge archive from the stored scores of three independent trainings, or ensembles, validated.
 
     Args:
         out: the archive (default: <runs>/submission.zip)
         report: technical report (PDF) to include instead of a generated one
+        ensemble: what the runs in --run-dir must be ensembles of, as `evaluate --ensemble` was told
 
     Example:
         --runs 1 2 3 --out entry.zip
     """
     from task4_sed.submission.package import package_runs
 
-    return package_runs(runs, out, report)
+    return package_runs(runs, out, report, ensemble)
 
 
 def validate(
@@ -286,23 +321,21 @@ def export(
 
 @computes
 def benchmark(run: Run, seconds: float = 10.0, metrics: bool = False) -> Mapping[str, Any]:
-    """Clips a second: decoding, front end, a training step in memory, whole training.
+    """Clips a second: decoding, front end, a training step in memory, whole training; parameters, MACs, activations.
 
     Args:
         seconds: how long each stage is measured
         metrics: seconds of metrics and post-processing instead, on random scores of DESED's size
 
     Example:
-        --seconds 5
+        --recipe iteration2_stage1_atst --seconds 5
     """
     if metrics:
         from task4_sed.evaluation.benchmark_metrics import benchmark_metrics
 
         return {"seconds": benchmark_metrics()}
-    from task4_sed.data.prepare import write_toy_data
     from task4_sed.evaluation.benchmark import benchmark as measure
 
-    write_toy_data(run.config.data)
     return measure(run, seconds)
 
 
@@ -344,7 +377,21 @@ TASK = Task(
     "task4_sed",
     "Task 4: sound event detection with heterogeneous labels (DCASE 2024, DESED and MAESTRO)",
     Config,
-    (prepare, train, predict, evaluate, package, validate, compare, runs, pipeline, complexity, export, benchmark),
+    (
+        prepare,
+        train,
+        predict,
+        pseudo_labels,
+        evaluate,
+        package,
+        validate,
+        compare,
+        runs,
+        pipeline,
+        complexity,
+        export,
+        benchmark,
+    ),
 )
 
 

@@ -64,6 +64,7 @@ class DataConfig:
     packs: str | None = None  # where `prepare` packs the audio; default: <root>/packed
     blocks: BlocksConfig = field(default_factory=BlocksConfig)
     desed_to_maestro: bool = False  # labels Speech and Dishes also count for their MAESTRO aliases
+    maestro_hop: int = in_range(1, 1, 10)  # seconds between the windows that `prepare` cuts of MAESTRO's recordings
     maestro_dog: bool = False  # Dog counts among the classes that MAESTRO is labelled for (as in the baseline)
     exclude_overlapping: bool = True  # leave out clips that the exclusion lists name
     pseudo_labels: str | None = None  # stored logits of all training clips; all are cropped at 0 then
@@ -155,7 +156,7 @@ class AugmentConfig:
     The baseline's order is that here, and of stages 1 and 2 that in training/augmentation.py.
     """
 
-    # Of stages 1 and 2 only, up to impulse_time_zero: waveforms of MAESTRO, strong and synth mixed within their block.
+    # Of stages 1 and 2 only, up to impulse_time_zero: waveforms of MAESTRO, strong and synth, each with any of its set.
     wavmix_probability: float = in_range(0.0, 0, 1)
     wavmix_beta: float = in_range(0.2, 1e-6, FINITE)
     impulse_probability: float = in_range(0.0, 0, 1)  # device impulse responses, all blocks
@@ -267,7 +268,8 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     encoder: EncoderConfig | None = None
-    start: str | None = None  # of stages 1 and 2: this recipe's run of the same number, or a checkpoint's networks
+    # Of stages 1 and 2: this recipe's run of the same number; or a checkpoint's networks, its name, file or address.
+    start: str | None = None
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

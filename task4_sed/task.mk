@@ -11,22 +11,23 @@ task4-models := atst fpasst beats
 task4-all := $(if $(RECIPE),$(RECIPE)_)
 task4-last := $(foreach model,$(task4-models),$(task4-all)iteration2_stage2_$(model))
 task4-taught := $(foreach model,$(task4-models),$(task4-all)iteration1_stage2_$(model))
-task4-labelled := synth_train weak unlabeled strong external_strong_train maestro_train
 $(foreach model,$(task4-models),\
   $(call node,task4,$(task4-all)iteration1_stage1_$(model),1,,evaluate)\
   $(call node,task4,$(task4-all)iteration1_stage2_$(model),1,$(task4-all)iteration1_stage1_$(model),evaluate)\
-  $(call joined,task4,$(task4-all)logits_$(model),.predicted,predict --logits --recipe $(task4-all)iteration1_stage2_$(model) --sets $(task4-labelled),$(task4-all)iteration1_stage2_$(model)))
+  $(call joined,task4,$(task4-all)logits_$(model),.predicted,predict --logits --recipe $(task4-all)iteration1_stage2_$(model),$(task4-all)iteration1_stage2_$(model)))
 $(call joined,task4,$(task4-all)pseudo_labels,logits.h5,pseudo_labels $(task4-taught) --out runs/task4_sed/$(task4-all)pseudo_labels/logits.h5,$(foreach model,$(task4-models),$(task4-all)logits_$(model)))
 $(foreach model,$(task4-models),\
   $(call node,task4,$(task4-all)iteration2_stage1_$(model),$(task4-runs),$(task4-all)pseudo_labels,evaluate)\
   $(call node,task4,$(task4-all)iteration2_stage2_$(model),$(task4-runs),$(task4-all)iteration2_stage1_$(model),compare))
-$(call joined,task4,$(task4-all)ensemble,.evaluated,evaluate --ensemble $(task4-last) --recipe $(firstword $(task4-last)) --runs $(task4-runs) --run-dir runs/task4_sed/$(task4-all)ensemble,$(task4-last))
+task4-joint := --recipe $(firstword $(task4-last)) --runs $(task4-runs) --run-dir runs/task4_sed/$(task4-all)ensemble
+$(call joined,task4,$(task4-all)ensemble,.evaluated,evaluate --ensemble $(task4-last) $(task4-joint),$(task4-last))
+$(call joined,task4,$(task4-all)comparison,.compared,compare $(task4-joint),$(task4-all)ensemble)
 # An archive is made of three trainings.
-$(if $(task4-package-runs),$(call joined,task4,$(task4-all)archive,.packaged,package --ensemble $(task4-last) --recipe $(firstword $(task4-last)) --runs $(task4-runs) --run-dir runs/task4_sed/$(task4-all)ensemble,$(task4-all)ensemble))
-task4-system := $(task4-all)system
+$(if $(task4-package-runs),$(call joined,task4,$(task4-all)archive,.packaged,package --ensemble $(task4-last) $(task4-joint),$(task4-all)comparison))
 
-.PHONY: task4-reproduce task4-pipeline
-task4-reproduce: $(if $(task4-package-runs),$(task4-$(task4-all)archive-done),$(task4-$(task4-all)ensemble-done)) ## Task 4: the system that ranked first, all steps (RECIPE=toy: on embedded data)
-	$(call pipeline,task4,$(task4-system))
+.PHONY: task4-pseudo-labels task4-reproduce task4-pipeline
+task4-pseudo-labels: $(task4-$(task4-all)pseudo_labels-done) ## Task 4: that system's first iteration, and what its networks say of all training clips
+task4-reproduce: $(task4-$(task4-all)$(if $(task4-package-runs),archive,comparison)-done) ## Task 4: the system that ranked first, all steps (RECIPE=toy: on embedded data)
+	$(call pipeline,task4,$(task4-all)system)
 task4-pipeline: $(READY) ## Task 4: the steps of that system so far: seconds, energy, figures, a picture
-	$(call pipeline,task4,$(task4-system))
+	$(call pipeline,task4,$(task4-all)system)

@@ -175,6 +175,22 @@ def runs(run_dir: Path | None = None) -> Mapping[str, Any]:
     return list_runs(TASK, LAYOUT, run_dir)
 
 
+def pipeline(files: list[Path], out: Path = Path("pipeline")) -> Mapping[str, Any]:
+    """Steps of a system of several recipes, as far as they are done: seconds, energy, main figures, a picture.
+
+    Args:
+        files: steps NAME/FILE[:READS,...], as make names them; NAME/FILE is below runs/task6_retrieval
+        out: folder of pipeline.csv and pipeline.png
+
+    Example:
+        toy/.evaluated
+    """
+    from common.run.results.pipeline import show_pipeline
+    from task6_retrieval.evaluation.runs import LAYOUT
+
+    return show_pipeline(TASK, LAYOUT, [str(word) for word in files], out)
+
+
 def complexity(run: Run) -> Mapping[str, Any]:
     """Parameters, bytes and MACs of a recipe's network, for one clip and one caption.
 
@@ -247,23 +263,25 @@ def package(
     runs: list[Run],
     out: Path | None = None,
     report: Path | None = None,
-    edition: Literal["2022", "2023", "2024", "2025"] | None = None,
+    edition: list[Literal["2022", "2023", "2024", "2025"]] | None = None,
     runs_of: list[str] | None = None,
+    ensemble: list[str] | None = None,
 ) -> Mapping[str, Any]:
     """The challenge's archive, validated: of each run, training or ensemble, a system with its output and meta file.
 
     Args:
         out: the archive (default: <runs>/submission.zip)
         report: technical report (PDF) to include instead of a placeholder
-        edition: whose form (default: that of the recipe's label, the newest of its task)
+        edition: whose form, of several an archive each (default: that of the recipe's label, the newest of its task)
         runs_of: recipes or run folders, each a system, in place of --runs
+        ensemble: what the runs in --run-dir must be ensembles of, as `evaluate --ensemble` was told
 
     Example:
         --recipe toy --edition 2024 --out entry.zip
     """
     from task6_retrieval.submission.package import package_runs
 
-    return package_runs(runs, out, report, int(edition) if edition else None, runs_of)
+    return package_runs(runs, out, report, [int(year) for year in edition or ()], runs_of or (), ensemble or ())
 
 
 def validate(
@@ -447,6 +465,7 @@ TASK = Task(
         evaluate,
         compare,
         runs,
+        pipeline,
         package,
         validate,
         captions,

@@ -13,6 +13,7 @@ SAMPLE_RATE = 32_000  # Hz; of packs, batches and what networks take
 CLOTHO = ("clotho_development", "clotho_validation", "clotho_evaluation")
 AUDIOCAPS = ("audiocaps_train", "audiocaps_val", "audiocaps_test")
 WAVCAPS = ("wavcaps_freesound", "wavcaps_bbc", "wavcaps_soundbible", "wavcaps_audioset")
+OTHER: dict[str, Literal["best", "last"]] = {"best": "last", "last": "best"}  # checkpoints of a training
 CHALLENGE = "challenge"  # clips and queries without ground truth
 SET_NAMES = (*CLOTHO, *AUDIOCAPS, *WAVCAPS)
 

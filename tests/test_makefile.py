@@ -16,7 +16,8 @@ import pytest
 from common.run.verbs import run_name
 
 STAGES = ["prepare", "train", "predict", "evaluate", "compare", "package"]
-SYSTEMS = {"task4_sed": {"reproduce", "pipeline"}}  # targets of several recipes: tests/test_systems.py
+# Targets of several recipes: tests/test_systems.py.
+SYSTEMS = {"task4_sed": {"reproduce", "pipeline", "pseudo-labels"}, "task6_retrieval": {"reproduce", "pipeline"}}
 NO_CHALLENGE = {"zeroshot"}  # its chain ends with the comparison
 NO_RECIPE = {"runs", "captions"}  # verbs of all recipes, and of none
 AT_ONCE = {"runs", "validate", "complexity", "demo"}  # verbs that need no machine for long, and a page on this one
@@ -86,7 +87,9 @@ def test_every_target_can_be_planned(checkout: Path) -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_every_verb_has_a_target(root: Path, task: str) -> None:
     """As `make <short>-VERB`; also that the targets exist as verbs."""
-    verbs = {verb.__name__.rstrip("_") for verb in importlib.import_module(f"{task}.__main__").TASK.verbs}
+    verbs = {
+        verb.__name__.rstrip("_").replace("_", "-") for verb in importlib.import_module(f"{task}.__main__").TASK.verbs
+    }
     beginning = f"{short(task)}-"
     named = {target.removeprefix(beginning) for target in targets(root) if target.startswith(beginning)}
     assert named - (SYSTEMS.get(task, set()) & {"reproduce"}) == verbs

@@ -70,6 +70,13 @@ CLAIMS: dict[str, dict[str, Callable[[Any], list[Any]]]] = {
         r"^(\d+)$": lambda c: [c.trainer.max_epochs],
         r"^(0\.\d+)$": lambda c: [c.optimizer.lr],
     },
+    "task6_retrieval": {
+        r"batch (\d+)": lambda c: [c.data.batch],
+        r"^(0\.\d+)$": lambda c: [c.model.tau],
+        r"^(\d+)$": lambda c: [c.trainer.max_epochs],
+        r"stage (\d)": lambda c: [2 if c.distill.teachers else 1],
+        r"three teachers": lambda c: [] if len(c.distill.teachers) == 3 else [len(c.distill.teachers)],
+    },
     "zeroshot": {
         r"(\w+) class folds": lambda c: [c.split.folds],
         r"all of ESC-(50)": lambda c: [50] if (c.data.layout, c.data.training.layout) == ("esc50", "audioset") else [0],

@@ -82,26 +82,37 @@ def cached(name: str) -> Path:
 
 
 def find(checkpoint: str | Path, model: str) -> tuple[Path, str, Checkpoint | None]:
+    """`locate`, of the weights of `model`. Raises UserError for a name of another model, too."""
+    entry = entry_of(checkpoint)
+    if entry is not None and model not in entry.models:
+        those = ", ".join(entry.models) or "none of these models: it is a whole system"
+        raise UserError(f"checkpoint {entry.name} is for {those}, not for {model}")
+    return locate(checkpoint)
+
+
+def entry_of(checkpoint: str | Path) -> Checkpoint | None:
+    """What the catalogue knows under that name, in any case."""
+    by_name = {name.casefold(): entry for name, entry in catalogue().items()}
+    return None if isinstance(checkpoint, Path) else by_name.get(checkpoint.casefold())
+
+
+def locate(checkpoint: str | Path) -> tuple[Path, str, Checkpoint | None]:
     """A name of the catalogue (in any case), an address or a local file -> local path, its SHA-256, catalogue entry.
 
-    Fetches what is not there yet. An address may end in `#sha256=...`. Raises UserError for an unknown name, one of
-    another model, a missing file, a failed download, and a file with another SHA-256 than it should have.
+    Fetches what is not there yet. An address may end in `#sha256=...`. Raises UserError for an unknown name, a missing
+    file, a failed download, and a file with another SHA-256 than it should have.
     """
     text = str(checkpoint)
     if re.match(r"https?://", text):
         address, _, expected = text.partition("#sha256=")
         path = cached(address)
         return path, fetch(address, path, expected), None
-    by_name = {name.casefold(): entry for name, entry in catalogue().items()}
-    entry = None if isinstance(checkpoint, Path) else by_name.get(text.casefold())
-    if entry is not None:
-        if model not in entry.models:
-            those = ", ".join(entry.models) or "none of these models: it is a whole system"
-            raise UserError(f"checkpoint {entry.name} is for {those}, not for {model}")
+    if (entry := entry_of(checkpoint)) is not None:
         return *have(entry), entry
     path = Path(checkpoint)
     if not path.exists() and isinstance(checkpoint, str) and not path.suffix.startswith(SUFFIXES):
-        raise UserError(f"unknown checkpoint {text!r}, and no such file{did_you_mean(text.casefold(), by_name)}")
+        names = [name.casefold() for name in catalogue()]
+        raise UserError(f"unknown checkpoint {text!r}, and no such file{did_you_mean(text.casefold(), names)}")
     return path, checked(existing_file(path, "checkpoint")), None
 
 

@@ -76,7 +76,8 @@ def step_rate(
 ) -> float:
     """Items a second of the whole step (`training_step`, backward, clipping, optimiser) without loader, logs, Trainer.
 
-    count: items of a batch. after: what follows the optimiser's step.
+    In the recipe's precision, the optimiser after as many batches as it accumulates. count: items of a batch. after:
+    what follows the optimiser's step.
     """
     from lightning.fabric.utilities import move_data_to_device
 
@@ -85,17 +86,21 @@ def step_rate(
     system.log = lambda *args, **named: None
     on_device = itertools.cycle([move_data_to_device(batch, device) for batch in batches])
     optimizer = system.configure_optimizers()["optimizer"]
-    clip = system.config.trainer.gradient_clip_val
+    config = system.config.trainer
+    clip, numbers = config.gradient_clip_val, itertools.count(1)
+    precision = torch.bfloat16 if config.precision.startswith("bf16") else torch.float16
 
     def step() -> None:
-        loss = system.training_step(next(on_device), 0)
-        optimizer.zero_grad()
+        with torch.autocast(device.type, precision, enabled=config.precision.endswith("-mixed")):
+            loss = system.training_step(next(on_device), 0)
         loss.backward()
-        if clip:
-            torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
-        optimizer.step()
-        if after is not None:
-            after()
+        if next(numbers) % config.accumulate_grad_batches == 0:
+            if clip:
+                torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            if after is not None:
+                after()
         synchronize()
 
     for _ in range(WARM_UP_STEPS):

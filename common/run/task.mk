@@ -114,6 +114,7 @@ endef
 #   $(call joined,task4,NAME,FILE,words of a verb,STEPS): a verb that makes runs/<task>/NAME/FILE; also a stamp, .FILE
 # STEPS are those that it reads: recipes, for their best checkpoints, and names. They must stand above it. Of recipes
 # .evaluated and .packaged follow the metrics: these change with settings that leave the checkpoints as they are.
+# A step predicts without the verb's further words: what untrained networks score is no part of a system.
 of-steps = $(foreach step,$2,$($1-$(step)-$3))
 node = $(eval $(call node-rules,$1,$2,$3,$4,$5,$(call of-steps,$1,$4,files)))
 joined = $(eval $(call joined-rules,$1,$2,$3,$4,$5,$(call of-steps,$1,$5,$(if $(filter .evaluated .packaged,$3),done,files))))
@@ -132,7 +133,7 @@ runs/$($1-name)/$2/coverage.json: FORCE | $$(READY)
 	+@$$(step-make) $1-prepare RECIPE=$2 RUNS="$3" READS=)
 runs/$($1-name)/$2/.evaluated: $6 FORCE | $$($1-prepared) $$(READY)
 	$$(call step-note,$2,$(call of-steps,$1,$4,shown),$$($1-$2-shown))
-	+@$$(step-make) $1-$5 RECIPE=$2 RUNS="$3" READS="$6"
+	+@$$(step-make) $1-$5 RECIPE=$2 RUNS="$3" READS="$6" $1-predict-words=
 $$($1-$2-files): runs/$($1-name)/$2/.evaluated ;
 endef
 

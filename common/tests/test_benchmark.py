@@ -2,13 +2,16 @@
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from common.run.benchmark import files_rate, rate_of, times_in_turns
+from common.run.benchmark import files_rate, rate_of, step_rate, times_in_turns
 from common.run.complexity import count, matrix_macs, size_of
+from common.run.settings import TrainerConfig
 
 
 @pytest.fixture
@@ -52,6 +55,41 @@ def test_works_take_turns(clock: list[float]) -> None:
 
     assert times_in_turns([slow, fast], seconds=3.0, turns=2) == [[2.0] * 3, [1.0] * 3]
     assert order == ["slow", "fast"] * 4
+
+
+class Counting(nn.Module):
+    """A system that says what becomes of its batches."""
+
+    def __init__(self, trainer: TrainerConfig) -> None:
+        super().__init__()
+        self.config, self.linear, self.seen = SimpleNamespace(trainer=trainer), nn.Linear(3, 1), list[Any]()
+
+    def configure_optimizers(self) -> Any:
+        return {"optimizer": torch.optim.SGD(self.parameters(), lr=1.0)}
+
+    def training_step(self, batch: Tensor, number: int) -> Tensor:
+        out = self.linear(batch)
+        self.seen.append((out.dtype, self.linear.bias.item()))
+        return out.sum()
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)])
+def test_a_step_accumulates_and_computes_as_the_recipe_does(
+    clock: list[float], precision: str, dtype: torch.dtype
+) -> None:
+    system = Counting(TrainerConfig(accumulate_grad_batches=3, precision=precision))  # type: ignore[arg-type]
+    follows: list[int] = []
+
+    def follow() -> None:
+        follows.append(len(system.seen))
+        clock[0] += 1.0
+
+    step_rate(system, [torch.ones(2, 3)], 2, 3.0, follow)
+    assert {found for found, _ in system.seen} == {dtype}
+    assert follows[:2] == [3, 6]
+    biases = [bias for _, bias in system.seen]
+    assert biases[:3] == biases[:1] * 3
+    assert biases[3] == pytest.approx(biases[0] - 3 * 2)
 
 
 class TwoInputs(nn.Module):

@@ -32,7 +32,10 @@ def is_empty(row: Row) -> bool:
     return all(row[column].strip().lower() in _NOTHING for column in ("onset", "offset", "event_label"))
 
 
-def _event(row: Row, classes: Sequence[str] | None, durations: Mapping[str, float] | None, instants: bool) -> Event:
+def event_of(
+    row: Row, classes: Sequence[str] | None, durations: Mapping[str, float] | None, instants: bool = False
+) -> Event:
+    """The event of a row, checked as the readers below say."""
     onset, offset, label = row.number("onset"), row.number("offset"), row["event_label"].strip()
     if classes is not None and label not in classes:
         raise UserError(f"{row.at}: unknown class {label!r}{did_you_mean(label, classes)}")
@@ -65,7 +68,7 @@ def _read_events(
             raise UserError(f"{row.at}: empty filename")
         of_clip = events.setdefault(row["filename"], [])
         if not is_empty(row):  # else: a clip without any event
-            of_clip.append(_event(row, classes, durations, instants))
+            of_clip.append(event_of(row, classes, durations, instants))
     return events
 
 

@@ -1,6 +1,7 @@
 """Batches: five blocks of clips in a fixed order for training, plain sequences of clips for evaluation."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from common.audio.arrays import ClipArrays
 from common.audio.loading import Requests, sequential_loader
+from common.augment import fold, mix_pair, wavmix
 from common.run.errors import UserError
 from common.run.seeds import mix_seed
 from task4_sed.config import Config
@@ -35,11 +37,32 @@ class Batch(NamedTuple):
     pseudo: torch.Tensor | None = None
 
 
+@dataclass(frozen=True)
+class WavMix:
+    """Clips mixed, with `probability` each, with any clip of their own data set; Schmid et al. 2024.
+
+    The louder part stays the clip's own, Beta(beta, beta) of it; frame and pseudo labels follow. sets: which of the
+    data set's have it.
+    """
+
+    probability: float
+    beta: float
+    sets: Sequence[bool]
+
+
+class Heard(NamedTuple):
+    """Some clips of a set: waveform (clips, samples); targets and pseudo labels (clips, classes, frames)."""
+
+    waveform: torch.Tensor
+    targets: torch.Tensor
+    pseudo: torch.Tensor | None
+
+
 class ClipDataset(Dataset[Batch]):
     """Loads whole batches of clips out of several sets, 10 s each: longer ones are cropped, shorter ones padded.
 
     stored: embeddings of all of the sets, by their names; pseudo: logits of all of their clips. Both are of the first
-    10 s, so that nothing is cropped at random then. Raises UserError for clips without logits.
+    10 s, so that nothing is cropped at random then. mixing: WavMix. Raises UserError for clips without logits.
     """
 
     def __init__(
@@ -48,8 +71,9 @@ class ClipDataset(Dataset[Batch]):
         random_crop: bool,
         stored: Mapping[str, ClipArrays] | None = None,
         pseudo: StoredLogits | None = None,
+        mixing: WavMix | None = None,
     ) -> None:
-        self.sets, self.stored, self.pseudo = list(sets), dict(stored or {}), pseudo
+        self.sets, self.stored, self.pseudo, self.mixing = list(sets), dict(stored or {}), pseudo, mixing
         self.ends = np.cumsum([len(of.clips) for of in self.sets])
         self.random_crop = random_crop and not self.stored and pseudo is None
         self.num_classes = len(self.sets[0].valid)
@@ -57,7 +81,7 @@ class ClipDataset(Dataset[Batch]):
         if pseudo is not None and pseudo.strong.shape[1] != self.frames:
             raise UserError(f"{pseudo.path}: {pseudo.strong.shape[1]} frames a clip, expected {self.frames}")
         if pseudo is not None:
-            self.pseudo_rows = np.concatenate([pseudo.rows(of.clips) for of in self.sets])
+            self.pseudo_rows = [pseudo.rows(of.clips) for of in self.sets]
 
     def __len__(self) -> int:
         return int(self.ends[-1])
@@ -68,28 +92,53 @@ class ClipDataset(Dataset[Batch]):
         part = np.searchsorted(self.ends, position, side="right")
         clip = position - np.concatenate(([0], self.ends))[part]
         size = len(requests)
-        waveform = np.empty((size, CLIP_SAMPLES), np.float32)
-        targets = np.empty((size, self.num_classes, self.frames), np.float32)
+        waveform = torch.empty(size, CLIP_SAMPLES)
+        targets = torch.empty(size, self.num_classes, self.frames)
+        pseudo = None if self.pseudo is None else torch.empty_like(targets)
         valid = np.empty((size, self.num_classes), bool)
         embeddings = None
         for number in np.unique(part):  # one bulk read per set, not per clip
             here, of = np.flatnonzero(part == number), self.sets[number]
-            rows, clips = of.rows[clip[here]], clip[here]
-            starts = self._starts(np.asarray(of.pack.lengths)[rows], seeds[here])
-            waveform[here] = of.pack.read_many(rows, starts, CLIP_SAMPLES)
-            targets[here] = of.events.targets(clips, starts / SAMPLE_RATE, self.num_classes, self.frames)
+            heard = self._heard(number, clip[here], seeds[here])
+            if self.mixing is not None and self.mixing.sets[number]:
+                heard = self._mixed(self.mixing, number, heard, seeds[here])
+            waveform[here], targets[here] = heard.waveform, heard.targets
+            if pseudo is not None and heard.pseudo is not None:
+                pseudo[here] = heard.pseudo
             valid[here] = of.valid
             if self.stored:
-                found = self.stored[of.name].rows[rows]
+                found = self.stored[of.name].rows[of.rows[clip[here]]]
                 embeddings = np.empty((size, *found.shape[1:]), found.dtype) if embeddings is None else embeddings
                 embeddings[here] = found
-        batch = Batch(*(torch.from_numpy(array) for array in (waveform, targets, valid, clip)))
-        if embeddings is not None:
-            batch = batch._replace(embeddings=torch.from_numpy(embeddings))
-        if self.pseudo is not None:
-            logits = torch.from_numpy(self.pseudo.strong[self.pseudo_rows[position]])
-            batch = batch._replace(pseudo=logits.float().sigmoid().transpose(1, 2))
-        return batch
+        beside = None if embeddings is None else torch.from_numpy(embeddings)
+        return Batch(waveform, targets, torch.from_numpy(valid), torch.from_numpy(clip), beside, pseudo)
+
+    def _heard(self, number: int, clips: np.ndarray, seeds: np.ndarray) -> Heard:
+        of = self.sets[number]
+        rows = of.rows[clips]
+        starts = self._starts(np.asarray(of.pack.lengths)[rows], seeds)
+        waveform = torch.from_numpy(of.pack.read_many(rows, starts, CLIP_SAMPLES))
+        targets = torch.from_numpy(of.events.targets(clips, starts / SAMPLE_RATE, self.num_classes, self.frames))
+        if self.pseudo is None:
+            return Heard(waveform, targets, None)
+        logits = torch.from_numpy(self.pseudo.strong[self.pseudo_rows[number][clips]])
+        return Heard(waveform, targets, logits.float().sigmoid().transpose(1, 2))
+
+    def _mixed(self, mixing: WavMix, number: int, heard: Heard, seeds: np.ndarray) -> Heard:
+        """The clips after WavMix. The draws are those of their own random numbers: the same after an interruption."""
+        random, count = np.random.default_rng(seeds), len(seeds)
+        lam = fold(torch.from_numpy(random.beta(mixing.beta, mixing.beta, count))).float()
+        lam[torch.from_numpy(random.random(count) >= mixing.probability)] = 1.0
+        partners = random.integers(len(self.sets[number].clips), size=count)
+        chosen = np.flatnonzero(lam < 1.0)  # of numpy: a tensor of one index takes a dimension away from arrays
+        if not len(chosen):
+            return heard
+        other, lam = self._heard(number, partners[chosen], random.integers(0, 2**31, count)[chosen]), lam[chosen]
+        heard.waveform[chosen] = wavmix(heard.waveform[chosen], other.waveform, lam)
+        heard.targets[chosen] = mix_pair(heard.targets[chosen], other.targets, lam)
+        if heard.pseudo is not None and other.pseudo is not None:
+            heard.pseudo[chosen] = mix_pair(heard.pseudo[chosen], other.pseudo, lam)
+        return heard
 
     def _starts(self, lengths: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         """First sample of each crop: random in training, 0 elsewhere."""

@@ -15,6 +15,7 @@ from common.run.results.tables import print_table
 from task4_sed.config import Config, DataConfig
 from task4_sed.data.classes import SAMPLE_RATE
 from task4_sed.data.layout import EXCLUSION_LISTS, SETS, SetLayout
+from task4_sed.data.maestro import cut_recordings
 from task4_sed.data.sets import Annotation, classes_of, first_existing, read_annotation
 
 CLIPS_WORTH_A_PROCESS = 500  # starting a process costs about as much as packing some hundred clips
@@ -46,12 +47,15 @@ def write_toy_data(data: DataConfig) -> None:
 def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any]:
     """Report the coverage of every data set and pack what is there; returns the report as a mapping.
 
+    Whole recordings of MAESTRO are cut into windows first.
+
     Missing clips are listed in `<packs>/<set>.missing.tsv`, broken ones in `<set>.broken.tsv`; both are left out.
     Raises UserError for malformed tables, and where a data set that the recipe needs is not there at all.
     """
     root, packs = root_of(config.data), packs_of(config.data)
     classes = classes_of(root)
     remove_partials(packs)
+    cut_recordings(root, config.data.maestro_hop, classes, workers)
     sets = [cover_set(root, layout, classes) for layout in SETS.values()]
     if not any(of.clips.found for of in sets):
         expected = ", ".join(SETS[name].audio[0] for name in ("synth_train", "weak", "devtest"))

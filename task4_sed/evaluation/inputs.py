@@ -11,7 +11,7 @@ from common.run.files import existing_file, read_rows, sha256
 from task4_sed.data.annotations import END_TOLERANCE, Event, is_empty, read_durations, read_soft, read_strong
 from task4_sed.data.classes import CLASSES, FRAMES_PER_CLIP, MAESTRO_SCORED_CLASSES
 from task4_sed.data.hdf5 import check_memory, is_hdf5
-from task4_sed.inference.scores import TABLE_FACTOR, StoredLogits, from_stored, read_logits, read_scores
+from task4_sed.inference.scores import TABLE_FACTOR, LogitSet, from_stored, read_logits, read_scores
 from task4_sed.metrics.maestro import CONFIDENCE_THRESHOLD, is_window, recording_events, window_of
 from task4_sed.metrics.truth import merge_intervals
 from task4_sed.metrics.types import ScoreSet, clip_name
@@ -145,7 +145,7 @@ def _read_scores(path: Path, lengths: Mapping[str, float], report: Report) -> Sc
     return read_scores(path)
 
 
-def _on_time(stored: StoredLogits, path: Path, lengths: Mapping[str, float], report: Report) -> StoredLogits:
+def _on_time(stored: LogitSet, path: Path, lengths: Mapping[str, float], report: Report) -> LogitSet:
     """The logits with a frame length that fits the clips: that of the file, or where it says none, theirs.
 
     All clips share one grid of frames. It ends with the longest clip, to a frame; or later, where the file is in the

@@ -25,6 +25,7 @@ from task4_sed.data.layout import SETS
 from task4_sed.data.sets import classes_of, first_existing, read_annotation
 from task4_sed.evaluation.evaluate import bootstrap_psds, evaluate_files, threshold_free_curves
 from task4_sed.evaluation.plots import SET_NAMES, draw_events, per_class, psd_roc, segment_roc
+from task4_sed.inference.ensemble import called, training_kwh
 from task4_sed.inference.networks import OTHER, check_network
 from task4_sed.inference.postprocess.boxes import parse_csebbs
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, CsebbsParameters, write_parameters
@@ -37,6 +38,9 @@ SHOWN = ("psds1", "psds2", "intersection_f1_th0.5_dtc0.5_gtc0.5", "collar_f1_th0
 DRAWS = 200
 ROLL_THRESHOLD = 0.3
 ROLLS = 3  # clips of each test set that are drawn
+# What boxes are called, in results and in tables: tuned on other data, or on the very clips that they are scored on.
+BOXES = {"csebbs": "csebbs", "csebbs_tuned_on_test": "csebbs tuned on the test set"}
+CROSS_VALIDATED = {"csebbs_cross_validated": "csebbs tuned there, 5-fold cross-validated"}
 
 
 def caveat_of(data: str) -> str | None:
@@ -92,7 +96,8 @@ def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
     config: Config = run.config
     check_network(run.folder, config.postprocess.network)
     filtered = filter_of(config)
-    csebbs = tune(run)
+    csebbs, cross_validated = tune(run)
+    boxes = boxes_of(config)
     tests = {name: open_test_set(run, name) for name in config.test_sets}
     results: dict[str, Any] = {"data": made_of(root_of(config.data)), "network": config.postprocess.network}
     results |= {"sets": {}, "csebbs": csebbs}
@@ -106,7 +111,10 @@ def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
             *strong.files(), maestro=maestro, draws=DRAWS, median_filter=filtered, allow_missing=True
         )
         boxed = bootstrap_psds(*strong.files(), draws=DRAWS, csebbs=csebbs, allow_missing=True)
-        results["intervals"]["psds1_csebbs"] = boxed["psds1"]
+        results["intervals"][f"psds1_{boxes}"] = boxed["psds1"]
+        if config.postprocess.tune_on == [strong.name]:
+            (name,) = CROSS_VALIDATED
+            results["sets"][strong.name][name] = {"psds1": cross_validated}
     record(run.folder, "test", results)
     if plots:
         draw_run(run, strong, soft, filtered, csebbs, results)
@@ -126,7 +134,7 @@ def evaluate_set(run: Run, test: TestSet, filtered: Mapping[str, int] | bool, cs
         "median": evaluate_files(*test.files(), median_filter=filtered, allow_missing=True),
     }
     if not test.soft:
-        variants["csebbs"] = evaluate_files(*test.files(), csebbs=csebbs, allow_missing=True)
+        variants[boxes_of(run.config)] = evaluate_files(*test.files(), csebbs=csebbs, allow_missing=True)
     for beside in (OTHER[run.config.postprocess.network], *FLOORS):
         scores = run.folder / "scores" / beside / f"{test.name}.h5"
         if scores.is_file():
@@ -147,11 +155,25 @@ def csebbs_of(run: Run) -> str:
     return str(run.folder / CSEBBS_FILE) if tuned else str(run.config.postprocess.csebbs)
 
 
-def tune(run: Run) -> str:
-    """The cSEBBs setting of a recipe as `evaluate` takes it; tuned on validation data where the recipe says so."""
+def boxes_of(config: Config) -> str:
+    """Which of BOXES a recipe gives."""
+    tuned = config.postprocess.csebbs.startswith("tune")
+    return "csebbs_tuned_on_test" if tuned and set(config.postprocess.tune_on) & set(config.test_sets) else "csebbs"
+
+
+def shown_boxes(boxes: str) -> str:
+    """What pictures and tables of figures call one of BOXES."""
+    return BOXES[boxes].replace("csebbs", "cSEBBs")
+
+
+def tune(run: Run) -> tuple[str, float | None]:
+    """The cSEBBs setting of a recipe as `evaluate` takes it; tuned on `postprocess.tune_on` where the recipe says so.
+
+    With the cross-validated PSDS1 of the data that it was tuned on.
+    """
     mode, _, name = run.config.postprocess.csebbs.partition(":")
     if mode != "tune":
-        return str(run.config.postprocess.csebbs)
+        return str(run.config.postprocess.csebbs), None
     config: Config = run.config
     root = root_of(config.data)
     classes = classes_of(root)
@@ -170,7 +192,7 @@ def tune(run: Run) -> str:
     tuned = tune_csebbs(ScoreSet(classes, clips), truth, grid(name or "default"))
     parameters = {label: tuned.parameters.get(label, CsebbsParameters()) for label in scored_classes(classes)}
     write_parameters(run.folder / CSEBBS_FILE, parameters)
-    return str(run.folder / CSEBBS_FILE)
+    return str(run.folder / CSEBBS_FILE), tuned.cross_validated
 
 
 def draw_run(
@@ -197,7 +219,7 @@ def draw_run(
         )  # fmt: skip
         save(figure, plots / "psd_roc.png")
         title = f"figures of each class: {SET_NAMES.get(strong.name, strong.name)}\n{run.title}, {network}"
-        _draw_classes(results["sets"][strong.name], title, note, plots / "classes.png")
+        _draw_classes(results["sets"][strong.name], boxes_of(run.config), title, note, plots / "classes.png")
         _draw_rolls(run, strong, csebbs, note, plots)
     if soft is not None:
         roc = threshold_free_curves(*soft.files(), median_filter=filtered, allow_missing=True)["segment_roc"]
@@ -206,11 +228,11 @@ def draw_run(
         _draw_rolls(run, soft, csebbs, note, plots)
 
 
-def _draw_classes(variants: Mapping[str, Any], title: str, note: str | None, path: Path) -> None:
-    median, boxes = variants["median"]["classes"], variants["csebbs"]["classes"]
+def _draw_classes(variants: Mapping[str, Any], boxed: str, title: str, note: str | None, path: Path) -> None:
+    median, boxes = variants["median"]["classes"], variants[boxed]["classes"]
     metrics = {
         "PSDS1 (median filter)": median["psds1_single_class"],
-        "PSDS1 (cSEBBs)": boxes["psds1_single_class"],
+        f"PSDS1 ({shown_boxes(boxed)})": boxes["psds1_single_class"],
         "collar F1": median["collar_f1_th0.5_200ms_20pct"],
     }
     save(per_class(list(median["psds1_single_class"]), metrics, title=title, note=note), path)
@@ -233,7 +255,8 @@ def _draw_rolls(run: Run, test: TestSet, csebbs: str, note: str | None, plots: P
     shown = MAESTRO_CLASSES if test.soft else scored_classes(scores.classes)
     columns = [scores.classes.index(label) for label in shown]
     soft = "scores without post-processing; annotated: the paler, the less certain"
-    boxes = soft if test.soft else boxes_title(csebbs, ROLL_THRESHOLD)
+    tuned_here = " tuned on the test set" if boxes_of(run.config) != "csebbs" else ""
+    boxes = soft if test.soft else f"{boxes_title(csebbs, ROLL_THRESHOLD)}{tuned_here}"
     about = f"{SET_NAMES.get(test.name, test.name)}; {run.title}, {run.config.postprocess.network}\n{boxes}"
     for name in [name for name in ranked if clip_name(name) in scores.clips][:ROLLS]:
         clip = scores.clips[clip_name(name)]
@@ -259,12 +282,14 @@ def _table(run: Run, results: Mapping[str, Any]) -> tuple[str, list[str], list[l
     strong = [values for name, values in results["sets"].items() if SETS[name].kind != "soft"]
     soft = [values for name, values in results["sets"].items() if SETS[name].kind == "soft"]
     rows, other = [], OTHER[results["network"]]
-    names = {other: f"{other}, median", **FLOORS}
-    for variant in ("median", "raw", "csebbs", *names):
+    names = {**BOXES, **CROSS_VALIDATED, other: f"{other}, median", **FLOORS}
+    for variant in ("median", "raw", *names):
+        if not any(variant in of for of in (*strong, *soft)):
+            continue
         cells = []
         for metric in SHOWN:
             value = strong[0].get(variant, {}).get(metric) if strong else None
-            key = {"median": metric, "csebbs": f"{metric}_csebbs"}.get(variant, "")
+            key = metric if variant == "median" else f"{metric}_{variant}"
             cells.append(_cell(value, intervals.get(key)))
         mpauc = soft[0].get(variant, {}).get("segment_pauroc_1s_maxfpr0.1_step") if soft else None
         cells.append(_cell(mpauc, intervals.get("mpauc") if variant == "median" else None))
@@ -284,10 +309,14 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
     folders = [run.folder for run in runs]
     tests = [section_of(folder, "test", "no test results; `evaluate` makes them") for folder in folders]
     data = tests[0]["data"]
-    own, comparable = own_values([read_results(folder) for folder in folders], OWN_METRICS), data != "recordings"
+    results = [read_results(folder) for folder in folders]
+    for folder, of in zip(folders, results, strict=True):
+        if "train" in of:
+            of["train"]["values"]["kwh"] = training_kwh(folder)
+    own, comparable = own_values(results, OWN_METRICS), data != "recordings"
     return beside_published(
         folders,
-        runs[0].recipe,
+        called(runs[0]),
         own,
         [column for column in COLUMNS if column.key in own or comparable],
         read_baselines(Path(__file__).parents[1] / "baselines.csv") if comparable else [],
@@ -304,13 +333,17 @@ COLUMNS = (
     MetricColumn("mpauc", "devtest", "mpAUC", chance=0.05),  # of the rates up to 0.1
     MetricColumn("kwh_train", "devtest", "training energy", higher_is_better=False, unit="kWh"),
     MetricColumn("kwh_test", "devtest", "test energy", higher_is_better=False, unit="kWh"),
+    MetricColumn("psds1_csebbs_tuned_on_test", "devtest", "PSDS1 cSEBBs tuned on the test set"),
 )
 SETS_OF_TEST, INTERVALS = ("test", "values", "sets"), ("test", "values", "intervals")
 MPAUC = "segment_pauroc_1s_maxfpr0.1_step"
 # Where results.json keeps each figure.
 OWN_METRICS = {
     "devtest/psds1": Place((*SETS_OF_TEST, "devtest", "median", "psds1"), (*INTERVALS, "psds1")),
-    "devtest/psds1_csebbs": Place((*SETS_OF_TEST, "devtest", "csebbs", "psds1"), (*INTERVALS, "psds1_csebbs")),
+    **{
+        f"devtest/psds1_{boxes}": Place((*SETS_OF_TEST, "devtest", boxes, "psds1"), (*INTERVALS, f"psds1_{boxes}"))
+        for boxes in BOXES
+    },
     "devtest/mpauc": Place((*SETS_OF_TEST, "maestro_val", "median", MPAUC), (*INTERVALS, "mpauc")),
     "devtest/kwh_train": Place(("train", "values", "kwh")),
     "devtest/kwh_test": Place(("predict", "values", "kwh")),

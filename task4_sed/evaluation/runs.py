@@ -15,22 +15,32 @@ from task4_sed.data.layout import SETS
 from task4_sed.evaluation.evaluate import processed_inputs, psds_by_name
 from task4_sed.evaluation.figures import MAX_FPR, segments_of, truth_of
 from task4_sed.evaluation.inputs import Inputs
-from task4_sed.evaluation.report import MPAUC, TestSet, csebbs_of, filter_of, open_test_set
+from task4_sed.evaluation.report import MPAUC, TestSet, boxes_of, csebbs_of, filter_of, open_test_set, shown_boxes
 from task4_sed.metrics.psds import psds
 from task4_sed.metrics.segments import mean_of_defined, segment_auroc
 
 
 def main_figure(folder: Path, values: Mapping[str, Any]) -> Figure:
     """PSDS1 of the first test set with strong labels, median-filtered; of a run without any, mpAUC."""
-    caveat = CAVEATS.get(values["data"])
-    name = min(values["sets"], key=lambda of: SETS[of].kind == "soft", default="")
-    soft = bool(name) and SETS[name].kind == "soft"
-    low, high = (kept(values, ("intervals", "mpauc" if soft else "psds1", end)) for end in ("low", "high"))
-    value = kept(values, ("sets", name, "median", MPAUC if soft else "psds1"))
-    return Figure("mpAUC" if soft else "PSDS1", name, value, low, high, caveat)
+    return _figures(values)[0]
 
 
-LAYOUT = Layout(test="test", figure=main_figure)
+def further_figures(folder: Path, values: Mapping[str, Any]) -> list[Figure]:
+    """mpAUC beside PSDS1."""
+    return _figures(values)[1:]
+
+
+def _figures(values: Mapping[str, Any]) -> list[Figure]:
+    found = []
+    for soft, metric, key in ((False, "PSDS1", "psds1"), (True, "mpAUC", MPAUC)):
+        if name := next((of for of in values["sets"] if (SETS[of].kind == "soft") == soft), None):
+            low, high = (kept(values, ("intervals", metric.lower(), end)) for end in ("low", "high"))
+            value = kept(values, ("sets", name, "median", key))
+            found.append(Figure(metric, name, value, low, high, CAVEATS.get(values["data"])))
+    return found or [Figure("PSDS1", "", None, caveat=CAVEATS.get(values["data"]))]
+
+
+LAYOUT = Layout(test="test", figure=main_figure, beside=further_figures)
 
 
 def parts_of(run: Run) -> list[Part]:
@@ -43,7 +53,7 @@ def _strong(run: Run, test: TestSet) -> Part:
     inputs, filtered = processed_inputs(*test.files(), filter_of(run.config), None, allow_missing=True)
     boxes = psds_by_name(*processed_inputs(*test.files(), False, csebbs_of(run), allow_missing=True))["psds1"]
     statistics = [*psds_by_name(inputs, filtered).values(), boxes]
-    metrics = (Metric("PSDS1"), Metric("PSDS2"), Metric("PSDS1 cSEBBs"))
+    metrics = (Metric("PSDS1"), Metric("PSDS2"), Metric(f"PSDS1 {shown_boxes(boxes_of(run.config))}"))
 
     def figures(weights: np.ndarray) -> np.ndarray:
         return np.array([psds(of, weights.astype(np.float64)).value for of in statistics])

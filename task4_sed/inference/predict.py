@@ -27,8 +27,10 @@ from task4_sed.data.batches import CLIP_SAMPLES, eval_loader
 from task4_sed.data.classes import FRAME_SECONDS, FRAMES_PER_CLIP, SAMPLE_RATE
 from task4_sed.data.labels import frames_of
 from task4_sed.data.layout import SETS, Part
-from task4_sed.data.sets import classes_of, load_set
+from task4_sed.data.pseudo import new_logits, stem
+from task4_sed.data.sets import ClipSet, classes_of, load_set
 from task4_sed.inference.checkpoints import Loaded, checkpoint_of, has_network, load_network
+from task4_sed.inference.ensemble import LOGITS
 from task4_sed.inference.networks import OTHER
 from task4_sed.inference.scores import FLOORS, stored_scores, write_logits
 from task4_sed.model.embedder import Embedder, check_weights
@@ -101,12 +103,18 @@ def _windows(blocks: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, int]]:
         buffer, start = buffer[hop:], start + WINDOW_HOP_FRAMES
 
 
-def predict_set(predictor: Predictor, config: Config, name: str, out: Path) -> int:
-    """Store the logits of every clip of a data set as `<out>/<name>.h5`; returns the number of clips."""
-    part: Part = "test" if "test" in SETS[name].parts else "validation"
+def load_clips(predictor: Predictor, config: Config, name: str, part: Part) -> ClipSet:
+    """A data set; UserError where the network knows other classes."""
     clips = load_set(config.data, name, part)
     if predictor.classes != classes_of(root_of(config.data)):
         raise UserError(f"the checkpoint's classes ({', '.join(predictor.classes[:3])}, ...) are not those of {name}")
+    return clips
+
+
+def predict_set(predictor: Predictor, config: Config, name: str, out: Path) -> int:
+    """Store the logits of every clip of a data set as `<out>/<name>.h5`; returns the number of clips."""
+    part: Part = "test" if "test" in SETS[name].parts else "validation"
+    clips = load_clips(predictor, config, name, part)
     parts = []
     with progress(f"predict {name}", len(clips.clips)) as advance:
         for batch in eval_loader(clips, config):
@@ -117,17 +125,23 @@ def predict_set(predictor: Predictor, config: Config, name: str, out: Path) -> i
     return len(clips.clips)
 
 
+def open_predictor(run: Run, checkpoint: Path | None) -> tuple[Predictor, Path]:
+    """The network that `postprocess.network` names, and its file."""
+    config: Config = run.config
+    if config.trainer.threads:
+        torch.set_num_threads(config.trainer.threads)
+    path, expected = checkpoint_of(run, checkpoint)
+    loaded = load_network(path, config.postprocess.network, config.model, expected, config.encoder)
+    return Predictor(loaded, batch=config.data.eval_batch), path
+
+
 def predict_run(run: Run, checkpoint: Path | None, floors: bool) -> Mapping[str, Any]:
     """Store logits of every data set that later stages read, with the energy of the test sets.
 
     Of the network that `postprocess.network` names; of the other one, to compare with, those of the test sets.
     """
     config: Config = run.config
-    if config.trainer.threads:
-        torch.set_num_threads(config.trainer.threads)
-    path, expected = checkpoint_of(run, checkpoint)
-    loaded = load_network(path, config.postprocess.network, config.model, expected, config.encoder)
-    predictor = Predictor(loaded, batch=config.data.eval_batch)
+    predictor, path = open_predictor(run, checkpoint)
     out = run.folder / "scores"
     clips, start = {}, time.monotonic()
     (run.folder / "codecarbon" / "emissions_test.csv").unlink(missing_ok=True)
@@ -140,7 +154,7 @@ def predict_run(run: Run, checkpoint: Path | None, floors: bool) -> Mapping[str,
         clips[name] = predict_set(predictor, config, name, out)
     predict_other(run, path, out)
     if floors:
-        predict_floors(run, out, loaded.classes)
+        predict_floors(run, out, predictor.classes)
     result = {
         "network": config.postprocess.network,
         "checkpoint": str(path),
@@ -149,6 +163,50 @@ def predict_run(run: Run, checkpoint: Path | None, floors: bool) -> Mapping[str,
         "seconds": round(seconds, 2),
     }
     record(run.folder, "predict", result)
+    return result
+
+
+def predict_logits(run: Run, checkpoint: Path | None, names: Sequence[str]) -> Mapping[str, Any]:
+    """Store the logits of the training clips of data sets, cropped at 0, without any class mask, in one file.
+
+    A clip that lies in several of the sets, a recording with the same name there, is stored once.
+    """
+    config: Config = run.config
+    for name in names:
+        if "train" not in SETS[name].parts:
+            raise UserError(f"predict --logits: {name} has no training clips; without --sets: the recipe's own sets")
+    predictor, path = open_predictor(run, checkpoint)
+    sets, out, start = (
+        [load_clips(predictor, config, name, "train") for name in names],
+        run.folder / LOGITS,
+        time.monotonic(),
+    )
+    clips = list(dict.fromkeys(stem(clip) for of in sets for clip in of.clips))
+    there: set[str] = set()
+    (run.folder / "codecarbon" / "emissions_logits.csv").unlink(missing_ok=True)
+    with (
+        measure(run.folder, "logits", config.energy) as meter,
+        progress("logits", sum(len(of.clips) for of in sets)) as advance,
+        new_logits(out, clips, FRAMES_PER_CLIP, predictor.classes, runs=[str(run.folder)]) as append,
+    ):
+        for of in sets:
+            for batch in eval_loader(of, config):
+                heard = [stem(of.clips[clip]) for clip in batch.clip.tolist()]
+                new = [row for row, clip in enumerate(heard) if clip not in there]
+                append(predictor.logits(batch.waveform).float().cpu().numpy()[new])
+                there.update(heard)
+                advance(len(heard))
+    result = {
+        "file": str(out),
+        "network": config.postprocess.network,
+        "checkpoint": str(path),
+        "sets": list(names),
+        "clips": len(clips),
+        "kwh": meter.kwh,
+        "seconds": round(time.monotonic() - start, 2),
+    }
+    record(run.folder, "logits", result)
+    print(f"{out}: logits of {len(clips):,} clips", flush=True)
     return result
 
 

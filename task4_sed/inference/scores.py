@@ -8,7 +8,7 @@ import os
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -18,10 +18,10 @@ import numpy as np
 
 from common.run.errors import UserError, did_you_mean
 from common.run.files import Row, existing_file, partial_name, read_rows, write_then_rename
-from common.run.hdf5 import new_hdf5
 from common.run.numbers import number
 from task4_sed.data.classes import CLASSES, FRAME_SECONDS
 from task4_sed.data.hdf5 import check_memory, data_set, is_hdf5, number_attribute, numbers, open_hdf5, texts
+from task4_sed.data.pseudo import new_logits
 from task4_sed.metrics.types import TIME_DECIMALS, ClipScores, ScoreSet, clip_name
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ _CELL = 16
 
 
 @dataclass(frozen=True)
-class StoredLogits:
-    """Logits of clips on one frame grid, sorted by name.
+class LogitSet:
+    """Logits of clips on one frame grid in memory, sorted by name.
 
     names: clip names without ".wav"; logits: (clips, frames, classes) float16 or float32, as stored;
     frame_seconds: length of a frame, `stated` in the file or else 64 ms; durations: (clips,) seconds, or None where the
@@ -67,7 +67,7 @@ def read_scores(path: str | Path) -> ScoreSet:
     return from_stored(read_logits(path)) if is_hdf5(path) else _read_table(path)
 
 
-def from_stored(stored: StoredLogits) -> ScoreSet:
+def from_stored(stored: LogitSet) -> ScoreSet:
     """Scores of stored logits."""
     durations = None if stored.durations is None else stored.durations.tolist()
     return from_logits(stored.names, stored.logits, stored.classes, stored.frame_seconds, durations)
@@ -373,13 +373,10 @@ def write_logits(
         by_stem = {clip_name(name): seconds for name, seconds in durations.items()}
         durations = [by_stem[stem] for stem in stems]
     dtype = np.float16 if logits.dtype == np.float16 else np.float32
-    with new_hdf5(path) as (file, _):
-        file["strong_logits"] = np.asarray(logits, dtype=dtype)[order]
-        file["filenames"] = np.array([stems[i].encode() for i in order], dtype=f"S{_longest(stems)}")
-        file["classes"] = np.array([name.encode() for name in classes], dtype=f"S{_longest(classes)}")
-        file.attrs["frame_seconds"] = frame_seconds
-        if durations is not None:
-            file["durations"] = np.asarray(durations, dtype=np.float64)[order]
+    ends = None if durations is None else np.asarray(durations, dtype=np.float64)[order]
+    names = [stems[i] for i in order]
+    with new_logits(path, names, logits.shape[1], classes, dtype, frame_seconds, ends) as append:
+        append(logits[order])
 
 
 def _name_order(path: str | Path, stems: Sequence[str]) -> list[int]:
@@ -390,11 +387,7 @@ def _name_order(path: str | Path, stems: Sequence[str]) -> list[int]:
     return order
 
 
-def _longest(names: Iterable[str]) -> int:
-    return max((len(name.encode()) for name in names), default=1) or 1
-
-
-def read_logits(path: str | Path) -> StoredLogits:
+def read_logits(path: str | Path) -> LogitSet:
     """Read stored logits; sorted by name, whatever the order in the file.
 
     A file without `classes` holds the 27 classes in the challenge's order, one without `frame_seconds` frames of
@@ -423,7 +416,7 @@ def read_logits(path: str | Path) -> StoredLogits:
         logits = logits[order]
         durations = None if durations is None else durations[order]
     frame_seconds = FRAME_SECONDS if stated is None else stated
-    return StoredLogits(tuple(stems[i] for i in order), logits, classes, frame_seconds, durations, stated is not None)
+    return LogitSet(tuple(stems[i] for i in order), logits, classes, frame_seconds, durations, stated is not None)
 
 
 def _check_times(path: str | Path, names: Sequence[str], durations: np.ndarray | None, stated: float | None) -> None:

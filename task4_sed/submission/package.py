@@ -1,6 +1,7 @@
 """Submissions of own runs: the stored scores of independent trainings, as score tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from common.audio.coverage import made_of, root_of
+from common.run.config import config_of
 from common.run.errors import UserError, did_you_mean
 from common.run.files import existing_file
-from common.run.results.store import read_results
+from common.run.results.listing import read_settings
+from common.run.results.store import CONFIG, recorded
 from common.run.submission.archive import Content
 from common.run.submission.measure import mark
 from common.run.submission.meta import identity
@@ -20,7 +23,8 @@ from task4_sed.config import Config
 from task4_sed.data.classes import CLASSES, DESED_CLASSES, SAMPLE_RATE
 from task4_sed.data.sets import classes_of
 from task4_sed.evaluation.complexity import network_counts
-from task4_sed.evaluation.report import mean_of
+from task4_sed.evaluation.report import boxes_of, mean_of, shown_boxes
+from task4_sed.inference.ensemble import members_of, run_folder, steps, training_kwh
 from task4_sed.inference.networks import check_network
 from task4_sed.inference.postprocess.boxes import parse_csebbs
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, combine_with_second_means, csebbs
@@ -33,6 +37,22 @@ from task4_sed.submission.validate import RUNS, validate_archives
 
 # Significant digits of a score: float32 has 7.2, and more of them only make the archive larger.
 SCORE_DIGITS = 7
+
+AUGMENTATIONS: dict[str, Callable[[Config], object]] = {
+    "time shift": lambda of: of.augment.frame_shift,
+    "waveform mixup": lambda of: of.augment.wavmix_probability,
+    "device impulse responses": lambda of: of.augment.impulse_probability,
+    "mixup": lambda of: of.augment.mixup_probability,
+    "mixstyle": lambda of: of.augment.mixstyle_probability,
+    "filter augment": lambda of: of.augment.filter_probability,
+    "time masking": lambda of: of.augment.time_mask,
+    "frequency warping": lambda of: of.augment.warp_probability,
+}
+SEMI_SUPERVISED: dict[str, Callable[[Config], object]] = {
+    "mean teacher": lambda of: True,
+    "interpolation consistency": lambda of: of.loss.kind == "stage2" and of.augment.mixup_probability,
+    "pseudo labels": lambda of: of.loss.weights.pseudo,
+}
 
 
 def format_scores(clip: ClipScores, where: str, classes: Sequence[str], columns: Sequence[int]) -> str:
@@ -131,8 +151,10 @@ def _report_pdf(*content: Any) -> bytes:
     return report_pdf(*content)
 
 
-def package_runs(runs: list[Run], out: Path | None, report: Path | None) -> Mapping[str, Any]:
-    """Build and validate the archive of one system from its independent runs."""
+def package_runs(
+    runs: list[Run], out: Path | None, report: Path | None, members: Sequence[str] | None = None
+) -> Mapping[str, Any]:
+    """Build and validate the archive of one system from its independent runs; members: of ensembles, to be checked."""
     run, config = runs[0], runs[0].config
     out = out or run.folder.parent / "submission.zip"
     check_name(out)
@@ -143,18 +165,36 @@ def package_runs(runs: list[Run], out: Path | None, report: Path | None) -> Mapp
         raise UserError("the recipe says nothing about `submission` (label, name, abbreviation, authors)")
     if len(runs) < RUNS:
         raise UserError(f"the challenge wants {RUNS} independent trainings: --runs 1 2 3")
+    if members and (other := next((r for r in runs if [*map(str, members_of(r.folder))] != _asked(r, members)), None)):
+        raise UserError(f"{other.folder}: not the ensemble of {', '.join(members)}; `evaluate --ensemble` makes it")
     scored = [submission_scores(run) for run in runs]
-    energy = {
-        f"emissions_{phase}_run{run.number}.csv": run.folder / "codecarbon" / f"emissions_{phase}.csv"
-        for run in runs
-        for phase in ("training", "test")
-        if config.energy.enabled
-    }
     root = root_of(config.data)
     classes, toy = classes_of(root), made_of(root) == "toy"
-    package(out, meta_of(runs), scored, energy, report_of(config.submission, report), classes=classes, toy=toy)
+    package(out, meta_of(runs), scored, energy_of(runs), report_of(config.submission, report), classes=classes, toy=toy)
     mark(out, made_of(root))
     return validate_archives(run, [out], measure="recipe")
+
+
+def _asked(run: Run, members: Sequence[str]) -> list[str]:
+    return [str(run_folder(run.task, name, run.number)) for name in members]
+
+
+def energy_of(runs: Sequence[Run]) -> dict[str, Path]:
+    """CodeCarbon's tables {name in the archive: file} of all that the runs come of: trainings, pseudo labels, tests."""
+    tables: dict[str, Path] = {}
+    for run in runs:
+        if not run.config.energy.enabled:
+            continue
+        last = members_of(run.folder) or [run.folder]
+        for step in steps([run.folder]):
+            name = step.name if step == run.folder else f"{step.parent.name}_{step.name}"
+            phases = [
+                "training",
+                *(["logits"] if recorded(step, "logits") else []),
+                *(["test"] if step in last else []),
+            ]
+            tables |= {f"emissions_{of}_{name}.csv": step / "codecarbon" / f"emissions_{of}.csv" for of in phases}
+    return tables
 
 
 def submission_scores(run: Run) -> RunScores:
@@ -175,23 +215,44 @@ def meta_of(runs: list[Run]) -> SubmissionMeta:
     config: Config = runs[0].config
     about = config.submission
     assert about is not None
-    count = network_counts(runs[0])
-    trained = [read_results(run.folder)["train"]["values"] for run in runs]
+    networks = [_trained(runs[0], folder) for folder in members_of(runs[0].folder)] or [runs[0]]
+    counts = [network_counts(network) for network in networks]
+    trainings = [_trained(runs[0], folder).config for folder in steps([runs[0].folder])]
+    boxes = boxes_of(config)
     return SubmissionMeta(
         **identity(about),
         complexity=Complexity(
-            total_parameters=count["parameters"],
-            macs=count["macs"],
-            energy_training=float(np.mean([t["kwh"] for t in trained])),
+            total_parameters=sum(count["parameters"] for count in counts),
+            macs=sum(count["macs"] for count in counts),
+            energy_training=float(np.mean([training_kwh(run.folder) for run in runs])),
             energy_test=mean_of(runs, "devtest/kwh_test"),
         ),
-        results=DevtestResults(mean_of(runs, "devtest/psds1_csebbs"), mean_of(runs, "devtest/mpauc")),
+        results=DevtestResults(mean_of(runs, f"devtest/psds1_{boxes}"), mean_of(runs, "devtest/mpauc")),
         description=Description(
             input_sampling_rate=float(SAMPLE_RATE),
             input="mono",
-            data_augmentation="mixup",
-            machine_learning_method="CRNN" if runs[0].config.model.kind == "crnn" else "own network",
-            machine_learning_semi_supervised="mean teacher",
-            post_processing="cSEBBs",
+            data_augmentation=_used(trainings, AUGMENTATIONS) or None,
+            machine_learning_method="CRNN" if config.model.kind == "crnn" else "own network",
+            machine_learning_semi_supervised=_used(trainings, SEMI_SUPERVISED),
+            ensemble_method_subsystem_count=len(networks) if len(networks) > 1 else None,
+            decision_making="mean of logits" if len(networks) > 1 else None,
+            post_processing=shown_boxes(boxes),
+            pre_trained_models=sorted({of.config.encoder.name for of in networks if _pre_trained(of.config)}) or None,
         ),
     )
+
+
+def _trained(like: Run, folder: Path) -> Run:
+    """A run with the settings that it was trained with."""
+    settings = read_settings(folder)
+    config = config_of(type(like.config), settings.values, str(folder / CONFIG), folder)
+    return replace(like, recipe=settings.recipe, folder=folder, config=config)
+
+
+def _pre_trained(config: Config) -> bool:
+    return config.encoder is not None and config.encoder.checkpoint is not None
+
+
+def _used(trainings: Sequence[Config], names: Mapping[str, Callable[[Config], object]]) -> list[str]:
+    """The names of what holds for any of the trainings."""
+    return [name for name, used in names.items() if any(used(of) for of in trainings)]

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ from common.audio.loading import SequentialSampler
 from common.run.errors import UserError
 from task4_sed.config import Config
 from task4_sed.data.annotations import Event
-from task4_sed.data.batches import CLIP_SAMPLES, BlockSampler, ClipDataset, eval_loader
+from task4_sed.data.batches import CLIP_SAMPLES, BlockSampler, ClipDataset, WavMix, eval_loader
 from task4_sed.data.labels import EventTable
 from task4_sed.data.sets import ClipSet, load_set
 from task4_sed.training.data import SedData
@@ -171,6 +172,39 @@ def test_a_batch_out_of_several_sets_keeps_its_order() -> None:
     assert batch.clip.tolist() == [0, 1, 0, 0]
     assert batch.valid.dtype == torch.bool
     assert batch.targets.shape == (4, 2, 156)
+
+
+class Tones(Ramp):
+    """A pack whose clip i is a cosine of i + 1 periods: what a mix is made of can be read off it."""
+
+    def read_many(self, rows: np.ndarray, starts: np.ndarray, frames: int) -> np.ndarray:
+        phase = 2 * np.pi * np.arange(frames) / frames
+        return np.cos((rows[:, None] + 1) * phase).astype(np.float32) + 0.5
+
+
+def test_waveforms_are_mixed_with_any_clip_of_their_set() -> None:
+    confidence = [0.0, 0.2, 0.4, 0.6, 0.8]
+    events = [[Event(0, 10, "A", value)] for value in confidence]
+    tones = replace(ramp_set([CLIP_SAMPLES] * 5, events), pack=Tones([CLIP_SAMPLES] * 5))
+    data = ClipDataset([tones, tones], random_crop=True, mixing=WavMix(0.5, 5.0, [True, False]))
+    requests = np.array([[position, 100 * seed + position] for seed in range(40) for position in (1, 3, 6)])
+    batch = data.__getitems__(requests)
+    share = batch.waveform @ torch.from_numpy(tones.pack.read_many(np.arange(5), np.zeros(5), CLIP_SAMPLES) - 0.5).T
+    share = (share / (CLIP_SAMPLES / 2)).numpy()
+    clip, whole = requests[:, 0] % 5, share.max(axis=1) > 0.9999
+    np.testing.assert_allclose(share.sum(axis=1), 1, atol=1e-3)
+    assert (share[np.arange(len(clip)), clip] > 0.4999).all()
+    np.testing.assert_allclose(batch.targets[:, 0].mean(-1), share @ confidence, atol=1e-3)
+    assert whole[2::3].all()  # of the other set
+    assert 20 < (~whole).sum() < 50  # of 80, half of them, but for those that met themselves
+    partners = {int(np.argsort(row)[-2]) for row in share[~whole]}
+    assert partners == set(range(5))
+    assert batch.waveform[~whole].mean(-1).abs().max() < 1e-4
+    again = data.__getitems__(requests)
+    assert all(torch.equal(a, b) for a, b in zip(batch[:4], again[:4], strict=True))
+    for request in requests[:9:3]:
+        alone = data.__getitems__(request[None])
+        assert alone.waveform.shape == (1, CLIP_SAMPLES)
 
 
 # --- the data module

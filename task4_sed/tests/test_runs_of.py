@@ -5,46 +5,25 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from common.run.training import claim
-from common.run.verbs import main, open_run
+from common.run.verbs import Run, main
 from task4_sed.__main__ import TASK
-from task4_sed.data.classes import FRAME_SECONDS, FRAMES_PER_CLIP
-from task4_sed.data.layout import SETS
-from task4_sed.data.sets import classes_of, read_annotation
 from task4_sed.evaluation.report import MPAUC, evaluate_run
-from task4_sed.inference.scores import write_logits
-from task4_sed.tests.conftest import TINY
 
 Make = Callable[..., Path]
 
 
 @pytest.fixture
-def make(tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    """An evaluated run: make("toy", 1, skill) -> its folder."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("one", "two"):
-        (tmp_path / f"{name}.yaml").write_text(f"extends: {TINY}\n")
+def make(predicted: Callable[..., Run]) -> Make:
+    """An evaluated run: make("one.yaml", 1, skill) -> its folder."""
 
-    def run(recipe: str, number: int, skill: float, *settings: str) -> Path:
-        words = [f"data.root={tiny_root}", "postprocess.csebbs=default", *settings]
-        of = open_run(TASK, recipe, words, number)
-        claim(of)
-        classes, rng = classes_of(tiny_root), np.random.default_rng(number)
-        for name in of.config.test_sets:
-            annotation = read_annotation(tiny_root, SETS[name], classes)
-            logits = rng.normal(size=(len(annotation.events), FRAMES_PER_CLIP, len(classes)))
-            for clip, events in zip(logits, annotation.events.values(), strict=True):
-                for event in events:
-                    at = slice(int(event.onset / FRAME_SECONDS), int(event.offset / FRAME_SECONDS) + 1)
-                    clip[at, classes.index(event.label)] += skill
-            write_logits(of.folder / "scores" / f"{name}.h5", list(annotation.events), logits, classes)
-        evaluate_run(of, plots=False)
-        return of.folder
+    def made(recipe: str, number: int, skill: float, *settings: str) -> Path:
+        run = predicted(recipe, number, skill, "postprocess.csebbs=default", *settings)
+        evaluate_run(run, plots=False)
+        return run.folder
 
-    return run
+    return made
 
 
 def compare(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Mapping[str, Any], str]:

@@ -1,6 +1,8 @@
 """The winner's stages: sizes, order of augmentations, parameter groups, stage 2 after stage 1, pseudo labels."""
 
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from common.augment import draw_freq_warp
+from common.encoders.checkpoints import cached
 from common.run.config import load_config
 from common.run.errors import UserError
 from common.run.training import BEST
@@ -19,6 +22,7 @@ from common.run.verbs import Run
 from task4_sed.__main__ import TASK
 from task4_sed.config import Config
 from task4_sed.data.classes import CLASSES
+from task4_sed.evaluation.benchmark import in_miniature
 from task4_sed.inference.checkpoints import load_network
 from task4_sed.inference.predict import Predictor
 from task4_sed.model.crnn import CRNN
@@ -188,29 +192,6 @@ def test_order_of_augmentations(stage: Any, monkeypatch: pytest.MonkeyPatch) -> 
         assert not torch.equal(teacher.mel, student.mel)
 
 
-def test_waveforms_are_mixed_within_labelled_blocks(tiny: Configure) -> None:
-    config = tiny(*STAGE1, "augment.wavmix_probability=1")
-    blocks = Blocks(3, 2, 2, 3, 2)
-    augmenter = Augmenter(config.augment, "stage1", blocks, None)
-    for _ in range(20):
-        draw = augmenter.draw((32, 626), 156, 0, torch.device("cpu")).wavmix
-        assert draw is not None
-        assert draw.applied.tolist() == [True] * 7 + [False] * 5
-        for block in blocks.slices.values():
-            inside = draw.partner[block]
-            assert ((block.start <= inside) & (inside < block.stop)).all()
-        assert (draw.lam >= 0.5).all()
-    waveform, labels = torch.randn(12, 1000), torch.rand(12, 3, 5)
-    labels[1] = 0
-    targets = Targets(labels, labels.amax(-1), torch.ones(12, 3, dtype=torch.bool), labels.clone())
-    mixed, after = augmenter.waveforms(waveform, targets, Draws(wavmix=draw), None)
-    assert torch.equal(mixed[7:], waveform[7:])
-    expected = draw.lam[0] * labels[0] + (1 - draw.lam[0]) * labels[draw.partner[0]]
-    torch.testing.assert_close(after.strong[0], expected)
-    torch.testing.assert_close(after.pseudo, after.strong)
-    assert torch.equal(after.weak, (after.strong > 0).any(-1).float())
-
-
 def test_the_filter_adds_decibels_to_the_encoders_mel(tiny: Configure) -> None:
     """What a filter before the logarithm would have done, but for the front end's floors."""
     embedder = Embedder(tiny(*STAGE2).encoder)  # type: ignore[arg-type]
@@ -260,6 +241,24 @@ def test_stage_2_begins_with_stage_1(tiny: Configure, runs: Path) -> None:
         assert all(torch.equal(network.crnn.state_dict()[name], value) for name, value in stored.items())
 
 
+@pytest.mark.parametrize("start", ["ATST_stage1", "https://example.org/of/first.ckpt", "{here}/own.ckpt"])
+def test_stage_2_begins_with_a_published_or_a_named_file(
+    tiny: Configure, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str
+) -> None:
+    monkeypatch.setenv("DCASE_CACHE", str(tmp_path))  # as if it had been fetched before
+    start = start.format(here=tmp_path)
+    path = Path(start) if start.startswith("/") else cached("atst_stage1.ckpt" if "://" not in start else start)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(runs / "first" / "run1" / BEST, path)
+    config = tiny(*STAGE2, f"start={start}")
+    system, _ = build(config, 7)
+    begin(system, run_of(tmp_path, "second", config))
+    for which in ("student", "teacher"):
+        stored = weights(runs / "first" / "run1" / BEST, f"{which}.")
+        found = getattr(system, which).crnn.state_dict()
+        assert all(torch.equal(found[name], value) for name, value in stored.items())
+
+
 def test_the_encoder_trains_in_stage_2_alone(tiny: Configure, runs: Path) -> None:
     first = weights(runs / "first" / "run1" / BEST, "student.")
     assert not any(name.startswith(("encoder.", "projection.")) for name in first)
@@ -288,6 +287,8 @@ def test_a_tuned_network_is_rebuilt_from_its_checkpoint(tiny: Configure, runs: P
     ("overrides", "says"),
     [
         (["start=nowhere"], r"start: .*nowhere/run1 has no finished training; first: make task4-train RECIPE=nowhere"),
+        (["start=atst_as_strong"], "start: atst_as_strong is an encoder alone; it goes to encoder.checkpoint"),
+        (["start=nowhere.ckpt"], "nowhere.ckpt: checkpoint not found"),
         (["model.rnn_hidden=16"], "checkpoint of another model: .* misshapen"),
         (["encoder.seed=1"], "trained beside another encoder than atst-f-tiny"),
         (["encoder.projection=none"], "trained beside another encoder"),
@@ -353,6 +354,23 @@ def test_pseudo_labels_follow_their_clips(tiny: Configure, tmp_path: Path) -> No
     path, _ = stored(tmp_path / "short.h5", names, 155)
     with pytest.raises(UserError, match="155 frames a clip, expected 156"):
         build(tiny(*STAGE1, f"data.pseudo_labels={path}"), 1)[1].train_dataloader()
+
+
+# --- rates
+
+
+def test_published_batches_are_measured_in_miniature() -> None:
+    for recipe in ("iteration2_stage1_atst", "iteration1_stage2_beats"):
+        own = load_config(Config, TASK.recipes, recipe)
+        small = in_miniature(run_of(Path("runs"), recipe, own)).config
+        assert small.data.blocks == own.data.blocks
+        assert (small.data.toy, small.model.num_mels, small.encoder.checkpoint) == ("toy", 40, None)
+        assert small.encoder == replace(own.encoder, name=f"{own.encoder.name}-tiny", checkpoint=None)
+        assert (small.loss, small.optimizer) == (own.loss, own.optimizer)
+        assert small.trainer.accumulate_grad_batches == own.trainer.accumulate_grad_batches
+        assert replace(small.augment, impulse_responses=None) == own.augment
+    named = run_of(Path("runs"), recipe, load_config(Config, TASK.recipes, recipe, ["data.root=somewhere"]))
+    assert in_miniature(named) is named
 
 
 # --- switches

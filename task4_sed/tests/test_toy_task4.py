@@ -18,7 +18,6 @@ from common.tests.helpers import fingerprint
 from task4_sed.data.annotations import Event, read_durations, read_names, read_soft, read_strong, read_weak
 from task4_sed.data.classes import CLASSES, DESED_CLASSES, MAESTRO_CLASSES, MAESTRO_SCORED_CLASSES, SAMPLE_RATE
 from task4_sed.data.layout import EXCLUSION_LISTS, SETS
-from task4_sed.data.toy.clips import cut, windows
 from task4_sed.data.toy.sounds import SCENES, SOURCES
 from task4_sed.data.toy.write import write_toy
 
@@ -192,12 +191,6 @@ def test_killed_and_started_again_gives_the_same_set(tiny: Path, tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["toy"]  # what the killed one left is gone
 
 
-def test_windows_keep_the_shorter_end() -> None:
-    assert windows(25.0, 5.0) == [(0, 10), (5, 15), (10, 20), (15, 25), (20, 25)]
-    assert windows(12.5, 1.0) == [(0, 10), (1, 11), (2, 12), (3, 12.5)]
-    assert windows(7.0, 5.0) == [(0, 7)]
-
-
 def test_windows_agree_with_their_recording(tiny: Path) -> None:
     """Rows of overlapping windows tell the same about a second, and their samples are the same."""
     seconds: dict[tuple[str, float, str], float] = {}
@@ -214,8 +207,3 @@ def test_windows_agree_with_their_recording(tiny: Path) -> None:
     one, _ = soundfile.read(clips[first], dtype="int16")
     two, _ = soundfile.read(clips[first.replace("-000000-001000", "-000500-001500")], dtype="int16")
     np.testing.assert_array_equal(one[5 * SAMPLE_RATE :], two[: 5 * SAMPLE_RATE])
-
-
-def test_cut_clips_rows_to_the_window() -> None:
-    rows = [Event(4.0, 5.0, "car", 0.6), Event(14.0, 15.0, "car", 0.8), Event(16.0, 17.0, "car", 0.9)]
-    assert cut(rows, 4.5, 14.5) == [Event(0.0, 0.5, "car", 0.6), Event(9.5, 10.0, "car", 0.8)]

@@ -1,4 +1,7 @@
-"""Augmentations of the winner's stages: all random draws of a step, then the step's inputs and targets out of them."""
+"""Augmentations of the winner's stages: all random draws of a step, then the step's inputs and targets out of them.
+
+WavMix comes before: its partners are any clips of a data set, so the data set mixes them.
+"""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +17,6 @@ from common.augment import (
     Mix,
     Span,
     Warp,
-    WaveMix,
     coin,
     device_impulse,
     draw_device_impulse,
@@ -23,7 +25,6 @@ from common.augment import (
     draw_freq_warp,
     draw_mix,
     draw_time_mask,
-    draw_wavmix,
     filter_augment,
     freq_mixstyle,
     freq_warp,
@@ -33,12 +34,10 @@ from common.augment import (
     roll,
     scaled_shift,
     time_mask,
-    wavmix_batch,
-    wavmix_labels,
 )
 from common.frontends import MelSetting
 from task4_sed.config import AugmentConfig
-from task4_sed.training.losses import Blocks, Targets, weak_from_strong
+from task4_sed.training.losses import Blocks, Targets
 
 Stage = Literal["stage1", "stage2"]
 # Schmid et al. 2024. From `teacher` on only the student's input changes; in stage 1 both have the same, but for the
@@ -53,7 +52,6 @@ WARPED = ("weak", "framewise", "unlabeled", "maestro")  # parts with a draw of t
 class Draws(NamedTuple):
     """The random decisions of a step; None: not drawn. Of pairs the first is for the CNN's mel."""
 
-    wavmix: WaveMix | None = None
     impulse: ImpulseDraw | None = None
     shift: Tensor | None = None
     mask: Span | None = None
@@ -91,7 +89,6 @@ class Augmenter:
         config, blocks, clips = self.config, self.blocks, self.blocks.size
         bands = mel[0], self.setting.num_mels if self.setting else mel[0]
         return Draws(
-            wavmix=self._draw_wavmix(device) if config.wavmix_probability else None,
             impulse=draw_device_impulse(clips, impulses, config.impulse_probability, device) if impulses else None,
             shift=self._draw_shift(mel[1], device) if config.frame_shift else None,
             mask=draw_time_mask(frames) if config.time_mask else None,
@@ -100,16 +97,6 @@ class Augmenter:
             warp=self._draw_warp() if coin(config.warp_probability) else None,
             filter=self._draw_filter(bands, device) if coin(config.filter_probability) else None,
         )
-
-    def _draw_wavmix(self, device: torch.device) -> WaveMix:
-        """Partners of the same block; Weak and Unlabeled keep their waveforms."""
-        config, parts, start = self.config, [], 0
-        for name, size in self.blocks._asdict().items():
-            share = config.wavmix_probability if name in ("maestro", "strong", "synth") else 0.0
-            draw = draw_wavmix(size, config.wavmix_beta, share, device)
-            parts.append(draw._replace(partner=draw.partner + start))
-            start += size
-        return WaveMix(*map(torch.cat, zip(*parts, strict=True)))
 
     def _draw_shift(self, frames: int, device: torch.device) -> Tensor:
         shift = draw_frame_shift(self.blocks.size, frames, self.config.frame_shift, device)
@@ -129,18 +116,11 @@ class Augmenter:
         first, second = (draw_filter_augment(self.blocks.size, n, device) for n in (bands[0], other))
         return first, second
 
-    def waveforms(
-        self, waveform: Tensor, targets: Targets, draws: Draws, impulses: Tensor | None
-    ) -> tuple[Tensor, Targets]:
-        """Waveforms (batch, samples) and targets after WavMix and device responses; clip labels follow frame labels."""
-        if draws.wavmix is not None:
-            waveform = wavmix_batch(waveform, draws.wavmix)
-            strong = wavmix_labels(targets.strong, draws.wavmix)
-            pseudo = None if targets.pseudo is None else wavmix_labels(targets.pseudo, draws.wavmix)
-            targets = Targets(strong, weak_from_strong(strong), targets.class_mask, pseudo)
-        if draws.impulse is not None and impulses is not None:
-            waveform = device_impulse(waveform, impulses, draws.impulse, self.config.impulse_time_zero)
-        return waveform, targets
+    def waveforms(self, waveform: Tensor, draws: Draws, impulses: Tensor | None) -> Tensor:
+        """Waveforms (batch, samples) after device responses."""
+        if draws.impulse is None or impulses is None:
+            return waveform
+        return device_impulse(waveform, impulses, draws.impulse, self.config.impulse_time_zero)
 
     def views(self, view: View, targets: Targets, draws: Draws) -> tuple[View, View, Targets]:
         """What student and teacher get, and their targets, step by step in the stage's ORDER."""

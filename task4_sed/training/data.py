@@ -7,7 +7,7 @@ from common.audio.coverage import packs_of, root_of
 from common.audio.loading import share_of, training_loader, turn_of
 from common.run.errors import UserError
 from task4_sed.config import Config
-from task4_sed.data.batches import Batch, BlockSampler, ClipDataset, eval_loader
+from task4_sed.data.batches import Batch, BlockSampler, ClipDataset, WavMix, eval_loader
 from task4_sed.data.embeddings import store
 from task4_sed.data.pseudo import StoredLogits
 from task4_sed.data.sets import classes_of, load_set
@@ -55,8 +55,18 @@ class SedData(LightningDataModule):
         batch = [share_of(size, turn.ranks, divided) for size in self.batch]
         sizes = [sum(len(of.clips) for of in sets) for sets in self.training]
         clips = [of for sets in self.training for of in sets]
-        data = ClipDataset(clips, random_crop=True, stored=self.stored, pseudo=self.pseudo)
+        data = ClipDataset(clips, random_crop=True, stored=self.stored, pseudo=self.pseudo, mixing=self._mixing())
         return training_loader(data, BlockSampler(sizes, batch, self.seed, *turn), self.config.data.workers)
+
+    def _mixing(self) -> WavMix | None:
+        """Of clips with frame labels."""
+        config, blocks = self.config.augment, self.config.data.blocks.named()
+        if not config.wavmix_probability:
+            return None
+        mixed = [
+            name in ("maestro", "strong", "synth") for name, of in zip(blocks, self.training, strict=True) for _ in of
+        ]
+        return WavMix(config.wavmix_probability, config.wavmix_beta, mixed)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         """One loader per validation set."""

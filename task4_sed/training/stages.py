@@ -60,7 +60,7 @@ class StagedSystem(SedSystem):
     def inputs(self, batch: Batch, draws: Draws) -> tuple[View, View, Targets]:
         """What student and teacher hear, and the targets."""
         targets = Targets(batch.targets, weak_from_strong(batch.targets), batch.valid, batch.pseudo)
-        waveform, targets = self.augmenter.waveforms(batch.waveform, targets, draws, self.impulses)
+        waveform = self.augmenter.waveforms(batch.waveform, draws, self.impulses)
         if batch.embeddings is not None or self.embedder is None:
             beside = self.embeddings(batch)
         else:

@@ -67,10 +67,16 @@ def begin(system: SedSystem, run: Run) -> None:
 
 
 def start_file(run: Run) -> tuple[Path, str | None]:
-    """The checkpoint that a run begins with: the best one of a recipe's run of the same number, or a file."""
-    start = Path(run.config.start)
-    if start.suffix:
-        return start, None
+    """The checkpoint that a run begins with: the best one of a recipe's run of the same number, or a published one by
+    its name in the catalogue, an address or a file."""
+    from common.encoders.checkpoints import entry_of, locate
+
+    start = run.config.start
+    if (entry := entry_of(start)) is not None and entry.models:
+        raise UserError(f"start: {entry.name} is an encoder alone; it goes to encoder.checkpoint")
+    if entry is not None or "://" in start or Path(start).suffix:
+        path, digest, _ = locate(start)
+        return path, digest
     folder = run.folder.parent.parent / start / run.folder.name
     if recorded(folder, "checkpoint") is None:
         raise UserError(f"start: {folder} has no finished training; first: make task4-train RECIPE={start}")

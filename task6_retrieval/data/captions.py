@@ -102,15 +102,22 @@ def read_audiocaps(path: str | Path) -> list[Captioned]:
 
 
 def read_audioset_labels(segments: Iterable[Path], classes: Path) -> dict[str, str]:
-    """{YouTube id: label names joined by `;`} by AudioSet's tables of segments (comments first) and of classes."""
+    """{YouTube id: label names joined by `;`} by AudioSet's tables of segments (comments first) and of classes.
+
+    Raises UserError (file, line) for a line of segments without id, start, end and labels.
+    """
     names = {row["mid"]: row["display_name"] for row in read_rows(classes, ("mid", "display_name"), ",")}
     found = {}
     for path in segments:
-        with open(path, encoding="utf-8") as file:
-            for line in file:
-                if not line.startswith("#") and line.strip():
-                    labels = line.strip().split(", ", 3)[-1].strip('"').split(",")
-                    found[line.split(",", 1)[0]] = ";".join(names.get(label, label) for label in labels)
+        with open(existing_file(path, "table of segments"), encoding="utf-8", errors="replace") as file:
+            for number, line in enumerate(file, 1):
+                if line.startswith("#") or not line.strip():
+                    continue
+                fields = line.strip().split(", ", 3)
+                if len(fields) < 4:
+                    raise UserError(f"{path}:{number}: {brief(line.strip())}, expected id, start, end, labels")
+                labels = fields[3].strip('"').split(",")
+                found[fields[0]] = ";".join(names.get(label, label) for label in labels)
     return found
 
 
@@ -129,6 +136,8 @@ def read_variants(path: str | Path) -> dict[tuple[str, str, int], tuple[str, ...
                 raise UserError(
                     f"{path}:{number}: expected json with split, file_name, caption_index and variants"
                 ) from None
+            if [type(of) for of in key] != [str, str, int]:
+                raise UserError(f"{path}:{number}: {brief(key)}, expected names of split and file, and a number")
             if not isinstance(variants, list) or not all(isinstance(v, str) and v.strip() for v in variants):
                 raise UserError(f"{path}:{number}: variants is {brief(variants)}, expected a list of texts")
             found[key] = tuple(variants)

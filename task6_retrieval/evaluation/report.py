@@ -22,8 +22,9 @@ from common.run.results.runs import Place, beside_published, own_values, section
 from common.run.results.store import read_results, record
 from common.run.results.tables import format_value, print_table
 from common.run.verbs import Run
-from task6_retrieval.config import CLOTHO, Config
+from task6_retrieval.config import CLOTHO, OTHER, Config
 from task6_retrieval.data.layout import needed
+from task6_retrieval.data.teachers import embeddings_file
 from task6_retrieval.evaluation.evaluate import Answers, Truth, answers_of, intervals_of, read_truth
 from task6_retrieval.inference.outputs import scores_of
 from task6_retrieval.inference.scores import Gallery
@@ -37,13 +38,21 @@ MOST_SHOWN = 3  # queries that went worst
 TITLES = {"map@10": "mAP@10", "r@1": "R@1", "r@5": "R@5", "r@10": "R@10", "map@16": "mAP@16"}
 RANKED_BY = {"": ("map@10", "r@1", "r@5", "r@10"), "_2025": ("map@16", "map@10", "r@1", "r@5", "r@10")}
 
+# Rankings on the hidden sets of the challenge, by what each ranked by.
+RANKINGS = [
+    MetricColumn(metric, f"challenge_{year}", f"{TITLES[metric]}, hidden set of {year} (%)", decimals=2, unit="%")
+    for year, metric in ((2022, "map@10"), (2023, "map@10"), (2024, "map@10"), (2025, "map@16"))
+]
+
 
 def answers_by_set(run: Run) -> dict[str, Answers]:
     """Those of a run for its test set; with `data.annotations` also for the queries of 2025, as <set>_2025."""
     data = run.config.data
     scores, listing = scores_of(run, data.test), needed(data, data.test)
     heard = set(scores.clips)  # others are missing or broken
-    pairs = [(caption, (clip.name,)) for clip in listing.clips if clip.name in heard for caption in clip.captions]
+    pairs: list[tuple[str, tuple[str, ...]]] = [
+        (caption, (clip.name,)) for clip in listing.clips if clip.name in heard for caption in clip.captions
+    ]
     if made_of(root_of(data)) == "recordings":  # captions of own recordings may be templates: every clip that has it
         having: dict[str, dict[str, None]] = {}
         for caption, names in pairs:
@@ -51,7 +60,8 @@ def answers_by_set(run: Run) -> dict[str, Answers]:
         pairs = [(caption, tuple(names)) for caption, names in having.items()]
     if not pairs:
         raise UserError(f"{listing.table}: no caption of a clip that `predict` has heard")
-    truths = {data.test: Truth(listing.table, *zip(*pairs, strict=True), Gallery(scores.clips))}
+    queries, relevant = zip(*pairs, strict=True)
+    truths = {data.test: Truth(listing.table, queries, relevant, Gallery(scores.clips))}
     if data.annotations:
         truths[f"{data.test}_2025"] = read_truth(data.annotations)
     return {name: answers_of(scores, truth) for name, truth in truths.items()}
@@ -77,6 +87,10 @@ def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
         "data": made_of(root_of(run.config.data)),
         "sets": {name: figures_of(of) for name, of in by_set.items()},
     }
+    other = OTHER[run.config.checkpoint]
+    if embeddings_file(run.folder / other, run.config.data.test).is_file():
+        beside = answers_by_set(replace(run, folder=run.folder / other))
+        found["other"] = {"epoch": other, "sets": {name: figures_of(of) for name, of in beside.items()}}
     record(run.folder, "test", found)
     answers = by_set[run.config.data.test]
     write_rows(run.folder / "queries.csv", ("query", "file_name", "rank", "first"), query_rows(answers))
@@ -88,10 +102,10 @@ def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
     return found
 
 
-def query_rows(answers: Answers) -> Iterator[list[object]]:
+def query_rows(answers: Answers) -> Iterator[tuple[str, str, int, str]]:
     """The query, its clip, the rank of that, and the clip that came first; those that went worst first."""
     for i in np.argsort(-answers.best, kind="stable"):
-        yield [answers.truth.queries[i], answers.truth.relevant[i][0], int(answers.best[i]), answers.first[i]]
+        yield answers.truth.queries[i], answers.truth.relevant[i][0], int(answers.best[i]), answers.first[i]
 
 
 def note_of(found: Mapping[str, Any]) -> str | None:
@@ -103,15 +117,19 @@ def note_of(found: Mapping[str, Any]) -> str | None:
 def show(run: Run, found: Mapping[str, Any], answers: Answers) -> None:
     """Print the figures of all sets, in per cent, and the queries that went worst."""
     note = f" {text}" if (text := note_of(found)) else ""
+    chosen = run.config.checkpoint
     for name, of in found["sets"].items():
+        both = {f"{chosen} epoch (%)": of}
+        if "other" in found:
+            both[f"{found['other']['epoch']} epoch (%)"] = found["other"]["sets"][name]
         rows = [
-            [TITLES[metric], percent(of[metric], *of["intervals"][metric]), percent(of["chance"][metric])]
-            for metric in TITLES
+            [title, *(percent(one[m], *one["intervals"][m]) for one in both.values()), percent(of["chance"][m])]
+            for m, title in TITLES.items()
         ]
         counts = f"{of['queries']} queries, {of['clips']} clips; median rank {of['median_rank']:g}."
         print_table(
             f"{run.task.name} {run.recipe}, training {run.number}: {name}",
-            ["metric", "%", "chance"],
+            ["metric", *both, "chance"],
             rows,
             f"{counts} [ ]: 95 %, clips drawn with all of their captions.{note}",
         )
@@ -123,8 +141,8 @@ def show(run: Run, found: Mapping[str, Any], answers: Answers) -> None:
 
 def percent(value: float, low: float | None = None, high: float | None = None) -> str:
     """A share in per cent, with two decimals."""
-    value, low, high = (None if of is None else 100 * of for of in (value, low, high))
-    return format_value(value, low, high, decimals=2)
+    low, high = (None if end is None else 100 * end for end in (low, high))
+    return format_value(100 * value, low, high, decimals=2)
 
 
 def published() -> list[Baseline]:
@@ -154,12 +172,14 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
     energy = MetricColumn("kwh_train", main, "training energy", higher_is_better=False, unit="kWh")
     own = own_values(results, places, scale=100)
     own |= own_values(results, {energy.key: Place(("train", "values", "kwh"))})
+    columns += [energy] if energy.key in own else []
     return beside_published(
         folders,
         called(runs[0]),
         own,
-        [*columns, *([energy] if energy.key in own else [])],
+        [*columns, *RANKINGS],
         published() if data != "recordings" else [],
+        shown=len(columns),
         title="language-based audio retrieval",
         caveat=CAVEATS[data],
         reference=REFERENCE if data != "recordings" and main == CLOTHO[2] else None,

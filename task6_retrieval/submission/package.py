@@ -8,8 +8,9 @@ from typing import Any
 
 from common.audio.coverage import made_of, root_of
 from common.run.errors import UserError, brief
-from common.run.results.ensembles import trained_run, trainings_of
+from common.run.results.ensembles import check_members, trained_run, trainings_of
 from common.run.results.runs import section_of
+from common.run.settings import SubmissionConfig
 from common.run.submission.measure import mark
 from common.run.submission.meta import identity
 from common.run.submission.package import (
@@ -23,7 +24,7 @@ from common.run.submission.package import (
     report_of,
 )
 from common.run.verbs import Run
-from task6_retrieval.config import CHALLENGE, WAVCAPS, Config
+from task6_retrieval.config import CHALLENGE, WAVCAPS, Config, DataConfig
 from task6_retrieval.data.layout import challenge_of, excluded_ids, needed
 from task6_retrieval.evaluation.report import NO_TEST
 from task6_retrieval.inference.outputs import Scores, scores_of
@@ -43,33 +44,50 @@ from task6_retrieval.submission.validate import expected_of, validate_outputs
 
 
 def package_runs(
-    runs: Sequence[Run], out: Path | None, report: Path | None, edition: int | None, named: Sequence[str] | None
+    runs: Sequence[Run],
+    out: Path | None,
+    report: Path | None,
+    editions: Sequence[int] = (),
+    named: Sequence[str] = (),
+    members: Sequence[str] = (),
 ) -> Mapping[str, Any]:
-    """Build and validate the archive: a system for each run, or for each of `named`, recipes or run folders.
+    """Build and validate archives: a system for each run, or for each of `named`, recipes or run folders.
 
-    Nothing is written where a rule is broken.
+    members: of the runs, which are ensembles, to be checked. Of several editions each has an archive with its year in
+    the name. Nothing is written where a rule is broken.
     """
     run, config = runs[0], runs[0].config
     if (about := described(run)) is None:
         return {}
     out = out or run.folder.parent / "submission.zip"
     check_name(out)
-    year = edition or edition_of(about.label)
-    team, number = "_".join(about.label.split("_")[:2]), about.label.rpartition("_")[2]
-    about = replace(about, label=f"{team}_{EDITIONS[year].task}_{number}")
+    if wrong := label_problem(about.label, edition_of(about.label)):
+        raise UserError(f"submission.label: {wrong}")
+    for of in runs if members else ():
+        check_members(of, members)
     systems = [trained_run(run.task, name, run.number) for name in named] if named else runs
-    expected, _ = expected_of(config.data, None, None)
-    submitted = CHALLENGE if challenge_of(config.data) else config.data.test
-    packed = [
-        packed_system(
-            system, identity(replace(system.config.submission or about, label=label)), year, expected, submitted
-        )
-        for system, label in zip(systems, labels_of(systems, about, SYSTEMS), strict=True)
+    years = editions or [edition_of(about.label)]
+    packed = {year: packed_systems(systems, about, year, config.data) for year in years}
+    found = {}
+    for year, of_year in packed.items():
+        archive = out if len(packed) == 1 else out.with_stem(f"{out.stem}_{year}")
+        build_submission(archive, of_year, report_of(about, report))
+        mark(archive, made_of(root_of(config.data)))
+        print(f"{archive}: {len(of_year)} system{'s' if len(of_year) > 1 else ''}")
+        found[year] = validate_outputs(run, [archive], year)
+    return found[years[0]] if len(found) == 1 else {"editions": found}
+
+
+def packed_systems(systems: Sequence[Run], about: SubmissionConfig, year: int, data: DataConfig) -> list[Packed]:
+    """All systems of a team under an edition's labels: outputs for its evaluation set, or for the test set."""
+    lastname, institute, *_ = about.label.split("_")
+    labels = labels_of(systems, replace(about, label=f"{lastname}_{institute}_{EDITIONS[year].task}_1"), SYSTEMS)
+    expected, _ = expected_of(data, None, None)
+    name = CHALLENGE if challenge_of(data) else data.test
+    return [
+        packed_system(system, identity(replace(system.config.submission or about, label=label)), year, expected, name)
+        for system, label in zip(systems, labels, strict=True)
     ]
-    build_submission(out, packed, report_of(about, report))
-    mark(out, made_of(root_of(config.data)))
-    print(f"{out}: {len(packed)} system{'s' if len(packed) > 1 else ''}")
-    return validate_outputs(run, [out], year)
 
 
 def packed_system(run: Run, who: Mapping[str, Any], year: int, expected: Expected, name: str) -> Packed:

@@ -59,7 +59,7 @@ def test_chain_leaves_figures_pictures_and_the_rank_of_every_query(done: tuple[P
     assert np.mean([rank == 1 for rank in ranks]) == pytest.approx(of["r@1"])
     assert np.mean([1 / rank if rank <= 10 else 0 for rank in ranks]) == pytest.approx(of["map@10"])
     assert all((row["first"] == row["file_name"]) == (row["rank"] == "1") for row in queries)
-    assert set(values(run, "predict")["sets"]) == {"clotho_validation", "clotho_evaluation"}
+    assert set(values(run, "predict")["sets"]) == {"clotho_validation", "clotho_evaluation", "challenge"}
     assert read_results(run)["test"]["environment"]["packages"]
 
 
@@ -77,9 +77,31 @@ def test_anybody_gets_the_same_figures_from_the_same_scores(done: tuple[Path, Pa
     assert found["intervals"] == own["intervals"]
 
 
+def test_best_and_last_epoch_are_both_reported(done: tuple[Path, Path]) -> None:
+    from task6_retrieval.data.teachers import read_embeddings
+    from task6_retrieval.inference.checkpoints import load_file
+    from task6_retrieval.inference.predict import embed_texts
+
+    run = done[0] / "runs" / "run1"
+    stored = read_embeddings(run / "last" / "embeddings" / "clotho_evaluation.npz")
+    network, _ = load_file(run / "checkpoints" / "last.ckpt")
+    assert np.array_equal(embed_texts(network, stored.texts), stored.sentence)
+    other = values(run)["other"]
+    assert other["epoch"] == "last"
+    assert set(other["sets"]["clotho_evaluation"]) == set(figures(run))
+
+
+def test_vectors_of_other_sets_leave_the_record_of_the_test(done: tuple[Path, Path]) -> None:
+    folder, root = done
+    before = values(folder / "runs" / "run1", "predict")
+    assert call("predict", folder, root, "--sets", "clotho_development") == 0
+    assert values(folder / "runs" / "run1", "predict") == before
+    assert set(values(folder / "runs" / "run1", "teach")["sets"]) == {"clotho_development"}
+
+
 def test_comparison_says_toy_and_what_is_not_verified(done: tuple[Path, Path]) -> None:
     lines = rows(done[0] / "runs" / "comparison.csv")
-    own = {row["metric"]: row for row in lines if row["result"] == "own"}
+    own = {row["metric"]: row for row in lines if row["result"] == "own" and row["value"]}
     runs = [figures(done[0] / "runs" / f"run{number}") for number in (1, 2)]
     for metric in ("map@10", "r@1", "r@5", "r@10"):
         assert float(own[metric]["value"]) == pytest.approx(100 * np.mean([of[metric] for of in runs]))
@@ -89,6 +111,8 @@ def test_comparison_says_toy_and_what_is_not_verified(done: tuple[Path, Path]) -
     for row in lines:
         assert row["system"].endswith("(not verified)") == any(of["system"] == row["system"] for of in memory)
     assert (done[0] / "runs" / "comparison.png").is_file()
+    ranked = {row["set"] for row in lines if row["result"] == "published" and row["value"]}
+    assert ranked >= {f"challenge_{year}" for year in (2022, 2023, 2024, 2025)}
 
 
 def test_two_systems_are_compared_clip_by_clip(

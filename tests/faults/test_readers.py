@@ -201,6 +201,59 @@ def event_readers() -> list[Reader]:
     ]
 
 
+def retrieval_readers() -> list[Reader]:
+    from task6_retrieval.data import captions
+    from task6_retrieval.data.teachers import Embeddings, read_embeddings, write_embeddings
+    from task6_retrieval.evaluation.evaluate import read_truth
+    from task6_retrieval.inference.outputs import _read
+    from task6_retrieval.inference.scores import Gallery, read_outputs, write_best, write_scores
+    from task6_retrieval.training.captions import read_synonyms
+
+    names, queries = [f"{number}.wav" for number in range(12)], ["a dog", "it rains, a lot"]
+    scores = np.random.default_rng(0).normal(size=(2, 12)).astype(np.float32)
+
+    def embeddings(path: Path) -> None:
+        write_embeddings(path, Embeddings(("s/a.wav",), scores[:1], ("a dog",), scores[1:]))
+
+    def joined(path: Path) -> None:
+        np.savez(path, queries=np.array(queries), clips=np.array(names), matrix=scores)
+
+    def outputs(name: str, write: Callable[..., None], gallery: Gallery | None) -> Reader:
+        return Reader(name, lambda p: write(p, queries, names, scores), lambda p: read_outputs(p, gallery))
+
+    def segments(path: Path) -> None:
+        (path.parent / "classes.csv").write_text("index,mid,display_name\n0,/m/a,Dog\n")
+        path.write_text('# comment\nabcdefghijk, 0.000, 10.000, "/m/a,/m/b"\n')
+
+    def labels(path: Path) -> Any:
+        return captions.read_audioset_labels([path], path.parent / "classes.csv")
+
+    record = {"split": "development", "file_name": "a.wav", "caption_index": 0, "variants": ["a hound"]}
+    clips = [{"id": "1", "caption": "a dog", "tags": ["dog"]}, {"id": "2", "caption": "rain", "title": "Rain"}]
+    annotations = "query,audio_filenames\na dog,\"['a.wav', 'b.wav']\"\n"
+    return [
+        recipe("task6_retrieval"),
+        Reader("captions.csv", text("file_name,caption_1,caption_2\na.wav,a dog,it barks\n"), captions.read_captions),
+        Reader("truth.csv", text("file_name,caption_1\na.wav,a dog\nb.wav,rain\n"), read_truth),
+        Reader("metadata.csv", text("file_name,keywords\na.wav,dog;bark\n"), captions.read_keywords),
+        Reader("annotations.csv", text(annotations), captions.read_annotations),
+        Reader(
+            "audiocaps.csv", text("audiocap_id,youtube_id,start_time,caption\n1,a,0,a dog\n"), captions.read_audiocaps
+        ),
+        Reader("wavcaps.json", text(json.dumps({"num_captions_per_audio": 1, "data": clips})), captions.read_wavcaps),
+        Reader("excluded.csv", text("sound_id\n12\n"), captions.read_excluded),
+        Reader("excluded.json", text('{"FreeSound": ["1"], "AudioSet_SL": ["Ya.wav"]}'), captions.read_excluded),
+        Reader("variants.jsonl", text(json.dumps(record) + "\n"), captions.read_variants),
+        Reader("segments.csv", segments, labels),
+        Reader("synonyms.json", text('{"dog": ["hound"]}'), read_synonyms),
+        Reader("embeddings.npz", embeddings, read_embeddings),
+        Reader("scores.npz", joined, _read),
+        outputs("best.csv", write_best, None),
+        outputs("known.csv", write_best, Gallery(names)),
+        outputs("scores.csv", write_scores, None),
+    ]
+
+
 def zeroshot_readers() -> list[Reader]:
     from zeroshot.data.layout import read_audioset, read_esc50, read_labels, read_openmic
     from zeroshot.data.ontology import read_ontology
@@ -267,6 +320,7 @@ FAMILIES = {
     "task1_asc": scene_readers,
     "task2_anomaly": anomaly_readers,
     "task4_sed": event_readers,
+    "task6_retrieval": retrieval_readers,
     "zeroshot": zeroshot_readers,
 }
 

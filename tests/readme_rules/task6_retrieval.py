@@ -4,6 +4,15 @@ DATA = "data/task6_retrieval/toy"
 
 # pattern, how, why, changes
 RULES = (
+    (r"make( -\w+( \d+)?)? task6-reproduce.*", "named", "takes minutes to days", ()),
+    (r"make task6-\S+( .*)?", "run", "tiny data and network", ()),
+    (r"python -m task6_retrieval (evaluate --scores|validate) .*", "named", "needs somebody's outputs", ()),
+    (
+        r"python -m task6_retrieval evaluate --ensemble .*",
+        "run",
+        "an ensemble of one",
+        ((r"toy toy_atst --weights 2 1", "toy --weights 2"),),
+    ),
     (r"python esc_captions\.py .*", "named", "needs ESC-10", ()),
     (
         r"python -m task6_retrieval .*(esc10|runs/task6_retrieval/tags/run1).*",
@@ -17,7 +26,6 @@ RULES = (
         "tiny network",
         ((r"$", " data.toy=null data.batch=2"),),
     ),
-    (r"python -m task6_retrieval (evaluate|validate) .*", "named", "needs somebody's outputs", ()),
     (r"python -m task6_retrieval (index|search) .*", "named", "recordings of one's own; tests of the task run it", ()),
     (r"python -m task6_retrieval demo .*", "named", "runs until it is stopped", ()),
     (
@@ -25,6 +33,12 @@ RULES = (
         "run",
         "tiny data, a small text encoder",
         ((r"^(python -m \S+ captions) .*", rf"\1 {DATA}/clotho_captions_evaluation.csv --encoder small --json"),),
+    ),
+    (
+        r"python -m common\.search benchmark --rows 200000",
+        "run",
+        "fewer vectors",
+        ((r"200000", "2000 --exact"),),
     ),
     (
         r"python -m task6_retrieval benchmark",
@@ -40,6 +54,12 @@ RULES = (
     ),
 )
 
-RECIPES = {name: f"extends: task6_retrieval/tests/tiny.yaml\ndata: {{root: {DATA}}}\n" for name in ("toy", "yamnet")}
+TINY = f"extends: task6_retrieval/tests/tiny.yaml\ndata: {{root: {DATA}}}\n"
+RECIPES = {"toy": TINY, "yamnet": TINY, "toy_stage2": f"{TINY}start: toy\ndistill: {{teachers: [toy]}}\n"}
 
-EXPECTED = ("toy/coverage.json",)
+EXPECTED = (
+    *(f"toy/{name}" for name in ("coverage.json", "run1/plots", "comparison.png", "submission.zip")),
+    "toy_stage2/against_toy/comparison.png",
+    "toy/submission_2025.zip",
+    "both/run1/scores/challenge.npz",
+)

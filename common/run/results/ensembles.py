@@ -48,6 +48,13 @@ def members(run: Run, names: Sequence[str]) -> list[Run]:
     return found
 
 
+def check_members(run: Run, names: Sequence[str]) -> None:
+    """UserError where a run is not the ensemble of the runs of its number of these recipes or folders."""
+    asked = [str(trained_run(run.task, name, run.number).folder) for name in names]
+    if [str(member) for member in members_of(run.folder)] != asked:
+        raise UserError(f"{run.folder}: not the ensemble of {', '.join(names)}; `evaluate --ensemble` makes it")
+
+
 def trainings_of(run: Run) -> list[Run]:
     """The trainings that a run is made of: itself, or those of an ensemble, also of ensembles in it."""
     parts = members_of(run.folder)

@@ -125,21 +125,3 @@ def _soft_events(rows: np.ndarray, seconds: float) -> list[Event]:
         )
         for second, column in zip(*np.nonzero(rows.round(2)), strict=True)
     ]
-
-
-def windows(seconds: float, hop: float, length: float = 10.0) -> list[tuple[float, float]]:
-    """(start, end) of the windows of a recording: every `hop` seconds, then a shorter one up to the recording's end."""
-    found, start = [], 0.0
-    while start + length <= seconds:
-        found.append((start, start + length))
-        start = round(start + hop, 2)
-    return [*found, (start, seconds)] if start < seconds else found
-
-
-def cut(events: Sequence[Event], start: float, end: float) -> list[Event]:
-    """Soft labels that overlap a window, clipped to it and relative to its start."""
-    return [
-        Event(round(max(e.onset, start) - start, 3), round(min(e.offset, end) - start, 3), e.label, e.confidence)
-        for e in events
-        if min(e.offset, end) - max(e.onset, start) > 1e-6
-    ]

@@ -17,7 +17,8 @@ from common.toy import Progress, Signal, Size, check_size, counter, key, write_o
 from task4_sed.data.annotations import Event, write_durations, write_soft, write_strong, write_weak
 from task4_sed.data.classes import CLIP_SECONDS, DESED_CLASSES, SAMPLE_RATE
 from task4_sed.data.layout import EXCLUSION_LISTS, SETS
-from task4_sed.data.toy.clips import Bank, cut, deck, desed_clip, maestro_recording, windows
+from task4_sed.data.maestro import cut, window_name, windows
+from task4_sed.data.toy.clips import Bank, deck, desed_clip, maestro_recording
 from task4_sed.data.toy.sounds import SCENES
 
 SCENE_NAMES = tuple(SCENES)
@@ -181,7 +182,7 @@ class _Writer:
             return [f"{number}.wav" for number in range(count)]
         rng = np.random.default_rng(key(self.seed, "names", name))
         if name == "eval24":
-            maestro = [self._window_name(f"{SCENE_NAMES[i % 5]}_{60 + i:02d}", 5.0, 15.0) for i in range(count // 2)]
+            maestro = [window_name(f"{SCENE_NAMES[i % 5]}_{60 + i:02d}", 5.0, 15.0) for i in range(count // 2)]
             return [*maestro, *(self._youtube_name(rng, name) for _ in range(count - len(maestro)))]
         own = [self._youtube_name(rng, name) for _ in range(count)]
         if name == "external_strong_train":
@@ -239,10 +240,6 @@ class _Writer:
         lengths = self.sizes.seconds[name]
         return {f"{scene}_{n:02d}": round(rng.uniform(*lengths), 1) for scene in SCENE_NAMES for n in numbers}
 
-    @staticmethod
-    def _window_name(recording: str, start: float, end: float) -> str:
-        return f"{recording}-{round(start * 100):06d}-{round(end * 100):06d}.wav"
-
     def _maestro_parts(self, name: str, recordings: dict[str, float]) -> Iterator[tuple[Any, ...]]:
         """A recording each, with its events' classes: those of a scene are dealt out to its recordings in turn."""
         cards: dict[str, list[str]] = {}
@@ -258,7 +255,7 @@ class _Writer:
         rng = np.random.default_rng(key(self.seed, "recording", recording))
         sound, events = maestro_recording(rng, self.bank(name), recording[:-3], labels, seconds)
         for start, end in windows(seconds, self.hop):
-            file = self._window_name(recording, start, end)
+            file = window_name(recording, start, end)
             self.write_clip(name, file, sound[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)])
             made[file] = (cut(events, start, end), end - start)
         return made
