@@ -309,27 +309,42 @@ def validate(
     return validate_outputs(run, files, int(edition), queries, clips)
 
 
-def benchmark(queries: int = 100_000, clips: int = 1_000_000, dim: int = 16) -> Mapping[str, Any]:
-    """How long ranking takes at scale, and in how much memory: synthetic embeddings.
+@computes
+def benchmark(
+    run: Run,
+    seconds: float = 10.0,
+    metrics: bool = False,
+    queries: int = 100_000,
+    clips: int = 1_000_000,
+    dim: int = 16,
+) -> Mapping[str, Any]:
+    """Clips a second: decoding, both encoders, a training step in memory, whole training.
 
     Args:
-        queries: how many
-        clips: how many
-        dim: of the embeddings
+        seconds: how long each stage is measured
+        metrics: time and memory of ranking at scale instead, on synthetic embeddings
+        queries: of --metrics, how many
+        clips: of --metrics, how many
+        dim: of --metrics, of the embeddings
 
     Example:
-        --queries 1000 --clips 100000
+        --recipe toy --seconds 5
     """
-    from task6_retrieval.evaluation.benchmark_metrics import ranking_at_scale, show
-
     if min(queries, clips, dim) < 1:
         raise UserError("benchmark: --queries, --clips and --dim are at least 1")
-    result = ranking_at_scale(queries, clips, dim)
-    show(result)
-    return result
+    if metrics:
+        from task6_retrieval.evaluation.benchmark_metrics import ranking_at_scale, show
+
+        result = ranking_at_scale(queries, clips, dim)
+        show(result)
+        return result
+    from task6_retrieval.data.prepare import write_toy_data
+    from task6_retrieval.evaluation.benchmark import benchmark as measure
+
+    write_toy_data(run.config.data)
+    return measure(run, seconds)
 
 
-@computes
 def index(
     run: Run | None,
     files: list[Path],
