@@ -87,7 +87,9 @@ def test_every_target_can_be_planned(checkout: Path) -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_every_verb_has_a_target(root: Path, task: str) -> None:
     """As `make <short>-VERB`; also that the targets exist as verbs."""
-    verbs = {verb.__name__.rstrip("_").replace("_", "-") for verb in importlib.import_module(f"{task}.__main__").TASK.verbs}
+    verbs = {
+        verb.__name__.rstrip("_").replace("_", "-") for verb in importlib.import_module(f"{task}.__main__").TASK.verbs
+    }
     beginning = f"{short(task)}-"
     named = {target.removeprefix(beginning) for target in targets(root) if target.startswith(beginning)}
     assert named - (SYSTEMS.get(task, set()) & {"reproduce"}) == verbs

@@ -22,7 +22,11 @@ def figure(folder: Path, values: Mapping[str, Any]) -> Figure:
     return Figure("mAP", "test", values["map"], caveat=TOY)
 
 
-LAYOUT = Layout(test="test", figure=figure)
+def beside(folder: Path, values: Mapping[str, Any]) -> list[Figure]:
+    return [Figure("R@1", "test", values["map"] / 2)]
+
+
+LAYOUT = Layout(test="test", figure=figure, beside=beside)
 
 
 @pytest.fixture
@@ -54,15 +58,16 @@ def test_half_way(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ]
     assert steps[0]["seconds"] == pytest.approx(140)
     assert steps[0]["kwh"] == pytest.approx(0.005)
-    assert steps[0]["figure"]["value"] == pytest.approx(0.3)
-    assert (steps[2]["seconds"], steps[2]["kwh"], steps[2]["figure"]) == (5.0, None, None)
+    assert [of["value"] for of in steps[0]["figures"]] == pytest.approx([0.3, 0.15])
+    assert (steps[2]["seconds"], steps[2]["kwh"], steps[2]["figures"]) == (5.0, None, [])
     said = capsys.readouterr().out
     assert "1 of 3 steps done" in said
-    assert "mAP 0.300 ± 0.141 (toy)" in said
+    assert "mAP 0.300 ± 0.141, R@1 0.150 ± 0.071 (toy)" in said
     assert "all steps: 5.00 Wh" in said
     with open(runs / "out" / "pipeline.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["reads"] for row in rows] == ["", "first", "first labels"]
+    assert [row["reads"] for row in rows] == ["", "", "first", "first labels"]
+    assert [row["metric"] for row in rows] == ["mAP", "R@1", "", ""]
     assert rows[0]["note"] == "toy data, not comparable"
     assert (runs / "out" / "pipeline.png").read_bytes().startswith(b"\x89PNG")
 

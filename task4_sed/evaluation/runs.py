@@ -22,15 +22,25 @@ from task4_sed.metrics.segments import mean_of_defined, segment_auroc
 
 def main_figure(folder: Path, values: Mapping[str, Any]) -> Figure:
     """PSDS1 of the first test set with strong labels, median-filtered; of a run without any, mpAUC."""
-    caveat = CAVEATS.get(values["data"])
-    name = min(values["sets"], key=lambda of: SETS[of].kind == "soft", default="")
-    soft = bool(name) and SETS[name].kind == "soft"
-    low, high = (kept(values, ("intervals", "mpauc" if soft else "psds1", end)) for end in ("low", "high"))
-    value = kept(values, ("sets", name, "median", MPAUC if soft else "psds1"))
-    return Figure("mpAUC" if soft else "PSDS1", name, value, low, high, caveat)
+    return _figures(values)[0]
 
 
-LAYOUT = Layout(test="test", figure=main_figure)
+def further_figures(folder: Path, values: Mapping[str, Any]) -> list[Figure]:
+    """mpAUC beside PSDS1."""
+    return _figures(values)[1:]
+
+
+def _figures(values: Mapping[str, Any]) -> list[Figure]:
+    found = []
+    for soft, metric, key in ((False, "PSDS1", "psds1"), (True, "mpAUC", MPAUC)):
+        if name := next((of for of in values["sets"] if (SETS[of].kind == "soft") == soft), None):
+            low, high = (kept(values, ("intervals", metric.lower(), end)) for end in ("low", "high"))
+            value = kept(values, ("sets", name, "median", key))
+            found.append(Figure(metric, name, value, low, high, CAVEATS.get(values["data"])))
+    return found or [Figure("PSDS1", "", None, caveat=CAVEATS.get(values["data"]))]
+
+
+LAYOUT = Layout(test="test", figure=main_figure, beside=further_figures)
 
 
 def parts_of(run: Run) -> list[Part]:

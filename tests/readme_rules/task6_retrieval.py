@@ -4,6 +4,7 @@ DATA = "data/task6_retrieval/toy"
 
 # pattern, how, why, changes
 RULES = (
+    (r"make( -\w+( \d+)?)? task6-reproduce.*", "named", "takes minutes to days", ()),
     (r"make task6-\S+( .*)?", "run", "tiny data and network", ()),
     (r"python -m task6_retrieval (evaluate --scores|validate) .*", "named", "needs somebody's outputs", ()),
     (

@@ -81,7 +81,8 @@ def read_settings(training: Path) -> Settings:
 class Layout:
     """Where the runs of a task keep what is listed.
 
-    test: the section of results.json that `evaluate` writes; figure: the main figure of such a run
+    test: the section of results.json that `evaluate` writes; figure: the main figure of such a run; beside: more
+    figures, which tell what a step of a system reached
     parts: patterns of the folders of single trainings, where a run has several. settings: of a run. finished: whether
     a run's training has come to its end (None: where all that began have). growing: settings that are not all there
     before.
@@ -93,6 +94,11 @@ class Layout:
     settings: Callable[[Path], Settings] = read_settings
     finished: Callable[[Path], bool] | None = None
     growing: tuple[str, ...] = ()
+    beside: Callable[[Path, Mapping[str, Any]], Sequence[Figure]] | None = None
+
+    def figures(self, run: Path, values: Mapping[str, Any]) -> list[Figure]:
+        """The main figure, and those beside it."""
+        return [self.figure(run, values), *(self.beside(run, values) if self.beside else ())]
 
     def trainings(self, run: Path) -> list[Path]:
         """The folders of a run's trainings that have begun."""

@@ -10,6 +10,7 @@ from common.run.errors import UserError, did_you_mean
 from common.run.files import read_rows
 from common.run.plots import GREY, OWN_COLOUR, TEXT_GREY, new_figure, save, style, title_and_legend
 from common.run.progress import clock
+from common.run.results.comparison import Caveat
 from common.run.results.intervals import mean_spread
 from common.run.results.listing import Figure, Layout
 from common.run.results.store import FILE_NAME, read_results
@@ -24,7 +25,7 @@ COLUMN, ROW, WIDTH, HEIGHT = 1.75, 0.95, 1.4, 0.66  # inches: from box to box, a
 
 @dataclass(frozen=True)
 class Step:
-    """A step: its runs, what training and prediction took, the main figure over its runs; None where not measured."""
+    """A step: its runs, what training and prediction took (None where not measured), mean figures with their spread."""
 
     name: str
     reads: tuple[str, ...]
@@ -32,17 +33,19 @@ class Step:
     runs: int
     seconds: float | None
     kwh: float | None
-    figure: Figure | None
-    spread: float | None
+    figures: tuple[tuple[Figure, float | None], ...]
 
     @property
-    def reached(self) -> str:
-        """The main figure with its name: `PSDS1 0.201 ± 0.023 (toy)`; empty where there is none."""
-        of = self.figure
-        if of is None:
-            return ""
-        mark = f" ({of.caveat.mark})" if of.caveat else ""
-        return f"{of.metric} {format_value(of.value, spread=self.spread, decimals=of.decimals)}{mark}"
+    def reached(self) -> list[str]:
+        """The figures with their names: `PSDS1 0.201 ± 0.023`."""
+        return [
+            f"{of.metric} {format_value(of.value, spread=spread, decimals=of.decimals)}" for of, spread in self.figures
+        ]
+
+    @property
+    def caveat(self) -> Caveat | None:
+        """Why the figures must not be compared with published ones."""
+        return self.figures[0][0].caveat if self.figures else None
 
 
 def show_pipeline(task: Task, layout: Layout, words: Sequence[str], out: Path) -> Mapping[str, Any]:
@@ -57,19 +60,24 @@ def show_pipeline(task: Task, layout: Layout, words: Sequence[str], out: Path) -
         if missing := [name for name in step.reads if name not in names[:place]]:
             raise UserError(f"{step.name} reads {missing[0]!r}, no step before it{did_you_mean(missing[0], names)}")
     title = f"{out}: {sum(step.done for step in steps)} of {len(steps)} steps done"
-    caveat = next((step.figure.caveat for step in steps if step.figure and step.figure.caveat), None)
+    caveat = next((step.caveat for step in steps if step.caveat), None)
     note = caveat.text if caveat else None
     kwh = [step.kwh for step in steps if step.kwh is not None]
     rows = [_row(step) for step in steps]
-    print_table(title, ["step", "state", "trainings", "time", "energy", "figure"], rows, note)
+    print_table(title, ["step", "state", "trainings", "time", "energy", "figures"], rows, note)
     if kwh:
         print(f"all steps: {energy_text(sum(kwh))}")
     columns = ["step", "reads", "done", "trainings", "seconds", "kwh", "metric", "set", "value", "spread", "note"]
-    write_table(out / "pipeline.csv", columns, [_csv(step) for step in steps])
+    write_table(out / "pipeline.csv", columns, [row for step in steps for row in _csv(step)])
     with style():
         save(_picture(steps, title, note), out / "pipeline.png")
     print(f"{out}: pipeline.csv, pipeline.png")
-    return {"steps": [{**vars(step), "figure": step.figure and step.figure.plain()} for step in steps]}
+    return {
+        "steps": [
+            {**vars(step), "figures": [{**of.plain(), "spread": spread} for of, spread in step.figures]}
+            for step in steps
+        ]
+    }
 
 
 def read_step(root: Path, layout: Layout, word: str) -> Step:
@@ -78,13 +86,11 @@ def read_step(root: Path, layout: Layout, word: str) -> Step:
     name = path.partition("/")[0]
     folders = sorted(folder for folder in (root / name).glob("run[1-9]*") if (folder / FILE_NAME).is_file())
     results = [{key: of["values"] for key, of in read_results(folder).items()} for folder in folders]
-    figures = [
-        layout.figure(folder, values[layout.test])
-        for folder, values in zip(folders, results, strict=True)
-        if layout.test in values
+    tested = [
+        layout.figures(folder, of[layout.test])
+        for folder, of in zip(folders, results, strict=True)
+        if layout.test in of
     ]
-    known = [of.value for of in figures if of.value is not None]
-    mean = mean_spread(known) if known else None
     seconds, kwh = _cost(root / name)
     if seconds is None:  # energy was not measured
         seconds = sum(values.get("train", {}).get("seconds_of_last_session", 0.0) for values in results) or None
@@ -95,9 +101,15 @@ def read_step(root: Path, layout: Layout, word: str) -> Step:
         len(folders),
         seconds,
         kwh,
-        figures[0]._replace(value=mean and mean.mean, low=None, high=None) if figures else None,
-        mean and mean.spread,
+        tuple(map(_mean, zip(*tested, strict=True))),
     )
+
+
+def _mean(figures: Sequence[Figure]) -> tuple[Figure, float | None]:
+    """Of the same figure of several runs."""
+    known = [of.value for of in figures if of.value is not None]
+    mean = mean_spread(known) if known else None
+    return figures[0]._replace(value=mean and mean.mean, low=None, high=None), mean and mean.spread
 
 
 def _cost(folder: Path) -> tuple[float | None, float | None]:
@@ -114,7 +126,8 @@ def _cost(folder: Path) -> tuple[float | None, float | None]:
 
 def _row(step: Step) -> list[str]:
     state = "done" if step.done else "begun" if step.runs else "open"
-    return [step.name, state, str(step.runs or ""), *_costs(step), step.reached]
+    mark = f" ({step.caveat.mark})" if step.caveat else ""
+    return [step.name, state, str(step.runs or ""), *_costs(step), ", ".join(step.reached) + mark]
 
 
 def _costs(step: Step) -> list[str]:
@@ -124,15 +137,15 @@ def _costs(step: Step) -> list[str]:
     ]
 
 
-def _csv(step: Step) -> list[str]:
-    of = step.figure
-    values = [step.seconds, step.kwh, of and of.metric, of and of.set, of and of.value, step.spread]
-    shown = ["" if value is None else str(value) for value in values]
-    return [step.name, " ".join(step.reads), str(step.done).lower(), str(step.runs), *shown, _caveat(of)]
-
-
-def _caveat(figure: Figure | None) -> str:
-    return figure.caveat.text if figure and figure.caveat else ""
+def _csv(step: Step) -> list[list[str]]:
+    """A row for each figure, one where there is none."""
+    costs = ["" if value is None else str(value) for value in (step.seconds, step.kwh)]
+    begin = [step.name, " ".join(step.reads), str(step.done).lower(), str(step.runs), *costs]
+    figures = [
+        [of.metric, of.set, *("" if v is None else str(v) for v in (of.value, spread))] for of, spread in step.figures
+    ]
+    note = step.caveat.text if step.caveat else ""
+    return [[*begin, *figure, note] for figure in figures or [[""] * 4]]
 
 
 def _picture(steps: Sequence[Step], title: str, note: str | None) -> Any:
@@ -153,9 +166,11 @@ def _picture(steps: Sequence[Step], title: str, note: str | None) -> Any:
         xlim=(-0.55 * COLUMN, COLUMN * (len(names) - 0.45)), ylim=(-0.55 * ROW * height, 0.55 * ROW * height), aspect=1
     )
     axes.axis("off")
+    of = {step.name: step.reads for step in steps}
     for step in steps:
         for name in step.reads:
-            _arrow(axes, at[name], at[step.name])
+            if not any(name in of[between] for between in step.reads):  # that one's arrow says it
+                _arrow(axes, at[name], at[step.name])
         _box(axes, step, *at[step.name])
     title_and_legend(figure, title)
     return figure
@@ -174,7 +189,7 @@ def _box(axes: "Axes", step: Step, x: float, y: float) -> None:
     axes.add_patch(
         Rectangle((x - WIDTH / 2, y - HEIGHT / 2), WIDTH, HEIGHT, facecolor="white", edgecolor=colour, linestyle=line)
     )
-    text = "\n".join(filter(None, [", ".join(filter(None, _costs(step))), *step.reached.split(" (")[:1]]))
+    text = "\n".join(filter(None, [", ".join(filter(None, _costs(step))), *step.reached]))
     axes.text(x, y + 0.16, _two_lines(step.name), ha="center", va="center", fontsize=6.5, fontweight="bold")
     axes.text(x, y - 0.16, text, ha="center", va="center", fontsize=6, color=TEXT_GREY)
 
