@@ -166,6 +166,12 @@ RULES = (
         ((r"\S+$", "runs/task4_sed/toy/submission.zip"),),
     ),
     Rule(
+        r"python -m task4_sed package --ensemble .*",
+        "named",
+        "needs three trainings of each recipe",
+        names=("task4_sed/submission/package.py",),
+    ),
+    Rule(
         r"python -m task4_sed \w+( .*)?",
         "run",
         "tiny data and network, boxes that are not tuned",

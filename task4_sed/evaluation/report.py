@@ -13,6 +13,7 @@ from common.run.files import existing_file
 from common.run.plots import read_metrics, save, training_curves
 from common.run.processes import all_done, default_jobs
 from common.run.results.comparison import CAVEATS, MetricColumn, read_baselines
+from common.run.results.ensembles import called
 from common.run.results.runs import Place, beside_published, kept, own_values, section_of
 from common.run.results.store import read_results, record
 from common.run.results.tables import format_value, print_table
@@ -25,7 +26,7 @@ from task4_sed.data.layout import SETS
 from task4_sed.data.sets import classes_of, first_existing, read_annotation
 from task4_sed.evaluation.evaluate import bootstrap_psds, evaluate_files, threshold_free_curves
 from task4_sed.evaluation.plots import SET_NAMES, draw_events, per_class, psd_roc, segment_roc
-from task4_sed.inference.ensemble import called, training_kwh
+from task4_sed.inference.ensemble import training_kwh
 from task4_sed.inference.networks import OTHER, check_network
 from task4_sed.inference.postprocess.boxes import parse_csebbs
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, CsebbsParameters, write_parameters
@@ -97,7 +98,6 @@ def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
     check_network(run.folder, config.postprocess.network)
     filtered = filter_of(config)
     csebbs, cross_validated = tune(run)
-    boxes = boxes_of(config)
     tests = {name: open_test_set(run, name) for name in config.test_sets}
     results: dict[str, Any] = {"data": made_of(root_of(config.data)), "network": config.postprocess.network}
     results |= {"sets": {}, "csebbs": csebbs}
@@ -111,7 +111,7 @@ def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
             *strong.files(), maestro=maestro, draws=DRAWS, median_filter=filtered, allow_missing=True
         )
         boxed = bootstrap_psds(*strong.files(), draws=DRAWS, csebbs=csebbs, allow_missing=True)
-        results["intervals"][f"psds1_{boxes}"] = boxed["psds1"]
+        results["intervals"][f"psds1_{boxes_of(config, strong.name)}"] = boxed["psds1"]
         if config.postprocess.tune_on == [strong.name]:
             (name,) = CROSS_VALIDATED
             results["sets"][strong.name][name] = {"psds1": cross_validated}
@@ -134,7 +134,7 @@ def evaluate_set(run: Run, test: TestSet, filtered: Mapping[str, int] | bool, cs
         "median": evaluate_files(*test.files(), median_filter=filtered, allow_missing=True),
     }
     if not test.soft:
-        variants[boxes_of(run.config)] = evaluate_files(*test.files(), csebbs=csebbs, allow_missing=True)
+        variants[boxes_of(run.config, test.name)] = evaluate_files(*test.files(), csebbs=csebbs, allow_missing=True)
     for beside in (OTHER[run.config.postprocess.network], *FLOORS):
         scores = run.folder / "scores" / beside / f"{test.name}.h5"
         if scores.is_file():
@@ -155,10 +155,10 @@ def csebbs_of(run: Run) -> str:
     return str(run.folder / CSEBBS_FILE) if tuned else str(run.config.postprocess.csebbs)
 
 
-def boxes_of(config: Config) -> str:
-    """Which of BOXES a recipe gives."""
-    tuned = config.postprocess.csebbs.startswith("tune")
-    return "csebbs_tuned_on_test" if tuned and set(config.postprocess.tune_on) & set(config.test_sets) else "csebbs"
+def boxes_of(config: Config, name: str) -> str:
+    """Which of BOXES a recipe gives of a test set."""
+    tuned = config.postprocess.csebbs.startswith("tune") and name in config.postprocess.tune_on
+    return "csebbs_tuned_on_test" if tuned else "csebbs"
 
 
 def shown_boxes(boxes: str) -> str:
@@ -219,7 +219,9 @@ def draw_run(
         )  # fmt: skip
         save(figure, plots / "psd_roc.png")
         title = f"figures of each class: {SET_NAMES.get(strong.name, strong.name)}\n{run.title}, {network}"
-        _draw_classes(results["sets"][strong.name], boxes_of(run.config), title, note, plots / "classes.png")
+        _draw_classes(
+            results["sets"][strong.name], boxes_of(run.config, strong.name), title, note, plots / "classes.png"
+        )
         _draw_rolls(run, strong, csebbs, note, plots)
     if soft is not None:
         roc = threshold_free_curves(*soft.files(), median_filter=filtered, allow_missing=True)["segment_roc"]
@@ -255,7 +257,7 @@ def _draw_rolls(run: Run, test: TestSet, csebbs: str, note: str | None, plots: P
     shown = MAESTRO_CLASSES if test.soft else scored_classes(scores.classes)
     columns = [scores.classes.index(label) for label in shown]
     soft = "scores without post-processing; annotated: the paler, the less certain"
-    tuned_here = " tuned on the test set" if boxes_of(run.config) != "csebbs" else ""
+    tuned_here = " tuned on the test set" if boxes_of(run.config, test.name) != "csebbs" else ""
     boxes = soft if test.soft else f"{boxes_title(csebbs, ROLL_THRESHOLD)}{tuned_here}"
     about = f"{SET_NAMES.get(test.name, test.name)}; {run.title}, {run.config.postprocess.network}\n{boxes}"
     for name in [name for name in ranked if clip_name(name) in scores.clips][:ROLLS]:
@@ -296,7 +298,7 @@ def _table(run: Run, results: Mapping[str, Any]) -> tuple[str, list[str], list[l
         rows.append([names.get(variant, variant), *cells])
     columns = ["scores", "PSDS1", "PSDS2", "intersection F1", "collar F1", "segment F1", "MAESTRO mpAUC"]
     sets = ", ".join(results["sets"])
-    return f"{run.task.name} {run.recipe}, training {run.number}, {results['network']}: {sets}", columns, rows
+    return f"{run.task.name} {called(run)}, training {run.number}, {results['network']}: {sets}", columns, rows
 
 
 def _cell(value: float | None, interval: Mapping[str, float] | None) -> str:

@@ -53,7 +53,7 @@ def _strong(run: Run, test: TestSet) -> Part:
     inputs, filtered = processed_inputs(*test.files(), filter_of(run.config), None, allow_missing=True)
     boxes = psds_by_name(*processed_inputs(*test.files(), False, csebbs_of(run), allow_missing=True))["psds1"]
     statistics = [*psds_by_name(inputs, filtered).values(), boxes]
-    metrics = (Metric("PSDS1"), Metric("PSDS2"), Metric(f"PSDS1 {shown_boxes(boxes_of(run.config))}"))
+    metrics = (Metric("PSDS1"), Metric("PSDS2"), Metric(f"PSDS1 {shown_boxes(boxes_of(run.config, test.name))}"))
 
     def figures(weights: np.ndarray) -> np.ndarray:
         return np.array([psds(of, weights.astype(np.float64)).value for of in statistics])

@@ -1,4 +1,4 @@
-"""Systems of several runs: the mean of their stored logits, and the runs that a system comes of."""
+"""Systems of several runs: the mean of their stored logits, and the trainings that they come of."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,32 +8,18 @@ from typing import Any
 import numpy as np
 
 from common.audio.coverage import made_of, root_of
-from common.run.config import config_dict, dump, find_recipe
 from common.run.errors import UserError
-from common.run.files import alone, existing_file, write_text
-from common.run.results.listing import RUN, read_settings
+from common.run.files import alone, existing_file
+from common.run.results.ensembles import members, members_of, record_ensemble, trained_run
+from common.run.results.listing import read_settings
 from common.run.results.store import CONFIG, record, recorded
-from common.run.verbs import Run, Task, run_name
+from common.run.verbs import Run
 from task4_sed.config import Config
 from task4_sed.data.hdf5 import open_hdf5, texts
 from task4_sed.data.pseudo import average
 from task4_sed.inference.networks import OTHER, check_network
 
 LOGITS = "logits.h5"  # of training clips, in a run's folder
-
-
-def run_folder(task: Task, name: str, number: int) -> Path:
-    """Where run `number` of a recipe, or of a folder of runs, lies; of a run's own folder, that. Raises UserError."""
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml") or (task.recipes / f"{name}.yaml").is_file() or not path.is_dir():
-        find_recipe(task.recipes, name)  # says which there are
-        path = Path("runs") / task.name / run_name(task.recipes, name)
-    folder = path if RUN.fullmatch(path.name) else path / f"run{number}"
-    if not (folder / CONFIG).is_file():
-        raise UserError(
-            f"{folder}: no trained run there; first: python -m {task.name} train --recipe {name} --runs {number}"
-        )
-    return folder
 
 
 def pseudo_labels(runs: Sequence[Run], names: Sequence[str], out: Path) -> Mapping[str, Any]:
@@ -49,7 +35,7 @@ def pseudo_labels(runs: Sequence[Run], names: Sequence[str], out: Path) -> Mappi
             files.append(Path(name))
             made += _makers(Path(name))
             continue
-        for folder in dict.fromkeys(run_folder(runs[0].task, name, run.number) for run in runs):
+        for folder in dict.fromkeys(trained_run(run.task, name, run.number).folder for run in runs):
             files.append(existing_file(folder / LOGITS, "logits of training clips (`predict --logits` makes them)"))
             made.append(str(folder))
     if len({file.resolve() for file in files}) < len(files):
@@ -67,58 +53,44 @@ def _makers(path: Path) -> list[str]:
         return texts(file, "runs") if "runs" in file else [str(path)]
 
 
-def members_of(folder: Path) -> list[Path]:
-    """The runs whose mean an ensemble is; none of a training."""
-    return [Path(member) for member in (recorded(folder, "train") or {}).get("members", ())]
-
-
-def called(run: Run) -> str:
-    """The recipe of a run, or the name of an ensemble: that of its folder."""
-    return run.folder.parent.name if members_of(run.folder) else run.recipe
-
-
 def join(run: Run, names: Sequence[str]) -> Run:
     """Make `run.folder` the ensemble of the runs of its number of some recipes or folders: as a run that predicted.
 
     scores/<set>.h5: mean logits of the test, tuning and submission sets; config.yaml: the settings of `run`, by which
     it is evaluated; results.json: members, energy of everything that they come of. Raises UserError.
     """
-    members = [run_folder(run.task, name, run.number) for name in names]
-    if len(set(members)) < len(members):
-        raise UserError("--ensemble: a run is named twice")
-    config: Config = run.config
-    if (run.folder / CONFIG).is_file() and not members_of(run.folder):
-        raise UserError(f"{run.folder}: holds a training; --run-dir DIR: a folder of its own for the ensemble")
-    for member in members:
-        check_network(member, config.postprocess.network)
+    joined, config = members(run, names), run.config
+    for member in joined:
+        check_network(member.folder, config.postprocess.network)
     submission = [config.submission_set] if config.submission_set else []
     sets = dict.fromkeys([*config.test_sets, *config.postprocess.tune_on, *submission])
-    found = [[_scores(member, name) for member in members] for name in sets]
+    found = [[_scores(member.folder, name) for member in joined] for name in sets]
     run = replace(run, recipe=run.folder.parent.name)
     with alone(run.folder, "ensemble", run.folder):
-        clips = {
-            name: average(files, run.folder / "scores" / f"{name}.h5", np.float32)
-            for name, files in zip(sets, found, strict=True)
-        }
-        other = OTHER[config.postprocess.network]
-        for name in config.test_sets:
-            files, out = [member / "scores" / other / f"{name}.h5" for member in members], run.folder / "scores" / other
-            if all(file.is_file() for file in files):
-                average(files, out / f"{name}.h5", np.float32)
-            else:
-                (out / f"{name}.h5").unlink(missing_ok=True)
-        kwh = sum((recorded(member, "predict") or {}).get("kwh", 0.0) for member in members)
+        out = run.folder / "scores"
+        clips = {name: average(files, out / f"{name}.h5", np.float32) for name, files in zip(sets, found, strict=True)}
+        _join_other(config, joined, out)
+        folders = [member.folder for member in joined]
+        kwh = sum((recorded(folder, "predict") or {}).get("kwh", 0.0) for folder in folders)
         record(run.folder, "predict", {"network": config.postprocess.network, "clips": clips, "kwh": kwh})
-        about = {"members": [str(member) for member in members], "data": made_of(root_of(config.data))}
-        record(run.folder, "train", {**about, "kwh": training_kwh(*members)})
-        # Last: settings without members are those of a training.
-        values = dump({**config_dict(config), "seed": run.seed})
-        write_text(run.folder / CONFIG, f"# {run.task.name}, recipe {run.recipe}, training {run.number}\n{values}")
+        about = {"data": made_of(root_of(config.data)), "kwh": training_kwh(*folders)}
+        record_ensemble(run, joined, about)
     return run
 
 
 def _scores(member: Path, name: str) -> Path:
     return existing_file(member / "scores" / f"{name}.h5", "scores (`predict` makes them)")
+
+
+def _join_other(config: Config, joined: Sequence[Run], out: Path) -> None:
+    """The same of the network that is not submitted, to compare with, where all members have its test scores."""
+    other = OTHER[config.postprocess.network]
+    for name in config.test_sets:
+        files = [member.folder / "scores" / other / f"{name}.h5" for member in joined]
+        if all(file.is_file() for file in files):
+            average(files, out / other / f"{name}.h5", np.float32)
+        else:
+            (out / other / f"{name}.h5").unlink(missing_ok=True)
 
 
 def steps(folders: Sequence[Path]) -> list[Path]:
@@ -133,10 +105,10 @@ def steps(folders: Sequence[Path]) -> list[Path]:
         if not (folder / CONFIG).is_file():
             print(f"{folder}: no run, the energy that it took is not known")
             return
-        members = members_of(folder)
-        for origin in members or origins(folder):
+        joined = members_of(folder)
+        for origin in joined or origins(folder):
             visit(origin)
-        if not members:
+        if not joined:
             found.setdefault(folder)
 
     for folder in folders:

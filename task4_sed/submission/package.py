@@ -1,7 +1,6 @@
 """Submissions of own runs: the stored scores of independent trainings, as score tables."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from common.audio.coverage import made_of, root_of
-from common.run.config import config_of
 from common.run.errors import UserError, did_you_mean
 from common.run.files import existing_file
-from common.run.results.listing import read_settings
-from common.run.results.store import CONFIG, recorded
+from common.run.results.ensembles import check_members, trained_run, trainings_of
+from common.run.results.store import recorded
 from common.run.submission.archive import Content
 from common.run.submission.measure import mark
 from common.run.submission.meta import identity
@@ -24,7 +22,7 @@ from task4_sed.data.classes import CLASSES, DESED_CLASSES, SAMPLE_RATE
 from task4_sed.data.sets import classes_of
 from task4_sed.evaluation.complexity import network_counts
 from task4_sed.evaluation.report import boxes_of, mean_of, shown_boxes
-from task4_sed.inference.ensemble import members_of, run_folder, steps, training_kwh
+from task4_sed.inference.ensemble import steps, training_kwh
 from task4_sed.inference.networks import check_network
 from task4_sed.inference.postprocess.boxes import parse_csebbs
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, combine_with_second_means, csebbs
@@ -165,8 +163,8 @@ def package_runs(
         raise UserError("the recipe says nothing about `submission` (label, name, abbreviation, authors)")
     if len(runs) < RUNS:
         raise UserError(f"the challenge wants {RUNS} independent trainings: --runs 1 2 3")
-    if members and (other := next((r for r in runs if [*map(str, members_of(r.folder))] != _asked(r, members)), None)):
-        raise UserError(f"{other.folder}: not the ensemble of {', '.join(members)}; `evaluate --ensemble` makes it")
+    for of in runs if members else ():
+        check_members(of, members or ())
     scored = [submission_scores(run) for run in runs]
     root = root_of(config.data)
     classes, toy = classes_of(root), made_of(root) == "toy"
@@ -175,17 +173,13 @@ def package_runs(
     return validate_archives(run, [out], measure="recipe")
 
 
-def _asked(run: Run, members: Sequence[str]) -> list[str]:
-    return [str(run_folder(run.task, name, run.number)) for name in members]
-
-
 def energy_of(runs: Sequence[Run]) -> dict[str, Path]:
     """CodeCarbon's tables {name in the archive: file} of all that the runs come of: trainings, pseudo labels, tests."""
     tables: dict[str, Path] = {}
     for run in runs:
         if not run.config.energy.enabled:
             continue
-        last = members_of(run.folder) or [run.folder]
+        last = [of.folder for of in trainings_of(run)]
         for step in steps([run.folder]):
             name = step.name if step == run.folder else f"{step.parent.name}_{step.name}"
             phases = [
@@ -215,10 +209,10 @@ def meta_of(runs: list[Run]) -> SubmissionMeta:
     config: Config = runs[0].config
     about = config.submission
     assert about is not None
-    networks = [_trained(runs[0], folder) for folder in members_of(runs[0].folder)] or [runs[0]]
+    networks = trainings_of(runs[0])
     counts = [network_counts(network) for network in networks]
-    trainings = [_trained(runs[0], folder).config for folder in steps([runs[0].folder])]
-    boxes = boxes_of(config)
+    trainings = [trained_run(runs[0].task, str(folder), 1).config for folder in steps([runs[0].folder])]
+    boxes = boxes_of(config, "devtest")
     return SubmissionMeta(
         **identity(about),
         complexity=Complexity(
@@ -240,13 +234,6 @@ def meta_of(runs: list[Run]) -> SubmissionMeta:
             pre_trained_models=sorted({of.config.encoder.name for of in networks if _pre_trained(of.config)}) or None,
         ),
     )
-
-
-def _trained(like: Run, folder: Path) -> Run:
-    """A run with the settings that it was trained with."""
-    settings = read_settings(folder)
-    config = config_of(type(like.config), settings.values, str(folder / CONFIG), folder)
-    return replace(like, recipe=settings.recipe, folder=folder, config=config)
 
 
 def _pre_trained(config: Config) -> bool:

@@ -212,7 +212,7 @@ def test_what_cannot_be_joined(
     assert said.endswith("no trained run there; first: python -m task4_sed train --recipe two.yaml --runs 1")
     two = predicted("two.yaml", 1, 1.0)
     assert "named twice" in refused(capsys, *words, "--ensemble", "one.yaml", str(one.folder))
-    assert "holds a training" in refused(capsys, *words[:-2], "--ensemble", "one.yaml", "two.yaml")
+    assert "holds a run" in refused(capsys, *words[:-2], "--ensemble", "one.yaml", "two.yaml")
     record(two.folder, "predict", {"network": "teacher"})
     assert "those of the teacher" in refused(capsys, *words, "--ensemble", "one.yaml", "two.yaml")
     record(two.folder, "predict", {"network": "student"})

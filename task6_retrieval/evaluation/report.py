@@ -37,6 +37,12 @@ MOST_SHOWN = 3  # queries that went worst
 TITLES = {"map@10": "mAP@10", "r@1": "R@1", "r@5": "R@5", "r@10": "R@10", "map@16": "mAP@16"}
 RANKED_BY = {"": ("map@10", "r@1", "r@5", "r@10"), "_2025": ("map@16", "map@10", "r@1", "r@5", "r@10")}
 
+# Rankings on the hidden sets of the challenge, by what each ranked by.
+RANKINGS = [
+    MetricColumn(metric, f"challenge_{year}", f"{TITLES[metric]}, hidden set of {year} (%)", decimals=2, unit="%")
+    for year, metric in ((2022, "map@10"), (2023, "map@10"), (2024, "map@10"), (2025, "map@16"))
+]
+
 
 def answers_by_set(run: Run) -> dict[str, Answers]:
     """Those of a run for its test set; with `data.annotations` also for the queries of 2025, as <set>_2025."""
@@ -154,12 +160,14 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
     energy = MetricColumn("kwh_train", main, "training energy", higher_is_better=False, unit="kWh")
     own = own_values(results, places, scale=100)
     own |= own_values(results, {energy.key: Place(("train", "values", "kwh"))})
+    columns += [energy] if energy.key in own else []
     return beside_published(
         folders,
         called(runs[0]),
         own,
-        [*columns, *([energy] if energy.key in own else [])],
+        [*columns, *RANKINGS],
         published() if data != "recordings" else [],
+        shown=len(columns),
         title="language-based audio retrieval",
         caveat=CAVEATS[data],
         reference=REFERENCE if data != "recordings" and main == CLOTHO[2] else None,

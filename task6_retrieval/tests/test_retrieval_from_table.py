@@ -18,7 +18,11 @@ from task6_retrieval.data.own import from_table
 
 FOLDER = Path(__file__).resolve().parents[1]
 HEADER = "file,split,caption_1,caption_2,keywords"
-GOOD = ("a.wav,train,a low tone,a hum,tone;low", "b.wav,validation,a tone,,", "é {1}.wav,test,a high tone,a whistle,Pfiff·é")
+GOOD = (
+    "a.wav,train,a low tone,a hum,tone;low",
+    "b.wav,validation,a tone,,",
+    "é {1}.wav,test,a high tone,a whistle,Pfiff·é",
+)
 
 
 @pytest.fixture

@@ -7,6 +7,12 @@ RULES = (
     (r"make( -\w+( \d+)?)? task6-reproduce.*", "named", "takes minutes to days", ()),
     (r"make task6-\S+( .*)?", "run", "tiny data and network", ()),
     (r"python -m task6_retrieval (evaluate --scores|validate) .*", "named", "needs somebody's outputs", ()),
+    (
+        r"python -m task6_retrieval evaluate --ensemble .*",
+        "run",
+        "an ensemble of one",
+        ((r"toy toy_atst --weights 2 1", "toy --weights 2"),),
+    ),
     (r"python -m task6_retrieval (index|search) .*", "named", "recordings of one's own; tests of the task run it", ()),
     (r"python -m task6_retrieval demo .*", "named", "runs until it is stopped", ()),
     (
@@ -35,4 +41,6 @@ RECIPES = {"toy": TINY, "toy_stage2": f"{TINY}start: toy\ndistill: {{teachers: [
 EXPECTED = (
     *(f"toy/{name}" for name in ("coverage.json", "run1/plots", "comparison.png", "submission.zip")),
     "toy_stage2/against_toy/comparison.png",
+    "toy/submission_2025.zip",
+    "both/run1/scores/challenge.npz",
 )

@@ -23,7 +23,9 @@ def trained_run(task: Task, name: str, number: int) -> Run:
         path = Path("runs") / task.name / run_name(task.recipes, name)
     folder = path if RUN.fullmatch(path.name) else path / f"run{number}"
     if not (folder / CONFIG).is_file():
-        raise UserError(f"{folder}: no trained run there; first: python -m {task.name} train --recipe {name}")
+        raise UserError(
+            f"{folder}: no trained run there; first: python -m {task.name} train --recipe {name} --runs {number}"
+        )
     settings, own = read_settings(folder), RUN.fullmatch(folder.name)
     if settings.task != task.name:
         raise UserError(f"{folder}: a run of {settings.task}")
@@ -63,9 +65,10 @@ def trainings_of(run: Run) -> list[Run]:
 
 def record_ensemble(run: Run, joined: Sequence[Run], about: Mapping[str, Any]) -> None:
     """Make `run.folder` that of an ensemble: its config.yaml, and its members and `about` in results.json."""
+    record(run.folder, "train", {"members": [str(of.folder) for of in joined], **about})
+    # Last: settings without members are those of a training.
     text = dump({**config_dict(run.config), "seed": run.seed})
     write_text(run.folder / CONFIG, f"# {run.task.name}, recipe {run.recipe}, training {run.number}\n{text}")
-    record(run.folder, "train", {"members": [str(of.folder) for of in joined], **about})
 
 
 def called(run: Run) -> str:
