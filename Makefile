@@ -60,7 +60,7 @@ encoders: $(READY) ## the audio encoders: sizes, costs, published checkpoints
 	$(PY) -m common.encoders
 
 lock: $(READY) ## resolve pyproject.toml anew into requirements.txt
-	.venv/bin/uv pip compile --quiet pyproject.toml --extra dev --extra ears --extra pages --extra millions --generate-hashes --universal --python-version 3.11 \
+	.venv/bin/uv pip compile --quiet pyproject.toml --extra dev --extra ears --extra pages --extra millions --extra tune --generate-hashes --universal --python-version 3.11 \
 	  --no-emit-index-url --upgrade --custom-compile-command "make lock" -o requirements.txt
 
 dockerfiles: $(PACKAGES:%=docker/%.Dockerfile) ## write docker/<task>.Dockerfile from docker/Dockerfile

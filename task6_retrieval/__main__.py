@@ -59,6 +59,25 @@ def train(run: Run, restart: bool = False) -> Mapping[str, Any]:
 
 
 @computes
+def tune(run: Run, trials: int = 30) -> Mapping[str, Any]:
+    """Search for settings that validate best, in the space `tune:` of the recipe; goes on where a search stopped.
+
+    Several processes, also on several machines with one disk, may work on one search: call it as often.
+
+    Args:
+        trials: so many in all, those that are there included
+
+    Example:
+        --recipe toy --trials 20
+    """
+    from task6_retrieval.training.tune import tune as search_settings
+
+    if trials < 1:
+        raise UserError(f"--trials is {trials}, expected at least 1")
+    return search_settings(run, trials)
+
+
+@computes
 def predict(run: Run, sets: list[str] | None = None) -> Mapping[str, Any]:
     """Store the vectors of all clips and captions: of the validation and test set, and of the challenge's.
 
@@ -426,6 +445,7 @@ TASK = Task(
     (
         prepare,
         train,
+        tune,
         predict,
         evaluate,
         compare,

@@ -1,7 +1,7 @@
 """The settings of a recipe."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from common.run.config import FINITE, in_range
 from common.run.energy import EnergyConfig
@@ -13,6 +13,7 @@ SAMPLE_RATE = 32_000  # Hz; of packs, batches and what networks take
 CLOTHO = ("clotho_development", "clotho_validation", "clotho_evaluation")
 AUDIOCAPS = ("audiocaps_train", "audiocaps_val", "audiocaps_test")
 WAVCAPS = ("wavcaps_freesound", "wavcaps_bbc", "wavcaps_soundbible", "wavcaps_audioset")
+OTHER: dict[str, Literal["best", "last"]] = {"best": "last", "last": "best"}  # checkpoints of a training
 CHALLENGE = "challenge"  # clips and queries without ground truth
 SET_NAMES = (*CLOTHO, *AUDIOCAPS, *WAVCAPS)
 
@@ -208,6 +209,9 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     energy: EnergyConfig = field(default_factory=EnergyConfig)
     submission: SubmissionConfig | None = None
+    # The space that `tune` searches: settings by their dotted names, each [lowest, highest] or [lowest, highest, log]
+    # (a logarithmic scale); between whole numbers, whole numbers.
+    tune: dict[str, list[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises UserError (`key: what is wrong`)."""

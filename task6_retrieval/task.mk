@@ -6,7 +6,9 @@ $(eval $(call task,task6,task6_retrieval,Task 6,1))
 
 # Without a recipe what needs no training answers.
 task6-trained = $(if $(RECIPE),--recipe $(RECIPE))
-.PHONY: task6-captions task6-index task6-search task6-demo
+.PHONY: task6-tune task6-captions task6-index task6-search task6-demo
+task6-tune: $(task6-dir)/coverage.json ## Task 6: search for settings that validate best
+	$(call job,task6,tune) $(ARGS)
 task6-captions: $(READY) ## Task 6: captions find captions of their clip (CAPTIONS=csv)
 	$(LAUNCH) $(PY) -m task6_retrieval captions $(CAPTIONS) $(ARGS)
 task6-index: $(READY) ## Task 6: hear a folder of recordings once (LIBRARY=folder)
@@ -33,7 +35,7 @@ $(foreach pair,$(task6-pairs),\
 task6-joint := --recipe $(firstword $(task6-last)) --run-dir runs/task6_retrieval/$(task6-all)ensemble --runs
 $(call joined,task6,$(task6-all)ensemble,.evaluated,evaluate --ensemble $(task6-last) $(task6-joint) $(task6-runs),$(task6-last))
 $(call joined,task6,$(task6-all)comparison,.compared,compare $(task6-joint) $(task6-runs),$(task6-all)ensemble)
-$(call joined,task6,$(task6-all)archive,.packaged,package $(task6-joint) $(task6-package-runs),$(task6-all)comparison)
+$(call joined,task6,$(task6-all)archive,.packaged,package --edition 2022 2023 2024 2025 $(task6-joint) $(task6-package-runs),$(task6-all)comparison)
 
 .PHONY: task6-reproduce task6-pipeline
 task6-reproduce: $(task6-$(task6-all)archive-done) ## Task 6: the system that ranked first in 2024, all steps (RECIPE=toy: on embedded data)

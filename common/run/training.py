@@ -78,12 +78,12 @@ def locked(folder: Path) -> Any:
 def claim(run: Run, restart: bool = False, open_ended: bool = False) -> None:
     """Make `run.folder` this run's own: write its config, or check that the one there is the same.
 
-    What changes no number, who submits it, may differ; where a training is `open_ended`, a greater number of epochs.
+    What changes no number, who submits it and what is searched, may differ; where a training is `open_ended`, a greater number of epochs.
     """
     config = {**config_dict(run.config), "seed": run.seed}
     written = run.folder / CONFIG
     if written.is_file() and not restart:
-        there, now = ({**of, "submission": None} for of in (_settings_in(written, run), config))
+        there, now = ({**of, "submission": None, "tune": None} for of in (_settings_in(written, run), config))
         changed = differences(there, now)
         longer = len(changed) == 1 and _is_longer(there, now)
         if longer and not open_ended:

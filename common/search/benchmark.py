@@ -54,7 +54,7 @@ def measure(rows: int, dim: int, queries: int, exact: bool = False) -> dict[str,
             best = np.argpartition(scores, -min(HITS, rows))[-min(HITS, rows) :]
             milliseconds.append(1e3 * (time.perf_counter() - start))
             truth.append(set(best.tolist()))
-        found = {"rows": rows, "dim": dim, "queries": len(asked), "cores": os.cpu_count()}
+        found: dict[str, Any] = {"rows": rows, "dim": dim, "queries": len(asked), "cores": os.cpu_count()}
         found |= {"exact_ms": float(np.median(milliseconds)), "exact_fastest_ms": min(milliseconds)}
         found["exact_gb"] = vectors.nbytes / 1e9
         return found if exact else found | _of_graph(at / "graph.usearch", vectors, asked, truth)

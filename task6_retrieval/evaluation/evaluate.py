@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from common.run.results.tables import format_value, print_table
 from task6_retrieval.data.captions import read_annotations, read_captions
 from task6_retrieval.inference.outputs import Scores
 from task6_retrieval.inference.scores import Gallery, Outputs, read_outputs
-from task6_retrieval.metrics import Ranks, padded, query_values, ranks_of_scores, sign_flip_test
+from task6_retrieval.metrics import Ranks, clip_values, padded, query_values, ranks_of_scores, sign_flip_test
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,27 @@ class Truth:
     queries: tuple[str, ...]
     relevant: tuple[tuple[str, ...], ...]
     gallery: Gallery | None
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Figures as sums over pairs of a query and a clip that fits it, so that clips can be drawn.
+
+    values: {metric: (pairs,)}; weights: of a pair in its query, 1 / clips that fit; groups: a number of each clip.
+    """
+
+    values: Mapping[str, np.ndarray]
+    weights: NDArray[np.float64]
+    groups: NDArray[np.int64]
+
+
+def shares_of(ranks: Ranks, relevant: Sequence[Sequence[str]], depth: int | None = None) -> Shares:
+    """ranks: (queries, relevant), in the order of the clips of each query."""
+    number = np.array([len(names) for names in relevant])
+    there = np.arange(ranks.shape[1]) < number[:, None]
+    weights = np.repeat(1 / number, number)
+    values = {name: of[there] * weights for name, of in clip_values(ranks, depth).items()}
+    return Shares(values, weights, np.unique([name for of in relevant for name in of], return_inverse=True)[1])
 
 
 def read_truth(path: str | Path) -> Truth:
@@ -56,34 +77,34 @@ def evaluate_files(
     """Metrics of a file of rankings or scores, means over queries with intervals over clips, as a JSON-able mapping.
 
     ground_truth: a captions csv (one relevant clip a caption), or annotations (several); queries of the file that it
-    does not have are left out of account. Intervals draw clips, with all of their captions (annotations: queries whose
-    lists begin with the same clip go together). against: another file; the figures' differences to it get intervals
+    does not have are left out of account. Intervals draw clips, with all of their captions (annotations: with
+    their share in each query that they fit). against: another file; the figures' differences to it get intervals
     and p values. Keys: map@10, r@1, r@5, r@10, and map@16 where the file ranks so many. Raises UserError.
     """
     truth = read_truth(ground_truth)
-    values, groups, counts = _values(scores, truth)
+    values, shares, counts = _values(scores, truth)
     result: dict[str, Any] = {name: float(of.mean()) for name, of in values.items()}
-    result |= {"intervals": intervals_of(values, groups, draws, share=True), **counts}
+    result |= {"intervals": intervals_of(shares, draws, share=True), **counts}
     result["inputs"] = {"scores": str(scores), "ground_truth": str(ground_truth)}
     if against is not None:
-        other, _, _ = _values(against, truth)
-        differences = {name: values[name] - other[name] for name in values if name in other}
-        intervals = intervals_of(differences, groups, draws, share=False)
+        other, of_other, _ = _values(against, truth)
+        both = {name: shares.values[name] - of for name, of in of_other.values.items() if name in values}
+        intervals = intervals_of(replace(shares, values=both), draws, share=False)
         result["inputs"]["against"] = str(against)
         result["against"] = {
             name: {
                 "value": float(other[name].mean()),
-                "difference": float(of.mean()),
+                "difference": float((values[name] - other[name]).mean()),
                 "interval": intervals[name],
-                "p": sign_flip_test(of, groups),
+                "p": sign_flip_test(of, shares.groups),
             }
-            for name, of in differences.items()
+            for name, of in both.items()
         }
     return result
 
 
-def _values(scores: str | Path, truth: Truth) -> tuple[dict[str, np.ndarray], NDArray[np.int64], dict[str, int]]:
-    """Values of every query of the truth, in its order; the group that each belongs to; numbers of things."""
+def _values(scores: str | Path, truth: Truth) -> tuple[dict[str, np.ndarray], Shares, dict[str, int]]:
+    """Values of every query of the truth, in its order; what each clip gives to them; numbers of things."""
     outputs, gallery = read_outputs(scores, truth.gallery)
     rows, ignored = match_queries(outputs, truth)
     relevant = padded([_clips(names, gallery, truth, outputs) for names in truth.relevant])
@@ -96,17 +117,16 @@ def _values(scores: str | Path, truth: Truth) -> tuple[dict[str, np.ndarray], ND
         equal = (outputs.best[rows][:, None, :] == relevant[:, :, None]) & (relevant >= 0)[:, :, None]
         ranks = np.where(equal.any(axis=2), 1 + equal.argmax(axis=2), 0)
     number = np.array([len(names) for names in truth.relevant])
-    groups = np.unique([names[0] for names in truth.relevant], return_inverse=True)[1]
     counts = {"queries": len(rows), "clips": len(gallery), "queries_ignored": ignored}
-    return query_values(ranks, number, depth), groups, counts
+    return query_values(ranks, number, depth), shares_of(ranks, truth.relevant, depth), counts
 
 
 def _clips(names: Sequence[str], gallery: Gallery, truth: Truth, outputs: Outputs) -> list[int]:
-    """Positions of relevant clips; of a list of the best those that are in none of its rows have none."""
+    """Positions of relevant clips; -1 of one that is in no row of a list of the best."""
     positions = [gallery.position(name) for name in names]
     if outputs.scores is not None and None in positions:
         raise UserError(f"{outputs.path}:1: no column {names[positions.index(None)]!r}, a clip of {truth.path}")
-    return [position for position in positions if position is not None]
+    return [-1 if position is None else position for position in positions]
 
 
 def match_queries(outputs: Outputs, truth: Truth) -> tuple[NDArray[np.int64], int]:
@@ -141,12 +161,12 @@ def match_queries(outputs: Outputs, truth: Truth) -> tuple[NDArray[np.int64], in
     return np.array(found), len(outputs.queries) - len(found)
 
 
-def intervals_of(
-    values: Mapping[str, np.ndarray], groups: NDArray[np.int64], draws: int, share: bool
-) -> dict[str, list[float | None]]:
+def intervals_of(of: Shares, draws: int, share: bool) -> dict[str, list[float | None]]:
     """95 % intervals of means over queries: clips, with all of their captions, are drawn with replacement."""
-    names, matrix = list(values), np.stack(list(values.values()))
-    low, high = bootstrap_interval(lambda w: matrix @ w / w.sum(), len(groups), draws=draws, groups=groups, share=share)
+    names, matrix = list(of.values), np.stack(list(of.values.values()))
+    low, high = bootstrap_interval(
+        lambda w: matrix @ w / (of.weights @ w), len(of.groups), draws=draws, groups=of.groups, share=share
+    )
     ends = zip(low.tolist(), high.tolist(), strict=True)
     return {n: [None if np.isnan(end) else end for end in pair] for n, pair in zip(names, ends, strict=True)}
 
@@ -182,6 +202,10 @@ class Answers:
     def values(self) -> dict[str, np.ndarray]:
         """{"map@10": AP@10 of every query (queries,), ...}."""
         return query_values(self.ranks, self.counts)
+
+    def shares(self) -> Shares:
+        """What each clip gives to them."""
+        return shares_of(self.ranks, self.truth.relevant)
 
 
 def answers_of(scores: Scores, truth: Truth) -> Answers:

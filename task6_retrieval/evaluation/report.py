@@ -22,8 +22,9 @@ from common.run.results.runs import Place, beside_published, own_values, section
 from common.run.results.store import read_results, record
 from common.run.results.tables import format_value, print_table
 from common.run.verbs import Run
-from task6_retrieval.config import CLOTHO, Config
+from task6_retrieval.config import CLOTHO, OTHER, Config
 from task6_retrieval.data.layout import needed
+from task6_retrieval.data.teachers import embeddings_file
 from task6_retrieval.evaluation.evaluate import Answers, Truth, answers_of, intervals_of, read_truth
 from task6_retrieval.inference.outputs import scores_of
 from task6_retrieval.inference.scores import Gallery
@@ -49,7 +50,9 @@ def answers_by_set(run: Run) -> dict[str, Answers]:
     data = run.config.data
     scores, listing = scores_of(run, data.test), needed(data, data.test)
     heard = set(scores.clips)  # others are missing or broken
-    pairs = [(caption, (clip.name,)) for clip in listing.clips if clip.name in heard for caption in clip.captions]
+    pairs: list[tuple[str, tuple[str, ...]]] = [
+        (caption, (clip.name,)) for clip in listing.clips if clip.name in heard for caption in clip.captions
+    ]
     if made_of(root_of(data)) == "recordings":  # captions of own recordings may be templates: every clip that has it
         having: dict[str, dict[str, None]] = {}
         for caption, names in pairs:
@@ -57,7 +60,8 @@ def answers_by_set(run: Run) -> dict[str, Answers]:
         pairs = [(caption, tuple(names)) for caption, names in having.items()]
     if not pairs:
         raise UserError(f"{listing.table}: no caption of a clip that `predict` has heard")
-    truths = {data.test: Truth(listing.table, *zip(*pairs, strict=True), Gallery(scores.clips))}
+    queries, relevant = zip(*pairs, strict=True)
+    truths = {data.test: Truth(listing.table, queries, relevant, Gallery(scores.clips))}
     if data.annotations:
         truths[f"{data.test}_2025"] = read_truth(data.annotations)
     return {name: answers_of(scores, truth) for name, truth in truths.items()}
@@ -68,7 +72,7 @@ def figures_of(answers: Answers) -> dict[str, Any]:
     values, clips = answers.values(), len(answers.scores.clips)
     return {
         **{name: float(of.mean()) for name, of in values.items()},
-        "intervals": intervals_of(values, answers.groups, DRAWS, share=True),
+        "intervals": intervals_of(answers.shares(), DRAWS, share=True),
         "chance": chance(answers.counts, clips),
         "median_rank": float(np.median(answers.best)),
         "queries": len(answers.best),
@@ -83,6 +87,10 @@ def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
         "data": made_of(root_of(run.config.data)),
         "sets": {name: figures_of(of) for name, of in by_set.items()},
     }
+    other = OTHER[run.config.checkpoint]
+    if embeddings_file(run.folder / other, run.config.data.test).is_file():
+        beside = answers_by_set(replace(run, folder=run.folder / other))
+        found["other"] = {"epoch": other, "sets": {name: figures_of(of) for name, of in beside.items()}}
     record(run.folder, "test", found)
     answers = by_set[run.config.data.test]
     write_rows(run.folder / "queries.csv", ("query", "file_name", "rank", "first"), query_rows(answers))
@@ -94,10 +102,10 @@ def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
     return found
 
 
-def query_rows(answers: Answers) -> Iterator[list[object]]:
+def query_rows(answers: Answers) -> Iterator[tuple[str, str, int, str]]:
     """The query, its clip, the rank of that, and the clip that came first; those that went worst first."""
     for i in np.argsort(-answers.best, kind="stable"):
-        yield [answers.truth.queries[i], answers.truth.relevant[i][0], int(answers.best[i]), answers.first[i]]
+        yield answers.truth.queries[i], answers.truth.relevant[i][0], int(answers.best[i]), answers.first[i]
 
 
 def note_of(found: Mapping[str, Any]) -> str | None:
@@ -109,15 +117,19 @@ def note_of(found: Mapping[str, Any]) -> str | None:
 def show(run: Run, found: Mapping[str, Any], answers: Answers) -> None:
     """Print the figures of all sets, in per cent, and the queries that went worst."""
     note = f" {text}" if (text := note_of(found)) else ""
+    chosen = run.config.checkpoint
     for name, of in found["sets"].items():
+        both = {f"{chosen} epoch (%)": of}
+        if "other" in found:
+            both[f"{found['other']['epoch']} epoch (%)"] = found["other"]["sets"][name]
         rows = [
-            [TITLES[metric], percent(of[metric], *of["intervals"][metric]), percent(of["chance"][metric])]
-            for metric in TITLES
+            [title, *(percent(one[m], *one["intervals"][m]) for one in both.values()), percent(of["chance"][m])]
+            for m, title in TITLES.items()
         ]
         counts = f"{of['queries']} queries, {of['clips']} clips; median rank {of['median_rank']:g}."
         print_table(
             f"{run.task.name} {run.recipe}, training {run.number}: {name}",
-            ["metric", "%", "chance"],
+            ["metric", *both, "chance"],
             rows,
             f"{counts} [ ]: 95 %, clips drawn with all of their captions.{note}",
         )
@@ -129,8 +141,8 @@ def show(run: Run, found: Mapping[str, Any], answers: Answers) -> None:
 
 def percent(value: float, low: float | None = None, high: float | None = None) -> str:
     """A share in per cent, with two decimals."""
-    value, low, high = (None if of is None else 100 * of for of in (value, low, high))
-    return format_value(value, low, high, decimals=2)
+    low, high = (None if end is None else 100 * end for end in (low, high))
+    return format_value(100 * value, low, high, decimals=2)
 
 
 def published() -> list[Baseline]:

@@ -31,14 +31,14 @@ def parts_of(run: Run) -> list[Part]:
 
 def part_of(name: str, answers: Answers) -> Part:
     """Sums over the queries of each clip are all that a draw of clips needs."""
-    values = answers.values()
-    clips = sorted({names[0] for names in answers.truth.relevant})  # the order of `groups`
-    sums = np.stack([np.bincount(answers.groups, of) for of in values.values()])
-    counts = np.bincount(answers.groups)
+    shares = answers.shares()
+    clips = sorted({name for names in answers.truth.relevant for name in names})  # the order of `groups`
+    sums = np.stack([np.bincount(shares.groups, of) for of in shares.values.values()])
+    counts = np.bincount(shares.groups, shares.weights)
 
     def figures(weights: np.ndarray) -> np.ndarray:
         return np.asarray(100 * (sums @ weights) / (counts @ weights))
 
-    metrics = tuple(Metric(f"{TITLES[metric]} (%)", 2) for metric in values)
+    metrics = tuple(Metric(f"{TITLES[metric]} (%)", 2) for metric in shares.values)
     truth = fingerprint(zip(answers.truth.queries, answers.truth.relevant, strict=True))
     return Part(name, "clips", tuple(clips), truth, metrics, figures, np.full(len(metrics), len(clips)))

@@ -53,7 +53,7 @@ def open_exported(folder: str | Path) -> tuple[DualEncoder, Config]:
     folder = Path(folder)
     card = read_card(folder, SYSTEM)
     of = config_of(Network, card.network, str(folder / CARD))
-    cut = {"window_seconds": of.window_seconds, "segment_seconds": of.segment_seconds, "test_crop": of.test_crop}
-    config = Config(model=of.model, data=DataConfig(**cut))
+    data = DataConfig(window_seconds=of.window_seconds, segment_seconds=of.segment_seconds, test_crop=of.test_crop)
+    config = Config(model=of.model, data=data)
     state = {str(name): value for name, value in read_checkpoint(folder / WEIGHTS).items()}
     return fill_network(build_network(config), state, folder / WEIGHTS), config

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from common.run.processes import working_device
 from common.run.progress import progress
 from common.run.results.store import record
 from common.run.verbs import Run
-from task6_retrieval.config import CHALLENGE, Config
+from task6_retrieval.config import CHALLENGE, OTHER, Config, DataConfig
 from task6_retrieval.data.batches import clip_loader
 from task6_retrieval.data.embeddings import store
 from task6_retrieval.data.layout import challenge_of, needed, read_queries
@@ -24,7 +25,7 @@ from task6_retrieval.data.sets import CaptionedClips, load_set
 from task6_retrieval.data.teachers import Embeddings, clip_names, embeddings_file, texts_of, write_embeddings
 from task6_retrieval.inference.checkpoints import load_network
 from task6_retrieval.inference.tags import Tags
-from task6_retrieval.model.networks import DualEncoder
+from task6_retrieval.model.networks import DualEncoder, build_network, load_weights
 
 Vectors = NDArray[np.float32]
 
@@ -55,12 +56,15 @@ def embed_texts(network: DualEncoder, texts: Sequence[str], batch: int = 64) -> 
     return torch.cat(parts).numpy() if parts else np.zeros((0, network.config.dim), np.float32)
 
 
-def _network(run: Run) -> tuple[Callable[[CaptionedClips], Vectors], Callable[[Sequence[str]], Vectors]]:
-    network = load_network(run).to(working_device())
-    return partial(embed_clips, network, config=run.config), partial(embed_texts, network)
+Embedders = tuple[Callable[[CaptionedClips], Vectors], Callable[[Sequence[str]], Vectors]]
 
 
-def _tags(config: Config) -> tuple[Callable[[CaptionedClips], Vectors], Callable[[Sequence[str]], Vectors]]:
+def _network(config: Config, network: DualEncoder) -> Embedders:
+    network = network.to(working_device())
+    return partial(embed_clips, network, config=config), partial(embed_texts, network)
+
+
+def _tags(config: Config) -> Embedders:
     """As what a network gives; windows of ten seconds are averaged."""
     tags = Tags()
 
@@ -81,21 +85,34 @@ def _tags(config: Config) -> tuple[Callable[[CaptionedClips], Vectors], Callable
 def predict_run(run: Run, names: Sequence[str] | None = None) -> dict[str, Any]:
     """Store a finished run's vectors of data sets, a file each: by default of the validation and the test set, and of
     the challenge's where the recipe has it. Of its training sets they make it a teacher. Returns counts by set.
+
+    The other of the best and the last checkpoint gets the test set too, in a folder of that name.
     """
     config: Config = run.config
     data, done = config.data, {}
     usual = (data.validation, data.test, *([CHALLENGE] if challenge_of(data) else []))
     sets = [load_set(data, name) for name in dict.fromkeys(names or usual)]
-    clips, sentences = _tags(config) if config.tags else _network(run)
-    (run.folder / "codecarbon" / "emissions_test.csv").unlink(missing_ok=True)
+    embedders = _tags(config) if config.tags else _network(config, load_network(run))
+    section, phase = ("teach", "teach") if names else ("predict", "test")
+    (run.folder / "codecarbon" / f"emissions_{phase}.csv").unlink(missing_ok=True)
     start = time.monotonic()
-    with measure(run.folder, "test", config.energy) as meter:
+    with measure(run.folder, phase, config.energy) as meter:
         for of in sets:
-            texts = list(dict.fromkeys(read_queries(data))) if of.name == CHALLENGE else texts_of([of])
-            found = Embeddings(tuple(clip_names([of])), clips(of), tuple(texts), sentences(texts))
-            write_embeddings(embeddings_file(run.folder, of.name), found)
-            done[of.name] = {"clips": len(of), "texts": len(texts)}
-            print(f"{embeddings_file(run.folder, of.name)}: {len(of)} clips, {len(texts)} texts")
+            done[of.name] = _store(run.folder, of, data, embedders)
     seconds = round(time.monotonic() - start, 2)
-    record(run.folder, "predict", {"sets": done, "kwh": meter.kwh, "seconds": seconds})
+    record(run.folder, section, {"sets": done, "kwh": meter.kwh, "seconds": seconds})
+    other = OTHER[config.checkpoint]
+    checkpoint = run.folder / "checkpoints" / f"{other}.ckpt"
+    if not names and checkpoint.is_file():
+        network = load_weights(build_network(config), checkpoint)
+        _store(run.folder / other, load_set(data, data.test), data, _network(config, network))
     return done
+
+
+def _store(folder: Path, of: CaptionedClips, data: DataConfig, embedders: Embedders) -> dict[str, int]:
+    clips, sentences = embedders
+    texts = list(dict.fromkeys(read_queries(data))) if of.name == CHALLENGE else texts_of([of])
+    found = Embeddings(tuple(clip_names([of])), clips(of), tuple(texts), sentences(texts))
+    write_embeddings(embeddings_file(folder, of.name), found)
+    print(f"{embeddings_file(folder, of.name)}: {len(of)} clips, {len(texts)} texts")
+    return {"clips": len(of), "texts": len(texts)}

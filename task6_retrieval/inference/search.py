@@ -18,13 +18,17 @@ def encoder_of(run: Run | None, checkpoint: Path | None) -> Encoder:
     """What answers: the network of a checkpoint or of a finished run, else the tags of YAMNet."""
     if checkpoint is not None and run is not None:
         raise UserError("--checkpoint: the file has its recipe beside it; leave --recipe and its settings out")
-    if checkpoint is None and run is None:
-        from task6_retrieval.inference.tags import Tags
+    if checkpoint is not None:
+        from task6_retrieval.inference.trained import of_file  # torch: seconds
 
-        return Tags()
-    from task6_retrieval.inference import trained  # torch, only here
+        return of_file(checkpoint)
+    if run is not None:
+        from task6_retrieval.inference.trained import of_run
 
-    return trained.of_file(checkpoint) if checkpoint is not None else trained.of_run(run)
+        return of_run(run)
+    from task6_retrieval.inference.tags import Tags
+
+    return Tags()
 
 
 def index_library(library: Path, encoder: Encoder, folder: Path | None, approximate: bool = False) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Tags(Encoder):
         return self.text.encode(list(self.audio.class_names()))
 
     @cached_property
-    def dim(self) -> int:  # type: ignore[override]
+    def dim(self) -> int:
         """Of the vectors."""
         return self.text.dim
 

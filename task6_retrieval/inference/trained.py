@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from common.audio.recordings import Recording, rechunked
 from common.run.checkpoints import checkpoint_of, weights_sha256
 from common.run.errors import UserError
-from common.run.results.runs import network_note
+from common.run.results.runs import kept, network_note
 from common.run.results.store import recorded
 from common.run.verbs import Run
 from common.search import Encoder
@@ -43,7 +43,7 @@ class Trained(Encoder):
         self.network = network.to(working_device())
         self.key = f"{name}-{weights_sha256(network, f'{asdict(config.model)} {cut}')[:12]}"
         self.command = shlex.join([*INDEX.split(), *words])
-        self.title, self.quality = f"the trained network {name}", quality(folder)
+        self.title, self.quality = f"the trained network {name}", quality(folder, config.data.test)
 
     @property
     def dim(self) -> int:
@@ -91,9 +91,17 @@ def of_file(path: Path) -> Trained:
     return Trained(network, config, training_of(path), ["--checkpoint", str(path)])
 
 
-def quality(folder: Path) -> str:
-    """What `evaluate` found out about the training in `folder`, or that nobody has asked; toy data are called so."""
-    found, note = recorded(folder, "test") or {}, network_note(folder)
-    figure = f"mAP@10 {found['map@10']:.3f}" if "map@10" in found else "Not measured"
-    until = "" if found else "; `evaluate` does that"
-    return f"{figure} on its own test set{until}{f'; {note}' if note else ''}."
+def quality(folder: Path, test: str) -> str:
+    """What `evaluate` found out about the training in `folder`, or that nobody has asked; toy data are called so.
+
+    test: its test set.
+    """
+    found = kept(recorded(folder, "test") or {}, ("sets", test))
+    figure = "Not measured on its own test set; `evaluate` does that"
+    if found:
+        interval = kept(found, ("intervals", "map@10"))
+        within = f" ({interval[0]:.3f} - {interval[1]:.3f})" if isinstance(interval, Sequence) else ""
+        figure = f"mAP@10 {found['map@10']:.3f}{within} on the {found['clips']:,} clips of its own test set"
+        figure += f" ({test}; chance {found['chance']:.3f})"
+    note = network_note(folder)
+    return f"{figure}{f'; {note}' if note else ''}."

@@ -77,6 +77,28 @@ def test_anybody_gets_the_same_figures_from_the_same_scores(done: tuple[Path, Pa
     assert found["intervals"] == own["intervals"]
 
 
+def test_best_and_last_epoch_are_both_reported(done: tuple[Path, Path]) -> None:
+    from task6_retrieval.data.teachers import read_embeddings
+    from task6_retrieval.inference.checkpoints import load_file
+    from task6_retrieval.inference.predict import embed_texts
+
+    run = done[0] / "runs" / "run1"
+    stored = read_embeddings(run / "last" / "embeddings" / "clotho_evaluation.npz")
+    network, _ = load_file(run / "checkpoints" / "last.ckpt")
+    assert np.array_equal(embed_texts(network, stored.texts), stored.sentence)
+    other = values(run)["other"]
+    assert other["epoch"] == "last"
+    assert set(other["sets"]["clotho_evaluation"]) == set(figures(run))
+
+
+def test_vectors_of_other_sets_leave_the_record_of_the_test(done: tuple[Path, Path]) -> None:
+    folder, root = done
+    before = values(folder / "runs" / "run1", "predict")
+    assert call("predict", folder, root, "--sets", "clotho_development") == 0
+    assert values(folder / "runs" / "run1", "predict") == before
+    assert set(values(folder / "runs" / "run1", "teach")["sets"]) == {"clotho_development"}
+
+
 def test_comparison_says_toy_and_what_is_not_verified(done: tuple[Path, Path]) -> None:
     lines = rows(done[0] / "runs" / "comparison.csv")
     own = {row["metric"]: row for row in lines if row["result"] == "own" and row["value"]}

@@ -68,13 +68,33 @@ Rows = list[list[str]]
     (2025, lambda rows: [row.pop() for row in rows], (1, "columns")),
 ])  # fmt: skip
 def test_broken_rules(
-    tmp_path: Path, edition: int, change: Callable[[Rows], object], found: tuple[int | None, str]
-) -> None:
+    tmp_path: Path, edition: int, change: Callable[[Rows], object], found: tuple[int | None, str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     rows = list(csv.reader(io.StringIO(output(tmp_path, edition).decode())))
     change(rows)
     text = io.StringIO()
     csv.writer(text).writerows(rows)
     assert found in rules(text.getvalue().encode(), edition)
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text(text.getvalue(), newline="")
+    assert main(TASK, ["validate", str(wrong), *given(tmp_path), "--edition", str(edition)]) == 1
+    said, (error,) = (of.splitlines() for of in capsys.readouterr())
+    line, rule = found
+    where = "wrong.csv" if line is None else f"wrong.csv:{line}"
+    assert any(of.startswith(f"{where}: error: ") and of.endswith(f" [{rule}]") for of in said)
+    assert error == f"error: {wrong}: not a valid submission"
+
+
+def given(folder: Path) -> list[str]:
+    """The words of `validate` that name the captions and files, written to a folder."""
+    captions, clips = folder / "retrieval_captions.csv", folder / "retrieval_audio"
+    with open(captions, "w", newline="") as file:
+        csv.writer(file).writerows([["caption"], *([query] for query in QUERIES)])
+    clips.mkdir()
+    for name in FILES:
+        (clips / name).touch()
+    return ["--queries", str(captions), "--clips", str(clips)]
 
 
 def test_stray_quotes_and_other_encodings(tmp_path: Path) -> None:
@@ -85,16 +105,9 @@ def test_stray_quotes_and_other_encodings(tmp_path: Path) -> None:
 
 def test_verb(tmp_path: Path, tiny_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
-    captions = tmp_path / "retrieval_captions.csv"
-    with open(captions, "w", newline="") as file:
-        csv.writer(file).writerows([["caption"], *([query] for query in QUERIES)])
-    clips = tmp_path / "retrieval_audio"
-    clips.mkdir()
-    for name in FILES:
-        (clips / name).touch()
     write_scores(good, QUERIES, FILES, SCORES)
     write_scores(bad, QUERIES[:5], FILES, SCORES[:5])
-    words = ["--queries", str(captions), "--clips", str(clips), "--edition", "2025"]
+    words = [*given(tmp_path), "--edition", "2025"]
     assert main(TASK, ["validate", str(good), *words]) == 0
     assert "ok: no rule is broken" in capsys.readouterr().out
     assert main(TASK, ["validate", str(bad), *words]) == 1

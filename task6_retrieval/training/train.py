@@ -1,8 +1,10 @@
 """A recipe's data, network and teachers, put together for the Trainer."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -117,10 +119,18 @@ def teachers_of(run: Run, data: RetrievalData, texts: list[str]) -> Bank | None:
     return Bank(torch.from_numpy(audio), torch.from_numpy(sentence), rows)
 
 
-def train_run(run: Run, restart: bool = False) -> None:
+def _watched(
+    watch: Callable[[int, float], None], system: RetrievalSystem, sentences: np.ndarray, clips: np.ndarray
+) -> Mapping[str, float]:
+    found = system.trainer.datamodule.validate(sentences, clips)  # type: ignore[attr-defined]
+    watch(system.current_epoch, found["map@10"])
+    return cast(Mapping[str, float], found)
+
+
+def train_run(run: Run, restart: bool = False, watch: Callable[[int, float], None] | None = None) -> None:
     """Train a run to its end, from where it was interrupted; does nothing when it is finished.
 
-    A recipe of tags is finished at once.
+    A recipe of tags is finished at once. watch: gets the epoch and its mAP@10, and may raise an error to end it.
     """
     if finished(run) and not restart:
         if is_first_process():
@@ -132,6 +142,8 @@ def train_run(run: Run, restart: bool = False) -> None:
         record(run.folder, "train", {"data": made_of(root_of(config.data)), "epochs": 0, "seed": run.seed})
         return
     system, data = build(run)
+    if watch is not None:
+        system.validate = partial(_watched, watch, system)
     counts = {"clips": sum(map(len, data.training)), "captions": sum(len(of.pairs()[1]) for of in data.training)}
     notes = {"data": made_of(root_of(config.data)), **counts, "selection": MONITOR}
     if config.distill.teachers:

@@ -13,6 +13,19 @@ RULES = (
         "an ensemble of one",
         ((r"toy toy_atst --weights 2 1", "toy --weights 2"),),
     ),
+    (r"python esc_captions\.py .*", "named", "needs ESC-10", ()),
+    (
+        r"python -m task6_retrieval .*(esc10|runs/task6_retrieval/tags/run1).*",
+        "named",
+        "a test of the task does it",
+        (),
+    ),
+    (
+        r"python -m task6_retrieval \w+ .*data\.root=data/own",
+        "run",
+        "tiny network",
+        ((r"$", " data.toy=null data.batch=2"),),
+    ),
     (r"python -m task6_retrieval (index|search) .*", "named", "recordings of one's own; tests of the task run it", ()),
     (r"python -m task6_retrieval demo .*", "named", "runs until it is stopped", ()),
     (
@@ -20,6 +33,12 @@ RULES = (
         "run",
         "tiny data, a small text encoder",
         ((r"^(python -m \S+ captions) .*", rf"\1 {DATA}/clotho_captions_evaluation.csv --encoder small --json"),),
+    ),
+    (
+        r"python -m common\.search benchmark --rows 200000",
+        "run",
+        "fewer vectors",
+        ((r"200000", "2000 --exact"),),
     ),
     (
         r"python -m task6_retrieval benchmark",
@@ -36,7 +55,7 @@ RULES = (
 )
 
 TINY = f"extends: task6_retrieval/tests/tiny.yaml\ndata: {{root: {DATA}}}\n"
-RECIPES = {"toy": TINY, "toy_stage2": f"{TINY}start: toy\ndistill: {{teachers: [toy]}}\n"}
+RECIPES = {"toy": TINY, "yamnet": TINY, "toy_stage2": f"{TINY}start: toy\ndistill: {{teachers: [toy]}}\n"}
 
 EXPECTED = (
     *(f"toy/{name}" for name in ("coverage.json", "run1/plots", "comparison.png", "submission.zip")),
