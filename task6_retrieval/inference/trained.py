@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from common.audio.recordings import Recording, rechunked
 from common.run.checkpoints import checkpoint_of, weights_sha256
 from common.run.errors import UserError
-from common.run.results.runs import kept, network_note
+from common.run.results.runs import network_note
 from common.run.results.store import recorded
 from common.run.verbs import Run
 from common.search import Encoder
@@ -96,12 +96,12 @@ def quality(folder: Path, test: str) -> str:
 
     test: its test set.
     """
-    found = kept(recorded(folder, "test") or {}, ("sets", test))
-    figure = "Not measured on its own test set; `evaluate` does that"
-    if found:
-        interval = kept(found, ("intervals", "map@10"))
-        within = f" ({interval[0]:.3f} - {interval[1]:.3f})" if isinstance(interval, Sequence) else ""
-        figure = f"mAP@10 {found['map@10']:.3f}{within} on the {found['clips']:,} clips of its own test set"
-        figure += f" ({test}; chance {found['chance']:.3f})"
+    found, figure = recorded(folder, "test"), "Not measured on its own test set; `evaluate` does that"
+    if found is not None:
+        of = found["sets"][test]
+        low, high = of["intervals"]["map@10"]
+        interval = f" [{low:.3f}, {high:.3f}]" if low is not None else ""
+        figure = f"mAP@10 {of['map@10']:.3f}{interval} on its own test set, {of['clips']:,} clips of {test}"
+        figure += f" (chance {of['chance']['map@10']:.3f})"
     note = network_note(folder)
     return f"{figure}{f'; {note}' if note else ''}."

@@ -15,7 +15,7 @@ import soundfile
 import torch
 
 from common.audio.reading import load
-from common.run.results.store import record
+from common.run.results.store import recorded
 from common.run.training import BEST
 from common.run.verbs import main
 from task6_retrieval.__main__ import TASK
@@ -163,8 +163,10 @@ def test_a_trained_network_answers(trained: list[str], sounds: Path, capsys: pyt
             vector = network.clips(part, torch.tensor([part.shape[1] / SAMPLE_RATE])).numpy()[0]
         cosine = vector @ sentence / np.linalg.norm(vector) / np.linalg.norm(sentence)
         assert hit["score"] == pytest.approx(cosine, abs=2e-3)  # of float16
-    record(folder_of(trained), "test", {"map@10": 0.1234, "data": "toy"})
-    assert "mAP@10 0.123 on its own test set" in answer(asked, capsys)["quality"]
+    assert main(TASK, ["predict", *trained]) == 0
+    assert main(TASK, ["evaluate", *trained, "--no-plots"]) == 0
+    measured = recorded(folder_of(trained), "test")["sets"][config.data.test]["map@10"]
+    assert f"mAP@10 {measured:.3f} on its own test set" in answer(asked, capsys)["quality"]
     below = answer(["--like", str(sounds / "a/0.wav"), *asked[1:], "--below", "a"], capsys)
     assert below["answers"][0]["hits"][0]["file"] == "a/0.wav"  # it has one window
     assert below["answers"][0]["hits"][0]["score"] == pytest.approx(1, abs=1e-3)

@@ -38,7 +38,7 @@ RULES = (
         r"python -m common\.search benchmark --rows 200000",
         "run",
         "fewer vectors",
-        ((r"200000", "2000 --exact"),),
+        ((r"^python (.*)200000", r".venv/bin/python \g<1>2000 --exact"),),
     ),
     (
         r"python -m task6_retrieval benchmark --metrics",
