@@ -19,8 +19,8 @@ class Batch(NamedTuple):
     """Clips of a batch, with one caption each.
 
     audio: (batch, samples) float32 at 32 kHz, as many whole segments as the longest clip needs, zeros after a clip's
-    end; or stored embeddings (batch, steps, dim) float16, zeros after a clip's last. seconds: (batch,) float32, of the clip
-    within the window. captions, keywords: a text each. clip: (batch,) int64, the clip's number.
+    end; or stored embeddings (batch, steps, dim) float16, zeros after a clip's last. seconds: (batch,) float32, of the
+    clip within the window. captions, keywords: a text each. clip: (batch,) int64, the clip's number.
     """
 
     audio: Tensor
