@@ -138,6 +138,7 @@ RULES = (
         ),
     ),
     Rule(r"make( -\w+( \d+)?)? task4-reproduce.*", "named", "takes minutes to days", names=("task4_sed/task.mk",)),
+    Rule(r"make task4-benchmark RECIPE=.*", "named", "takes minutes", names=("task4_sed/evaluation/benchmark.py",)),
     Rule(
         r"make task4-\S+( .*)?",
         "run",
