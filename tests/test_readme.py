@@ -75,6 +75,7 @@ RULES = (
     ),
     Rule(r"tensorboard .*", "named", "runs until it is stopped", names=(".venv/bin/tensorboard",)),
     Rule(r".*--recipe baseline_beats .*", "settings", "needs the weights of BEATs"),
+    Rule(r"python -m task4_sed train --recipe iteration.*", "settings", "needs the transformer's weights"),
     Rule(r".*trainer\.devices=\d.*", "settings", "needs several GPUs"),
     Rule(r".*trainer\.wandb=true.*", "settings", "needs the package wandb and an account"),
     Rule(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from common.audio.coverage import made_of, root_of
+from common.encoders import RANDOM
 from common.run.errors import UserError, did_you_mean
 from common.run.files import existing_file
 from common.run.results.ensembles import check_members, trained_run, trainings_of
@@ -231,13 +232,14 @@ def meta_of(runs: list[Run]) -> SubmissionMeta:
             ensemble_method_subsystem_count=len(networks) if len(networks) > 1 else None,
             decision_making="mean of logits" if len(networks) > 1 else None,
             post_processing=shown_boxes(boxes),
-            pre_trained_models=sorted({of.config.encoder.name for of in networks if _pre_trained(of.config)}) or None,
+            pre_trained_models=sorted({str(of.config.encoder.name) for of in networks if _pre_trained(of.config)})
+            or None,
         ),
     )
 
 
 def _pre_trained(config: Config) -> bool:
-    return config.encoder is not None and config.encoder.checkpoint is not None
+    return config.encoder is not None and config.encoder.checkpoint not in (None, RANDOM)
 
 
 def _used(trainings: Sequence[Config], names: Mapping[str, Callable[[Config], object]]) -> list[str]:

@@ -7,6 +7,7 @@ the consistency terms is the caller's choice. Every loss gives the total and its
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import NamedTuple, Protocol
 
 import torch
@@ -195,6 +196,7 @@ def stage2_mean_teacher_loss(
     return total + weight * (terms["ssl_strong"] + terms["ssl_weak"] / 2.0), _detached(terms)
 
 
+@cache  # what a host copies to a GPU it waits for
 def _desed_valid(device: torch.device) -> Tensor:
     """Indices of the classes that DESED clips are labelled for: its own and the two aliases."""
     valid = (*DESED_CLASSES, *DESED_TO_MAESTRO.values())
@@ -283,4 +285,4 @@ def baseline_loss(
     }
     weight = ssl_weight * exponential_ramp(step, warmup)
     total = terms["strong"] + terms["weak"] + weight * (terms["ssl_strong"] + terms["ssl_weak"])
-    return total, _detached(terms) | {"ssl_weight": total.new_tensor(weight)}
+    return total, _detached(terms) | {"ssl_weight": total.new_full((), weight)}

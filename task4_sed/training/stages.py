@@ -91,7 +91,7 @@ class StagedSystem(SedSystem):
             loss, terms = stage2_ict_loss(
                 ours, theirs, targets, self.blocks, config.weights, step, draws.mix, **options
             )
-        return loss, terms | {"ssl_weight": loss.new_tensor(self.ssl_weight(step))}
+        return loss, terms | {"ssl_weight": loss.new_full((), self.ssl_weight(step))}
 
     def ssl_weight(self, step: int) -> float:
         """Weight of the consistency after so many optimiser steps."""
