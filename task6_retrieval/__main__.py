@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from common.run.errors import UserError
 from common.run.verbs import Run, Task, computes, main
@@ -101,7 +101,7 @@ def evaluate(
     against: Path | None = None,
     no_plots: bool = False,
     ensemble: list[str] | None = None,
-    weights: list[float] | None = None,
+    weights: Annotated[list[float], ()] | None = None,
 ) -> Mapping[str, Any]:
     """Metrics of a run's stored vectors; with --scores of anybody's rankings or scores. Intervals are over clips.
 
@@ -113,12 +113,12 @@ def evaluate(
         against: csv of another system, to which the differences get intervals and p values
         no_plots: tables only
         ensemble: recipes or folders of runs; those of the same number are averaged
-        weights: of each of them (default: equal); tune them on the validation set
+        weights: of each of them (default: equal); bare: those that are best on the validation set
 
     Example:
         --recipe toy --runs 1 2
     """
-    if weights and not ensemble:
+    if weights is not None and ensemble is None:
         raise UserError("evaluate: --weights goes with --ensemble")
     if scores is None:
         if ground_truth is not None or against is not None:
@@ -309,27 +309,42 @@ def validate(
     return validate_outputs(run, files, int(edition), queries, clips)
 
 
-def benchmark(queries: int = 100_000, clips: int = 1_000_000, dim: int = 16) -> Mapping[str, Any]:
-    """How long ranking takes at scale, and in how much memory: synthetic embeddings.
+@computes
+def benchmark(
+    run: Run,
+    seconds: float = 10.0,
+    metrics: bool = False,
+    queries: int = 100_000,
+    clips: int = 1_000_000,
+    dim: int = 16,
+) -> Mapping[str, Any]:
+    """Clips a second: decoding, both encoders, a training step in memory, whole training.
 
     Args:
-        queries: how many
-        clips: how many
-        dim: of the embeddings
+        seconds: how long each stage is measured
+        metrics: time and memory of ranking at scale instead, on synthetic embeddings
+        queries: of --metrics, how many
+        clips: of --metrics, how many
+        dim: of --metrics, of the embeddings
 
     Example:
-        --queries 1000 --clips 100000
+        --recipe toy --seconds 5
     """
-    from task6_retrieval.evaluation.benchmark_metrics import ranking_at_scale, show
-
     if min(queries, clips, dim) < 1:
         raise UserError("benchmark: --queries, --clips and --dim are at least 1")
-    result = ranking_at_scale(queries, clips, dim)
-    show(result)
-    return result
+    if metrics:
+        from task6_retrieval.evaluation.benchmark_metrics import ranking_at_scale, show
+
+        result = ranking_at_scale(queries, clips, dim)
+        show(result)
+        return result
+    from task6_retrieval.data.prepare import write_toy_data
+    from task6_retrieval.evaluation.benchmark import benchmark as measure
+
+    write_toy_data(run.config.data)
+    return measure(run, seconds)
 
 
-@computes
 def index(
     run: Run | None,
     files: list[Path],

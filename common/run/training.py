@@ -78,7 +78,8 @@ def locked(folder: Path) -> Any:
 def claim(run: Run, restart: bool = False, open_ended: bool = False) -> None:
     """Make `run.folder` this run's own: write its config, or check that the one there is the same.
 
-    What changes no number, who submits it and what is searched, may differ; where a training is `open_ended`, a greater number of epochs.
+    What changes no number, who submits it and what is searched, may differ; where a training is `open_ended`, a
+    greater number of epochs.
     """
     config = {**config_dict(run.config), "seed": run.seed}
     written = run.folder / CONFIG

@@ -1,10 +1,11 @@
 """The verbs of a task: functions with typed arguments and a docstring -> a command line.
 
-A task lists its verbs as functions. A function whose first parameter is `run: Run` or `runs: list[Run]` works on
-runs of a recipe: `--recipe`, `--run-dir`, `--runs` and `key=value` overrides are added; with `run` it is called once
-for each run, with `runs` once for all; with `run: Run | None` it does without, where none of these is given. A parameter `files: list[Path]` takes the positional arguments. All others
-become options; `@computes` adds `--device`. What a verb returns, a plain mapping, is printed as one line of JSON at the
-end with `--json`. The docstring's section `Example:` is the words after the verb that `--help` shows.
+A task lists its verbs as functions. A function whose first parameter is `run: Run` or `runs: list[Run]` works on runs
+of a recipe: `--recipe`, `--run-dir`, `--runs` and `key=value` overrides are added; with `run` it is called once for
+each run, with `runs` once for all; with `run: Run | None` it does without, where none of these is given. A parameter
+`files: list[Path]` takes the positional arguments. All others become options; `@computes` adds `--device`. What a verb
+returns, a plain mapping, is printed as one line of JSON at the end with `--json`. The docstring's section `Example:` is
+the words after the verb that `--help` shows.
 """
 
 import argparse

@@ -112,8 +112,7 @@ class _Writer:
         about = {"version": VERSION, "key": encoder.key, "title": encoder.title, "dim": encoder.dim}
         about |= {"window": encoder.window, "library": library and os.path.abspath(library)}
         there = read_json(at / ABOUT) if (at / ABOUT).exists() else about
-        if there != about:
-            other = next(key for key in about if there.get(key) != about[key])
+        if other := next((key for key in about if key != "title" and there.get(key) != about[key]), None):
             raise UserError(
                 f"{at / ABOUT}: {other} is {there.get(other)!r}, here {about[other]!r}; name another folder with "
                 "--index, or remove this one"

@@ -75,7 +75,8 @@ class Library:
         """The list of what is like a recording of the library, as HTML."""
         if number is None or not 0 <= number < len(self.index.names):
             raise UserError("No such recording.")
-        return self._list(self.index.vector(int(number)), folder, count)
+        name = printable(Path(self.index.names[int(number)]).name)
+        return note(f"Like {name}:") + self._list(self.index.vector(int(number)), folder, count)
 
     def _list(self, query: Any, folder: str, count: int) -> str:
         hits = self.index.search(query, int(count), None if folder == ALL else folder)[0]
@@ -89,11 +90,11 @@ class Library:
             f"<li><span class='rank'>{rank}</span>"
             f"<img src='/library/picture/{self.number}/{number}' alt='spectrogram of {name}' "
             "loading='lazy' width='240' height='80'>"
-            f"<span class='what'><b title='{name}'>{name}</b><small>{html.escape(folder)}</small></span>"
+            f"<span class='what'><b title='{name}'>{name}</b><small>{html.escape(folder)}</small>"
+            f"<button class='like' title='find what sounds alike' onclick='{LIKE % number}'>similar</button></span>"
             f"<span class='score' title='cosine similarity'><i style='width:{100 * likeness:.0f}%'></i>"
             f"<em>{hit.score:.3f}</em></span>"
-            f"<audio controls preload='none' src='/library/sound/{self.number}/{number}#t={hit.start:g}'></audio>"
-            f"<button class='like' title='find what sounds alike' onclick='{LIKE % number}'>similar</button></li>"
+            f"<audio controls preload='none' src='/library/sound/{self.number}/{number}#t={hit.start:g}'></audio></li>"
         )
 
     def _file(self, number: int) -> Path:
@@ -209,7 +210,7 @@ def library_page(
                 sound = ui.Audio(sources=sources, type="filepath", label="Record or upload", elem_id="sound")
                 similar = ui.Button("Find similar", variant="primary", elem_id="similar")
         results = ui.HTML(note("The best recordings will stand here."), elem_id="results")
-        like = ui.Number(elem_id="like", elem_classes="hidden", show_label=False)
+        like = ui.Number(elem_id="like", show_label=False)
         ask: dict[str, Any] = {"outputs": results, "show_progress": "minimal", "api_visibility": "private"}
         if has_text:
             ui.on([words.submit, search.click], by(Library.by_sentence), [words, system, folder, number], **ask)

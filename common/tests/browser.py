@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,12 +35,13 @@ def needs_browser() -> None:
 
 
 @contextmanager
-def chromium() -> Iterator[Any]:
-    """A headless browser of Playwright."""
+def chromium(spoken: Path | None = None) -> Iterator[Any]:
+    """A headless browser of Playwright, one at a time. spoken: a wav file that its microphone hears."""
     from playwright.sync_api import sync_playwright
 
+    words = [*WORDS, *([f"--use-file-for-fake-audio-capture={spoken}"] if spoken else [])]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=WORDS)
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=words)
         yield browser
         browser.close()
 

@@ -208,3 +208,26 @@ def test_ctrl_c_ends_a_page() -> None:
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=60)[0].splitlines() == ["stopped"]
     assert process.returncode == 0
+
+
+def test_a_hit_finds_its_like(shown: Shown) -> None:
+    with tab(shown.browser, shown.address) as (page, _):
+        ask(page, "high whistle")
+        page.locator(".hits li").first.wait_for()
+        assert names(page)[0] == "high.wav"
+        page.locator(".hits li", has_text="higher.flac").locator(".like").click()
+        page.locator("#results .note", has_text="Like higher.flac").wait_for()
+        assert names(page)[0] == "higher.flac"
+        assert not page.locator("#like").is_visible()
+
+
+def test_it_fits_a_telephone(shown: Shown) -> None:
+    with tab(shown.browser, shown.address, viewport={"width": 360, "height": 700}) as (page, _):
+        ask(page, "low hum")
+        page.locator(".hits li").first.wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        for part in ("img", ".what", ".score", "audio", ".like"):
+            box = page.locator(".hits li").first.locator(part).bounding_box()
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= 360
+            assert box["width"] > 20

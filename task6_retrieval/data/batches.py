@@ -19,8 +19,8 @@ class Batch(NamedTuple):
     """Clips of a batch, with one caption each.
 
     audio: (batch, samples) float32 at 32 kHz, as many whole segments as the longest clip needs, zeros after a clip's
-    end; or stored embeddings (batch, steps, dim), zeros after a clip's last. seconds: (batch,) float32, of the clip
-    within the window. captions, keywords: a text each. clip: (batch,) int64, the clip's number.
+    end; or stored embeddings (batch, steps, dim) float16, zeros after a clip's last. seconds: (batch,) float32, of the
+    clip within the window. captions, keywords: a text each. clip: (batch,) int64, the clip's number.
     """
 
     audio: Tensor
@@ -28,6 +28,11 @@ class Batch(NamedTuple):
     captions: list[str]
     clip: Tensor
     keywords: list[str]
+
+    def on(self, device: torch.device) -> "Batch":
+        """The same with its tensors there."""
+        audio, seconds, clip = (of.to(device, non_blocking=True) for of in (self.audio, self.seconds, self.clip))
+        return self._replace(audio=audio, seconds=seconds, clip=clip)
 
 
 def segment_samples(seconds: float) -> int:
@@ -112,14 +117,15 @@ class ClipDataset(Dataset[Batch]):
             audio[here, :width] = self.sets[number].pack.read_many(rows[here], start[here], width)
         return audio
 
-    def _embeddings(self, part: IntArray, rows: IntArray) -> NDArray[np.float32]:
-        found = []
-        for p, row in zip(part, rows, strict=True):
-            arrays = self.stored[self.sets[p].name]
-            found.append(arrays.rows[arrays.starts[row] : arrays.starts[row] + arrays.sizes[row]])
-        audio = np.zeros((len(found), max(map(len, found)), *found[0].shape[1:]), np.float32)
-        for place, values in zip(audio, found, strict=True):
-            place[: len(values)] = values
+    def _embeddings(self, part: IntArray, rows: IntArray) -> NDArray[np.float16]:
+        stored = [self.stored[of.name] for of in self.sets]
+        sizes = np.array([stored[p].sizes[row] for p, row in zip(part, rows, strict=True)])
+        audio = np.zeros((len(rows), sizes.max(), *stored[part[0]].rows.shape[1:]), np.float16)
+        steps = np.arange(audio.shape[1])
+        for number in np.unique(part):  # one bulk read per set
+            here, arrays = np.flatnonzero(part == number), stored[number]
+            clip, step = np.nonzero(steps < sizes[here, None])
+            audio[here[clip], step] = arrays.rows[arrays.starts[rows[here]][clip] + step]
         return audio
 
 

@@ -21,15 +21,17 @@ def complexity(run: Run) -> Mapping[str, Any]:
     max_tokens; needs no data. Metadata of fusion is embedded along with the clip: it counts in the audio head.
     """
     config: Config = run.config
-    text, network = config.model.text, unloaded(config).eval()
+    model, text = config.model, config.model.text
+    # A frozen text encoder would read the same text only once.
+    network = unloaded(replace(config, model=replace(model, text=replace(text, frozen=False)))).eval()
     window, words = config.data.window_seconds, " ".join(["sound"] * text.max_tokens)
     clip = torch.zeros(1, round(window * SAMPLE_RATE)), torch.tensor([window])
-    keywords = [words] if config.model.uses_metadata else None
+    keywords = [words] if model.uses_metadata else None
     with torch.inference_mode(), plain_operations():
-        heard = matrix_macs(lambda: network.audio_encoder(*clip, _no_front_end))
+        heard = matrix_macs(lambda: network.audio_encoder(*clip, _no_front_end)) if model.hear else 0
         read = matrix_macs(lambda: network.sentence_encoder([words]))
         macs = {
-            "audio_encoder": heard if config.model.hear else 0,
+            "audio_encoder": heard,
             "text_encoder": read,
             "audio_head": matrix_macs(lambda: network.clips(*clip, keywords, _no_front_end)) - heard,
             "text_head": matrix_macs(lambda: network.sentences([words])) - read,

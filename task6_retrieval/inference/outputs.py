@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.run.errors import UserError
-from common.run.files import write_then_rename
+from common.run.files import existing_file, write_then_rename
 from common.run.numbers import unit_rows
+from common.run.results.ensembles import members_of
 from common.run.verbs import Run
 from task6_retrieval.data.teachers import Embeddings, embeddings_file, read_embeddings
 
@@ -51,8 +52,8 @@ def write_stored(run: Run, name: str, of: Scores) -> None:
 
 def scores_of(run: Run, name: str) -> Scores:
     """Cosines of all texts and clips that a run has stored of a data set. Raises UserError where it has not."""
-    if (path := scores_file(run, name)).is_file():
-        return _read(path)
+    if members_of(run.folder):
+        return _read(existing_file(scores_file(run, name), "scores of an ensemble (`evaluate --ensemble` makes them)"))
     of = stored(run, name)
     clips = tuple(clip.removeprefix(f"{name}/") for clip in of.clips)
     return Scores(of.texts, clips, unit_rows(of.sentence) @ unit_rows(of.audio).T)

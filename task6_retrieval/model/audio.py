@@ -53,7 +53,7 @@ class AudioTower(nn.Module):
     def forward(self, audio: Tensor, seconds: Tensor, features: Features | None = None) -> Tokens:
         """seconds: (batch,) of each clip, without padding. features: makes the mel in place of the encoder."""
         if audio.dim() == 3:
-            return Tokens(audio, heard(seconds, audio.shape[1], self.segment_seconds / self.tokens_per_segment))
+            return Tokens(audio.float(), heard(seconds, audio.shape[1], self.segment_seconds / self.tokens_per_segment))
         segments, encoded = cut_segments(audio, seconds, self.segment_seconds)
         if not self.config.skip_padding:
             encoded = torch.ones_like(encoded)

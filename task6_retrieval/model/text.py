@@ -36,7 +36,8 @@ class TextTower(nn.Module):
         for name, parameter in self.encoder.named_parameters():  # poolers take part in nothing
             parameter.requires_grad_(not config.frozen and ".pooler." not in name)
         self.dim = self.encoder.dim
-        self.known: dict[str, Tensor] = {}
+        self.known: dict[str, int] = {}  # rows of `table`, the vectors that a frozen encoder has given
+        self.table = torch.empty(0, self.dim)
 
     def train(self, mode: bool = True) -> "TextTower":
         super().train(mode and not self.config.frozen)
@@ -52,12 +53,14 @@ class TextTower(nn.Module):
     def forward(self, texts: Sequence[str]) -> Tensor:
         if not self.config.frozen:
             return self._pooled(texts)
+        self.table = self.table.to(next(self.encoder.parameters()).device)  # once: it stays there
         new = [text for text in dict.fromkeys(texts) if text not in self.known]
         with torch.no_grad():
-            for start in range(0, len(new), AT_ONCE):
-                part = new[start : start + AT_ONCE]
-                self.known |= dict(zip(part, self._pooled(part).float().cpu(), strict=True))
-        return torch.stack([self.known[text] for text in texts]).to(next(self.encoder.parameters()).device)
+            parts = [self._pooled(new[start : start + AT_ONCE]).float() for start in range(0, len(new), AT_ONCE)]
+        if new:
+            self.table = torch.cat([self.table, *parts])
+            self.known |= {text: len(self.known) + row for row, text in enumerate(new)}
+        return self.table[[self.known[text] for text in texts]]
 
     def _pooled(self, texts: Sequence[str]) -> Tensor:
         values, valid = self.tokens(texts)

@@ -76,6 +76,7 @@ def tower(config: Any, *table: Any) -> TextTower:
     made = TextTower.__new__(TextTower)
     nn.Module.__init__(made)
     made.config, made.encoder, made.known = config, TextTable(*table), {}
+    made.table = torch.empty(0, made.encoder.dim)
     made.dim = made.encoder.dim
     return made
 

@@ -198,7 +198,7 @@ def test_an_exported_network_is_the_trained_one(done: tuple[Path, Path], tmp_pat
     assert str(root) not in json.dumps(card)
 
 
-@pytest.mark.parametrize("words", [(), ("model.late=separate",), ("model.hidden=8",)])
+@pytest.mark.parametrize("words", [(), ("model.late=separate",), ("model.hidden=8",), ("model.text.frozen=true",)])
 def test_complexity_counts_every_parameter(
     words: tuple[str, ...], tmp_path: Path, tiny_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,7 @@ from common.run.results.store import read_results
 from common.run.verbs import main, open_run
 from task6_retrieval.__main__ import TASK
 from task6_retrieval.evaluation.evaluate import evaluate_files
-from task6_retrieval.inference.ensemble import ensemble
+from task6_retrieval.inference.ensemble import SELECTED, ensemble, select
 from task6_retrieval.inference.outputs import Scores, scores_of
 from task6_retrieval.inference.scores import write_best, write_scores
 
@@ -37,6 +37,24 @@ def test_weighted_mean_by_names() -> None:
     assert ensemble([FIRST, second], [2, 6]).matrix == pytest.approx(mean.matrix)
     assert ensemble([FIRST, second]).matrix == pytest.approx((FIRST.matrix + second.matrix[::-1, ::-1]) / 2)
     assert np.array_equal(ensemble([FIRST, second], [1, 0]).matrix, FIRST.matrix)
+
+
+def test_selection_keeps_what_helps() -> None:
+    """Two systems that know different halves of the queries, and one that knows nothing."""
+    rng, names = np.random.default_rng(0), [f"{number:02d}" for number in range(40)]
+    known = np.eye(40) * 5
+    noise = [rng.normal(size=(40, 40)) for _ in range(3)]
+    first, second = (noise[i] + known * (np.arange(40) % 2 == i)[:, None] for i in (0, 1))
+    of = [Scores(tuple(names), tuple(names), matrix.astype(np.float32)) for matrix in (first, second, noise[2])]
+    turned = Scores(of[1].queries[::-1], of[1].clips, of[1].matrix[::-1])
+    weights = select([of[0], turned, of[2]], {name: name for name in names})
+    assert min(weights[:2]) > max(weights[2], 0)
+    assert sum(weights) <= SELECTED
+
+    def hits(chosen: list[float]) -> int:
+        return int((ensemble(of, chosen).matrix.argmax(axis=1) == np.arange(40)).sum())
+
+    assert hits(weights) > max(hits(chosen) for chosen in ([1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]))
 
 
 @pytest.mark.parametrize(("parts", "weights", "said"), [
@@ -115,6 +133,14 @@ def test_an_ensemble_is_a_run(place: Place, capsys: pytest.CaptureFixture[str]) 
     assert main(TASK, ["runs", "--run-dir", str(place.folder), "--json"]) == 0
     listed = json.loads(capsys.readouterr().out.splitlines()[-1])["runs"]
     assert {of["recipe"]: of["state"] for of in listed}["both"] == "evaluated"
+
+
+def test_weights_of_the_validation_set(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    assert place.call("evaluate", "chosen", "--ensemble", *place.members, "--no-plots", "--weights") == 0
+    assert "weights that clotho_validation chose" in capsys.readouterr().out
+    parts = [place.scores(name, "clotho_validation") for name in ("mine", "other")]
+    weights = place.results("chosen")["train"]["weights"]
+    assert place.scores("chosen", "clotho_validation").matrix == pytest.approx(ensemble(parts, weights).matrix)
 
 
 def test_archives_of_runs_and_ensembles(place: Place, capsys: pytest.CaptureFixture[str]) -> None:

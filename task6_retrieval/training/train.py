@@ -58,6 +58,10 @@ class RetrievalData(LightningDataModule):
         turn = turn_of(self.trainer)
         return train_loader(self.training, self.config, self.seed, *turn, stored=self.stored, divided=divided)
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Only tensors are looked at: Lightning would ask every caption whether it is one."""
+        return batch.on(device)
+
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation clips, each once."""
         return clip_loader(self.validation, self.config, *turn_of(self.trainer)[1:], stored=self.stored)

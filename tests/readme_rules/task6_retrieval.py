@@ -41,10 +41,17 @@ RULES = (
         ((r"200000", "2000 --exact"),),
     ),
     (
-        r"python -m task6_retrieval benchmark",
+        r"python -m task6_retrieval benchmark --metrics",
         "run",
         "an instant",
         ((r"$", " --queries 20 --clips 500"),),
+    ),
+    (r"python -m task6_retrieval benchmark", "run", "an instant a stage", ((r"$", " --seconds 0.02"),)),
+    (
+        r"python -m task6_retrieval tune .*",
+        "run",
+        "one trial",
+        ((r"--trials 20", "--trials 1"),),
     ),
     (
         r"python -m task6_retrieval \w+( .*)?",
