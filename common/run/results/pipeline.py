@@ -20,7 +20,7 @@ from common.run.verbs import Task
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLUMN, ROW, WIDTH, HEIGHT = 1.75, 0.95, 1.4, 0.66  # inches: from box to box, and a box
+COLUMN, ROW, WIDTH, HEIGHT = 1.75, 1.05, 1.4, 0.76  # inches: from box to box, and a box
 
 
 @dataclass(frozen=True)
@@ -190,8 +190,8 @@ def _box(axes: "Axes", step: Step, x: float, y: float) -> None:
         Rectangle((x - WIDTH / 2, y - HEIGHT / 2), WIDTH, HEIGHT, facecolor="white", edgecolor=colour, linestyle=line)
     )
     text = "\n".join(filter(None, [", ".join(filter(None, _costs(step))), *step.reached]))
-    axes.text(x, y + 0.16, _two_lines(step.name), ha="center", va="center", fontsize=6.5, fontweight="bold")
-    axes.text(x, y - 0.16, text, ha="center", va="center", fontsize=6, color=TEXT_GREY)
+    axes.text(x, y + 0.2, _two_lines(step.name), ha="center", va="center", fontsize=6.5, fontweight="bold")
+    axes.text(x, y - 0.15, text, ha="center", va="center", fontsize=6, color=TEXT_GREY)
 
 
 def _two_lines(name: str, width: int = 22) -> str:
