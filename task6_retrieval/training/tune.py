@@ -58,9 +58,10 @@ def space_of(run: Run) -> Space:
         raise UserError(
             f"tune: recipe {run.recipe} has no section `tune`, e.g. tune: {{optimizer.lr: [1.0e-5, 1.0e-3, log]}}"
         )
-    space = {}
+    space: dict[str, tuple[float, float, bool]] = {}
     for key, given in run.config.tune.items():
-        low, high, *words = given if len(given) in (2, 3) else (None, None)
+        ends: list[Any] = given if len(given) in (2, 3) else [None, None]
+        low, high, *words = ends
         numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high))
         if not numbers or not low < high or words not in ([], ["log"]) or (words and low <= 0):
             raise UserError(f"tune.{key}: is {given}, expected [lowest, highest], or [lowest, highest, log]")
@@ -209,7 +210,7 @@ def _draw_trials(told: "list[FrozenTrial]", space: Space, path: Path) -> None:
             axes = figure.add_subplot(tall, wide, at + 1, xlabel=key, ylabel=MONITOR if at % wide == 0 else "")
             axes.plot(
                 [of.number if key == "trial" else of.params[key] for of in told],
-                [of.value for of in told],
+                [of.value or 0.0 for of in told],
                 "o",
                 color=COLOURS[0],
             )
