@@ -5,14 +5,15 @@ from typing import Literal
 
 from common.run.config import FINITE, in_range
 from common.run.energy import EnergyConfig
-from common.run.errors import UserError
+from common.run.errors import UserError, did_you_mean
 from common.run.settings import TrainerConfig
 from common.run.verbs import Run
 
 SAMPLE_RATE = 32_000  # Hz; of packs, batches and what the encoders take
 Protocol = Literal["coarse", "fine", "qvim"]
 TRAINED = "trained"  # the recipe's network, among the systems that are compared
-SYSTEMS = (TRAINED, "pretrained", "2dft", "m-vggish", "random")
+# frozen: the encoder as training begins with it, the same for both sides.
+SYSTEMS = (TRAINED, "frozen", "2dft", "m-vggish", "random")
 
 
 @dataclass
@@ -95,6 +96,20 @@ class OptimizerConfig:
 
 
 @dataclass
+class ComparisonConfig:
+    """The systems that `predict` asks beside the trained one."""
+
+    systems: list[str] = field(default_factory=lambda: list(SYSTEMS))
+    seconds: float = in_range(15.4, 0.1, 600)  # 2dft, m-vggish: the beginning of a sound, or zeros at its end
+    vggish_checkpoint: str | None = "vggish-10086976"  # null: random weights
+
+    def __post_init__(self) -> None:
+        """Raises UserError (`key: what is wrong`)."""
+        if unknown := [name for name in self.systems if name not in SYSTEMS]:
+            raise UserError(f"comparison.systems: unknown system {unknown[0]!r}{did_you_mean(unknown[0], SYSTEMS)}")
+
+
+@dataclass
 class Config:
     """A recipe of query by vocal imitation."""
 
@@ -106,16 +121,13 @@ class Config:
     loss: Literal["nt_xent", "softmax", "bce"] = "nt_xent"
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    systems: list[str] = field(default_factory=lambda: list(SYSTEMS))  # that `predict` asks
-    vggish_checkpoint: str | None = "vggish-10086976"  # of m-vggish; null: random weights
+    comparison: ComparisonConfig = field(default_factory=ComparisonConfig)
     checkpoint: Literal["best", "last"] = "last"  # what is tested; best: by val/mrr
     trainer: TrainerConfig = field(default_factory=lambda: TrainerConfig(max_epochs=15))
     energy: EnergyConfig = field(default_factory=EnergyConfig)
 
     def __post_init__(self) -> None:
         """Raises UserError (`key: what is wrong`)."""
-        if unknown := [name for name in self.systems if name not in SYSTEMS]:
-            raise UserError(f"systems: unknown system {unknown[0]!r}; known: {', '.join(SYSTEMS)}")
         if self.model.similarity == "network" and self.loss != "bce":
             raise UserError("model.similarity: network is trained by loss=bce")
         if self.loss == "bce" and self.data.protocol == "qvim":

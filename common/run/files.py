@@ -255,9 +255,9 @@ def read_rows(
 ) -> list[Row]:
     """Rows of a .tsv or .csv file, also gzipped (.gz), with a header line that has at least `columns`.
 
-    The delimiter follows the suffix (.csv: comma, else tab) unless given. titles: lines before the header. Raises UserError for a missing file, text
-    that is not UTF-8 (or in `encoding`), an empty file, a column that is missing or there twice, or a row with another
-    number of fields than the header.
+    The delimiter follows the suffix (.csv: comma, else tab) unless given. titles: lines before the header. Raises
+    UserError for a missing file, text that is not UTF-8 (or in `encoding`), an empty file, a column that is missing or
+    there twice, or a row with another number of fields than the header.
     """
     path = existing_file(path, "table")
     delimiter = delimiter or ("," if path.name.removesuffix(".gz").endswith(".csv") else "\t")
