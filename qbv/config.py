@@ -11,6 +11,7 @@ from common.run.verbs import Run
 
 SAMPLE_RATE = 32_000  # Hz; of packs, batches and what the encoders take
 Protocol = Literal["coarse", "fine", "qvim"]
+PARTS = "parts"  # section of a run's results.json: the trainings that it was asked for
 TRAINED = "trained"  # the recipe's network, among the systems that are compared
 # frozen: the encoder as training begins with it, the same for both sides.
 SYSTEMS = (TRAINED, "frozen", "2dft", "m-vggish", "random")

@@ -62,7 +62,7 @@ def write_truth(
 
 
 def read_truth(path: str | Path) -> Truth:
-    """Read a truth file; of a query that stands twice the first line counts. Without a column concept every item is one.
+    """Read a truth file; of a query twice the first line counts; without a column concept every item is one.
 
     Raises UserError (file, line) for an item of two concepts, and a file without queries.
     """

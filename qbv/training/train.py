@@ -16,14 +16,12 @@ from common.run.results.store import record
 from common.run.results.tables import print_table
 from common.run.training import claim, finished, fit, is_first_process
 from common.run.verbs import Run
-from qbv.config import Config, parts_of
+from qbv.config import PARTS, Config, parts_of
 from qbv.data.batches import Batch, Clips, sound_loader, train_loader
 from qbv.data.prepare import made_from
 from qbv.data.sets import training_pairs
 from qbv.model.networks import DualEncoder
 from qbv.training.system import MONITOR, DualSystem
-
-PARTS = "parts"  # section of a run's results.json: the trainings that it was asked for
 
 
 class PairData(LightningDataModule):

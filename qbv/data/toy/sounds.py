@@ -32,7 +32,8 @@ from common.toy import (
     vocal,
 )
 
-VOICE_RANGE = (90.0, 520.0)  # Hz: what a voice can sing
+VOICE_RANGE = (80.0, 700.0)  # Hz: what a voice can sing
+REGISTER = (1.3, 0.7)  # octaves up or down of the highest and lowest recordings, and of the voices that imitate them
 LOUDNESS_DB = (-28.0, -18.0)
 TIMBRES = ("flute", "reed", "motor", "wind", "bell", "wood")
 NOISY, STRUCK = ("wind",), ("bell", "wood")
@@ -48,17 +49,20 @@ class Event(NamedTuple):
 
 
 class Gesture(NamedTuple):
-    """What an imitation keeps of a recording; pulse: Hz of a tremolo, 0 for none."""
+    """What an imitation keeps of a recording; pulse: Hz of a tremolo, 0 for none; register: low (-1) to high (1)."""
 
     events: tuple[Event, ...]
     pulse: float
+    register: float
 
 
 class Speaker(NamedTuple):
-    """Middle pitch (Hz), size of the vocal tract, and errors of pitch (octaves), time (share of the clip) and level."""
+    """Middle pitch (Hz), size of the vocal tract, what becomes of an octave, errors of pitch (octaves), of tempo and
+    pauses (as logarithms), roughness, level over the background."""
 
     pitch: float
     formants: float
+    range: float
     off_key: float
     off_beat: float
     unsteady: float
@@ -77,7 +81,8 @@ def draw_gesture(random: np.random.Generator) -> Gesture:
         pitch = shape if alike else _pitch(random)
         length = float((end - begin) * random.uniform(0.5, 0.95))
         events.append(Event(float(begin), max(length, 0.04), float(10 ** (random.uniform(-9, 0) / 20)), pitch))
-    return Gesture(tuple(events), float(random.choice([0.0, 0.0, random.uniform(5, 14)])))
+    pulse = float(random.choice([0.0, random.uniform(5, 14)]))
+    return Gesture(tuple(events), pulse, float(random.uniform(-1, 1)))
 
 
 def _pitch(random: np.random.Generator) -> tuple[float, ...]:
@@ -87,7 +92,7 @@ def _pitch(random: np.random.Generator) -> tuple[float, ...]:
 
 def recording(random: np.random.Generator, gesture: Gesture, timbre: str, seconds: float, rate: int) -> Signal:
     """A clip (samples,) of a gesture in a timbre, in a room."""
-    middle = random.uniform(250.0, 900.0)
+    middle = 420.0 * 2 ** (REGISTER[0] * gesture.register)
     play = {
         "flute": lambda track: tone(track, rate, (1.0, 0.1)),
         "reed": lambda track: tone(track, rate, falling_harmonics(14, -4, odd_only=True)),
@@ -97,27 +102,38 @@ def recording(random: np.random.Generator, gesture: Gesture, timbre: str, second
         "wood": lambda track: _struck(random, track, rate, (1.0, 1.9), 0.12),
     }[timbre]
     sound = _perform(random, gesture, seconds, rate, middle, play)
-    return _placed(random, reverberate(random, sound, rate, random.uniform(0.2, 0.6), 0.2), seconds, rate, 30.0)
+    return _placed(random, reverberate(random, sound, rate, random.uniform(0.3, 1.0), 0.35), seconds, rate, 12.0)
 
 
 def draw_speaker(random: np.random.Generator) -> Speaker:
     """Somebody who imitates, more or less well."""
     formants = random.uniform(0.85, 1.25)
-    errors = random.uniform(0.02, 0.12), random.uniform(0.005, 0.03), random.uniform(0.05, 0.3)
-    return Speaker(float(110.0 * formants**3 * random.uniform(0.9, 1.3)), formants, *errors, random.uniform(15, 30))
+    errors = random.uniform(0.05, 0.15), random.uniform(0.1, 0.25), random.uniform(0.05, 0.3)
+    middle = float(150.0 * formants**2 * random.uniform(0.9, 1.2))
+    return Speaker(middle, formants, random.uniform(0.4, 0.9), *errors, random.uniform(8, 20))
+
+
+def retold(random: np.random.Generator, gesture: Gesture, speaker: Speaker) -> Gesture:
+    """The gesture with a speaker's errors: another tempo and start, uneven pauses, lengths, levels and pitches."""
+    tempo = float(np.exp(random.normal(0.0, speaker.off_beat)))
+    begins = np.array([event.begin for event in gesture.events])
+    gaps = np.diff(begins) * tempo * np.exp(random.normal(0.0, speaker.off_beat, len(begins) - 1))
+    begins = random.uniform(0.0, 0.15) + np.concatenate([[0.0], np.cumsum(gaps)])
+    events = []
+    for event, begin in zip(gesture.events, begins * min(1.0, 0.9 / begins[-1]), strict=True):
+        length = event.length * tempo * float(np.exp(random.normal(0.0, speaker.off_beat)))
+        pitch = tuple(float(speaker.range * value + random.normal(0, speaker.off_key)) for value in event.pitch)
+        gain = event.gain * float(10 ** (random.uniform(-5, 5) / 20))
+        events.append(Event(float(begin), float(np.clip(length, 0.04, 0.98 - begin)), gain, pitch))
+    pulse = gesture.pulse * float(np.exp(random.normal(0.0, speaker.off_beat / 2)))
+    return Gesture(tuple(events), pulse, gesture.register + float(random.normal(0.0, 0.15)))
 
 
 def imitation(
     random: np.random.Generator, gesture: Gesture, timbre: str, speaker: Speaker, seconds: float, rate: int
 ) -> Signal:
     """A clip (samples,) of the gesture by a voice: hissed where the timbre is noisy, syllables where it is struck."""
-    events = []
-    stretch = float(random.normal(1.0, 2 * speaker.off_beat))
-    for event in gesture.events:
-        begin = float(np.clip(event.begin * stretch + random.normal(0, speaker.off_beat), 0.0, 0.93))
-        pitch = tuple(float(value + random.normal(0, speaker.off_key)) for value in event.pitch)
-        length = max(event.length * float(random.normal(1.0, 0.1)), 0.04)
-        events.append(Event(begin, length, event.gain * float(random.uniform(0.8, 1.2)), pitch))
+    gesture = retold(random, gesture, speaker)
     vowel = VOWELS[random.integers(len(VOWELS))]
     formants = [hz * speaker.formants * random.uniform(0.95, 1.05) for hz in vowel]
 
@@ -131,7 +147,8 @@ def imitation(
         breath = noise(random, len(sound) / rate, rate, band(1500, 0.4 * rate))[: len(sound)]
         return unit(sound + np.float32(speaker.unsteady) * 0.3 * breath)
 
-    sound = _perform(random, Gesture(tuple(events), gesture.pulse), seconds, rate, speaker.pitch, say, speaker.unsteady)
+    middle = speaker.pitch * 2 ** (REGISTER[1] * gesture.register)
+    sound = _perform(random, gesture, seconds, rate, middle, say, speaker.unsteady)
     return _placed(random, sound, seconds, rate, speaker.snr_db)
 
 

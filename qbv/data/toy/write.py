@@ -35,7 +35,7 @@ class Sizes:
 
 
 SIZES: dict[Size, Sizes] = {
-    "toy": Sizes(16_000, 2.0, 60, 12, 2, 3, 24, 12, 8, 10, 24),
+    "toy": Sizes(16_000, 2.0, 120, 6, 1, 3, 24, 12, 8, 10, 24),
     "tiny": Sizes(8_000, 1.0, 6, 4, 1, 2, 4, 3, 3, 2, 4),
 }
 
@@ -143,7 +143,7 @@ def _vimsketch(root: Path, make: Maker) -> None:
             lines.append(Line(name, names[-1], label_of(of.stem), of.number, take))
     write_text(root / "reference_file_names.csv", "".join(f"{name}\n" for name in names))
     write_text(root / "vocal_imitation_file_names.csv", "".join(f"{line.imitation}\n" for line in lines))
-    _meta(root / "splits", lines, make)
+    _meta(root / "splits", lines, make.random("negatives", "vimsketch"))
     for fold in range(sizes.folds):
         rest = [line for line in lines if line.concept % sizes.folds != fold]
         _parts(root / "splits" / f"fold{fold}", rest, sizes.val)
@@ -151,8 +151,8 @@ def _vimsketch(root: Path, make: Maker) -> None:
         _table(root / "splits" / f"fold{fold}" / "test.csv", enumerate(tested))
 
 
-def _meta(folder: Path, lines: Sequence[Line], make: Maker) -> None:
-    random, rows = make.random("negatives", folder.parent.name), []
+def _meta(folder: Path, lines: Sequence[Line], random: np.random.Generator) -> None:
+    rows = []
     for number, line in enumerate(lines):
         others = [other.recording for other in lines if other.concept != line.concept]
         pairs = [f"sound_recordings/{name}" for name in (line.recording, others[random.integers(len(others))])]
@@ -188,7 +188,7 @@ def _vocal_sketch(root: Path, make: Maker) -> None:
             lines.append(Line(imitated, name, of.label, of.number, take))
     columns = ("id", "sound_label", "sound_label_id", "filename", "audio_concept_subset")
     write_rows(root / "sound_recordings.csv", columns, table)
-    _meta(root / "splits", lines, make)
+    _meta(root / "splits", lines, make.random("negatives", "vocal_sketch"))
     _parts(root / "splits", lines, sizes.val)
 
 
