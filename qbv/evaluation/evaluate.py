@@ -140,13 +140,18 @@ def show(title: str, results: Mapping[str, Mapping[str, Any]], note: str) -> Non
     columns = [name for name in SHOWN if all(name in of for of in results.values())]
     rows = []
     for name, of in results.items():
-        cells = [
-            format_value(of[column], *(of["interval"] if column == "mrr" else ()), decimals=4) for column in columns
-        ]
-        rows.append([name, *cells, format_value(of["chance"], decimals=4), f"{of['queries']:,}", f"{of['items']:,}"])
+        numbers = f"{of['queries']:,}", f"{of['items']:,}"
+        rows.append([name, *cells(of, columns), format_value(of["chance"], decimals=4), *numbers])
     ties = [name for name, of in results.items() if "mrr of the worst and best order of ties" in of]
     left = sorted({of["left out"] for of in results.values()} - {0})
     more = [f"equal similarities in {ties[0]}: expected figures" if ties else ""]
     more += [f"queries with nothing to choose from, left out: {', '.join(map(str, left))}" if left else ""]
     heads = ["", *(column.upper() for column in columns), "chance", "queries", "items"]
     print_table(title, heads, rows, "; ".join(filter(None, (note, *more))))
+
+
+def cells(of: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+    """Figures of a result, MRR with its interval."""
+    low, high = of["interval"]
+    ends = {"mrr": (low, high)}
+    return [format_value(of[name], *ends.get(name, (None, None)), decimals=4) for name in columns]

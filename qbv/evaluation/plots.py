@@ -88,7 +88,13 @@ def plane(
                 here = np.flatnonzero(mine[first:last]) + first
                 size = 12 if marker == "o" else 45
                 drawn = axes.scatter(
-                    *at[here].T, s=size, marker=marker, color=colour, alpha=alpha, label=concept or "others"
+                    at[here, 0],
+                    at[here, 1],
+                    s=size,
+                    marker=marker,
+                    color=colour,
+                    alpha=alpha,
+                    label=concept or "others",
                 )
             handles.append(drawn)
         axes.set_xlabel("first direction")

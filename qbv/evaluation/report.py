@@ -19,7 +19,7 @@ from common.run.results.store import read_results, record
 from common.run.results.tables import format_value, print_table
 from common.run.verbs import Run
 from qbv.config import TRAINED, Config, parts_of
-from qbv.evaluation.evaluate import NOTE, Figures, figures, interval, show
+from qbv.evaluation.evaluate import NOTE, Figures, cells, figures, interval, show
 from qbv.inference.scores import TRUTH, aligned, file_of, read_similarities, read_truth
 from qbv.metrics import over_folds
 
@@ -45,7 +45,7 @@ def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
             record(part.folder, "test", {system: of[name].values for system, of in found.items()})
     main = next(iter(found))
     toy = bool(config.data.toy)
-    results = {
+    results: dict[str, Any] = {
         "protocol": config.data.protocol,
         "toy": toy,
         "system": main,
@@ -96,11 +96,8 @@ def _show_systems(folder: Path, systems: Mapping[str, Mapping[str, Any]], note: 
     columns = [name for name in FIGURES if all(name in of for of in systems.values())]
     rows = []
     for name, of in systems.items():
-        cells = [
-            format_value(of[column], *(of["interval"] if column == "mrr" else ()), decimals=4) for column in columns
-        ]
         spread = of.get("deviation", {}).get("mrr")
-        rows.append([name, *cells, format_value(spread, decimals=4)])
+        rows.append([name, *cells(of, columns), format_value(spread, decimals=4)])
     heads = ["system", *(column.upper() for column in columns), "deviation over folds"]
     print_table(f"{folder}: systems", heads, rows, note, emphasis=[name == TRAINED for name in systems])
 

@@ -45,7 +45,8 @@ def main_figure(folder: Path, of_run: Mapping[str, Any]) -> Figure:
     count = len(found["folds"])
     metric = f"MRR, {count} folds" if count > 1 else "MRR"
     caveat = TOY if of_run["toy"] else None
-    return Figure(metric, SET[of_run["protocol"]], found["mrr"], *found["interval"], caveat, decimals=4)
+    low, high = found["interval"]
+    return Figure(metric, SET[of_run["protocol"]], found["mrr"], low, high, caveat, decimals=4)
 
 
 LAYOUT = Layout(test="test", figure=main_figure, parts=("fold*",), settings=settings_of, finished=finished)

@@ -85,9 +85,8 @@ def compare(system: System, pairs: Pairs, data: DataConfig, title: str = "embed"
                 matrix[np.ix_(rows[places], columns)] = system.similarities(vectors, items).numpy()
                 _keep(kept["imitations"], rows[places], vectors)
                 advance(len(places))
-    return Compared(
-        matrix, *(_stacked(of, len(n)) for of, n in zip(kept.values(), (pairs, pairs.recordings), strict=True))
-    )
+    imitations, recordings = kept["imitations"], kept["recordings"]
+    return Compared(matrix, _stacked(imitations, len(pairs)), _stacked(recordings, len(pairs.recordings)))
 
 
 def _vectors(embed: Any, sounds: Sounds, system: System, data: DataConfig) -> Any:

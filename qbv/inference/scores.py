@@ -21,6 +21,7 @@ from common.run.numbers import number, unit_rows
 
 TRUTH, EMBEDDINGS = "predictions/truth.csv", "predictions/embeddings.npz"
 COLUMNS = ("query", "item", "concept")
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def file_of(system: str) -> str:
@@ -189,7 +190,7 @@ def _finite(value: Any, at: str, item: str) -> float:
         found = number(value) if isinstance(value, str) else float(value)
     except (TypeError, ValueError, OverflowError):
         found = np.nan
-    if isinstance(value, bool) or not abs(found) <= np.finfo(np.float32).max:
+    if isinstance(value, bool) or not abs(found) <= LARGEST:
         raise UserError(f"{at}: similarity to {brief(item)} is {brief(value)}, expected a finite number")
     return found
 

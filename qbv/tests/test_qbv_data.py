@@ -80,7 +80,7 @@ def test_every_layout_is_read(tiny: Callable[..., Config]) -> None:
         ("vimsketch", (24, 6)),
         ("vocalsketch", (24, 6)),
         ("vocal_imitation_set", (6, 9)),
-        ("qvim", (12, 4)),
+        ("qvim", (21, 7)),
     ):
         listing = read_listing(data, name)
         assert (len(listing.imitations), len(listing.recordings)) == counts

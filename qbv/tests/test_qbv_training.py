@@ -128,25 +128,9 @@ def test_augmentation() -> None:
 
 def test_learning_rates_of_the_published_schedules() -> None:
     coarse, challenge = (load_config(Config, RECIPES, name).optimizer for name in ("coarse_doubled", "qvim2025"))
-    factors = [
-        ".06005",
-        ".28650",
-        "1",
-        "1",
-        "1",
-        ".85716",
-        ".71431",
-        ".57147",
-        ".42863",
-        ".28579",
-        ".14294",
-        ".0001",
-        ".0001",
-        ".0001",
-        ".0001",
-    ]
+    factors = [0.06005, 0.2865, 1, 1, 1, 0.85716, 0.71431, 0.57147, 0.42863, 0.28579, 0.14294, *[0.0001] * 4]
     found = [learning_rate(coarse, epoch) / coarse.lr for epoch in range(15)]
-    assert found == pytest.approx(list(map(float, factors)), abs=6e-6)
+    assert found == pytest.approx(factors, abs=6e-6)
     wanted = {0.0: 1e-4, 0.5: 2e-4, 1.0: 3e-4, 4.5: 2e-4, 8.0: 1e-4, 14.0: 1e-4}
     for epoch, rate in wanted.items():
         assert learning_rate(challenge, epoch) == pytest.approx(rate)

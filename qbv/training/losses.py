@@ -14,7 +14,8 @@ def softmax_loss(imitation: Tensor, recording: Tensor, number: Tensor, temperatu
     Pairs of the same imitation `number` (batch,) are positive, all others negative, also those of one concept. The mean
     is over positive pairs. A temperature counts by its size. Baseline of QVIM 2025.
     """
-    logits = F.normalize(imitation, dim=-1) @ F.normalize(recording, dim=-1).T / abs(temperature)
+    size = temperature.abs() if isinstance(temperature, Tensor) else abs(temperature)
+    logits = F.normalize(imitation, dim=-1) @ F.normalize(recording, dim=-1).T / size
     return -logits.log_softmax(dim=1)[number[:, None] == number].mean()
 
 

@@ -36,7 +36,7 @@ class Sizes:
 
 SIZES: dict[Size, Sizes] = {
     "toy": Sizes(16_000, 2.0, 120, 6, 1, 3, 24, 12, 8, 10, 24),
-    "tiny": Sizes(8_000, 1.0, 6, 4, 1, 2, 4, 3, 3, 2, 4),
+    "tiny": Sizes(8_000, 1.0, 6, 4, 1, 2, 4, 3, 3, 2, 7),
 }
 
 
@@ -194,10 +194,9 @@ def _vocal_sketch(root: Path, make: Maker) -> None:
 
 def _vocal_imitation_set(root: Path, make: Maker) -> None:
     """Classes are timbres; their recordings differ in gesture alone, the first one is imitated."""
-    sizes, random = make.sizes, make.random("class order")
-    audio = root / "original_recordings"
+    sizes, audio = make.sizes, root / "original_recordings"
     for number in range(sizes.classes):
-        timbre = TIMBRES[int(random.integers(len(TIMBRES)))]
+        timbre = TIMBRES[number % len(TIMBRES)]
         concepts, part = make.concepts(f"class {number}", sizes.recordings, (timbre,)), f"class {number}"
         stem = f"{number:03d}{timbre.capitalize()}"
         make.record(audio / "reference" / f"{stem}_reference.wav", part, concepts[0])
