@@ -41,13 +41,15 @@ def prepare(run: Run, verify: bool = False, splits: Path | None = None, check: b
 
 
 @computes
-def train(run: Run, restart: bool = False, folds: list[int] | None = None, jobs: int = 1) -> Mapping[str, Any]:
+def train(
+    run: Run, restart: bool = False, jobs: int | None = None, folds: list[int] | None = None
+) -> Mapping[str, Any]:
     """Train a recipe, one network per fold; goes on by itself where an interrupted training stopped.
 
     Args:
         restart: begin anew, also where the folder holds a finished run or one with other settings
         folds: these folds of the recipe alone, e.g. --folds 0 1
-        jobs: trainings at once, each in a process of its own
+        jobs: trainings at once, each in a process of its own (default: one)
 
     Example:
         --recipe toy trainer.max_epochs=2 'data.folds=[0]'
@@ -57,7 +59,7 @@ def train(run: Run, restart: bool = False, folds: list[int] | None = None, jobs:
     check_jobs(jobs)
     from qbv.training.train import train_run
 
-    return train_run(run, restart, folds, jobs)
+    return train_run(run, restart, folds, jobs or 1)
 
 
 @computes

@@ -16,8 +16,9 @@ import pytest
 from common.run.verbs import run_name
 
 STAGES = ["prepare", "train", "predict", "evaluate", "compare", "package"]
-SYSTEMS = {"task4_sed": {"reproduce", "pipeline"}}  # targets of several recipes: tests/test_systems.py
-NO_CHALLENGE = {"zeroshot"}  # its chain ends with the comparison
+# Targets of several recipes: tests/test_systems.py
+SYSTEMS = {"task4_sed": {"reproduce", "pipeline"}, "qbv": {"reproduce"}}
+NO_CHALLENGE = {"zeroshot", "qbv"}  # their chains end with the comparison
 TASKS = sorted(path.parent.name for path in Path(__file__).resolve().parents[1].glob("*/task.mk"))
 # With five runs: whose the archive is (a team may submit four systems in Task 1).
 PACKAGED = {"task1_asc": "1"}

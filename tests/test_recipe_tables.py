@@ -70,6 +70,11 @@ CLAIMS: dict[str, dict[str, Callable[[Any], list[Any]]]] = {
         r"^(\d+)$": lambda c: [c.trainer.max_epochs],
         r"^(0\.\d+)$": lambda c: [c.optimizer.lr],
     },
+    "qbv": {
+        r"(\d+) epochs": lambda c: [c.trainer.max_epochs],
+        r"every imitation (\d) times": lambda c: [c.data.passes],
+        r"(\d+) folds": lambda c: [len(c.data.folds)],
+    },
     "zeroshot": {
         r"(\w+) class folds": lambda c: [c.split.folds],
         r"all of ESC-(50)": lambda c: [50] if (c.data.layout, c.data.training.layout) == ("esc50", "audioset") else [0],

@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping
 
 FOLDS = 10  # of the coarse protocol
-# Imitations, recordings of a whole data set.
-OFFICIAL: Mapping[str, tuple[int, int]] = {
+# Imitations, recordings of a whole data set; None: not known, releases differ.
+OFFICIAL: Mapping[str, tuple[int | None, int]] = {
     "vimsketch": (12_453, 542),
-    "vocalsketch": (4_429, 240),
+    "vocalsketch": (None, 240),
     "vocal_imitation_set": (5_601, 2_985),
     "qvim": (985, 121),
 }

@@ -86,7 +86,9 @@ def _pack(data: DataConfig, listing: Listing, workers: int) -> dict[str, dict[st
 def _show(rows: Mapping[str, Mapping[str, Any]]) -> None:
     columns = ("official", "listed", "missing", "broken", "packed", "hours")
     note = "missing and broken sounds are listed beside the packs"
-    cells = [[name, *(str(of[column]) for column in columns)] for name, of in rows.items()]
+    cells = [
+        [name, *("-" if of[column] is None else str(of[column]) for column in columns)] for name, of in rows.items()
+    ]
     print_table("data sets", ["sounds", *columns], cells, note)
 
 

@@ -4,6 +4,8 @@ DATA = "data/qbv/toy"
 
 # pattern, how, why, changes
 RULES = (
+    (r"make qbv-reproduce .*", "named", "two recipes; tests of make plan it", ()),
+    (r"make qbv-\S+( .*)?", "run", "tiny data and network", ()),
     (r"python -m qbv evaluate --scores .*", "named", "needs somebody's outputs", ()),
     (r"python -m qbv compare --runs-of .*", "named", "needs a second trained recipe", ()),
     (r"python -m qbv train --recipe .*", "named", "needs the real data", ()),
