@@ -168,7 +168,7 @@ def with_negatives(pairs: Pairs, meta: Meta) -> Pairs:
     return replace(pairs, negatives=np.array(negatives, np.int64))
 
 
-def tested_pairs(data: DataConfig) -> Pairs:
+def pairs_of_test(data: DataConfig) -> Pairs:
     """Queries and recordings that are tested: of coarse those of the first fold of `data.folds`.
 
     Raises UserError where the right recording of a query is not packed, and for imitations that the data set has not.

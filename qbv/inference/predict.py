@@ -14,7 +14,7 @@ from common.run.results.store import record
 from common.run.verbs import Run
 from qbv.config import SAMPLE_RATE, TRAINED, Config, DataConfig, parts_of
 from qbv.data.batches import sound_loader
-from qbv.data.sets import Pairs, Sounds, tested_pairs
+from qbv.data.sets import Pairs, Sounds, pairs_of_test
 from qbv.inference.checkpoints import load_part
 from qbv.inference.scores import (
     EMBEDDINGS,
@@ -43,7 +43,7 @@ def predict_run(run: Run) -> dict[str, Any]:
     """Store the similarities of every part of a run by every system of the recipe, a file each. Returns counts."""
     done = {}
     for name, part in parts_of(run).items():
-        pairs = tested_pairs(part.config.data)
+        pairs = pairs_of_test(part.config.data)
         write_truth(
             part.folder / TRUTH, pairs.imitations.names, pairs.targets.tolist(), pairs.recordings.names, pairs.concepts
         )

@@ -20,7 +20,7 @@ from qbv.data.batches import PairDataset, read, samples_of, sound_loader, train_
 from qbv.data.classes import file_stem, label_of, numbered
 from qbv.data.layout import QVIM_TABLE, read_listing
 from qbv.data.prepare import prepare
-from qbv.data.sets import load_pairs, tested_pairs, training_pairs
+from qbv.data.sets import load_pairs, pairs_of_test, training_pairs
 from qbv.data.splits import check_splits, fold_folder, read_meta, read_split
 from qbv.tests.conftest import places
 
@@ -112,7 +112,7 @@ def test_a_batch_holds_the_files_that_its_rows_name(tiny: Callable[..., Config])
             for row, number in enumerate(batch.number.tolist()):
                 names = train.imitations.names[number], train.recordings.names[train.targets[number]]
                 for audio, name in zip((batch.imitation[row], batch.recording[row]), names, strict=True):
-                    expected = load(file_of[name], SAMPLE_RATE)[:samples]
+                    expected = load(file_of[name], SAMPLE_RATE)[:samples].clip(-1, 1)
                     np.testing.assert_allclose(audio[: len(expected)], expected, atol=2 / 32768)
                 assert batch.concept[row] == train.labels[number]
 
@@ -134,7 +134,7 @@ def test_test_concepts_never_train(tiny: Callable[..., Config]) -> None:
     for fold in (0, 1):
         data = tiny(f"data.folds=[{fold}]").data
         train, validation = training_pairs(data)
-        test = tested_pairs(data)
+        test = pairs_of_test(data)
         assert set(validation.concepts) == set(train.concepts)
         assert not set(test.concepts) & set(train.concepts)
         assert not set(validation.imitations.names) & set(train.imitations.names)
@@ -144,7 +144,7 @@ def test_test_concepts_never_train(tiny: Callable[..., Config]) -> None:
 
 
 def test_the_fine_protocol_ranks_within_classes(packed: Callable[..., Config]) -> None:
-    test = tested_pairs(packed("data.protocol=fine").data)
+    test = pairs_of_test(packed("data.protocol=fine").data)
     assert len(test) == 6
     assert len(set(test.trials.tolist())) == len(set(test.concepts)) == 3
     for target in test.targets:
@@ -157,7 +157,7 @@ def test_a_class_with_one_recording_has_no_contest(
     shutil.rmtree(next((linked_root / "vocal_imitation_set" / "original_recordings" / "non_reference").glob("000*")))
     config = on(tiny("data.protocol=fine"), linked_root)
     prepare(config, 1)
-    test = tested_pairs(config.data)
+    test = pairs_of_test(config.data)
     assert {name[:3] for name in test.imitations.names} == {"001", "002"}
 
 
@@ -168,7 +168,7 @@ def test_negatives_of_pairs_train_and_do_not_match(tiny: Callable[..., Config]) 
     assert 0 < (dataset.match == 0).sum() <= len(train)
     for imitation, recording, match in zip(dataset.imitation, dataset.recording, dataset.match, strict=True):
         assert (train.targets[imitation] == recording) == bool(match)
-    assert not set(train.concepts) & set(tested_pairs(config.data).concepts)
+    assert not set(train.concepts) & set(pairs_of_test(config.data).concepts)
 
 
 def test_padding(tiny: Callable[..., Config]) -> None:
@@ -224,7 +224,7 @@ WRONG: dict[str, tuple[str, Callable[[str], str], str]] = {
     ),
     "two labels": (
         "splits/fold0/train.csv",
-        lambda text: text.replace("001R", "001X", 1),
+        lambda text: text.replace("\t001R", "\t001X", 1),
         r"train.csv:3: .* is '001R', a line before '001X'",
     ),
     "column": (
@@ -316,11 +316,11 @@ def test_missing_and_broken_audio_is_listed_and_left_out(linked_root: Path, tiny
 
 def test_a_query_without_its_recording_is_an_error(linked_root: Path, tiny: Callable[..., Config]) -> None:
     config = on(tiny(), linked_root)
-    gone = tested_pairs(tiny().data).recordings.names[0]
+    gone = pairs_of_test(tiny().data).recordings.names[0]
     (linked_root / "references" / gone).unlink()
     prepare(config, 1)
     with pytest.raises(UserError, match=rf"recording '{gone}' is not packed"):
-        tested_pairs(config.data)
+        pairs_of_test(config.data)
 
 
 def test_what_is_not_there(tmp_path: Path, tiny: Callable[..., Config]) -> None:
