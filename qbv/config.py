@@ -56,6 +56,7 @@ class ModelConfig:
 
     encoder: str = "mn10"
     checkpoint: str | None = None  # of both, by its name in the catalogue, a file or an address; null: random weights
+    width: float | None = in_range(None, 0.1, 4.0)  # of a MobileNet from scratch: its channels times this
     shared: bool = False  # one encoder for imitations and recordings
     similarity: Literal["cosine", "network"] = "cosine"
     hidden: int = in_range(96, 1)  # network: units of its one hidden layer
@@ -129,6 +130,8 @@ class Config:
 
     def __post_init__(self) -> None:
         """Raises UserError (`key: what is wrong`)."""
+        if self.model.width is not None and (self.model.checkpoint or not self.model.encoder.startswith("mn")):
+            raise UserError("model.width: is for encoders mn* without a checkpoint; those with one have theirs by name")
         if self.model.similarity == "network" and self.loss != "bce":
             raise UserError("model.similarity: network is trained by loss=bce")
         if self.loss == "bce" and self.data.protocol == "qvim":

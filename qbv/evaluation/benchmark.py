@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -41,9 +42,7 @@ def benchmark(run: Run, seconds: float) -> Mapping[str, Any]:
             of = build_system(name, config, part.seed, trained, working_device())
             audio = torch.randn(SOUNDS, round(of.seconds * SAMPLE_RATE)) / 10
             with torch.inference_mode():
-                rates[f"vectors, {name}"] = rate_of(
-                    lambda of=of, audio=audio: of.recordings(audio), SOUNDS, seconds / 4
-                )
+                rates[f"vectors, {name}"] = rate_of(partial(of.recordings, audio), SOUNDS, seconds / 4)
     system, data = build(part)
     return show_training_rates(
         part,
@@ -64,10 +63,7 @@ def complexity(run: Run) -> Mapping[str, Any]:
     found = {}
     for name, encoder in sides.items():
         mel = encoder.mel(waveform)
-        found[name] = (
-            *size_of(encoder.parameters()),
-            matrix_macs(lambda encoder=encoder, mel=mel: encoder.from_mel(mel)),
-        )
+        found[name] = (*size_of(encoder.parameters()), matrix_macs(partial(encoder.from_mel, mel)))
     rows = [[name, *(f"{value:,}" for value in of)] for name, of in found.items()]
     note = f"a sound of {config.data.seconds:g} s; without front end; vectors of {network.dim} numbers"
     note += "; one encoder for both" if config.model.shared else ""

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +40,8 @@ class DualEncoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.imitation_encoder = create(config.encoder, config.checkpoint, num_classes=None)
+        options: dict[str, Any] = {} if config.width is None else {"width": config.width}
+        self.imitation_encoder = create(config.encoder, config.checkpoint, num_classes=None, **options)
         self.recording_encoder = self.imitation_encoder if config.shared else copy.deepcopy(self.imitation_encoder)
         rate = self.imitation_encoder.sample_rate
         self.resample = nn.Identity() if rate == SAMPLE_RATE else Resample(SAMPLE_RATE, rate)

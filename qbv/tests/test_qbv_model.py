@@ -73,6 +73,12 @@ def test_both_sides_begin_alike_and_train_apart() -> None:
     assert sum(p.numel() for p in shared.parameters()) < sum(p.numel() for p in network.parameters())
 
 
+def test_a_wider_network_has_longer_vectors() -> None:
+    wide = DualEncoder(ModelConfig(encoder="mn-tiny", width=1.0)).eval()
+    assert wide.dim > DualEncoder(TINY).dim
+    assert wide.imitations(waves(0.5)).shape == (1, wide.dim)
+
+
 def test_similarities() -> None:
     network = DualEncoder(TINY).eval()
     x, y = torch.randn(5, network.dim), torch.randn(3, network.dim)
@@ -173,5 +179,7 @@ def test_systems_by_name(tiny: Callable[..., Config]) -> None:
 def test_an_unknown_system(tiny: Callable[..., Any]) -> None:
     with pytest.raises(UserError, match=r"unknown system '3dft'; did you mean '2dft'\?"):
         tiny("comparison.systems=[3dft]")
+    with pytest.raises(UserError, match=r"model.width.*: is for encoders mn\* without a checkpoint"):
+        tiny("model.width=2.0", "model.encoder=yamnet-tiny")
     with pytest.raises(UserError, match=r"model.similarity.*: network is trained by loss=bce"):
         tiny("model.similarity=network")

@@ -30,7 +30,9 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 
 def system(*overrides: str) -> DualSystem:
     torch.manual_seed(0)
-    config = load_config(Config, RECIPES, "toy", ["augment.roll_samples=0", "augment.time_mask=0", *overrides])
+    config = load_config(
+        Config, RECIPES, "toy", ["model.width=null", "augment.roll_samples=0", "augment.time_mask=0", *overrides]
+    )
     config = replace(config, augment=replace(config.augment, frequency_mask=0))
     made = DualSystem(config, DualEncoder(config.model), 10)
     made.log = lambda *_, **__: None  # type: ignore[method-assign]

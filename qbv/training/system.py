@@ -115,11 +115,12 @@ class DualSystem(LightningModule):
 def draw(mel: Tensor, config: AugmentConfig) -> Draws:
     """Masks and MixStyle of a batch of spectrograms (batch, mel, frames); the mel range is drawn before."""
     size, device = len(mel), mel.device
-    masks = (
+    frequency, time = (
         draw_spec_mask((size,), device) if widest else None for widest in (config.frequency_mask, config.time_mask)
     )
     mixed = config.mixstyle_probability > 0 and coin(config.mixstyle_probability)
-    return Draws(None, *masks, draw_mix([size], config.mixstyle_alpha, device, folded=False) if mixed else None)
+    mix = draw_mix([size], config.mixstyle_alpha, device, folded=False) if mixed else None
+    return Draws(None, frequency, time, mix)
 
 
 def changed_mel(encoder: Encoder, waveform: Tensor, config: AugmentConfig, draws: Draws | None = None) -> Tensor:
