@@ -57,6 +57,8 @@ class ModelConfig:
     encoder: str = "mn10"
     checkpoint: str | None = None  # of both, by its name in the catalogue, a file or an address; null: random weights
     width: float | None = in_range(None, 0.1, 4.0)  # of a MobileNet from scratch: its channels times this
+    # Of batch norms; null: the encoder's own, for MobileNets 0.01, which suits pre-trained ones alone.
+    norm_momentum: float | None = in_range(None, 1e-4, 1)
     shared: bool = False  # one encoder for imitations and recordings
     similarity: Literal["cosine", "network"] = "cosine"
     hidden: int = in_range(96, 1)  # network: units of its one hidden layer

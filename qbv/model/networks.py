@@ -42,6 +42,9 @@ class DualEncoder(nn.Module):
         self.config = config
         options: dict[str, Any] = {} if config.width is None else {"width": config.width}
         self.imitation_encoder = create(config.encoder, config.checkpoint, num_classes=None, **options)
+        for module in self.imitation_encoder.modules():
+            if isinstance(module, nn.BatchNorm2d) and config.norm_momentum is not None:
+                module.momentum = config.norm_momentum
         self.recording_encoder = self.imitation_encoder if config.shared else copy.deepcopy(self.imitation_encoder)
         rate = self.imitation_encoder.sample_rate
         self.resample = nn.Identity() if rate == SAMPLE_RATE else Resample(SAMPLE_RATE, rate)

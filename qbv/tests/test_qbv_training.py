@@ -225,3 +225,18 @@ def test_checkpoints_of_others_are_refused(tiny: Callable[..., Config], tmp_path
     torch.save({"state_dict": {"network.other": torch.zeros(1)}}, run.folder / "fold0" / "other.ckpt")
     with pytest.raises(UserError, match=r"other.ckpt: checkpoint of another model"):
         load_file(run.folder / "fold0" / "other.ckpt")
+
+
+def test_statistics_of_a_network_from_scratch_keep_up() -> None:
+    """With the momentum of pre-trained networks what is tested is not what was trained."""
+    assert load_config(Config, RECIPES, "coarse").model.norm_momentum is None
+    distance = {}
+    for momentum in (0.01, 0.1):
+        made, given = system(f"model.norm_momentum={momentum}"), batch()
+        with torch.no_grad():
+            for _ in range(80):
+                made.vectors(given)
+            trained = made.vectors(given)[0]
+            tested = made.eval().vectors(given)[0]
+        distance[momentum] = float((trained - tested).abs().max())
+    assert distance[0.1] < 0.2 * distance[0.01]
