@@ -440,26 +440,25 @@ def centre_frequencies(samples: int, setting: CqtSetting | None = None) -> NDArr
 
 
 def cqt(waveform: NDArray[np.floating], setting: CqtSetting | None = None) -> NDArray[np.complex128]:
-    """Complex constant-Q transform of one clip (samples,) at 8 kHz -> (bands, frames): (63, 3517) for 15.4 s."""
+    """Complex constant-Q transform of clips (..., samples) at 8 kHz -> (..., bands, frames): (63, 3517) for 15.4 s."""
     setting = setting or CqtSetting()
-    samples = len(waveform)
+    samples = np.shape(waveform)[-1]
     plan = plan_cqt(samples, setting)
     spectrum = np.fft.fft(np.asarray(waveform, dtype=np.float64))
-    bands = np.zeros((setting.num_bands, plan.frames), dtype=np.complex128)
+    bands = np.zeros((*spectrum.shape[:-1], setting.num_bands, plan.frames), dtype=np.complex128)
     for band, (centre, length) in enumerate(zip(plan.centres, plan.lengths, strict=True)):
         offsets = np.arange(-(length // 2), -(-length // 2))
         window = 0.5 + 0.5 * np.cos(2.0 * np.pi * offsets / length)
         window[np.abs(offsets) * 2 >= length] = 0.0
-        bands[band, offsets % plan.frames] = spectrum[(centre + offsets) % samples] * window
         # The phase refers to the start of the clip, not to the centre of the band.
-        bands[band] = np.roll(bands[band], centre % plan.frames)
-    return np.fft.ifft(bands, axis=1) * (2.0 * plan.frames / samples)
+        bands[..., band, (offsets + centre) % plan.frames] = spectrum[..., (centre + offsets) % samples] * window
+    return np.fft.ifft(bands) * (2.0 * plan.frames / samples)
 
 
 def two_dft(magnitude: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Magnitude of the centred 2-D Fourier transform of a CQT magnitude (bands, frames), same shape.
+    """Magnitude of the centred 2-D Fourier transform of CQT magnitudes (..., bands, frames), same shape.
 
     Flattened row by row and compared by cosine it is the baseline's fingerprint: independent of where in time a
     sound begins and, at constant intervals, of its pitch.
     """
-    return np.abs(np.fft.fftshift(np.fft.fft2(magnitude)))
+    return np.abs(np.fft.fftshift(np.fft.fft2(magnitude), axes=(-2, -1)))

@@ -8,6 +8,7 @@ from functools import wraps
 from typing import Any, ParamSpec
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -30,6 +31,32 @@ def full_precision(loss: Callable[Args, Tensor]) -> Callable[Args, Tensor]:
             return loss(*map(_widen, args), **{key: _widen(value) for key, value in kwargs.items()})
 
     return widened
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, x.contiguous())
+        ctx.size = len(x)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous()
+        dist.all_reduce(total)
+        return total.narrow(0, dist.get_rank() * ctx.size, ctx.size)
+
+
+def gathered(x: Tensor) -> Tensor:
+    """(batch, ...) of every process -> (processes * batch, ...), in their order; x itself where there is only one.
+
+    The gradient is the sum of those that all processes have for the own part. Where each computes the same loss of the
+    whole batch and gradients of parameters are averaged, as Lightning does, they are those of one process with the
+    whole batch. All processes need batches of one size.
+    """
+    many = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return _Gather.apply(x) if many else x
 
 
 @full_precision
@@ -60,13 +87,13 @@ def _cosines(a: Tensor, b: Tensor, eps: float = 1e-12) -> Tensor:
 
 
 @full_precision
-def nt_xent(imitation: Tensor, recording: Tensor, labels: Tensor, temperature: float = 0.07) -> Tensor:
+def nt_xent(imitation: Tensor, recording: Tensor, labels: Tensor, temperature: Tensor | float = 0.07) -> Tensor:
     """Contrastive loss of pairs (batch, dim), (batch, dim), labels (batch,), imitation -> recording only.
 
     -mean_i ln(exp(cos(a_i, b_i) / t) / sum_j exp(cos(a_i, b_j) / t)); recordings j of the same class other than the own
     one are no negatives. Chen et al. 2020 (SimCLR), equation 1, adapted by Greif et al. 2024.
     """
-    logits = _cosines(imitation, recording, eps=1e-6) / temperature
+    logits = _cosines(imitation, recording, eps=1e-6) / _temperature(temperature)
     others = ~torch.eye(len(labels), dtype=torch.bool, device=logits.device)
     logits = logits.masked_fill((labels[:, None] == labels) & others, float("-inf"))
     return -logits.log_softmax(dim=1).diagonal().mean()

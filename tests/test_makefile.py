@@ -17,8 +17,12 @@ from common.run.verbs import run_name
 
 STAGES = ["prepare", "train", "predict", "evaluate", "compare", "package"]
 # Targets of several recipes: tests/test_systems.py.
-SYSTEMS = {"task4_sed": {"reproduce", "pipeline", "pseudo-labels"}, "task6_retrieval": {"reproduce", "pipeline"}}
-NO_CHALLENGE = {"zeroshot"}  # its chain ends with the comparison
+SYSTEMS = {
+    "qbv": {"reproduce"},
+    "task4_sed": {"reproduce", "pipeline", "pseudo-labels"},
+    "task6_retrieval": {"reproduce", "pipeline"},
+}
+NO_CHALLENGE = {"zeroshot", "qbv"}  # their chains end with the comparison
 NO_RECIPE = {"runs", "captions"}  # verbs of all recipes, and of none
 AT_ONCE = {"runs", "validate", "complexity", "demo"}  # verbs that need no machine for long, and a page on this one
 TASKS = sorted(path.parent.name for path in Path(__file__).resolve().parents[1].glob("*/task.mk"))

@@ -77,6 +77,11 @@ CLAIMS: dict[str, dict[str, Callable[[Any], list[Any]]]] = {
         r"stage (\d)": lambda c: [2 if c.distill.teachers else 1],
         r"three teachers": lambda c: [] if len(c.distill.teachers) == 3 else [len(c.distill.teachers)],
     },
+    "qbv": {
+        r"(\d+) epochs": lambda c: [c.trainer.max_epochs],
+        r"every imitation (\d) times": lambda c: [c.data.passes],
+        r"(\d+) folds": lambda c: [len(c.data.folds)],
+    },
     "zeroshot": {
         r"(\w+) class folds": lambda c: [c.split.folds],
         r"all of ESC-(50)": lambda c: [50] if (c.data.layout, c.data.training.layout) == ("esc50", "audioset") else [0],

@@ -251,13 +251,13 @@ class Row(dict[str, str]):
 
 
 def read_rows(
-    path: str | Path, columns: Sequence[str], delimiter: str | None = None, encoding: str = "utf-8-sig"
+    path: str | Path, columns: Sequence[str], delimiter: str | None = None, encoding: str = "utf-8-sig", titles: int = 0
 ) -> list[Row]:
     """Rows of a .tsv or .csv file, also gzipped (.gz), with a header line that has at least `columns`.
 
-    The delimiter follows the suffix (.csv: comma, else tab) unless given. Raises UserError for a missing file, text
-    that is not UTF-8 (or in `encoding`), an empty file, a column that is missing or there twice, or a row with another
-    number of fields than the header.
+    The delimiter follows the suffix (.csv: comma, else tab) unless given. titles: lines before the header. Raises
+    UserError for a missing file, text that is not UTF-8 (or in `encoding`), an empty file, a column that is missing or
+    there twice, or a row with another number of fields than the header.
     """
     path = existing_file(path, "table")
     delimiter = delimiter or ("," if path.name.removesuffix(".gz").endswith(".csv") else "\t")
@@ -265,6 +265,8 @@ def read_rows(
     try:
         with opening(path, "rt", encoding=encoding, newline="") as file:
             reader = csv.reader(file, delimiter=delimiter, strict=True)  # a stray quote would swallow the rest
+            for _ in range(titles):
+                next(reader, None)
             header = next(reader, None)
             if not header:
                 raise UserError(f"{path}: empty, expected a header line with {', '.join(columns)}")

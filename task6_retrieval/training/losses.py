@@ -1,9 +1,8 @@
 """Training losses of both stages over the batches of all processes (Primus et al. 2023, 2024)."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from common.losses import contrastive, mean_similarities, soft_contrastive
@@ -23,32 +22,6 @@ class Teachers(NamedTuple):
 
     audio: Tensor
     sentence: Tensor
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, x.contiguous())
-        ctx.size = len(x)
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].contiguous()
-        dist.all_reduce(total)
-        return total.narrow(0, dist.get_rank() * ctx.size, ctx.size)
-
-
-def gathered(x: Tensor) -> Tensor:
-    """(batch, ...) of every process -> (processes * batch, ...), in their order; x itself where there is only one.
-
-    The gradient is the sum of those that all processes have for the own part. Where each computes the same loss of the
-    whole batch and gradients of parameters are averaged, as Lightning does, they are those of one process with the
-    whole batch. All processes need batches of one size.
-    """
-    many = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    return _Gather.apply(x) if many else x
 
 
 def retrieval_loss(

@@ -13,12 +13,13 @@ from torch.utils.checkpoint import checkpoint as recomputed
 
 from common.augment import draw_spec_mask, draw_stripes, spec_mask, stripe_mask
 from common.encoders.base import Encoder
+from common.losses import gathered
 from common.run.training import gather_in_order
 from common.schedules import half_cosine
 from task6_retrieval.config import SAMPLE_RATE, AugmentConfig, Config, OptimizerConfig
 from task6_retrieval.data.batches import Batch
 from task6_retrieval.model.networks import DualEncoder
-from task6_retrieval.training.losses import Pairs, Teachers, gathered, retrieval_loss
+from task6_retrieval.training.losses import Pairs, Teachers, retrieval_loss
 
 CaptionChange = Callable[[Sequence[str]], list[str]]
 # Unit vectors of captions (captions, dim) and clips (clips, dim) -> named figures.

@@ -1,0 +1,1 @@
+"""From the data sets' official layouts and split files to batches of pairs."""

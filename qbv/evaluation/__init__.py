@@ -1,0 +1,1 @@
+"""Own runs and anybody's similarities -> figures, tables, plots."""

@@ -1,0 +1,1 @@
+"""Trained networks, similarities of test sets, and their files."""

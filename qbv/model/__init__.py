@@ -1,0 +1,1 @@
+"""The dual encoder, and the systems that it is compared with."""

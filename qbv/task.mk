@@ -1,0 +1,13 @@
+# Query by vocal imitation: the chain of common/run/task.mk without an archive. JOBS=2 trains two folds at once.
+# `make qbv-reproduce` is that of the recipe coarse_doubled, and then of `fine`; with RECIPE=toy of toy and toy_fine.
+ifneq (,$(filter qbv-reproduce,$(MAKECMDGOALS)))
+RECIPE ?= coarse_doubled
+qbv-fine := $(if $(filter toy,$(RECIPE)),toy_fine,fine)
+endif
+qbv-results = run*/plots, run*/results.json
+qbv-train-words = $(if $(JOBS),--jobs $(JOBS))
+$(eval $(call chain,qbv,qbv,QBV,1))
+$(if $(qbv-fine),$(call node,qbv,$(qbv-fine),$(qbv-runs),,compare))
+
+.PHONY: qbv-reproduce
+qbv-reproduce: $(qbv-dir)/comparison.csv $(if $(qbv-fine),$(qbv-$(qbv-fine)-done)) ## QBV: all folds and the fine-grained protocol (RECIPE=toy: on embedded data)

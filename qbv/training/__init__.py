@@ -1,0 +1,1 @@
+"""Losses, augmentation, optimiser, and the trainings of a recipe."""
