@@ -16,7 +16,7 @@ from task4_sed.data.annotations import Event
 from task4_sed.evaluation import inputs
 from task4_sed.evaluation.evaluate import evaluate_files
 from task4_sed.inference import scores as score_files
-from task4_sed.inference.scores import StoredLogits
+from task4_sed.inference.scores import LogitSet
 from task4_sed.tests.test_evaluate import CLIPS, Files, write_points
 
 HEADER = "filename\tonset\toffset\tevent_label\n"
@@ -225,7 +225,7 @@ def test_padding_is_said(files: Files) -> None:
 @given(st.integers(1, 1500), st.floats(1, 30), st.one_of(st.none(), st.floats(0.001, 1)))
 def test_a_time_axis_fits_or_is_refused(frames: int, seconds: float, stated: float | None) -> None:
     step = stated or 0.064
-    stored = StoredLogits(("a", "b"), np.zeros((2, frames, 1)), ("Cat",), step, None, stated is not None)
+    stored = LogitSet(("a", "b"), np.zeros((2, frames, 1)), ("Cat",), step, None, stated is not None)
     try:
         found = inputs._on_time(stored, Path("x.h5"), {"a": seconds, "b": seconds}, inputs.Report()).frame_seconds
     except UserError:
