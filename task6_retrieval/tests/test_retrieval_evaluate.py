@@ -147,7 +147,12 @@ def test_verbs(tmp_path: Path, truth: Path, scores: np.ndarray, capsys: pytest.C
     assert main(TASK, ["captions", str(truth), "--encoder", "small", "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["protocols"]["P1"]["map@10"] == found["map@10"]
-    for words in (["evaluate"], ["captions"], ["captions", "x.csv"], ["captions", str(truth), "--protocol", "P3"]):
+    for words in (
+        ["evaluate", "--run-dir", "nowhere"],
+        ["captions"],
+        ["captions", "x.csv"],
+        ["captions", str(truth), "--protocol", "P3"],
+    ):
         assert main(TASK, words) == 1
         assert capsys.readouterr().err.startswith("error: ")
 
@@ -238,7 +243,12 @@ def test_real_captions_by_the_embedded_encoder(shared: Path, normalise: bool) ->
 
 
 def test_answers_that_need_no_tensor_load_none() -> None:
-    commands = [["--help"], ["captions", "--help"], ["evaluate"], ["evaluate", "--scores", "x", "--ground-truth", "y"]]
+    commands = [
+        ["--help"],
+        ["captions", "--help"],
+        ["evaluate", "--run-dir", "nowhere"],
+        ["evaluate", "--scores", "x", "--ground-truth", "y"],
+    ]
     commands += [["captions", "x.csv"], ["validate", "x.csv", "--queries", "y.csv"], ["prepare", "--recipe", "tyo"]]
     found = loaded_by("task6_retrieval", commands)
     assert [code for code, _ in found] == [0, 0, 1, 1, 1, 1, 1]
