@@ -39,7 +39,7 @@ def build(config: Config, seed: int) -> tuple[SedSystem, SedData]:
     impulses = None
     if config.augment.impulse_probability:
         impulses = load_impulses(config.augment.impulse_responses, SAMPLE_RATE)
-    return StagedSystem(config, classes, steps, chosen, embedder, impulses), data
+    return StagedSystem(config, classes, steps, chosen, embedder, impulses=impulses), data
 
 
 def begin(system: SedSystem, run: Run) -> None:
