@@ -263,6 +263,12 @@ def test_what_teachers_have_not_embedded_is_named(tiny: Callable[..., Config], t
         train_run(second)
 
 
+def test_stage_1_is_asked_for_before_any_weights(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    config = tiny("start=one", "model.audio.encoder=passt-s16", "model.audio.checkpoint=passt-s-f128-p16-s16-ap.468")
+    with pytest.raises(UserError, match=r"start: .*one/run1 has no .* training; first: make task6-train RECIPE=one$"):
+        train_run(run_of(tmp_path, "two", config))
+
+
 def test_descriptions_are_refused(tiny: Callable[..., Config], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"model.metadata: description needs a gallery for each caption"):
         train_run(run_of(tmp_path, "toy", tiny("model.late=shared", "model.metadata=description")))
