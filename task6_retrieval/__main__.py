@@ -27,11 +27,7 @@ def prepare(
     Example:
         data.toy=null data.root=/path/to/clotho --verify
     """
-    if from_table is not None or out is not None:
-        from task6_retrieval.data.own import from_table as write_own
-
-        return write_own(from_table, out)
-    return prepare_data(run, verify)
+    return prepare_data(run, verify, from_table, out)
 
 
 @computes

@@ -58,8 +58,28 @@ def export(
     return found
 
 
-def prepare_data(run: Run, verify: bool) -> Mapping[str, Any]:
-    """The end of `prepare`: embedded data is written, what is there is checked and packed, coverage.json says it."""
+def package(runs: list[Run], out: Path | None = None, report: Path | None = None) -> Mapping[str, Any]:
+    """The challenge's archive from what `predict` stored, validated: one system for each of the runs (at most four).
+
+    Args:
+        out: the archive (default: <runs>/submission.zip)
+        report: technical report (PDF) to include instead of a placeholder
+
+    Example:
+        --runs 1 2 --out entry.zip
+    """
+    packed: Mapping[str, Any] = runs[0].task.room("submission.package").package_runs(runs, out, report)
+    return packed
+
+
+def prepare_data(run: Run, verify: bool, from_table: Path | None = None, out: Path | None = None) -> Mapping[str, Any]:
+    """The end of `prepare`: embedded data is written, what is there is checked and packed, coverage.json says it.
+
+    from_table, out: a data set of own recordings is written instead.
+    """
+    if from_table is not None or out is not None:
+        own: Mapping[str, Any] = run.task.room("data.own").from_table(from_table, out)
+        return own
     from common.run.files import write_json
     from common.run.processes import usable_cores
 
