@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from common.run.errors import UserError
 from common.run.files import alone
-from common.run.task_verbs import compare_two, measure_rates, package, prepare_data, runs
+from common.run.task_verbs import compare, measure_rates, package, prepare_data, runs
 from common.run.verbs import Run, Task, computes, main
 from task1_asc.config import Config, known_split, with_split
 
@@ -122,24 +122,6 @@ def evaluate(
     if ground_truth is None:
         raise UserError("evaluate --scores also needs --ground-truth")
     return evaluate_files(scores, ground_truth, None if no_plots else out, allow_missing=allow_missing)
-
-
-def compare(runs: list[Run], runs_of: list[str] | None = None) -> Mapping[str, Any]:
-    """Own results beside the published ones: tables by scene and device, differences with intervals, plots.
-
-    Or two own systems, with --runs-of.
-
-    Args:
-        runs_of: two recipes or run folders: the second minus the first, by a paired bootstrap over segments
-
-    Example:
-        --recipe toy --runs 1 2
-    """
-    if runs_of is not None:
-        return compare_two(runs, runs_of)
-    from task1_asc.evaluation.report import compare_runs
-
-    return compare_runs(runs)
 
 
 def validate(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from common.run.errors import UserError
 from common.run.files import alone
 from common.run.processes import check_jobs
-from common.run.task_verbs import compare_two, measure_rates, package, prepare_data, runs
+from common.run.task_verbs import compare, measure_rates, package, prepare_data, runs
 from common.run.verbs import Run, Task, computes, main
 from task2_anomaly.config import Config
 
@@ -159,22 +159,6 @@ def validate(
     from task2_anomaly.submission.validate import validate_archives
 
     return validate_archives(run, files, edition, measure=measure)
-
-
-def compare(runs: list[Run], runs_of: list[str] | None = None) -> Mapping[str, Any]:
-    """Own results beside the published ones, over the runs given; or two own systems.
-
-    Args:
-        runs_of: two recipes or run folders: the second minus the first, by a paired bootstrap over clips
-
-    Example:
-        --recipe toy --runs 1 2
-    """
-    if runs_of is not None:
-        return compare_two(runs, runs_of)
-    from task2_anomaly.evaluation.report import compare_runs
-
-    return compare_runs(runs)
 
 
 def export(

@@ -1,6 +1,6 @@
 """Parts of the tasks' verbs that are alike; the work is done in the task's rooms, whose names are alike in all."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,24 @@ def pipeline(task: Task, files: list[Path], out: Path = Path("pipeline")) -> Map
     from common.run.results.pipeline import show_pipeline
 
     return show_pipeline(task, task.room("evaluation.runs").LAYOUT, [str(word) for word in files], out)
+
+
+def compare(runs: list[Run], runs_of: list[str] | None = None) -> Mapping[str, Any]:
+    """Own results beside the published ones: tables, differences with intervals, plots. Or two own, with --runs-of.
+
+    Args:
+        runs_of: two recipes or run folders: the second minus the first, by a paired bootstrap over the test items
+
+    Example:
+        --recipe toy --runs 1 2
+    """
+    task = runs[0].task
+    found: Mapping[str, Any]
+    if runs_of is not None:
+        found = task.room("evaluation.runs").compare_two(runs, runs_of)
+    else:
+        found = task.room("evaluation.report").compare_runs(runs)
+    return found
 
 
 def export(
@@ -95,11 +113,3 @@ def measure_rates(run: Run, seconds: float) -> Mapping[str, Any]:
     run.task.room("data.prepare").write_toy_data(run.config.data)
     rates: Mapping[str, Any] = run.task.room("evaluation.benchmark").benchmark(run, seconds)
     return rates
-
-
-def compare_two(runs: Sequence[Run], names: Sequence[str]) -> Mapping[str, Any]:
-    """`compare --runs-of`: the second system minus the first."""
-    from common.run.results.paired import compare_systems
-
-    of = runs[0].task.room("evaluation.runs")
-    return compare_systems(runs, names, of.LAYOUT, of.parts_of)
