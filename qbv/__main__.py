@@ -10,7 +10,14 @@ from common.run.verbs import Run, Task, computes, main
 from qbv.config import Config
 
 
-def prepare(run: Run, verify: bool = False, splits: Path | None = None, check: bool = False) -> Mapping[str, Any]:
+def prepare(
+    run: Run,
+    verify: bool = False,
+    splits: Path | None = None,
+    check: bool = False,
+    imitate: Path | None = None,
+    out: Path | None = None,
+) -> Mapping[str, Any]:
     """Check the data sets and split files, say what is missing, and pack the audio; toy recipes write their data first.
 
     Args:
@@ -18,6 +25,8 @@ def prepare(run: Run, verify: bool = False, splits: Path | None = None, check: b
         splits: split files: a folder of folds, of one fold, of the fine protocol, or with folders of these (default:
             those of the recipe)
         check: count over the split files alone and check them against each other; needs no audio
+        imitate: render the recordings of this folder (as of ESC-50) as if through a voice, for `search` and `evaluate`
+        out: folder of these renderings
 
     Example:
         --splits data/qbv/toy/splits --check
@@ -27,6 +36,12 @@ def prepare(run: Run, verify: bool = False, splits: Path | None = None, check: b
         from qbv.data.sets import splits_folder
 
         return show_splits(splits or splits_folder(run.config.data))
+    if (imitate is None) != (out is None):
+        raise UserError("prepare: --imitate FOLDER and --out DIR go together")
+    if imitate is not None and out is not None:
+        from qbv.data.renderings import render
+
+        return render(imitate, out, run.seed)
     if splits is not None:
         raise UserError("prepare: --splits goes with --check; data.splits=DIR sets those of a recipe")
     from common.run.files import write_json
@@ -156,11 +171,14 @@ def complexity(run: Run) -> Mapping[str, Any]:
 
 
 @computes
-def benchmark(run: Run, seconds: float = 10.0) -> Mapping[str, Any]:
+def benchmark(run: Run, seconds: float = 10.0, library: int = 10_000) -> Mapping[str, Any]:
     """Pairs a second: packed audio, a training step in memory, whole training; sounds a second of every system.
+
+    And the time from an imitation's file to its ranked list.
 
     Args:
         seconds: how long each stage is measured
+        library: how many recordings are ranked
 
     Example:
         --seconds 5 data.batch=64
@@ -169,14 +187,121 @@ def benchmark(run: Run, seconds: float = 10.0) -> Mapping[str, Any]:
     from qbv.evaluation.benchmark import benchmark as measure
 
     write_toy_data(run.config.data)
-    return measure(run, seconds)
+    return measure(run, seconds, library)
+
+
+def index(
+    run: Run | None,
+    files: list[Path],
+    system: Literal["trained", "frozen", "2dft", "m-vggish", "yamnet", "random"] | None = None,
+    checkpoint: Path | None = None,
+    index: Path | None = None,
+    approximate: bool = False,
+) -> Mapping[str, Any]:
+    """Hear a folder of recordings once, for `search`; again later: only what is new or changed is heard.
+
+    Without --recipe, --system and --checkpoint YAMNet answers: nothing is trained.
+
+    Args:
+        files: the folder
+        system: what answers (default: the network of --recipe, else yamnet); frozen: the encoder as pre-trained
+        checkpoint: a training's best.ckpt or last.ckpt, in place of --recipe
+        index: where what was heard is kept (default: .dcase-index in the folder)
+        approximate: make a graph of near neighbours, too, for libraries of millions
+
+    Example:
+        recordings
+    """
+    if len(files) != 1:
+        raise UserError(f"index: {len(files)} folders, expected one")
+    from common.run.files import existing_folder
+    from common.search.library import index_library
+    from qbv.inference.search import encoder_of
+
+    return index_library(existing_folder(files[0]), encoder_of(run, checkpoint, system), index, approximate)
+
+
+@computes
+def search(
+    run: Run | None,
+    files: list[Path],
+    library: Path | None = None,
+    best: int = 10,
+    below: str | None = None,
+    system: Literal["trained", "frozen", "2dft", "m-vggish", "yamnet", "random"] | None = None,
+    checkpoint: Path | None = None,
+    index: Path | None = None,
+    out: Path | None = None,
+) -> Mapping[str, Any]:
+    """The recordings of an indexed folder that fit a vocal imitation.
+
+    Args:
+        files: recordings of a voice, each an imitation
+        library: the folder that `index` heard
+        best: how many recordings are shown
+        below: a folder in the library, to which the answer keeps
+        system: as `index` had it
+        checkpoint: as `index` had it
+        index: where `index` kept what it heard (default: .dcase-index in the library)
+        out: in place of lists, all similarities in this file (.npz), for `evaluate --scores`
+
+    Example:
+        imitation.wav --library recordings
+    """
+    if library is None:
+        raise UserError("search: --library names the folder of recordings")
+    if not files:
+        raise UserError("search: no imitation, expected a recording of a voice")
+    from common.run.files import existing_folder
+    from common.search.library import search_library
+    from qbv.inference.search import encoder_of, store_similarities
+
+    at, encoder = existing_folder(library), encoder_of(run, checkpoint, system)
+    if out is not None:
+        return store_similarities(at, encoder, index, files, out)
+    return search_library(at, encoder, index, best, below, sounds=files)
+
+
+@computes
+def demo(
+    run: Run | None,
+    library: Path | None = None,
+    systems: list[str] | None = None,
+    index: Path | None = None,
+    port: int = 7860,
+    host: str = "127.0.0.1",
+) -> None:
+    """A page on this machine: imitate a sound, see and play the recordings that fit; Ctrl-C ends it.
+
+    Without --library the recordings of the embedded data set are searched.
+
+    Args:
+        library: folder of recordings
+        systems: those that the page switches between (default: trained where recipe toy or --recipe is, yamnet, 2dft,
+            and frozen where its checkpoint is at hand)
+        index: where what was heard is kept (default: .dcase-index in the library)
+        port: of the page; 0 takes a free one
+        host: another address lets others on the network hear the library
+
+    Example:
+        --library recordings
+    """
+    from common.run.files import existing_folder
+    from common.run.verbs import open_run
+    from common.search.page import serve
+    from qbv.evaluation.demo import encoders, page, toy_recordings
+
+    toy = run or open_run(TASK, TASK.default_recipe)
+    at = existing_folder(library) if library else toy_recordings(toy.config)
+    answering = encoders(run, toy, systems)
+    serve(lambda: page(at, answering, index, host), host, port)
 
 
 TASK = Task(
     "qbv",
     "query by vocal imitation: recordings found by voice (DCASE Workshop 2024, AES AIMLA QVIM 2025)",
     Config,
-    (prepare, train, predict, evaluate, compare, runs, complexity, benchmark),
+    (prepare, train, predict, evaluate, compare, runs, index, search, demo, complexity, benchmark),
 )
 
 

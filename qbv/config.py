@@ -13,8 +13,8 @@ SAMPLE_RATE = 32_000  # Hz; of packs, batches and what the encoders take
 Protocol = Literal["coarse", "fine", "qvim"]
 PARTS = "parts"  # section of a run's results.json: the trainings that it was asked for
 TRAINED = "trained"  # the recipe's network, among the systems that are compared
-# frozen: the encoder as training begins with it, the same for both sides.
-SYSTEMS = (TRAINED, "frozen", "2dft", "m-vggish", "random")
+# frozen: the encoder as training begins with it, the same for both sides. yamnet: weights of an installed package.
+SYSTEMS = (TRAINED, "frozen", "2dft", "m-vggish", "yamnet", "random")
 
 
 @dataclass
@@ -60,6 +60,8 @@ class ModelConfig:
     # Of batch norms; null: the encoder's own, for MobileNets 0.01, which suits pre-trained ones alone.
     norm_momentum: float | None = in_range(None, 1e-4, 1)
     shared: bool = False  # one encoder for imitations and recordings
+    head: int | None = in_range(None, 1)  # numbers after a linear layer for each side; null: the encoder's own
+    frozen: bool = False  # the encoder stays as it is, for both sides: the heads alone train
     similarity: Literal["cosine", "network"] = "cosine"
     hidden: int = in_range(96, 1)  # network: units of its one hidden layer
     dropout: float = in_range(0.2, 0, 1)  # network: before both of its layers
@@ -134,6 +136,8 @@ class Config:
         """Raises UserError (`key: what is wrong`)."""
         if self.model.width is not None and (self.model.checkpoint or not self.model.encoder.startswith("mn")):
             raise UserError("model.width: is for encoders mn* without a checkpoint; those with one have theirs by name")
+        if self.model.frozen and self.model.head is None:
+            raise UserError("model.frozen: nothing would train; model.head=N adds a linear layer that does")
         if self.model.similarity == "network" and self.loss != "bce":
             raise UserError("model.similarity: network is trained by loss=bce")
         if self.loss == "bce" and self.data.protocol == "qvim":
