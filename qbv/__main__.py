@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from common.run.errors import UserError
+from common.run.task_verbs import measure_rates, prepare_data, runs
 from common.run.verbs import Run, Task, computes, main
 from qbv.config import Config
 
@@ -44,15 +45,7 @@ def prepare(
         return render(imitate, out, run.seed)
     if splits is not None:
         raise UserError("prepare: --splits goes with --check; data.splits=DIR sets those of a recipe")
-    from common.run.files import write_json
-    from common.run.processes import usable_cores
-    from qbv.data.prepare import prepare as check_and_pack
-    from qbv.data.prepare import write_toy_data
-
-    write_toy_data(run.config.data)
-    summary = check_and_pack(run.config, workers=usable_cores(), verify=verify)
-    write_json(run.folder.parent / "coverage.json", summary)
-    return summary
+    return prepare_data(run, verify)
 
 
 @computes
@@ -144,21 +137,6 @@ def compare(runs: list[Run], runs_of: list[str] | None = None) -> Mapping[str, A
     return compare_runs(runs)
 
 
-def runs(run_dir: Path | None = None) -> Mapping[str, Any]:
-    """What is trained: recipe, settings that differ from it, main figure, date, energy, state.
-
-    Args:
-        run_dir: folder of runs, or of folders of runs (default: runs/qbv)
-
-    Example:
-        --run-dir runs/qbv/toy
-    """
-    from common.run.results.listing import list_runs
-    from qbv.evaluation.runs import LAYOUT
-
-    return list_runs(TASK, LAYOUT, run_dir)
-
-
 def complexity(run: Run) -> Mapping[str, Any]:
     """Parameters, bytes and MACs of a recipe's encoders, for one sound.
 
@@ -183,11 +161,7 @@ def benchmark(run: Run, seconds: float = 10.0, library: int = 10_000) -> Mapping
     Example:
         --seconds 5 data.batch=64
     """
-    from qbv.data.prepare import write_toy_data
-    from qbv.evaluation.benchmark import benchmark as measure
-
-    write_toy_data(run.config.data)
-    return measure(run, seconds, library)
+    return measure_rates(run, seconds, library=library)
 
 
 def index(
