@@ -44,16 +44,14 @@ def package_runs(runs: Sequence[Run], out: Path | None, report: Path | None) -> 
         return {}
     if wrong := label_problem(about.label):
         raise UserError(f"submission.label: {wrong}")
-    labels = labels_of(runs, about, SYSTEMS)
-    content: dict[str, Content] = {}
+    labels, report = labels_of(runs, about, SYSTEMS), report_of(about, report)
+    content: dict[str, Content] = {} if report is None else {f"{team_of(out, labels)}{REPORT}": report_file(report)}
     for run, label in zip(runs, labels, strict=True):
         system = _system(run, label, out.parent)
         text = notebook_text(system)
         refuse_errors(check_notebook(text, f"{label}.ipynb")[0])
         content |= {f"{label}.ipynb": text, f"{label}{OUTPUT}": _similarities(run)}
-    given = report_of(about, report)
-    name = f"{team_of(out, labels)}{REPORT}"
-    content[name] = placeholder_report(system) if given is None else report_file(given)
+    content.setdefault(f"{team_of(out, labels)}{REPORT}", placeholder_report(system))
     build_zip(out, content)
     mark(out, system.data)
     print(f"{out}: {len(runs)} notebook{'s' if len(runs) > 1 else ''}; to be put below {system.download}: ", end="")
@@ -64,8 +62,9 @@ def package_runs(runs: Sequence[Run], out: Path | None, report: Path | None) -> 
 def _system(run: Run, label: str, folder: Path) -> NotebookSystem:
     """What the notebook of a run says; <label>.zip is written. Raises UserError for what no notebook can do."""
     config: Config = run.config
-    if config.submission is None or not config.submission.download:
-        raise UserError(f"submission.download: null, expected the https address below which {label}.zip will lie")
+    download = config.submission and config.submission.download
+    if config.submission is None or not (download or "").startswith("https://"):
+        raise UserError(f"submission.download: {download}, expected the https address below which {label}.zip will lie")
     if config.model.similarity != "cosine":
         raise UserError(f"model.similarity: {config.model.similarity}, but the notebook compares by cosine")
     own = section_of(run.folder, "test", NO_TEST)["systems"]
@@ -80,7 +79,7 @@ def _system(run: Run, label: str, folder: Path) -> NotebookSystem:
         packed = build_zip(folder / f"{label}.zip", {of["path"].name: of["path"] for of in files})
     return NotebookSystem(
         **{**identity(config.submission), "label": label},
-        download=config.submission.download,
+        download=str(download),
         sha256=sha256(packed),
         seconds=config.data.seconds,
         padding=config.data.padding,
