@@ -8,7 +8,7 @@ from typing import Any, Literal
 from common.run.errors import UserError
 from common.run.task_verbs import measure_rates, prepare_data, runs
 from common.run.verbs import Run, Task, computes, main
-from qbv.config import Config
+from qbv.config import Config, part_of
 
 
 def prepare(
@@ -71,13 +71,36 @@ def train(
 
 
 @computes
-def predict(run: Run) -> Mapping[str, Any]:
-    """Similarities of all test queries and recordings, by the trained networks and the systems beside them.
+def predict(
+    run: Run, files: list[Path], library: Path | None = None, fold: int | None = None, out: Path | None = None
+) -> Mapping[str, Any]:
+    """Similarities of all test queries and recordings; or of any imitations and a folder of recordings.
+
+    Without files the trained networks and the systems beside them judge the recipe's test sets. Named files may have
+    any length, rate and number of channels; each gets a table (.tsv) and .json in --out.
+
+    Args:
+        files: imitations, audio files or folders; none: the recipe's test sets
+        library: folder of the recordings that named files are compared with
+        fold: of a coarse recipe, whose network hears named files (default: that of the first fold)
+        out: folder for the similarities of named files (default: predictions)
 
     Example:
-        --recipe toy 'comparison.systems=[trained, 2dft]'
+        imitation.wav --library recordings --out found
     """
-    from common.run.files import alone
+    from common.audio.answers import out_folder
+    from common.run.files import alone, existing_folder
+
+    folder, part = out_folder(files, out), part_of(run, fold)
+    if not files and (library is not None or fold is not None):
+        raise UserError("predict: --library and --fold go with named files")
+    if files:
+        if library is None:
+            raise UserError("predict FILES: --library names the folder of recordings")
+        existing_folder(library, "folder of recordings")
+        from qbv.inference.files import predict_files
+
+        return predict_files(part, files, library, folder)
     from qbv.inference.predict import predict_run
 
     with alone(run.folder, "predict", run.folder):
@@ -271,11 +294,77 @@ def demo(
     serve(lambda: page(at, answering, index, host), host, port)
 
 
+def export(
+    run: Run,
+    fold: int | None = None,
+    out: Path | None = None,
+    licence: str | None = None,
+    push: str | None = None,
+    public: bool = False,
+) -> Mapping[str, Any]:
+    """A trained network as a folder for others: weights, a card, both encoders as ONNX; also on the Hugging Face Hub.
+
+    Args:
+        fold: of a coarse recipe, whose network (default: that of the first fold)
+        out: the folder (default: <training>/export)
+        licence: of the weights, as the Hub spells it (cc-by-4.0)
+        push: OWNER/NAME on the Hub, to upload it there, private
+        public: with --push, where all may see it
+
+    Example:
+        --licence cc-by-4.0 --out my-encoders
+    """
+    from common.run.export import check_export
+
+    part = part_of(run, fold)
+    out = out or part.folder / "export"
+    check_export(out, push, public)
+    from qbv.inference.exported import export_part
+
+    return export_part(part, out, licence, push, public)
+
+
+def package(runs: list[Run], out: Path | None = None, report: Path | None = None) -> Mapping[str, Any]:
+    """The archive of QVIM 2025, validated: of each run a notebook; beside it what the notebooks download.
+
+    Args:
+        out: the archive (default: <runs>/submission.zip)
+        report: technical report (PDF) to include instead of a placeholder
+
+    Example:
+        --recipe toy_qvim --out entry.zip
+    """
+    from qbv.submission.package import package_runs
+
+    return package_runs(runs, out, report)
+
+
+def validate(
+    run: Run, files: list[Path], ground_truth: Path | None = None, template: Path | None = None
+) -> Mapping[str, Any]:
+    """Check anybody's archive, notebook or similarities for QVIM 2025: every broken rule with file and cell.
+
+    Args:
+        files: archives (.zip, .tar, .tar.gz) or unpacked folders; or single .ipynb and .json files
+        ground_truth: csv of query, item and concept (default: the recipe's data.qvim, where it is there)
+        template: the organisers' notebook, whose other cells must stand unchanged
+
+    Example:
+        team_1.ipynb --template template.ipynb
+    """
+    from qbv.submission.validate import validate_files
+
+    return validate_files(run, files, ground_truth, template)
+
+
 TASK = Task(
     "qbv",
     "query by vocal imitation: recordings found by voice (DCASE Workshop 2024, AES AIMLA QVIM 2025)",
     Config,
-    (prepare, train, predict, evaluate, compare, runs, index, search, demo, complexity, benchmark),
+    (
+        *(prepare, train, predict, evaluate, compare, runs, package, validate),
+        *(index, search, demo, complexity, export, benchmark),
+    ),
 )
 
 

@@ -1,12 +1,13 @@
 """The settings of a recipe."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from common.run.config import FINITE, in_range
 from common.run.energy import EnergyConfig
 from common.run.errors import UserError, did_you_mean
-from common.run.settings import TrainerConfig
+from common.run.settings import SubmissionConfig, TrainerConfig
 from common.run.verbs import Run
 
 SAMPLE_RATE = 32_000  # Hz; of packs, batches and what the encoders take
@@ -116,6 +117,14 @@ class ComparisonConfig:
 
 
 @dataclass
+class EntryConfig(SubmissionConfig):
+    """A system of QVIM 2025; `label` is <team>_<n>."""
+
+    # Public address (https) below which the files that `package` writes for it can be fetched.
+    download: str | None = None
+
+
+@dataclass
 class Config:
     """A recipe of query by vocal imitation."""
 
@@ -131,6 +140,7 @@ class Config:
     checkpoint: Literal["best", "last"] = "last"  # what is tested; best: by val/mrr
     trainer: TrainerConfig = field(default_factory=lambda: TrainerConfig(max_epochs=15))
     energy: EnergyConfig = field(default_factory=EnergyConfig)
+    submission: EntryConfig | None = None
 
     def __post_init__(self) -> None:
         """Raises UserError (`key: what is wrong`)."""
@@ -142,6 +152,8 @@ class Config:
             raise UserError("model.similarity: network is trained by loss=bce")
         if self.loss == "bce" and self.data.protocol == "qvim":
             raise UserError("loss: bce needs the negatives of split files, which data.protocol=qvim has not")
+        if self.submission is not None and self.data.protocol != "qvim":
+            raise UserError("submission: a system of QVIM 2025 is tested on its development set, data.protocol=qvim")
 
 
 def parts_of(run: Run) -> dict[str, Run]:
@@ -157,3 +169,23 @@ def of_fold(run: Run, fold: int) -> Run:
     config: Config = run.config
     one = replace(config, data=replace(config.data, folds=[fold]))
     return replace(run, folder=run.folder / f"fold{fold}", config=one)
+
+
+def part_of(run: Run, fold: int | None) -> Run:
+    """The training of one fold of a coarse run (None: its first one); of the other protocols the only training.
+
+    Raises UserError for a fold that the recipe does not have.
+    """
+    return next(iter(chosen_parts(run, None if fold is None else [fold], "--fold").values()))
+
+
+def chosen_parts(run: Run, folds: Sequence[int] | None, option: str = "--folds") -> dict[str, Run]:
+    """The trainings of some folds (None: all). Raises UserError, which names the option, for folds that are not."""
+    parts, data = parts_of(run), run.config.data
+    if folds is None:
+        return parts
+    if data.protocol != "coarse":
+        raise UserError(f"{option}: data.protocol={data.protocol} has none")
+    if unknown := [fold for fold in folds if f"fold{fold}" not in parts]:
+        raise UserError(f"{option}: no fold {unknown[0]} in the recipe, it has {', '.join(map(str, data.folds))}")
+    return {f"fold{fold}": parts[f"fold{fold}"] for fold in folds}
