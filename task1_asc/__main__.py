@@ -283,8 +283,8 @@ def export(
         return export_split(run, split, out, licence, push, public)
     if licence is not None or push is not None or public:
         raise UserError("export: --licence, --push and --public go with --format folder")
+    from common.run.latency import latency_table
     from task1_asc.deployment.export import TOLERANCES, export_files
-    from task1_asc.deployment.latency import latency_table
     from task1_asc.inference.checkpoints import load_exportable
 
     exportable = load_exportable(run, split)

@@ -280,7 +280,8 @@ def index(
     if len(files) != 1:
         raise UserError(f"index: {len(files)} folders, expected one")
     from common.run.files import existing_folder
-    from task6_retrieval.inference.search import encoder_of, index_library
+    from common.search.library import index_library
+    from task6_retrieval.inference.search import encoder_of
 
     return index_library(existing_folder(files[0]), encoder_of(run, checkpoint), index, approximate)
 
@@ -315,10 +316,11 @@ def search(
     if bool(files) == (like is not None):
         raise UserError('search: a sentence ("a dog barks"), or --like RECORDING')
     from common.run.files import existing_folder
-    from task6_retrieval.inference.search import encoder_of, search_library
+    from common.search.library import search_library
+    from task6_retrieval.inference.search import encoder_of
 
-    at, encoder = existing_folder(library), encoder_of(run, checkpoint)
-    return search_library(at, encoder, index, [str(word) for word in files], like, best, below)
+    at, encoder, sounds = existing_folder(library), encoder_of(run, checkpoint), [] if like is None else [like]
+    return search_library(at, encoder, index, best, below, [str(word) for word in files], sounds)
 
 
 @computes

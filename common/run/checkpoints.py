@@ -38,6 +38,15 @@ def checkpoint_of(folder: Path, or_else: str = "") -> tuple[Path, str]:
     return folder / values["file"], values["sha256"]
 
 
+def training_of(path: Path) -> Path:
+    """The folder of the training that wrote a checkpoint. Raises UserError where its recipe is not there."""
+    existing_file(path, "checkpoint")
+    folder = next((of for of in path.resolve().parents[:2] if (of / "config.yaml").is_file()), None)
+    if folder is None:
+        raise UserError(f"{path}: no config.yaml of its training beside it or in the folder above")
+    return folder
+
+
 class UnreadableError(ValueError):
     """A file that is no checkpoint, and why."""
 

@@ -108,8 +108,8 @@ def prepare_data(run: Run, verify: bool, from_table: Path | None = None, out: Pa
     return summary
 
 
-def measure_rates(run: Run, seconds: float) -> Mapping[str, Any]:
-    """The end of `benchmark`: embedded data is written, and each stage measured for so long."""
+def measure_rates(run: Run, seconds: float, **more: Any) -> Mapping[str, Any]:
+    """The end of `benchmark`: embedded data is written, each stage measured for so long; more: of the task alone."""
     run.task.room("data.prepare").write_toy_data(run.config.data)
-    rates: Mapping[str, Any] = run.task.room("evaluation.benchmark").benchmark(run, seconds)
+    rates: Mapping[str, Any] = run.task.room("evaluation.benchmark").benchmark(run, seconds, **more)
     return rates
