@@ -57,6 +57,7 @@ def _embedding(system: RetrievalSystem, data: RetrievalData, seconds: float) -> 
 
 def _step(system: RetrievalSystem, batches: list[Any], size: int, seconds: float) -> float:
     system.log_dict = lambda *args, **named: None  # type: ignore[method-assign]
+    system.on_fit_start()
     return step_rate(system, batches, size, seconds)
 
 

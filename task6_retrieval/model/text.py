@@ -2,11 +2,13 @@
 
 import string
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from common.encoders.text import SentenceEncoder, create
+from common.run.progress import progress
 from task6_retrieval.config import TextConfig
 from task6_retrieval.model.audio import Tokens, mean_of
 
@@ -53,14 +55,22 @@ class TextTower(nn.Module):
     def forward(self, texts: Sequence[str]) -> Tensor:
         if not self.config.frozen:
             return self._pooled(texts)
+        self.remember(texts)
+        return self.table[[self.known[text] for text in texts]]
+
+    def remember(self, texts: Sequence[str], title: str | None = None) -> None:
+        """Embed what a frozen encoder has not read yet; under `title` with progress."""
         self.table = self.table.to(next(self.encoder.parameters()).device)  # once: it stays there
-        new = [text for text in dict.fromkeys(texts) if text not in self.known]
-        with torch.no_grad():
-            parts = [self._pooled(new[start : start + AT_ONCE]).float() for start in range(0, len(new), AT_ONCE)]
+        new = sorted({text for text in texts if text not in self.known}, key=lambda text: (len(text), text))
+        parts = []
+        with torch.no_grad(), progress(title, len(new), "captions") if title and new else nullcontext() as advance:
+            for start in range(0, len(new), AT_ONCE):  # of like length, so that little is padding
+                parts.append(self._pooled(new[start : start + AT_ONCE]).float())
+                if advance:
+                    advance(len(parts[-1]))
         if new:
             self.table = torch.cat([self.table, *parts])
             self.known |= {text: len(self.known) + row for row, text in enumerate(new)}
-        return self.table[[self.known[text] for text in texts]]
 
     def _pooled(self, texts: Sequence[str]) -> Tensor:
         values, valid = self.tokens(texts)

@@ -43,6 +43,19 @@ def system(*overrides: str) -> RetrievalSystem:
     return made
 
 
+def test_frozen_text_is_known_before_the_first_step(capsys: pytest.CaptureFixture[str]) -> None:
+    made = system("model.text.frozen=true")
+    made.texts = [*batch().captions, "wind"]
+    made.on_fit_start()
+    assert f"captions: {len(made.texts)}/{len(made.texts)} captions" in capsys.readouterr().err
+    made.network.sentence_encoder.encoder.tokens = None  # type: ignore[assignment]
+    assert made.training_step(batch(), 0).isfinite()
+    changed = system("model.text.frozen=true")
+    changed.texts, changed.change = ["wind"], lambda texts: list(texts)
+    changed.on_fit_start()
+    assert not changed.network.sentence_encoder.known  # what will be asked for is not known
+
+
 def batch(size: int = 5) -> Batch:
     generator = torch.Generator().manual_seed(1)
     audio = 0.1 * torch.randn(size, SAMPLE_RATE, generator=generator)

@@ -39,8 +39,8 @@ class Bank(NamedTuple):
 class RetrievalSystem(LightningModule):
     """A dual encoder on batches of clips with one caption each.
 
-    captions: all of the validation set; validate: gets their vectors and those of its clips. change: augmentation of a
-    batch's captions.
+    captions: all of the validation set; validate: gets their vectors and those of its clips. texts: captions of the
+    training. change: augmentation of a batch's captions.
     """
 
     teacher_audio: Tensor | None
@@ -56,11 +56,13 @@ class RetrievalSystem(LightningModule):
         validate: Validate | None = None,
         bank: Bank | None = None,
         change: CaptionChange | None = None,
+        texts: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.config, self.steps_per_epoch = config, steps_per_epoch
         self.network = network.train()  # what is frozen stays in evaluation mode
         self.captions, self.validate, self.change = list(captions), validate, change
+        self.texts = list(texts)
         self.rows: Mapping[str, int] = bank.rows if bank else {}
         self.register_buffer("teacher_audio", bank.audio if bank else None, persistent=False)
         self.register_buffer("teacher_sentence", bank.sentence if bank else None, persistent=False)
@@ -72,11 +74,18 @@ class RetrievalSystem(LightningModule):
         layers = [*getattr(encoder, "blocks", ()), *getattr(encoder, "features", ())]  # what from_mel calls
         return [*layers, *(module for name, module in text.named_children() if name in ("model", "blocks"))]
 
+    def on_fit_start(self) -> None:
+        """What a frozen encoder says of the captions is known before the first step."""
+        if self.config.model.text.frozen and self.change is None:
+            self.network.sentence_encoder.remember([*self.texts, *self.captions], "captions")
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch, that of all processes together."""
         pairs = Pairs(*(gathered(of) for of in (*self.vectors(batch), batch.clip)))
         loss, terms = retrieval_loss(pairs, self.network.tau, self.config.distill, self.teachers(batch, pairs.clip))
-        logged = {"train/loss": loss.detach(), **{f"train/{name}": value for name, value in terms.items()}}
+        logged = {"train/loss": loss.detach()}
+        if len(terms) > 1:
+            logged |= {f"train/{name}": value for name, value in terms.items()}
         if self.config.model.tau_trained:
             logged["train/tau"] = self.network.tau.detach().abs().squeeze()
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch.clip))

@@ -99,6 +99,7 @@ def build(run: Run) -> tuple[RetrievalSystem, RetrievalData]:
         data.validate,
         teachers_of(run, data, texts),
         caption_change(config.augment, texts, packs_of(config.data) / "words"),
+        texts,
     )
     return system, data
 
