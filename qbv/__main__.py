@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from common.run.errors import UserError
 from common.run.verbs import Run, Task, computes, main
-from qbv.config import Config, part_of
+from qbv.config import Config, chosen_parts, part_of
 
 
 def prepare(run: Run, verify: bool = False, splits: Path | None = None, check: bool = False) -> Mapping[str, Any]:
@@ -48,7 +48,7 @@ def train(
 
     Args:
         restart: begin anew, also where the folder holds a finished run or one with other settings
-        folds: these folds of the recipe alone, e.g. --folds 0 1
+        folds: of the recipe, these alone
         jobs: trainings at once, each in a process of its own (default: one)
 
     Example:
@@ -57,6 +57,7 @@ def train(
     from common.run.processes import check_jobs
 
     check_jobs(jobs)
+    chosen_parts(run, folds)
     from qbv.training.train import train_run
 
     return train_run(run, restart, folds, jobs or 1)
