@@ -24,6 +24,7 @@ RECIPES = {
     "toy_qvim": f"extends: [toy_qvim, qbv/tests/tiny.yaml]\nloss: softmax\ndata: {{{PLACES}, protocol: qvim}}\n",
 }
 
-EXPECTED = tuple(f"toy/{name}" for name in ("comparison.png", "run1/plots", "run1/fold0/predictions/truth.csv")) + (
+EXPECTED = (
+    *(f"toy/{name}" for name in ("comparison.png", "run1/plots", "run1/fold0/predictions/truth.csv")),
     "toy_qvim/submission.zip",
 )
