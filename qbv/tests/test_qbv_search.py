@@ -85,9 +85,7 @@ def test_a_trained_network_answers(
         for hit in found["answers"][0]["hits"]:
             (heard,) = network.recordings(torch.from_numpy(load(sounds / hit["file"], SAMPLE_RATE)[None, :SAMPLE_RATE]))
             assert hit["score"] == pytest.approx(torch.cosine_similarity(voice, heard, dim=0).item(), abs=2e-3)
-    assert (
-        answer([*asked[:4], "--checkpoint", str(Path(trained[3]) / "run1/fold1" / LAST)], capsys) == found
-    )
+    assert answer([*asked[:4], "--checkpoint", str(Path(trained[3]) / "run1/fold1" / LAST)], capsys) == found
     message = refused([*asked[:4], "--system", "2dft"], capsys)
     assert "the index is of another model (tiny-run1-fold1-1s-" in message
     assert main(TASK, shlex.split(message.split("`")[1])[3:]) == 0

@@ -5,7 +5,12 @@ DATA = "data/qbv/toy"
 # pattern, how, why, changes
 RULES = (
     (r"(make qbv-|python -m qbv )demo.*", "named", "runs until it is stopped", ()),
-    (r"python -m qbv (index|search|prepare --imitate) .*", "named", "recordings of one's own; tests of the task run it", ()),
+    (
+        r"python -m qbv (index|search|prepare --imitate) .*",
+        "named",
+        "recordings of one's own; tests of the task run it",
+        (),
+    ),
     (r"make qbv-reproduce .*", "named", "two recipes; tests of make plan it", ()),
     (r"make qbv-\S+( .*)?", "run", "tiny data and network", ()),
     (r"python -m qbv evaluate --scores .*", "named", "needs somebody's outputs", ()),
