@@ -1,20 +1,21 @@
 """The settings of a recipe."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from common.run.config import FINITE, in_range
 from common.run.energy import EnergyConfig
 from common.run.errors import UserError, did_you_mean
-from common.run.settings import TrainerConfig
+from common.run.settings import SubmissionConfig, TrainerConfig
 from common.run.verbs import Run
 
 SAMPLE_RATE = 32_000  # Hz; of packs, batches and what the encoders take
 Protocol = Literal["coarse", "fine", "qvim"]
 PARTS = "parts"  # section of a run's results.json: the trainings that it was asked for
 TRAINED = "trained"  # the recipe's network, among the systems that are compared
-# frozen: the encoder as training begins with it, the same for both sides.
-SYSTEMS = (TRAINED, "frozen", "2dft", "m-vggish", "random")
+# frozen: the encoder as training begins with it, the same for both sides. yamnet: weights of an installed package.
+SYSTEMS = (TRAINED, "frozen", "2dft", "m-vggish", "yamnet", "random")
 
 
 @dataclass
@@ -60,6 +61,8 @@ class ModelConfig:
     # Of batch norms; null: the encoder's own, for MobileNets 0.01, which suits pre-trained ones alone.
     norm_momentum: float | None = in_range(None, 1e-4, 1)
     shared: bool = False  # one encoder for imitations and recordings
+    head: int | None = in_range(None, 1)  # numbers after a linear layer for each side; null: the encoder's own
+    frozen: bool = False  # the encoder stays as it is, for both sides: the heads alone train
     similarity: Literal["cosine", "network"] = "cosine"
     hidden: int = in_range(96, 1)  # network: units of its one hidden layer
     dropout: float = in_range(0.2, 0, 1)  # network: before both of its layers
@@ -114,6 +117,14 @@ class ComparisonConfig:
 
 
 @dataclass
+class EntryConfig(SubmissionConfig):
+    """A system of QVIM 2025; `label` is <team>_<n>."""
+
+    # Public address (https) below which the files that `package` writes for it can be fetched.
+    download: str | None = None
+
+
+@dataclass
 class Config:
     """A recipe of query by vocal imitation."""
 
@@ -129,15 +140,20 @@ class Config:
     checkpoint: Literal["best", "last"] = "last"  # what is tested; best: by val/mrr
     trainer: TrainerConfig = field(default_factory=lambda: TrainerConfig(max_epochs=15))
     energy: EnergyConfig = field(default_factory=EnergyConfig)
+    submission: EntryConfig | None = None
 
     def __post_init__(self) -> None:
         """Raises UserError (`key: what is wrong`)."""
         if self.model.width is not None and (self.model.checkpoint or not self.model.encoder.startswith("mn")):
             raise UserError("model.width: is for encoders mn* without a checkpoint; those with one have theirs by name")
+        if self.model.frozen and self.model.head is None:
+            raise UserError("model.frozen: nothing would train; model.head=N adds a linear layer that does")
         if self.model.similarity == "network" and self.loss != "bce":
             raise UserError("model.similarity: network is trained by loss=bce")
         if self.loss == "bce" and self.data.protocol == "qvim":
             raise UserError("loss: bce needs the negatives of split files, which data.protocol=qvim has not")
+        if self.submission is not None and self.data.protocol != "qvim":
+            raise UserError("submission: a system of QVIM 2025 is tested on its development set, data.protocol=qvim")
 
 
 def parts_of(run: Run) -> dict[str, Run]:
@@ -153,3 +169,23 @@ def of_fold(run: Run, fold: int) -> Run:
     config: Config = run.config
     one = replace(config, data=replace(config.data, folds=[fold]))
     return replace(run, folder=run.folder / f"fold{fold}", config=one)
+
+
+def part_of(run: Run, fold: int | None) -> Run:
+    """The training of one fold of a coarse run (None: its first one); of the other protocols the only training.
+
+    Raises UserError for a fold that the recipe does not have.
+    """
+    return next(iter(chosen_parts(run, None if fold is None else [fold], "--fold").values()))
+
+
+def chosen_parts(run: Run, folds: Sequence[int] | None, option: str = "--folds") -> dict[str, Run]:
+    """The trainings of some folds (None: all). Raises UserError, which names the option, for folds that are not."""
+    parts, data = parts_of(run), run.config.data
+    if folds is None:
+        return parts
+    if data.protocol != "coarse":
+        raise UserError(f"{option}: data.protocol={data.protocol} has none")
+    if unknown := [fold for fold in folds if f"fold{fold}" not in parts]:
+        raise UserError(f"{option}: no fold {unknown[0]} in the recipe, it has {', '.join(map(str, data.folds))}")
+    return {f"fold{fold}": parts[f"fold{fold}"] for fold in folds}

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from common.run.errors import UserError
 from common.run.files import alone
+from common.run.task_verbs import compare_two, measure_rates, prepare_data, runs
 from common.run.verbs import Run, Task, computes, main
 from task1_asc.config import Config, known_split, with_split
 
@@ -39,15 +40,7 @@ def prepare(
         from task1_asc.data.own import from_table as write_own
 
         return write_own(from_table, out)
-    from common.run.files import write_json
-    from common.run.processes import usable_cores
-    from task1_asc.data.prepare import prepare as check_and_pack
-    from task1_asc.data.prepare import write_toy_data
-
-    write_toy_data(run.config.data)
-    summary = check_and_pack(run.config, workers=usable_cores(), verify=verify)
-    write_json(run.folder.parent / "coverage.json", summary)
-    return summary
+    return prepare_data(run, verify)
 
 
 @computes
@@ -162,28 +155,10 @@ def compare(runs: list[Run], runs_of: list[str] | None = None) -> Mapping[str, A
         --recipe toy --runs 1 2
     """
     if runs_of is not None:
-        from common.run.results.paired import compare_systems
-        from task1_asc.evaluation.runs import LAYOUT, parts_of
-
-        return compare_systems(runs, runs_of, LAYOUT, parts_of)
+        return compare_two(runs, runs_of)
     from task1_asc.evaluation.report import compare_runs
 
     return compare_runs(runs)
-
-
-def runs(run_dir: Path | None = None) -> Mapping[str, Any]:
-    """What is trained: recipe, settings that differ from it, main figure, date, energy, state.
-
-    Args:
-        run_dir: folder of runs, or of folders of runs (default: runs/task1_asc)
-
-    Example:
-        --run-dir runs/task1_asc/toy
-    """
-    from common.run.results.listing import list_runs
-    from task1_asc.evaluation.runs import LAYOUT
-
-    return list_runs(TASK, LAYOUT, run_dir)
 
 
 def validate(
@@ -239,11 +214,7 @@ def benchmark(run: Run, seconds: float = 10.0) -> Mapping[str, Any]:
     Example:
         --seconds 5 data.batch=64
     """
-    from task1_asc.data.prepare import write_toy_data
-    from task1_asc.evaluation.benchmark import benchmark as measure
-
-    write_toy_data(run.config.data)
-    return measure(run, seconds)
+    return measure_rates(run, seconds)
 
 
 def splits(run: Run, files: list[Path], out: Path | None = None, seed: int = 0) -> Mapping[str, Any]:
@@ -349,8 +320,8 @@ def export(
         return export_split(run, split, out, licence, push, public)
     if licence is not None or push is not None or public:
         raise UserError("export: --licence, --push and --public go with --format folder")
+    from common.run.latency import latency_table
     from task1_asc.deployment.export import TOLERANCES, export_files
-    from task1_asc.deployment.latency import latency_table
     from task1_asc.inference.checkpoints import load_exportable
 
     exportable = load_exportable(run, split)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from common.run.errors import UserError
 from common.run.files import alone
 from common.run.processes import check_jobs
+from common.run.task_verbs import compare_two, measure_rates, prepare_data, runs
 from common.run.verbs import Run, Task, computes, main
 from task2_anomaly.config import Config
 
@@ -40,15 +41,7 @@ def prepare(
         from task2_anomaly.data.own import from_table as write_own
 
         return write_own(from_table, out)
-    from common.run.files import write_json
-    from common.run.processes import usable_cores
-    from task2_anomaly.data.prepare import prepare as check_and_pack
-    from task2_anomaly.data.prepare import write_toy_data
-
-    write_toy_data(run.config.data)
-    summary = check_and_pack(run.config, workers=usable_cores(), verify=verify)
-    write_json(run.folder.parent / "coverage.json", summary)
-    return summary
+    return prepare_data(run, verify)
 
 
 @computes
@@ -197,28 +190,10 @@ def compare(runs: list[Run], runs_of: list[str] | None = None) -> Mapping[str, A
         --recipe toy --runs 1 2
     """
     if runs_of is not None:
-        from common.run.results.paired import compare_systems
-        from task2_anomaly.evaluation.runs import LAYOUT, parts_of
-
-        return compare_systems(runs, runs_of, LAYOUT, parts_of)
+        return compare_two(runs, runs_of)
     from task2_anomaly.evaluation.report import compare_runs
 
     return compare_runs(runs)
-
-
-def runs(run_dir: Path | None = None) -> Mapping[str, Any]:
-    """What is trained: recipe, settings that differ from it, main figure, date, energy, state.
-
-    Args:
-        run_dir: folder of runs, or of folders of runs (default: runs/task2_anomaly)
-
-    Example:
-        --run-dir runs/task2_anomaly/toy
-    """
-    from common.run.results.listing import list_runs
-    from task2_anomaly.evaluation.runs import LAYOUT
-
-    return list_runs(TASK, LAYOUT, run_dir)
 
 
 def export(
@@ -296,11 +271,7 @@ def benchmark(run: Run, seconds: float = 10.0) -> Mapping[str, Any]:
     Example:
         --seconds 5
     """
-    from task2_anomaly.data.prepare import write_toy_data
-    from task2_anomaly.evaluation.benchmark import benchmark as measure
-
-    write_toy_data(run.config.data)
-    return measure(run, seconds)
+    return measure_rates(run, seconds)
 
 
 VERBS = (

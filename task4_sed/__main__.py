@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from common.run.errors import UserError
 from common.run.numbers import integer
+from common.run.task_verbs import compare_two, export, pipeline, prepare_data, runs
 from common.run.verbs import Run, Task, computes, main
 from task4_sed.config import Config, check_threshold
 
@@ -48,20 +49,14 @@ def prepare(
         return _build_from_recordings(from_recordings, out, clips, seed, folds)
     if out is not None or folds is not None:
         raise UserError("--out and --folds go with --from-recordings")
-    from common.audio.coverage import root_of
-    from common.run.files import write_json
-    from common.run.processes import usable_cores
-    from task4_sed.data.prepare import prepare as check_and_pack
-    from task4_sed.data.prepare import write_toy_data
-
-    write_toy_data(run.config.data)
     if exclusions:
+        from common.audio.coverage import root_of
         from task4_sed.data.exclusions import write_exclusions
+        from task4_sed.data.prepare import write_toy_data
 
+        write_toy_data(run.config.data)
         write_exclusions(root_of(run.config.data))
-    summary = check_and_pack(run.config, workers=usable_cores(), verify=verify)
-    write_json(run.folder.parent / "coverage.json", summary)
-    return summary
+    return prepare_data(run, verify)
 
 
 @computes
@@ -245,44 +240,10 @@ def compare(runs: list[Run], runs_of: list[str] | None = None) -> Mapping[str, A
         --recipe toy --runs 1 2 3
     """
     if runs_of is not None:
-        from common.run.results.paired import compare_systems
-        from task4_sed.evaluation.runs import LAYOUT, parts_of
-
-        return compare_systems(runs, runs_of, LAYOUT, parts_of)
+        return compare_two(runs, runs_of)
     from task4_sed.evaluation.report import compare_runs
 
     return compare_runs(runs)
-
-
-def runs(run_dir: Path | None = None) -> Mapping[str, Any]:
-    """What is trained: recipe, settings that differ from it, main figure, date, energy, state.
-
-    Args:
-        run_dir: folder of runs, or of folders of runs (default: runs/task4_sed)
-
-    Example:
-        --run-dir runs/task4_sed/toy
-    """
-    from common.run.results.listing import list_runs
-    from task4_sed.evaluation.runs import LAYOUT
-
-    return list_runs(TASK, LAYOUT, run_dir)
-
-
-def pipeline(files: list[Path], out: Path = Path("pipeline")) -> Mapping[str, Any]:
-    """Steps of a system of several recipes, as far as they are done: seconds, energy, main figures, a picture.
-
-    Args:
-        files: steps NAME/FILE[:READS,...], as make names them; NAME/FILE is below runs/task4_sed
-        out: folder of pipeline.csv and pipeline.png
-
-    Example:
-        toy/.evaluated
-    """
-    from common.run.results.pipeline import show_pipeline
-    from task4_sed.evaluation.runs import LAYOUT
-
-    return show_pipeline(TASK, LAYOUT, [str(word) for word in files], out)
 
 
 def complexity(run: Run) -> Mapping[str, Any]:
@@ -294,29 +255,6 @@ def complexity(run: Run) -> Mapping[str, Any]:
     from task4_sed.evaluation.complexity import network_complexity
 
     return network_complexity(run)
-
-
-def export(
-    run: Run, out: Path | None = None, licence: str | None = None, push: str | None = None, public: bool = False
-) -> Mapping[str, Any]:
-    """The run's network as a folder for others: weights, settings, figures, a card; also on the Hugging Face Hub.
-
-    Args:
-        out: the folder (default: <run>/export)
-        licence: of the weights, as the Hub spells it (cc-by-4.0)
-        push: OWNER/NAME on the Hub, to upload it there, private
-        public: with --push, where all may see it
-
-    Example:
-        --licence cc-by-4.0 --out my-events
-    """
-    from common.run.export import check_export
-
-    out = out or run.folder / "export"
-    check_export(out, push, public)
-    from task4_sed.inference.exported import export_run
-
-    return export_run(run, out, licence, push, public)
 
 
 @computes

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from common.run.errors import UserError
+from common.run.task_verbs import compare_two, export, measure_rates, pipeline, prepare_data, runs
 from common.run.verbs import Run, Task, computes, main
 from task6_retrieval.config import Config
 
@@ -30,15 +31,7 @@ def prepare(
         from task6_retrieval.data.own import from_table as write_own
 
         return write_own(from_table, out)
-    from common.run.files import write_json
-    from common.run.processes import usable_cores
-    from task6_retrieval.data.prepare import prepare as check_and_pack
-    from task6_retrieval.data.prepare import write_toy_data
-
-    write_toy_data(run.config.data)
-    summary = check_and_pack(run.config, workers=usable_cores(), verify=verify)
-    write_json(run.folder.parent / "coverage.json", summary)
-    return summary
+    return prepare_data(run, verify)
 
 
 @computes
@@ -151,44 +144,10 @@ def compare(runs: list[Run], runs_of: list[str] | None = None) -> Mapping[str, A
         --recipe toy --runs 1 2
     """
     if runs_of is not None:
-        from common.run.results.paired import compare_systems
-        from task6_retrieval.evaluation.runs import LAYOUT, parts_of
-
-        return compare_systems(runs, runs_of, LAYOUT, parts_of)
+        return compare_two(runs, runs_of)
     from task6_retrieval.evaluation.report import compare_runs
 
     return {"comparison": compare_runs(runs)}
-
-
-def runs(run_dir: Path | None = None) -> Mapping[str, Any]:
-    """What is trained: recipe, settings that differ from it, main figure, date, energy, state.
-
-    Args:
-        run_dir: folder of runs, or of folders of runs (default: runs/task6_retrieval)
-
-    Example:
-        --run-dir runs/task6_retrieval/toy
-    """
-    from common.run.results.listing import list_runs
-    from task6_retrieval.evaluation.runs import LAYOUT
-
-    return list_runs(TASK, LAYOUT, run_dir)
-
-
-def pipeline(files: list[Path], out: Path = Path("pipeline")) -> Mapping[str, Any]:
-    """Steps of a system of several recipes, as far as they are done: seconds, energy, main figures, a picture.
-
-    Args:
-        files: steps NAME/FILE[:READS,...], as make names them; NAME/FILE is below runs/task6_retrieval
-        out: folder of pipeline.csv and pipeline.png
-
-    Example:
-        toy/.evaluated
-    """
-    from common.run.results.pipeline import show_pipeline
-    from task6_retrieval.evaluation.runs import LAYOUT
-
-    return show_pipeline(TASK, LAYOUT, [str(word) for word in files], out)
 
 
 def complexity(run: Run) -> Mapping[str, Any]:
@@ -200,29 +159,6 @@ def complexity(run: Run) -> Mapping[str, Any]:
     from task6_retrieval.evaluation.complexity import complexity as measure
 
     return measure(run)
-
-
-def export(
-    run: Run, out: Path | None = None, licence: str | None = None, push: str | None = None, public: bool = False
-) -> Mapping[str, Any]:
-    """The run's network as a folder for others: weights, settings, figures, a card; also on the Hugging Face Hub.
-
-    Args:
-        out: the folder (default: <run>/export)
-        licence: of the weights, as the Hub spells it (cc-by-4.0)
-        push: OWNER/NAME on the Hub, to upload it there, private
-        public: with --push, where all may see it
-
-    Example:
-        --licence cc-by-4.0 --out my-retrieval
-    """
-    from common.run.export import check_export
-
-    out = out or run.folder / "export"
-    check_export(out, push, public)
-    from task6_retrieval.inference.exported import export_run
-
-    return export_run(run, out, licence, push, public)
 
 
 def captions(
@@ -338,11 +274,7 @@ def benchmark(
         result = ranking_at_scale(queries, clips, dim)
         show(result)
         return result
-    from task6_retrieval.data.prepare import write_toy_data
-    from task6_retrieval.evaluation.benchmark import benchmark as measure
-
-    write_toy_data(run.config.data)
-    return measure(run, seconds)
+    return measure_rates(run, seconds)
 
 
 def index(
@@ -368,7 +300,8 @@ def index(
     if len(files) != 1:
         raise UserError(f"index: {len(files)} folders, expected one")
     from common.run.files import existing_folder
-    from task6_retrieval.inference.search import encoder_of, index_library
+    from common.search.library import index_library
+    from task6_retrieval.inference.search import encoder_of
 
     return index_library(existing_folder(files[0]), encoder_of(run, checkpoint), index, approximate)
 
@@ -403,10 +336,11 @@ def search(
     if bool(files) == (like is not None):
         raise UserError('search: a sentence ("a dog barks"), or --like RECORDING')
     from common.run.files import existing_folder
-    from task6_retrieval.inference.search import encoder_of, search_library
+    from common.search.library import search_library
+    from task6_retrieval.inference.search import encoder_of
 
-    at, encoder = existing_folder(library), encoder_of(run, checkpoint)
-    return search_library(at, encoder, index, [str(word) for word in files], like, best, below)
+    at, encoder, sounds = existing_folder(library), encoder_of(run, checkpoint), [] if like is None else [like]
+    return search_library(at, encoder, index, best, below, [str(word) for word in files], sounds)
 
 
 @computes

@@ -182,7 +182,6 @@ class OptimizerConfig:
     """AdamW; the rate rises linearly, falls along half a cosine, then stays. Epochs are fractional."""
 
     lr: float = in_range(2e-5, 0, FINITE)
-    head_lr: float | None = in_range(None, 0, FINITE)  # of what is no encoder; null: the same
     min_lr: float = in_range(1e-7, 0, FINITE)
     weight_decay: float = in_range(0.0, 0, FINITE)
     warmup_epochs: float = in_range(1.0, 0, FINITE)

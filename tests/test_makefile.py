@@ -22,7 +22,7 @@ SYSTEMS = {
     "task4_sed": {"reproduce", "pipeline", "pseudo-labels"},
     "task6_retrieval": {"reproduce", "pipeline"},
 }
-NO_CHALLENGE = {"zeroshot", "qbv"}  # their chains end with the comparison
+NO_CHALLENGE = {"zeroshot"}  # its chain ends with the comparison
 NO_RECIPE = {"runs", "captions"}  # verbs of all recipes, and of none
 AT_ONCE = {"runs", "validate", "complexity", "demo"}  # verbs that need no machine for long, and a page on this one
 TASKS = sorted(path.parent.name for path in Path(__file__).resolve().parents[1].glob("*/task.mk"))

@@ -14,7 +14,7 @@ ENTRIES = {
     *("data", "model", "training", "inference", "evaluation", "submission", "tests"),
 }
 OPTIONAL = {"downloads.csv"}  # where the data sets come from
-NO_CHALLENGE = {"zeroshot", "qbv"}  # nothing to submit: no room for it
+NO_CHALLENGE = {"zeroshot"}  # nothing to submit: no room for it
 METRICS = ({"metrics"}, {"metrics.py"})  # a room, or the one file that it needs
 OWN_ROOMS = {"task1_asc": {"deployment"}, "task2_anomaly": {"studies"}}
 ROLES = {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.run.errors import UserError
 from common.run.files import alone
+from common.run.task_verbs import measure_rates, prepare_data, runs
 from common.run.verbs import Run, Task, computes, main
 from zeroshot.config import Config
 
@@ -23,15 +24,7 @@ def prepare(run: Run, verify: bool = False) -> Mapping[str, Any]:
     Example:
         --recipe esc50_folds data.root=/path/to/esc50 --verify
     """
-    from common.run.files import write_json
-    from common.run.processes import usable_cores
-    from zeroshot.data.prepare import prepare as check_and_pack
-    from zeroshot.data.prepare import write_toy_data
-
-    write_toy_data(run.config.data)
-    summary = check_and_pack(run.config, workers=usable_cores(), verify=verify)
-    write_json(run.folder.parent / "coverage.json", summary)
-    return summary
+    return prepare_data(run, verify)
 
 
 @computes
@@ -156,21 +149,6 @@ def compare(runs: list[Run], runs_of: list[str] | None = None) -> Mapping[str, A
     return compare_runs(runs)
 
 
-def runs(run_dir: Path | None = None) -> Mapping[str, Any]:
-    """What is trained: recipe, settings that differ from it, main figure, date, energy, state.
-
-    Args:
-        run_dir: folder of runs, or of folders of runs (default: runs/zeroshot)
-
-    Example:
-        --run-dir runs/zeroshot/toy
-    """
-    from common.run.results.listing import list_runs
-    from zeroshot.evaluation.runs import LAYOUT
-
-    return list_runs(TASK, LAYOUT, run_dir)
-
-
 def distance(
     runs: list[Run], also: list[str] | None = None, classes: str | None = None, classes_file: Path | None = None
 ) -> Mapping[str, Any]:
@@ -210,11 +188,7 @@ def benchmark(run: Run, seconds: float = 10.0) -> Mapping[str, Any]:
     Example:
         --seconds 5 data.batch=64
     """
-    from zeroshot.data.prepare import write_toy_data
-    from zeroshot.evaluation.benchmark import benchmark as measure
-
-    write_toy_data(run.config.data)
-    return measure(run, seconds)
+    return measure_rates(run, seconds)
 
 
 TASK = Task(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from common.audio.packs import IntArray, Pack
 from common.run.errors import UserError
-from common.run.files import existing_file, sha256, write_then_rename
+from common.run.files import existing_file, sha256, write_arrays
 from common.run.progress import progress
 
 A = TypeVar("A")
@@ -168,8 +168,7 @@ def write_logits(path: Path, names: Sequence[str], logits: NDArray[Any], about: 
         half = logits.astype(np.float16)
     if not np.isfinite(half).all():
         raise UserError(f"{path}: the teacher's logits are not finite in half precision; did its training diverge?")
-    with write_then_rename(path) as partial, open(partial, "wb") as file:
-        np.savez(file, names=np.array(names), logits=half, about=np.array(json.dumps(asdict(about))))
+    write_arrays(path, names=names, logits=half, about=json.dumps(asdict(about)))
 
 
 def read_logits(path: Path, classes: int, about: type[A]) -> NamedLogits[A]:

@@ -49,26 +49,34 @@ def share_of(batch: int, ranks: int, divided: bool) -> int:
 
 
 class ShuffledSampler(Sampler[Any]):
-    """Every clip once an epoch, shuffled anew; the last batch may be smaller.
+    """Every clip once an epoch, shuffled anew; the last batch may be smaller, or with drop_last be left out.
 
     Across `ranks` processes the clips are shared out evenly: the first ones of the epoch come again where they do not
     divide.
     """
 
     def __init__(
-        self, clips: int, batch: int, seed: int, epoch: Callable[[], int], rank: int = 0, ranks: int = 1
+        self,
+        clips: int,
+        batch: int,
+        seed: int,
+        epoch: Callable[[], int],
+        rank: int = 0,
+        ranks: int = 1,
+        drop_last: bool = False,
     ) -> None:
         self.clips, self.batch, self.seed, self.epoch, self.rank, self.ranks = clips, batch, seed, epoch, rank, ranks
+        self.share = -(-clips // ranks)
+        self.steps = max(self.share // batch, 1) if drop_last else -(-self.share // batch)
 
     def __len__(self) -> int:
-        return -(-self.clips // (self.batch * self.ranks))
+        return self.steps
 
     def __iter__(self) -> Iterator[Requests]:
         random = np.random.default_rng(mix_seed(self.seed, self.epoch()))
         drawn = np.column_stack([random.permutation(self.clips), random.integers(0, 2**62, self.clips)])
-        share = -(-self.clips // self.ranks)
-        mine = np.resize(drawn, (share * self.ranks, 2))[self.rank :: self.ranks]
-        yield from (mine[first : first + self.batch] for first in range(0, share, self.batch))
+        mine = np.resize(drawn, (self.share * self.ranks, 2))[self.rank :: self.ranks]
+        yield from (mine[step * self.batch : (step + 1) * self.batch] for step in range(self.steps))
 
 
 class SequentialSampler(Sampler[Any]):

@@ -105,9 +105,16 @@ class YAMNet(Encoder):
         """(batch, mel, frames) -> embeddings (batch, steps, dim)."""
         if self.whole:
             return self.features(mel.transpose(1, 2)[:, None]).mean(dim=3).transpose(1, 2)
-        patches = mel.unfold(2, PATCH, self.hop).permute(0, 2, 3, 1)  # (batch, patches, frames of one, mel)
-        parts = patches.flatten(0, 1)[:, None].split(AT_ONCE)
-        return torch.cat([self.features(part).mean(dim=(2, 3)) for part in parts]).unflatten(0, patches.shape[:2])
+        patches = self._cut(mel)
+        return self._embedded(patches.flatten(0, 1)).unflatten(0, patches.shape[:2])
+
+    def _cut(self, mel: Tensor) -> Tensor:
+        """(batch, mel, frames) -> (batch, patches, frames of one, mel)."""
+        return mel.unfold(2, PATCH, HOP).permute(0, 2, 3, 1)
+
+    def _embedded(self, patches: Tensor) -> Tensor:
+        """(patches, frames of one, mel) -> (patches, dim)."""
+        return torch.cat([self.features(part).mean(dim=(2, 3)) for part in patches[:, None].split(AT_ONCE)])
 
     def from_mel(self, mel: Tensor, frames: int | None = None) -> Output:
         x = self._steps(mel)
@@ -120,6 +127,21 @@ class YAMNet(Encoder):
             x = self._spread(x, frames, mel.shape[2])
             frame_logits = None if frame_logits is None else self._spread(frame_logits, frames, mel.shape[2])
         return Output(x, clip, logits, frame_logits)
+
+    @torch.no_grad()
+    def active_mean(self, waveform: Tensor) -> Tensor:
+        """(batch, samples) -> (batch, dim): the mean embedding of the patches that have sound in them.
+
+        What a shorter recording of a batch was filled up with is not heard; of silence the vector is zeros.
+        """
+        setting = self.front_end.setting
+        patch = (PATCH - 1) * setting.hop + setting.window
+        waveform = F.pad(waveform, (0, max(0, patch - waveform.shape[-1])))
+        heard = waveform.unfold(1, patch, HOP * setting.hop).abs().amax(dim=2) > 0
+        sums = waveform.new_zeros(len(waveform), self.embedding_dim)
+        if heard.any():
+            sums.index_add_(0, heard.nonzero()[:, 0], self._embedded(self._cut(self.mel(waveform))[heard]))
+        return sums / heard.sum(dim=1, keepdim=True).clamp(min=1)
 
     def cut(self, blocks: Iterable[Waveform]) -> Iterator[Waveform]:
         """Pieces that share samples, so that the patches of all of them are those of the recording."""

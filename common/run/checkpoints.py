@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from common.run.errors import UserError
 from common.run.files import existing_file, sha256
 from common.run.results.store import recorded
+from common.run.verbs import Run
 
 # Words that wrappers put into the names of a network: parallel and averaged ones, compiled ones, anywhere; frameworks
 # and distillation, in front.
@@ -35,6 +36,15 @@ def checkpoint_of(folder: Path, or_else: str = "") -> tuple[Path, str]:
         if not isinstance(values.get(key), str):
             raise UserError(f"{folder / 'results.json'}: checkpoint.{key} is {values.get(key)!r}, expected text")
     return folder / values["file"], values["sha256"]
+
+
+def training_of(path: Path) -> Path:
+    """The folder of the training that wrote a checkpoint. Raises UserError where its recipe is not there."""
+    existing_file(path, "checkpoint")
+    folder = next((of for of in path.resolve().parents[:2] if (of / "config.yaml").is_file()), None)
+    if folder is None:
+        raise UserError(f"{path}: no config.yaml of its training beside it or in the folder above")
+    return folder
 
 
 class UnreadableError(ValueError):
@@ -191,3 +201,12 @@ def weights_sha256(module: nn.Module, about: str = "") -> str:
         digest.update(f"{name} {tuple(value.shape)} {value.dtype};".encode())
         digest.update(value.cpu().contiguous().numpy().data)
     return digest.hexdigest()
+
+
+def start_of(run: Run, start: str) -> Path:
+    """The folder of a recipe's finished training of the same number, with which a run begins. Raises UserError."""
+    folder = run.folder.parent.parent / start / run.folder.name
+    if recorded(folder, "checkpoint") is None:
+        make = f"make {run.task.name.partition('_')[0]}-train RECIPE={start}"
+        raise UserError(f"start: {folder} has no finished training; first: {make}")
+    return folder

@@ -158,6 +158,25 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"{path}:{line}: not valid JSON ({error})") from None
 
 
+def write_arrays(path: str | Path, **arrays: Any) -> None:
+    """Write an .npz, numbers and texts by name, whole or not at all."""
+    import numpy as np  # most readers and writers of files do without
+
+    with write_then_rename(path) as partial, open(partial, "wb") as file:
+        np.savez(file, **arrays)
+
+
+def read_arrays(path: str | Path, what: str, *names: str) -> list[Any]:
+    """The arrays with these names in an .npz; UserError where it is no `what`, runs no code."""
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return [stored[name] for name in names]
+    except Exception as error:  # a damaged file fails anywhere
+        raise UserError(f"{path}: no {what} ({type(error).__name__}: {error})") from None
+
+
 def existing_file(path: str | Path, what: str = "file") -> Path:
     """`path`, or a UserError that says it is missing, is a folder, or a pipe or device, which may never end."""
     path = Path(path)
@@ -261,38 +280,44 @@ def read_rows(
     """
     path = existing_file(path, "table")
     delimiter = delimiter or ("," if path.name.removesuffix(".gz").endswith(".csv") else "\t")
+    lines = csv_lines(path, delimiter, encoding)
+    for _ in range(titles):
+        next(lines, None)
+    _, header = next(lines, (0, []))
+    if not header:
+        raise UserError(f"{path}: empty, expected a header line with {', '.join(columns)}")
+    for column in columns:
+        if column not in header:
+            other = next((sign for sign in ",;\t" if len(header) == 1 and sign in header[0]), None)
+            if other:
+                raise UserError(f"{path}:1: columns separated by {other!r}, expected {delimiter!r}")
+            raise UserError(f"{path}:1: no column {column!r}{did_you_mean(column, header)}")
+    twice = next((column for column in header if column and header.count(column) > 1), None)
+    if twice:
+        raise UserError(f"{path}:1: column {twice!r} is there twice")
+    rows = []
+    for line, fields in lines:
+        if not fields:
+            continue
+        # A trailing run of empty fields is often dropped by editors: "name.wav" for "name.wav<tab><tab><tab>".
+        if len(fields) < len(header) and len(fields) == 1:
+            fields = fields + [""] * (len(header) - 1)
+        if len(fields) != len(header):
+            raise UserError(f"{path}:{line}: {len(fields)} fields, expected {len(header)} as in the header")
+        row = Row(zip(header, fields, strict=True))
+        row.at = f"{path}:{line}"
+        rows.append(row)
+    return rows
+
+
+def csv_lines(path: Path, delimiter: str = ",", encoding: str = "utf-8-sig") -> Iterator[tuple[int, list[str]]]:
+    """(line, fields) of a table, also gzipped (.gz), line by line; no fields of a blank one. Raises UserError."""
     opening = gzip.open if path.suffix == ".gz" else open
     try:
         with opening(path, "rt", encoding=encoding, newline="") as file:
             reader = csv.reader(file, delimiter=delimiter, strict=True)  # a stray quote would swallow the rest
-            for _ in range(titles):
-                next(reader, None)
-            header = next(reader, None)
-            if not header:
-                raise UserError(f"{path}: empty, expected a header line with {', '.join(columns)}")
-            for column in columns:
-                if column not in header:
-                    other = next((sign for sign in ",;\t" if len(header) == 1 and sign in header[0]), None)
-                    if other:
-                        raise UserError(f"{path}:1: columns separated by {other!r}, expected {delimiter!r}")
-                    raise UserError(f"{path}:1: no column {column!r}{did_you_mean(column, header)}")
-            twice = next((column for column in header if column and header.count(column) > 1), None)
-            if twice:
-                raise UserError(f"{path}:1: column {twice!r} is there twice")
-            rows = []
             for fields in reader:
-                if not fields:
-                    continue
-                at = f"{path}:{reader.line_num}"
-                # A trailing run of empty fields is often dropped by editors: "name.wav" for "name.wav<tab><tab><tab>".
-                if len(fields) < len(header) and len(fields) == 1:
-                    fields = fields + [""] * (len(header) - 1)
-                if len(fields) != len(header):
-                    raise UserError(f"{at}: {len(fields)} fields, expected {len(header)} as in the header")
-                row = Row(zip(header, fields, strict=True))
-                row.at = at
-                rows.append(row)
-            return rows
+                yield reader.line_num, fields
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file in UTF-8") from None
     except csv.Error as error:

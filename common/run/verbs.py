@@ -3,9 +3,9 @@
 A task lists its verbs as functions. A function whose first parameter is `run: Run` or `runs: list[Run]` works on runs
 of a recipe: `--recipe`, `--run-dir`, `--runs` and `key=value` overrides are added; with `run` it is called once for
 each run, with `runs` once for all; with `run: Run | None` it does without, where none of these is given. A parameter
-`files: list[Path]` takes the positional arguments. All others become options; `@computes` adds `--device`. What a verb
-returns, a plain mapping, is printed as one line of JSON at the end with `--json`. The docstring's section `Example:` is
-the words after the verb that `--help` shows.
+`files: list[Path]` takes the positional arguments, `task: Task` gets the task. All others become options; `@computes`
+adds `--device`. What a verb returns, a plain mapping, is printed as one line of JSON at the end with `--json`. The
+docstring's section `Example:` is the words after the verb that `--help` shows; `{task}` in it is the task's name.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,10 @@ class Task:
     def recipes(self) -> Path:
         """Folder with the task's recipes."""
         return Path(__import__(self.name).__file__ or "").parent / "recipes"
+
+    def room(self, name: str) -> Any:
+        """A module of the task by the name that it has in every task, e.g. evaluation.runs."""
+        return import_module(f"{self.name}.{name}")
 
 
 @dataclass(frozen=True)
@@ -179,6 +184,8 @@ def _call(
     elif others:
         hint = "a setting is overridden as key=value, in quotes where it has spaces" if takes_run else "see --help"
         raise UserError(f"{verb.__name__.rstrip('_')}: unexpected argument {others[0]!r}; {hint}")
+    if "task" in parameters:
+        keywords["task"] = task
     if overrides and not takes_run:
         raise UserError(f"{verb.__name__.rstrip('_')} takes no settings, but got {overrides[0]!r}")
     if not takes_run:
@@ -253,7 +260,7 @@ def _summary(verb: Verb) -> str:
 
 
 def _parser(task: Task, name: str, verb: Verb) -> argparse.ArgumentParser:
-    text, described, example = _docstring(inspect.getdoc(verb) or "")
+    text, described, example = _docstring((inspect.getdoc(verb) or "").replace("{task}", task.name))
     example = example or (f"--recipe {task.default_recipe}" if _takes_runs(verb) else "")
     parser = _Parser(
         prog=f"python -m {task.name} {name}",
@@ -293,7 +300,7 @@ def _parser(task: Task, name: str, verb: Verb) -> argparse.ArgumentParser:
     loose_help = described.get("files", "files or folders") if with_files else "settings of the recipe"
     parser.add_argument("loose", nargs="*", metavar="FILE" if with_files else "key=value", help=loose_help)
     for parameter in parameters.values():
-        if parameter.name not in ("run", "runs", "files"):
+        if parameter.name not in ("task", "run", "runs", "files"):
             _add_option(parser, parameter, hints[parameter.name], described.get(parameter.name, ""))
     parser.add_argument("--json", action="store_true", help="print the result as JSON in the last line")
     return parser

@@ -13,8 +13,9 @@ from common.run.errors import UserError
 from common.run.files import sha256, write_then_rename
 from common.run.folders import printable
 from common.search import Encoder, Hit, sentence
-from common.search.index import Index
-from common.search.page import answered, application, frame, gradio, note, uploaded, without_folder
+from common.search.index import Index, place
+from common.search.library import opened
+from common.search.page import LOCAL, added, answered, application, frame, gradio, note, uploaded, without_folder
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Response
@@ -26,7 +27,7 @@ PICTURE = (2.4, 0.8)  # inches
 PICTURE_DPI, PICTURE_SECONDS, MELS = 100, 30, 64
 HEARD_SECONDS, HEARD_RATE = 60, 44_100  # of files that browsers do not play
 PLAYED = {".wav": "audio/wav", ".flac": "audio/flac", ".mp3": "audio/mpeg", ".ogg": "audio/ogg", ".opus": "audio/ogg"}
-ALL = "all folders"
+ALL, START = "all folders", "The best recordings will stand here."
 # A button of a hit: its number goes into a hidden field, which asks.
 LIKE = (
     'const field = document.querySelector("#like input"); field.value = %d; '
@@ -43,7 +44,7 @@ class Library:
     def __init__(self, index: Index, encoder: Encoder, pictures: Path, quality: str = "") -> None:
         self.index, self.encoder, self.pictures = index, encoder, pictures
         self.quality = quality or encoder.quality
-        self.number = 0  # of several on a page
+        self.number = 0  # of several on a page, by which its recordings are asked for
         self.numbers = {name: number for number, name in enumerate(index.names)}
         self.drawing = Lock()  # matplotlib's settings are those of the process
 
@@ -134,6 +135,57 @@ class Library:
         return _or_reason(play)
 
 
+def heard_by(
+    encoders: Sequence[Encoder], folder: Path, index: Path | None, quality: Callable[[Encoder], str] | None = None
+) -> list[Library]:
+    """A folder for each system that can answer, whose indexes are brought up to date; index: where these lie."""
+    pictures = place(folder, index) / "pictures"
+    return [Library(opened(folder, of, index), of, pictures, quality(of) if quality else "") for of in encoders]
+
+
+class Shelf:
+    """What a page searches: a folder by each system, and folders that were added to it, until it is closed."""
+
+    def __init__(self, libraries: Sequence[Library]) -> None:
+        self.all: list[Library] = []
+        self.first = self._numbered(libraries)
+        self.added: dict[str, list[Library]] = {}
+
+    def _numbered(self, libraries: Sequence[Library]) -> list[Library]:
+        for library in libraries:
+            library.number = len(self.all)
+            self.all.append(library)
+        return list(libraries)
+
+    def folders(self) -> list[str]:
+        """What the answer can keep to."""
+        return [ALL, *self.first[0].folders(), *self.added]
+
+    def chosen(self, system: int, folder: str) -> tuple[Library, str]:
+        """The library that answers, and the folder in it."""
+        return (self.added[folder][int(system)], ALL) if folder in self.added else (self.first[int(system)], folder)
+
+    def add(self, uploads: Sequence[str] | None) -> tuple[str, str]:
+        """Hear uploaded files by every system; the folder's name and what it holds. Raises UserError, a sentence."""
+        folder = added(uploads, len(self.added) + 1)
+        try:
+            heard = heard_by([of.encoder for of in self.first], folder, None)
+        except UserError as error:
+            raise UserError(str(error).replace(f"{folder}/", "").replace(str(folder), "What was chosen")) from None
+        self.added[folder.name] = self._numbered(heard)
+        left = ", ".join(sorted(Path(name).name for name in heard[0].index.unreadable))
+        said = f"{len(heard[0].index.names):,} recordings added"
+        return folder.name, f"{said}; not readable: {left}." if left else f"{said}."
+
+    def route(self, answer: "Callable[[Library, int], Response]") -> "Callable[[int, int], Response]":
+        """What answers for recordings by the numbers of a library and in it."""
+
+        def given(system: int, number: int) -> "Response":
+            return answer(self.all[min(system, len(self.all) - 1)], number)
+
+        return given
+
+
 def _or_reason(answer: "Callable[[], Response]") -> "Response":
     from starlette.responses import PlainTextResponse
 
@@ -173,27 +225,45 @@ def draw_spectrogram(file: Path, path: Path) -> None:
 
 
 def library_page(
-    title: str, libraries: Sequence[Library], examples: Sequence[str] = (), host: str = "127.0.0.1"
+    title: str, libraries: Sequence[Library], examples: Sequence[str] = (), host: str = LOCAL
 ) -> "FastAPI":
     """The page as an application. libraries: one for each system that can answer; examples: sentences to begin with."""
-    ui = gradio()
-    for number, library in enumerate(libraries):
-        library.number = number
+    ui, shelf = gradio(), Shelf(libraries)
     first, has_text = libraries[0], any(of.encoder.has_text for of in libraries)
-    lead = f"Find recordings by {'a sentence or a sound' if has_text else 'a sound'}: {len(first.index.names):,} here."
+    lead = (
+        f"Find recordings by {'a sentence or a sound' if has_text else 'your voice'}: {len(first.index.names):,} here."
+    )
+    own: dict[str, Any] = {"api_visibility": "private"}
 
     def by(ask: Callable[..., str]) -> Callable[..., str]:
-        """Ask the chosen system."""
-        return answered(lambda given, chosen, folder, count: ask(libraries[int(chosen)], given, folder, count))
+        """Ask the chosen system about the chosen folder."""
+
+        def handler(given: Any, system: int, folder: str, count: int) -> str:
+            library, below = shelf.chosen(system, folder)
+            return ask(library, given, below, count)
+
+        return answered(handler)
+
+    def again(path: str | None, *chosen: Any) -> str:
+        return by(Library.by_sound)(path, *chosen) if path else note(START)
+
+    def add(uploads: list[str] | None) -> tuple[Any, str]:
+        try:
+            name, said = shelf.add(uploads)
+        except UserError as error:
+            return ui.skip(), note(str(error))
+        return ui.Dropdown(shelf.folders(), value=name), note(said)
 
     with frame(title, lead) as page:
         shown = ui.HTML(_answers(first), elem_id="model")
         systems = [(of.encoder.title, number) for number, of in enumerate(libraries)]
         system = ui.Radio(systems, value=0, label="System", visible=len(systems) > 1, elem_id="system")
-        system.change(lambda chosen: _answers(libraries[int(chosen)]), system, shown, api_visibility="private")
+        system.change(lambda chosen: _answers(libraries[int(chosen)]), system, shown, **own)
         with ui.Row(elem_classes="filters", equal_height=True):
-            folder = ui.Dropdown([ALL, *first.folders()], value=ALL, label="Folder", elem_id="folder")
+            folder = ui.Dropdown(shelf.folders(), value=ALL, label="Folder", elem_id="folder")
             number = ui.Dropdown(list(COUNTS), value=COUNTS[1], label="Hits", elem_id="count", min_width=120, scale=0)
+            local = host == LOCAL  # others could hear what one adds
+            more = ui.UploadButton("Add a folder", file_count="directory", visible=local, elem_id="add", scale=0)
         with ui.Tabs():
             if has_text:
                 with ui.Tab("Sentence"), ui.Row(equal_height=True, elem_classes="ask"):
@@ -205,30 +275,26 @@ def library_page(
                         scale=4,
                     )
                     search = ui.Button("Search", variant="primary", elem_id="search", scale=0)
-            with ui.Tab("Sound"):
+            with ui.Tab("Sound" if has_text else "Voice"):
                 sources = ["upload", "microphone"] if has_text else ["microphone", "upload"]
                 sound = ui.Audio(sources=sources, type="filepath", label="Record or upload", elem_id="sound")
                 similar = ui.Button("Find similar", variant="primary", elem_id="similar")
-        results = ui.HTML(note("The best recordings will stand here."), elem_id="results")
+        results = ui.HTML(note(START), elem_id="results")
         like = ui.Number(elem_id="like", show_label=False)
-        ask: dict[str, Any] = {"outputs": results, "show_progress": "minimal", "api_visibility": "private"}
+        chosen, ask = [system, folder, number], {"outputs": results, "show_progress": "minimal", **own}
         if has_text:
-            ui.on([words.submit, search.click], by(Library.by_sentence), [words, system, folder, number], **ask)
-        ui.on([similar.click], by(Library.by_sound), [sound, system, folder, number], **ask)
-        ui.on([like.input], by(Library.by_recording), [like, system, folder, number], **ask)
+            ui.on([words.submit, search.click], by(Library.by_sentence), [words, *chosen], **ask)
+        else:  # a voice asks as soon as it is recorded, and every system that is chosen then
+            ui.on([sound.change, *(of.change for of in chosen)], again, [sound, *chosen], **ask)
+        ui.on([similar.click], by(Library.by_sound), [sound, *chosen], **ask)
+        ui.on([like.input], by(Library.by_recording), [like, *chosen], **ask)
+        more.upload(add, more, [folder, results], show_progress="minimal", **own)
     routes = {
-        "/library/picture/{system:int}/{number:int}": _of(libraries, Library.picture),
-        "/library/sound/{system:int}/{number:int}": _of(libraries, Library.sound),
+        "/library/picture/{system:int}/{number:int}": shelf.route(Library.picture),
+        "/library/sound/{system:int}/{number:int}": shelf.route(Library.sound),
     }
     return application(page, routes, host)
 
 
 def _answers(of: Library) -> str:
     return f"<p class='model'>{html.escape(of.answers)}</p>"
-
-
-def _of(libraries: Sequence[Library], answer: "Callable[[Library, int], Response]") -> "Callable[[int, int], Response]":
-    def route(system: int, number: int) -> "Response":
-        return answer(libraries[min(system, len(libraries) - 1)], number)
-
-    return route

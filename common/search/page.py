@@ -9,10 +9,11 @@ Gradio is the extra `pages`; it is imported in the functions.
 
 import html
 import os
+import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ LOCAL = "127.0.0.1"
 PORT = 7860
 UPLOAD_BYTES = 20 * 2**20
 UPLOAD_SECONDS = 60.0
+ADDED_FILES, ADDED_BYTES = 500, 500 * 2**20  # of a folder that is added
 WAITING = 16  # requests that may wait for an answer; more are refused
 KEPT = 3600  # seconds for which uploads stay in their temporary folder
 STYLE = Path(__file__).with_name("page.css")
@@ -83,6 +85,24 @@ def uploaded(path: str | None) -> Path:
     if seconds > UPLOAD_SECONDS:
         raise UserError(f"{file.name}: lasts {seconds:.0f} s; the page takes up to {UPLOAD_SECONDS:.0f} s.")
     return file
+
+
+def added(paths: Sequence[str] | None, number: int) -> Path:
+    """A folder of uploaded files, `added <number>` among the uploads. Raises UserError, a sentence for the page."""
+    at, files = Path(os.environ["GRADIO_TEMP_DIR"]).resolve(), [Path(path) for path in paths or ()]
+    if not files or not all(file.resolve().is_relative_to(at) for file in files):  # a forged request
+        raise UserError("Choose a folder with recordings first.")
+    if len(files) > ADDED_FILES or sum(file.stat().st_size for file in files) > ADDED_BYTES:
+        raise UserError(
+            f"The page takes up to {ADDED_FILES} files, {ADDED_BYTES // 2**20} MB together; --library takes more."
+        )
+    folder = at / f"added {number}"
+    shutil.rmtree(folder, ignore_errors=True)  # of an attempt that failed
+    for place, file in enumerate(files):
+        name = folder / file.name
+        name.parent.mkdir(exist_ok=True)
+        os.link(file, name if not name.exists() else name.with_stem(f"{name.stem} {place}"))
+    return folder
 
 
 @contextmanager

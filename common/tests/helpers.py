@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from common.run.config import load_config
+from common.run.errors import UserError
+from common.run.verbs import Task, main
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -187,3 +189,51 @@ def shown_tables(readme: Path, folder: Path) -> list[str]:
     for language, text in re.findall(r"```(\w+)\n(.*?)```", readme.read_text(encoding="utf-8"), re.S):
         table = shown_table(folder, table, language, text.splitlines())
     return sorted(path.name for path in set(folder.glob("*.csv")) - before)
+
+
+def tones_fixture(*names: str) -> Any:
+    """The fixture `desk`: a working directory with recordings <name>.wav of 2.5 s."""
+
+    @pytest.fixture
+    def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        import numpy as np
+        import soundfile
+
+        monkeypatch.chdir(tmp_path)
+        for number, name in enumerate(names, 1):
+            soundfile.write(tmp_path / f"{name}.wav", 0.2 * np.sin(0.1 * number * np.arange(20_000)), 8000)
+        return tmp_path
+
+    return desk
+
+
+def table_of(folder: Path, header: str, *rows: str) -> Path:
+    """A table of own recordings, my.csv."""
+    (folder / "my.csv").write_text("\n".join([header, *rows, ""]), encoding="utf-8")
+    return folder / "my.csv"
+
+
+def check_refused(from_table: Callable[[Path, Path], object], table: Path, message: str) -> None:
+    """A table is refused in one line, and nothing is written."""
+    with pytest.raises(UserError, match=message) as error:
+        from_table(table, table.parent / "out")
+    assert "\n" not in str(error.value)
+    assert not list(table.parent.glob("out*"))
+
+
+def train_own(task: Task, capsys: pytest.CaptureFixture[str], *settings: str) -> list[str]:
+    """The README's table in the working directory: prints what the README says, is trained and evaluated as own data.
+
+    Returns the words of the run, in runs/own.
+    """
+    folder = ROOT / task.name
+    (name,) = shown_tables(folder / "README.md", Path())
+    assert main(task, ["prepare", "--from-table", name, "--out", "data/own"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert all(line in (folder / "README.md").read_text() for line in said)
+    words = ["--recipe", str(folder / "tests" / "tiny.yaml"), "--run-dir", "runs/own"]
+    words += ["data.root=data/own", "data.toy=null", *settings]
+    for verb in ("prepare", "train", "predict", "evaluate"):
+        assert main(task, [verb, *words]) == 0
+    assert "own data set, not comparable" in capsys.readouterr().out
+    return words

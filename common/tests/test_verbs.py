@@ -73,6 +73,15 @@ def plain(text: str = "x") -> None:
     SEEN.append(text)
 
 
+def named(task: Task, text: str = "x") -> None:
+    """Of the task.
+
+    Args:
+        text: of {task}
+    """
+    SEEN.append((task, text))
+
+
 def exec_(what: str) -> None:
     """Fail in one way."""
     raise {
@@ -97,7 +106,7 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Task:
     monkeypatch.chdir(tmp_path)
     importlib.invalidate_caches()
     SEEN.clear()
-    return Task("verb_task", "A task", Settings, (show, join, listed, plain, exec_))
+    return Task("verb_task", "A task", Settings, (show, join, listed, plain, named, exec_))
 
 
 @pytest.fixture
@@ -108,6 +117,14 @@ def call(task: Task, capsys: pytest.CaptureFixture[str]) -> Call:
         return code, out, err
 
     return run
+
+
+def test_a_verb_may_ask_for_the_task(task: Task, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("named", "--text", "y")[0] == 0
+    assert SEEN.pop() == (task, "y")
+    with pytest.raises(SystemExit):
+        call("named", "--help")
+    assert "of verb_task" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", [(), ("--help",), ("-h",), ("help",)])

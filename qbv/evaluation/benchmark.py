@@ -1,22 +1,39 @@
 """Throughput of every stage on this machine; parameters and multiply-accumulates of a recipe's encoders."""
 
 import itertools
-from collections.abc import Mapping
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from common.run.benchmark import decode_rate, rate_of, show_training_rates, step_rate, training_rate
+from common.audio.reading import write_wav
+from common.run.benchmark import (
+    decode_rate,
+    hardware,
+    rate_of,
+    show_training_rates,
+    step_rate,
+    times_in_turns,
+    training_rate,
+)
 from common.run.complexity import matrix_macs, size_of
 from common.run.processes import working_device
 from common.run.results.tables import print_table
 from common.run.training import quiet
 from common.run.verbs import Run
+from common.search import Encoder
+from common.search.index import BATCH
+from common.search.library import opened
 from qbv.config import SAMPLE_RATE, TRAINED, Config, parts_of
 from qbv.data.batches import samples_of
 from qbv.data.prepare import prepare
+from qbv.inference.search import Voice
 from qbv.model.networks import DualEncoder
 from qbv.model.systems import build_system
 from qbv.training.system import MONITOR
@@ -24,10 +41,14 @@ from qbv.training.train import build
 
 BATCHES_IN_MEMORY = 4
 SOUNDS = 4  # that a system hears at once
+HITS, LEAST = 10, 5  # hits of a list, searches that are timed at least
 
 
-def benchmark(run: Run, seconds: float) -> Mapping[str, Any]:
-    """Measure each stage for about `seconds`; prints a table and returns pairs or sounds per second by stage."""
+def benchmark(run: Run, seconds: float, library: int) -> Mapping[str, Any]:
+    """Measure each stage for about `seconds`; prints tables and returns pairs or sounds per second by stage.
+
+    And, under `answer_ms`, the time from an imitation's file to its ranked list among so many recordings.
+    """
     quiet()
     part = next(iter(parts_of(run).values()))
     config: Config = part.config
@@ -43,8 +64,9 @@ def benchmark(run: Run, seconds: float) -> Mapping[str, Any]:
             audio = torch.randn(SOUNDS, round(of.seconds * SAMPLE_RATE)) / 10
             with torch.inference_mode():
                 rates[f"vectors, {name}"] = rate_of(partial(of.recordings, audio), SOUNDS, seconds / 4)
+    answers = _answers(part, system.network, library, seconds)
     system, data = build(part)
-    return show_training_rates(
+    found = show_training_rates(
         part,
         rates,
         lambda: step_rate(system, batches, size, seconds / 2),
@@ -52,6 +74,40 @@ def benchmark(run: Run, seconds: float) -> Mapping[str, Any]:
         batch=size,
         clips=f"pairs of {config.data.seconds:g} s",
     )
+    return {**found, "answer_ms": answers}
+
+
+def _answers(part: Run, network: DualEncoder, recordings: int, seconds: float) -> dict[str, float]:
+    """Median ms from a file to its ranked list, by system: an imitation of 5 s, a library of vectors of noise."""
+    config: Config = part.config
+    found: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(prefix="library-") as folder:
+        random, asked = np.random.default_rng(0), Path(folder) / "imitation.wav"
+        write_wav(asked, 0.1 * random.standard_normal(5 * 44_100), 44_100)
+        (Path(folder) / "library").mkdir()
+        for number in range(recordings):
+            (Path(folder) / "library" / f"{number}.wav").write_text(str(number))
+        for name in config.comparison.systems:
+            of = build_system(name, config, part.seed, network, working_device())
+            voice = Voice(of, name, name, "", ())
+            index = opened(Path(folder) / "library", _Noise(voice), Path(folder) / "index")
+            (times,) = times_in_turns([lambda v=voice, i=index: i.search(v.query(asked), HITS)], seconds / 4, LEAST)
+            found[name] = 1e3 * float(np.median(times))
+            shutil.rmtree(Path(folder) / "index")
+    rows = [[name, f"{value:.0f}"] for name, value in found.items()]
+    print_table(f"from an imitation to its list, {recordings:,} recordings", ["system", "ms"], rows, hardware())
+    return found
+
+
+class _Noise(Encoder):
+    """In place of an encoder: vectors of noise as long as its own, for files that are none."""
+
+    def __init__(self, of: Voice) -> None:
+        self.key, self.title, self.window, self.command, self.dim = of.key, of.title, of.window, of.command, of.dim
+        self.noise = np.random.default_rng(0).standard_normal((BATCH, of.dim), np.float32)
+
+    def sounds(self, paths: Sequence[Path]) -> Iterator[np.ndarray]:
+        return (row[None] for row in self.noise[: len(paths)])
 
 
 def complexity(run: Run) -> Mapping[str, Any]:

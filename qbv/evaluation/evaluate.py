@@ -20,7 +20,7 @@ from qbv.inference.scores import Truth, aligned, read_similarities, read_truth
 from qbv.metrics import Ranks, class_reciprocal, means_by, mrr_bounds, ndcg, random_mrr, ranks_of
 
 RECALL_AT = (1, 2)
-SHOWN = ("mrr", "r@1", "r@2", "ndcg")
+SHOWN = ("mrr", "r@1", "r@2", "ndcg", "class mrr")
 NOTE = "[ ]: 95 % interval, bootstrap over {}s; none for fewer than ten. chance: a random ranking"
 
 
@@ -76,10 +76,8 @@ def figures(
         found["mrr of the worst and best order of ties"] = [low, high]
     if not within and len(by_concept) < len(set(truth.targets[ranked].tolist())):
         relevant = concept_of_item[None] == concept_of_item[truth.targets][:, None]
-        found |= {
-            "ndcg": float(ndcg(matrix, relevant).mean()),
-            "class mrr": float(class_reciprocal(matrix, relevant).mean()),
-        }
+        for name, values in (("ndcg", ndcg(matrix, relevant)), ("class mrr", class_reciprocal(matrix, relevant))):
+            found |= {name: float(values.mean()), f"{name} interval": _interval(values, groups, within)}
     found["interval"] = _interval(reciprocal, [groups[row] for row in ranked], within)
     return Figures(found, reciprocal, concepts)
 
@@ -151,7 +149,6 @@ def show(title: str, results: Mapping[str, Mapping[str, Any]], note: str) -> Non
 
 
 def cells(of: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
-    """Figures of a result, MRR with its interval."""
-    low, high = of["interval"]
-    ends = {"mrr": (low, high)}
-    return [format_value(of[name], *ends.get(name, (None, None)), decimals=4) for name in columns]
+    """Figures of a result, those with an interval with it."""
+    ends = {name: of.get("interval" if name == "mrr" else f"{name} interval", (None, None)) for name in columns}
+    return [format_value(of[name], *ends[name], decimals=4) for name in columns]

@@ -3,10 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from common.run.checkpoints import checkpoint_of
+from common.run.checkpoints import checkpoint_of, training_of
 from common.run.config import load_config
-from common.run.errors import UserError
-from common.run.files import existing_file
 from common.run.verbs import Run
 from qbv.config import Config
 from qbv.model.networks import DualEncoder, load_weights
@@ -20,17 +18,13 @@ def load_part(part: Run) -> DualEncoder:
     return load_weights(_empty(part.config), path, digest)
 
 
-def load_file(path: Path) -> tuple[DualEncoder, Config]:
-    """The network of one checkpoint, and the recipe that `train` stored beside it.
+def load_file(path: Path, digest: str | None = None) -> tuple[DualEncoder, Config]:
+    """The network of one checkpoint, and the recipe that `train` stored beside it; digest: its SHA-256, where known.
 
     Raises UserError for any other file, and for one without its recipe.
     """
-    existing_file(path, "checkpoint")
-    folder = next((of for of in path.resolve().parents[:2] if (of / "config.yaml").is_file()), None)
-    if folder is None:
-        raise UserError(f"{path}: no config.yaml of its training beside it or in the folder above")
-    config = load_config(Config, RECIPES, str(folder / "config.yaml"))
-    return load_weights(_empty(config), path), config
+    config = load_config(Config, RECIPES, str(training_of(path) / "config.yaml"))
+    return load_weights(_empty(config), path, digest), config
 
 
 def _empty(config: Config) -> DualEncoder:

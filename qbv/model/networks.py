@@ -45,10 +45,16 @@ class DualEncoder(nn.Module):
         for module in self.imitation_encoder.modules():
             if isinstance(module, nn.BatchNorm2d) and config.norm_momentum is not None:
                 module.momentum = config.norm_momentum
-        self.recording_encoder = self.imitation_encoder if config.shared else copy.deepcopy(self.imitation_encoder)
+        if config.frozen:
+            self.imitation_encoder.freeze()
+        one = config.shared or config.frozen
+        self.recording_encoder = self.imitation_encoder if one else copy.deepcopy(self.imitation_encoder)
         rate = self.imitation_encoder.sample_rate
         self.resample = nn.Identity() if rate == SAMPLE_RATE else Resample(SAMPLE_RATE, rate)
-        self.dim = self.imitation_encoder.clip_dim
+        dim = self.imitation_encoder.clip_dim
+        self.dim = config.head or dim
+        self.imitation_head = nn.Linear(dim, config.head) if config.head else nn.Identity()
+        self.recording_head = self.imitation_head if config.shared else copy.deepcopy(self.imitation_head)
         self.comparison: nn.Sequential | None = None
         if config.similarity == "network":
             drop, hidden = config.dropout, config.hidden
@@ -58,11 +64,11 @@ class DualEncoder(nn.Module):
 
     def imitations(self, waveform: Tensor, features: Features | None = None) -> Tensor:
         """Waveforms (batch, samples) at 32 kHz -> (batch, dim); features: makes the mel in place of the encoder."""
-        return self._embed(self.imitation_encoder, waveform, features)
+        return self.imitation_head(self._embed(self.imitation_encoder, waveform, features))
 
     def recordings(self, waveform: Tensor, features: Features | None = None) -> Tensor:
         """The same for recordings."""
-        return self._embed(self.recording_encoder, waveform, features)
+        return self.recording_head(self._embed(self.recording_encoder, waveform, features))
 
     def _embed(self, encoder: Encoder, waveform: Tensor, features: Features | None) -> Tensor:
         waveform = self.resample(waveform)

@@ -1,8 +1,10 @@
 """The systems that are compared: the dual encoder, trained or frozen, and those without training of this task.
 
-2DFT: Pishdadian et al. 2019. M-VGGish: Kim and Pardo 2019. Both as the baselines of Greif et al. 2024.
+2DFT: Pishdadian et al. 2019. M-VGGish: Kim and Pardo 2019. Both as the baselines of Greif et al. 2024. YAMNet is
+none of the papers' systems, but real at once.
 """
 
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +15,8 @@ from torch import Tensor
 
 from common import encoders
 from common.encoders.vggish import VGGish
-from common.frontends import CqtSetting, cqt, two_dft
+from common.encoders.yamnet import YAMNet
+from common.frontends import CqtSetting, cqt, half_two_dft
 from qbv.config import SAMPLE_RATE, TRAINED, Config
 from qbv.model.networks import DualEncoder
 
@@ -78,8 +81,8 @@ class TwoDft(Fingerprint):
 
 
 def two_dft_vectors(waveforms: np.ndarray) -> np.ndarray:
-    """Waveforms (batch, samples) at 8 kHz -> (batch, bands x frames) float32."""
-    return two_dft(np.abs(cqt(waveforms))).reshape(len(waveforms), -1).astype(np.float32)
+    """Waveforms (batch, samples) at 8 kHz -> (batch, bands x about half the frames) float32: the whole's cosines."""
+    return half_two_dft(np.abs(cqt(waveforms))).reshape(len(waveforms), -1).astype(np.float32)
 
 
 class MVGGish(Fingerprint):
@@ -94,6 +97,22 @@ class MVGGish(Fingerprint):
     def vectors(self, waveform: Tensor) -> Tensor:
         audio = torch.from_numpy(resampled(waveform.numpy(), self.encoder.sample_rate))
         return self.encoder.similarity_features(audio.to(self.device))
+
+
+class Yamnet(Fingerprint):
+    """YAMNet, a network on AudioSet, as it was published: the mean over its patches that are no digital silence."""
+
+    def __init__(
+        self, seconds: float, checkpoint: str | None = None, device: str = "cpu", model: str = "yamnet"
+    ) -> None:
+        super().__init__(seconds)
+        encoder = encoders.create(model, checkpoint)
+        assert isinstance(encoder, YAMNet)
+        self.encoder, self.device = encoder.to(device), device
+
+    def vectors(self, waveform: Tensor) -> Tensor:
+        audio = torch.from_numpy(resampled(waveform.numpy(), self.encoder.sample_rate)).to(self.device)
+        return self.encoder.active_mean(audio)
 
 
 class Random(Fingerprint):
@@ -124,7 +143,9 @@ def build_system(name: str, config: Config, seed: int, trained: DualEncoder | No
         return Network(trained, config.data.seconds, device)
     if name == "frozen":
         torch.manual_seed(seed)
-        return Network(DualEncoder(config.model), config.data.seconds, device)
+        return Network(DualEncoder(replace(config.model, head=None, frozen=False)), config.data.seconds, device)
+    if name == "yamnet":
+        return Yamnet(config.data.seconds, device=device)
     if name == "2dft":
         return TwoDft(seconds)
     if name == "m-vggish":

@@ -2,14 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from common.run.config import load_config
@@ -17,6 +15,7 @@ from common.run.errors import UserError
 from common.run.results.store import read_results
 from common.run.training import LAST
 from common.run.verbs import Run
+from common.tests.two_processes import check_two_processes
 from qbv.__main__ import TASK
 from qbv.config import SAMPLE_RATE, AugmentConfig, Config, of_fold
 from qbv.data.batches import Batch
@@ -59,39 +58,13 @@ LOSSES = (
 )
 
 
-def one_process(rank: int, folder: Path) -> None:
-    """One of two, with its half of the batch; gradients are averaged as DDP does."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    half = slice(4 * rank, 4 * rank + 4)
-    for number, overrides in enumerate(LOSSES):
-        made = system(*overrides).eval()  # batch norms see one process
-        found = gradients(made, Batch(*(of[half] for of in batch())))
-        for name, value in found.items():
-            if name != "loss":
-                dist.all_reduce(value)
-                value /= 2
-        np.savez(folder / f"{number}-{rank}.npz", **{name: value.numpy() for name, value in found.items()})
-    dist.destroy_process_group()
-
-
 def test_two_processes_with_half_a_batch_give_loss_and_gradients_of_the_whole(tmp_path: Path) -> None:
-    processes = [get_context("fork").Process(target=one_process, args=(rank, tmp_path)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=200)
-    assert [process.exitcode for process in processes] == [0, 0]
-    for number, overrides in enumerate(LOSSES):
-        whole = gradients(system(*overrides).eval(), batch())
-        assert len(whole) > 10
-        for half in (np.load(tmp_path / f"{number}-{rank}.npz") for rank in range(2)):
-            assert set(half.files) == whole.keys()
-            for name, value in whole.items():
-                largest = 1e-4 * float(value.abs().max())
-                np.testing.assert_allclose(
-                    half[name], value, rtol=1e-3, atol=1e-6 + largest, err_msg=f"{number} {name}"
-                )
+    def found(overrides: list[str], part: slice) -> dict[str, Tensor]:
+        made = system(*overrides).eval()  # batch norms see one process
+        return gradients(made, Batch(*(of[part] for of in batch())))
+
+    work = {overrides[0]: partial(found, overrides) for overrides in LOSSES}
+    check_two_processes(work, 8, tmp_path, 1e-3, 1e-6, 1e-4)
 
 
 def test_recordings_of_one_concept_are_negatives_only_in_the_challenge() -> None:

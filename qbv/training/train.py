@@ -9,14 +9,13 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from common.audio.loading import turn_of
-from common.run.errors import UserError
 from common.run.processes import all_done
 from common.run.results.runs import section_of
 from common.run.results.store import record
 from common.run.results.tables import print_table
 from common.run.training import claim, finished, fit, is_first_process
 from common.run.verbs import Run
-from qbv.config import PARTS, Config, parts_of
+from qbv.config import PARTS, Config, chosen_parts, parts_of
 from qbv.data.batches import Batch, Clips, sound_loader, train_loader
 from qbv.data.prepare import made_from
 from qbv.data.sets import training_pairs
@@ -71,18 +70,6 @@ def train_run(run: Run, restart: bool = False, folds: Sequence[int] | None = Non
     ]
     print_table(f"{run.folder}: trained", ["part", *columns, "best val/mrr"], rows)
     return {"run": run.number, "seed": run.seed, "parts": found}
-
-
-def chosen_parts(run: Run, folds: Sequence[int] | None) -> dict[str, Run]:
-    """The parts of a run, or those of some folds."""
-    parts, config = parts_of(run), run.config
-    if folds is None:
-        return parts
-    if config.data.protocol != "coarse":
-        raise UserError(f"--folds: data.protocol={config.data.protocol} has none")
-    if unknown := [fold for fold in folds if f"fold{fold}" not in parts]:
-        raise UserError(f"--folds: no fold {unknown[0]} in the recipe, it has {', '.join(map(str, config.data.folds))}")
-    return {f"fold{fold}": parts[f"fold{fold}"] for fold in folds}
 
 
 def train_part(part: Run, restart: bool = False) -> None:

@@ -1,99 +1,30 @@
 """Networks as ONNX files, with the front end inside or outside, compared with the original before they are kept.
 
     export(model, front_end, path, precision, front_end_inside, calibration) -> dict
-    latency_table(files) -> rows        (latency.py)
 
-The front end stays in single precision. Its Fourier transform is written as two small matrix products: on one core
-the baseline's network takes 0.3 ms for a clip, the front end with ONNX's own STFT 5 ms, this one 1.7 ms.
+The front end stays in single precision.
 """
 
 import copy
-import math
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.frontends import LogMel
 from common.run.errors import UserError, did_you_mean
 from common.run.files import write_then_rename
+from common.run.onnx_graphs import answers, exportable, graph_of, quiet
 from common.run.results.tables import print_table
-from task1_asc.deployment.latency import latency_table
 from task1_asc.deployment.precision import deployed
 
-__all__ = ["MatrixLogMel", "export", "float_twin", "latency_table"]
-
-OPSET = 18
 # Largest difference of a logit from the float32 network in PyTorch, as a share of the logits' root mean square.
 TOLERANCES = {"float32": 1e-3, "float16": 3e-2, "int8": 0.3}
 CHECKED_CLIPS = 64
-
-
-class MatrixLogMel(LogMel):
-    """A centred front end whose Fourier transform is two matrix products, for evaluation; `LogMel` within rounding.
-
-    Cooley and Tukey's first step: the n = columns * n1 + n2 of a frame and the k = k1 + rows * k2 of its spectrum make
-    a DFT over n1, twiddle factors and a DFT over n2. A real signal needs half of the k1; the other bins are mirrored,
-    in an order that the rows of the mel matrix follow.
-    """
-
-    first: Tensor
-    twiddle: Tensor
-    second: Tensor
-
-    def __init__(self, like: LogMel) -> None:
-        super().__init__(like.setting, like.top_db_per_batch)
-        size, window = self.setting.fft, self.setting.window
-        self.columns = next(c for c in range(math.isqrt(size), 0, -1) if size % c == 0)
-        rows = size // self.columns
-        # The window may be shorter than the transform: rows that are 0 are left out.
-        start = (size - window) // 2
-        self.from_row, until = start // self.columns, -(-(start + window) // self.columns)
-        lead = start - self.from_row * self.columns
-        self.taps = (until - self.from_row) * self.columns
-        self.register_buffer("window", F.pad(self.window, (lead, self.taps - window - lead)), persistent=False)
-        k1, n1 = torch.arange(rows // 2 + 1), torch.arange(self.from_row, until)
-        n2 = torch.arange(self.columns)
-        first, twiddle, second = _angles(k1, n1, rows), _angles(k1, n2, size), _angles(n2, n2, self.columns)
-        cosine, sine = second.cos(), second.sin()
-        self.register_buffer("first", torch.cat((first.cos(), first.sin())).float(), persistent=False)
-        self.register_buffer("twiddle", torch.stack((twiddle.cos(), twiddle.sin())).float(), persistent=False)
-        both = torch.cat((torch.cat((cosine, sine), 1), torch.cat((-sine, cosine), 1)))
-        self.register_buffer("second", both.float(), persistent=False)
-        k = (k1[:, None] + rows * n2).flatten()
-        bins = torch.minimum(k, size - k)
-        times = torch.bincount(bins)[bins]  # a bin that is there twice counts half each time
-        self.register_buffer("bank", like.bank[:, bins] / times, persistent=False)
-
-    def _spectrum(self, x: Tensor) -> Tensor:
-        """(batch, samples) -> magnitude or power, (batch, frames, bins in the order of `bank`)."""
-        setting = self.setting
-        frames = 1 + x.shape[-1] // setting.hop
-        parts = -(-self.taps // setting.hop)
-        before = setting.fft // 2 - self.from_row * self.columns
-        mode = "reflect" if setting.framing == "reflect" else "constant"
-        x = F.pad(x[:, None], (before, before), mode=mode)[:, 0]
-        x = F.pad(x, (0, (frames - 1 + parts) * setting.hop - x.shape[-1]))
-        # A frame is so many steps of one hop, joined and cut off: slices, where an index would be a slow gather.
-        steps = x.unflatten(1, (-1, setting.hop))
-        framed = torch.cat([steps[:, i : i + frames] for i in range(parts)], dim=2)[..., : self.taps]
-        of_columns = self.first @ (framed * self.window).unflatten(2, (-1, self.columns))
-        real, imaginary = of_columns.chunk(2, dim=2)
-        cosine, sine = self.twiddle
-        turned = torch.cat((real * cosine - imaginary * sine, real * sine + imaginary * cosine), dim=3)
-        real, imaginary = (turned @ self.second).chunk(2, dim=3)
-        power = (real.square() + imaginary.square()).flatten(2)
-        return power.sqrt() if setting.exponent == 1 else power
-
-
-def _angles(a: Tensor, b: Tensor, size: int) -> Tensor:
-    return -2 * math.pi / size * torch.outer(a.double(), b.double())
 
 
 class _Ears(nn.Module):
@@ -101,8 +32,7 @@ class _Ears(nn.Module):
 
     def __init__(self, front_end: LogMel) -> None:
         super().__init__()
-        centred = front_end.setting.framing in ("reflect", "zeros")
-        self.front_end = MatrixLogMel(front_end) if centred else copy.deepcopy(front_end)
+        self.front_end = exportable(front_end)
 
     def forward(self, waveform: Tensor) -> Tensor:
         return self.front_end(waveform)[:, None]
@@ -146,19 +76,19 @@ def export(
         mel = front_end(clips)[:, None]
         expected = network(mel[:CHECKED_CLIPS]).numpy()
     stored = deployed(network, "float16") if precision == "float16" else network
-    graph = _graph(stored, mel[:1], "mel", "logits")
+    graph = graph_of(stored, mel[:1], "mel", "logits")
     if precision == "int8":
         graph = _quantised(graph, mel.numpy())
     given = mel
     if front_end_inside:
-        ears = _graph(_Ears(front_end), clips[:1], "waveform", "log_mel")
+        ears = graph_of(_Ears(front_end), clips[:1], "waveform", "log_mel")
         ears = onnx.compose.add_prefix(ears, "ears/", rename_inputs=False, rename_outputs=False)
         graph = onnx.compose.merge_models(ears, graph, [("log_mel", "mel")])
         given = clips
     allowed = TOLERANCES[precision] if tolerance is None else tolerance
     with write_then_rename(path) as partial:
         onnx.save(graph, partial)
-        found = _run(partial, given[:CHECKED_CLIPS].numpy())
+        found = answers(partial, given[:CHECKED_CLIPS].numpy())
         difference = float(np.abs(found - expected).max() / np.sqrt(np.mean(expected.astype(np.float64) ** 2)))
         if not difference <= allowed:
             raise UserError(
@@ -226,30 +156,6 @@ def _noise(sample_rate: int, clips: int = 8) -> Tensor:
     return levels * torch.randn(clips, sample_rate, generator=generator)
 
 
-def _graph(module: nn.Module, example: Tensor, given: str, found: str) -> Any:
-    """An ONNX model of a module with one input (batch, ...) and one output, without notes on its source.
-
-    example: (1, ...).
-    """
-    example = torch.cat((example, example))  # a batch of 1 would become a constant
-    with _quiet():
-        program = torch.onnx.export(
-            module.eval(),
-            (example,),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=[given],
-            output_names=[found],
-            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
-            verbose=False,
-        )
-    assert program is not None
-    model = program.model_proto
-    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
-        del part.metadata_props[:]
-    return model
-
-
 def _quantised(graph: Any, mel: np.ndarray) -> Any:
     """Static quantisation with the ranges that log-mel (clips, 1, mel, frames) shows.
 
@@ -268,7 +174,7 @@ def _quantised(graph: Any, mel: np.ndarray) -> Any:
             clip = next(self.left, None)
             return None if clip is None else {"mel": clip[None]}
 
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet():
         target = Path(folder) / "int8.onnx"
         quantize_static(
             graph,
@@ -280,28 +186,3 @@ def _quantised(graph: Any, mel: np.ndarray) -> Any:
             weight_type=QuantType.QUInt8,
         )
         return onnx.load(target)
-
-
-def _run(path: Path, given: np.ndarray) -> np.ndarray:
-    """Logits (batch, classes) of a file for its one input."""
-    from onnxruntime import InferenceSession
-
-    session = InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    logits: np.ndarray = session.run(["logits"], {session.get_inputs()[0].name: given})[0]
-    return logits
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter and the quantiser report every step."""
-    import logging
-    import warnings
-
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

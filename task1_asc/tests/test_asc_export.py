@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from common.frontends import LogMel, MelSetting
+from common.run import latency
 from common.run.errors import UserError
+from common.run.latency import latency_table
+from common.run.onnx_graphs import MatrixLogMel
 from task1_asc.config import ModelConfig
-from task1_asc.deployment import latency
-from task1_asc.deployment.export import MatrixLogMel, export, float_twin, latency_table
+from task1_asc.deployment.export import export, float_twin
 from task1_asc.deployment.quantize import prepare_network
 from task1_asc.model.networks import build_network
 

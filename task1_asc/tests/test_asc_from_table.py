@@ -10,7 +10,7 @@ from common.audio import downloads
 from common.run.errors import UserError
 from common.run.results.store import read_results
 from common.run.verbs import main
-from common.tests.helpers import shown_tables
+from common.tests.helpers import check_refused, table_of, tones_fixture, train_own
 from task1_asc.__main__ import TASK
 from task1_asc.config import Config
 from task1_asc.data.classes import SCENES
@@ -22,25 +22,12 @@ from task1_asc.data.sets import load_clips
 FOLDER = Path(__file__).resolve().parents[1]
 HEADER = "file,label,device,split"
 GOOD = ("a.wav,park,a,train", "b.wav,tram,b,test")
-
-
-@pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Recordings a.wav to d.wav of 2.5 s in the working directory."""
-    monkeypatch.chdir(tmp_path)
-    for number, name in enumerate("abcd", 1):
-        soundfile.write(tmp_path / f"{name}.wav", 0.2 * np.sin(0.1 * number * np.arange(20_000)), 8000)
-    return tmp_path
-
-
-def table_of(folder: Path, *rows: str, header: str = HEADER) -> Path:
-    (folder / "my.csv").write_text("\n".join([header, *rows, ""]))
-    return folder / "my.csv"
+desk = tones_fixture(*"abcd")
 
 
 def test_the_official_layout_comes_out(desk: Path) -> None:
     soundfile.write(desk / "long.flac", 0.1 * np.random.default_rng(1).normal(size=(12 * 16_000 + 99, 2)), 16_000)
-    table = table_of(desk, *GOOD, "long.flac,bus,s1,train")
+    table = table_of(desk, HEADER, *GOOD, "long.flac,bus,s1,train")
     from_table(table, desk / "out")
     meta = read_meta(desk / "out")
     assert {(clip.scene, clip.device) for clip in meta} == {("park", "a"), ("tram", "b"), ("bus", "s1")}
@@ -72,17 +59,14 @@ def test_the_official_layout_comes_out(desk: Path) -> None:
     ],
 )
 def test_bad_rows(desk: Path, rows: tuple[str, ...], message: str) -> None:
-    with pytest.raises(UserError, match=message) as error:
-        from_table(table_of(desk, *rows), desk / "out")
-    assert "\n" not in str(error.value)
-    assert not list(desk.glob("out*"))
+    check_refused(from_table, table_of(desk, HEADER, *rows), message)
 
 
 def test_a_location_is_in_one_split(desk: Path) -> None:
     rows = ("a.wav,park,a,train,hill", "b.wav,park,b,train,hill", "c.wav,park,a,test,hill")
     with pytest.raises(UserError, match=r"my\.csv:4: location hill is in test, but in train in line 2"):
-        from_table(table_of(desk, *rows, header=f"{HEADER},location"), desk / "out")
-    from_table(table_of(desk, *rows[:2], rows[2].replace("hill", "lake"), header=f"{HEADER},location"), desk / "out")
+        from_table(table_of(desk, f"{HEADER},location", *rows), desk / "out")
+    from_table(table_of(desk, f"{HEADER},location", *rows[:2], rows[2].replace("hill", "lake")), desk / "out")
     assert [clip.location for clip in read_meta(desk / "out")] == ["own-1"] * 4 + ["own-2"] * 2
 
 
@@ -92,7 +76,7 @@ def test_smaller_lists_are_drawn_from_recordings_of_ten_seconds(desk: Path) -> N
     for number in range(24):
         soundfile.write(desk / f"{number}.wav", 0.1 * noise.normal(size=10 * 1000), 1000)
         rows.append(f"{number}.wav,{SCENES[number % 2]},a,{'test' if number > 19 else 'train'}")
-    from_table(table_of(desk, *rows), desk / "out")
+    from_table(table_of(desk, HEADER, *rows), desk / "out")
     assert main(TASK, ["splits", "make", "out", "--out", "out/splits"]) == 0
     assert len(read_list(desk / "out/splits/split5.csv")) == 10
 
@@ -116,16 +100,9 @@ def test_the_example_of_the_readme_is_trained_and_marked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (name,) = shown_tables(FOLDER / "README.md", tmp_path)
-    assert main(TASK, ["prepare", "--from-table", name, "--out", "data/own"]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert all(line in (FOLDER / "README.md").read_text() for line in said)
-    tiny = FOLDER / "tests" / "tiny.yaml"
-    words = ["--recipe", str(tiny), "--run-dir", "runs/own", "data.root=data/own", "data.splits=[100]", "data.toy=null"]
-    words += ["trainer.max_epochs=1", "trainer.accelerator=cpu", "data.edition=2024"]
-    for verb in ("prepare", "train", "predict", "evaluate"):
-        assert main(TASK, [verb, *words]) == 0
-    assert "own data set, not comparable" in capsys.readouterr().out
+    words = train_own(
+        TASK, capsys, "data.splits=[100]", "trainer.max_epochs=1", "trainer.accelerator=cpu", "data.edition=2024"
+    )
     recorded = read_results(tmp_path / "runs/own/run1/split100")
     assert recorded["train"]["values"]["data"] == "recordings"
     assert main(TASK, ["compare", *words]) == 0

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.run.errors import UserError
-from common.run.files import write_then_rename
+from common.run.files import write_arrays
 from task2_anomaly.config import EmbeddingConfig
 
 Vectors = npt.NDArray[np.float64]
@@ -33,8 +33,7 @@ class Normal(NamedTuple):
 
 def write_normal(path: Path, normal: Normal) -> None:
     """Store them as .npz: numbers and names, no code."""
-    with write_then_rename(path) as partial, partial.open("wb") as file:
-        np.savez(file, **normal._asdict())
+    write_arrays(path, **normal._asdict())
 
 
 def read_normal(path: Path) -> Normal:

@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 
 from common.run.errors import UserError
 from common.run.results.store import read_results
 from common.run.verbs import main
-from common.tests.helpers import shown_tables
+from common.tests.helpers import check_refused, table_of, tones_fixture, train_own
 from task2_anomaly.__main__ import TASK
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine, proxy_types
@@ -22,20 +20,7 @@ FOLDER = Path(__file__).resolve().parents[1]
 IDS, SECTIONS = "file,machine,id,split,label", "file,machine,section,domain,split,label,attributes"
 GOOD = ("a.wav,mixer,0,train,normal", "b.wav,mixer,0,test,anomaly")
 GOOD_SECTIONS = ("a.wav,mixer,0,source,train,normal,speed_1", "b.wav,mixer,0,target,test,anomaly,")
-
-
-@pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Recordings a.wav to e.wav of a second in the working directory."""
-    monkeypatch.chdir(tmp_path)
-    for number, name in enumerate("abcde", 1):
-        soundfile.write(tmp_path / f"{name}.wav", 0.2 * np.sin(0.1 * number * np.arange(8000)), 8000)
-    return tmp_path
-
-
-def table_of(folder: Path, *rows: str, header: str = IDS) -> Path:
-    (folder / "my.csv").write_text("\n".join([header, *rows, ""]))
-    return folder / "my.csv"
+desk = tones_fixture(*"abcde")
 
 
 def names(folder: Path) -> list[str]:
@@ -44,7 +29,7 @@ def names(folder: Path) -> list[str]:
 
 def test_the_layout_of_2020(desk: Path) -> None:
     rows = (*GOOD, "c.wav,mixer,0,train,normal", "d.wav,mixer,12,train,normal", "e.wav,press,0,train,normal")
-    from_table(table_of(desk, *rows), desk / "out")
+    from_table(table_of(desk, IDS, *rows), desk / "out")
     assert names(desk / "out") == [
         "dev_data/mixer/test/anomaly_id_00_00000000.wav",
         "dev_data/mixer/train/normal_id_00_00000000.wav",
@@ -76,7 +61,7 @@ def test_own_types_are_one_set_up() -> None:
 
 def test_the_layout_of_the_first_shot_editions(desk: Path) -> None:
     rows = (*GOOD_SECTIONS, "c.wav,mixer,0,source,test,normal,")
-    from_table(table_of(desk, *rows, header=SECTIONS), desk / "out")
+    from_table(table_of(desk, SECTIONS, *rows), desk / "out")
     assert names(desk / "out/dev_data/mixer") == [
         "test/section_00_source_test_normal_0000.wav",
         "test/section_00_target_test_anomaly_0000.wav",
@@ -116,10 +101,7 @@ def test_the_layout_of_the_first_shot_editions(desk: Path) -> None:
     ],
 )
 def test_bad_rows(desk: Path, rows: tuple[str, ...], header: str, message: str) -> None:
-    with pytest.raises(UserError, match=message) as error:
-        from_table(table_of(desk, *rows, header=header), desk / "out")
-    assert "\n" not in str(error.value)
-    assert not list(desk.glob("out*"))
+    check_refused(from_table, table_of(desk, header, *rows), message)
 
 
 @pytest.mark.end_to_end
@@ -127,16 +109,14 @@ def test_the_example_of_the_readme_is_trained_and_marked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (name,) = shown_tables(FOLDER / "README.md", tmp_path)
-    assert main(TASK, ["prepare", "--from-table", name, "--out", "data/own"]) == 0
-    assert all(line in (FOLDER / "README.md").read_text() for line in capsys.readouterr().out.splitlines())
-    tiny = FOLDER / "tests" / "tiny.yaml"
-    words = ["--recipe", str(tiny), "--run-dir", "runs/own", "data.root=data/own", "data.toy=null"]
-    words += ["data.proxies=same_mic_all_types"]
-    words += ["trainer.max_epochs=1", "trainer.accelerator=cpu", "energy.enabled=false"]
-    for verb in ("prepare", "train", "predict", "evaluate"):
-        assert main(TASK, [verb, *words]) == 0
-    assert "own data set, not comparable" in capsys.readouterr().out
+    words = train_own(
+        TASK,
+        capsys,
+        "data.proxies=same_mic_all_types",
+        "trainer.max_epochs=1",
+        "trainer.accelerator=cpu",
+        "energy.enabled=false",
+    )
     recorded = read_results(tmp_path / "runs/own/run1/machines/mixer_id_00")
     assert recorded["train"]["values"]["data"] == "recordings"
     assert main(TASK, ["compare", *words]) == 0

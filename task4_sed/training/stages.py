@@ -8,10 +8,9 @@ from torch import Tensor, nn
 
 from common.run.imports import apply_own
 from common.schedules import half_cosine, linear_ramp
-from task4_sed.config import Config, OptimizerConfig
+from task4_sed.config import OptimizerConfig
 from task4_sed.data.batches import Batch
 from task4_sed.model.crnn import Prediction
-from task4_sed.model.embedder import Embedder
 from task4_sed.model.networks import Network, TunedNetwork
 from task4_sed.training.augmentation import Augmenter, Draws, Stage, View
 from task4_sed.training.losses import (
@@ -23,22 +22,14 @@ from task4_sed.training.losses import (
     weak_from_strong,
 )
 from task4_sed.training.system import SedSystem
-from task4_sed.training.validation import Validator
 
 
 class StagedSystem(SedSystem):
     """`SedSystem` with the losses, augmentations and optimiser of a stage; impulses: (responses, length) or None."""
 
-    def __init__(
-        self,
-        config: Config,
-        classes: Sequence[str],
-        steps_per_epoch: int,
-        validators: Mapping[str, Validator],
-        embedder: Embedder | None = None,
-        impulses: Tensor | None = None,
-    ) -> None:
-        super().__init__(config, classes, steps_per_epoch, validators, embedder)
+    def __init__(self, *given: Any, impulses: Tensor | None = None) -> None:
+        super().__init__(*given)
+        config, embedder = self.config, self.embedder
         self.stage = cast(Stage, config.loss.kind)
         hears = embedder is not None and not embedder.config.cache
         setting = embedder.encoder.front_end.setting if embedder is not None and hears else None

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from common.audio.coverage import made_of, root_of
 from common.audio.impulses import load_impulses
-from common.run.checkpoints import checkpoint_of, fill, network_state, read_checkpoint
+from common.run.checkpoints import checkpoint_of, fill, network_state, read_checkpoint, start_of
 from common.run.errors import UserError
-from common.run.results.store import recorded
 from common.run.training import finished, fit
 from common.run.verbs import Run
 from task4_sed.config import Config
@@ -39,7 +38,7 @@ def build(config: Config, seed: int) -> tuple[SedSystem, SedData]:
     impulses = None
     if config.augment.impulse_probability:
         impulses = load_impulses(config.augment.impulse_responses, SAMPLE_RATE)
-    return StagedSystem(config, classes, steps, chosen, embedder, impulses), data
+    return StagedSystem(config, classes, steps, chosen, embedder, impulses=impulses), data
 
 
 def begin(system: SedSystem, run: Run) -> None:
@@ -77,10 +76,7 @@ def start_file(run: Run) -> tuple[Path, str | None]:
     if entry is not None or "://" in start or Path(start).suffix:
         path, digest, _ = locate(start)
         return path, digest
-    folder = run.folder.parent.parent / start / run.folder.name
-    if recorded(folder, "checkpoint") is None:
-        raise UserError(f"start: {folder} has no finished training; first: make task4-train RECIPE={start}")
-    return checkpoint_of(folder)
+    return checkpoint_of(start_of(run, start))
 
 
 def train_run(run: Run, restart: bool = False) -> None:

@@ -1,6 +1,6 @@
 """Batches: every caption with its clip once an epoch in random order, or every clip once, in order."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,11 +35,6 @@ class Batch(NamedTuple):
         return self._replace(audio=audio, seconds=seconds, clip=clip)
 
 
-def segment_samples(seconds: float) -> int:
-    """Samples of a segment."""
-    return round(seconds * SAMPLE_RATE)
-
-
 def segments_of(seconds: NDArray[np.floating], segment_seconds: float) -> IntArray:
     """How many segments clips of these lengths have, at least one. A thousandth of a sample is rounding."""
     return np.maximum(np.ceil(seconds / segment_seconds - 1e-6), 1).astype(np.int64)
@@ -55,8 +50,8 @@ class ClipDataset(Dataset[Batch]):
         self, sets: Sequence[CaptionedClips], config: DataConfig, random_crop: bool, stored: Mapping[str, ClipArrays]
     ) -> None:
         self.sets, self.stored, self.random_crop = list(sets), dict(stored), random_crop
-        self.window = segment_samples(config.window_seconds)
-        self.segment = segment_samples(config.segment_seconds)
+        self.window = round(config.window_seconds * SAMPLE_RATE)
+        self.segment = round(config.segment_seconds * SAMPLE_RATE)
         parts = [self._items(of, config.test_crop) for of in sets]
         self.part = np.repeat(np.arange(len(parts)), [len(items) for items, _ in parts])
         self.items = np.concatenate([items for items, _ in parts])  # (items, 2): clip of the part, start of the window
@@ -137,22 +132,6 @@ def crops(length: int, window: int, how: str) -> list[int]:
     return [*range(0, room, window), room] if room else [0]
 
 
-class _Sampler(ShuffledSampler):
-    """Without the last, smaller batch where the recipe says so (unless it is the only one)."""
-
-    def __init__(self, drop_last: bool, *arguments: object) -> None:
-        super().__init__(*arguments)  # type: ignore[arg-type]
-        share = -(-self.clips // self.ranks)
-        self.steps = max(share // self.batch, 1) if drop_last else -(-share // self.batch)
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def __iter__(self) -> Iterator[Requests]:
-        for _, requests in zip(range(self.steps), super().__iter__(), strict=False):
-            yield requests
-
-
 def train_loader(
     sets: Sequence[CaptionedClips],
     config: Config,
@@ -166,7 +145,7 @@ def train_loader(
     """Shuffled batches of `data.batch` captions of all sets (`divided`: of all ranks together, else of each)."""
     data = ClipDataset(sets, config.data, True, stored or {})
     batch = share_of(config.data.batch, ranks, divided)
-    sampler = _Sampler(config.data.drop_last, len(data), batch, seed, epoch, rank, ranks)
+    sampler = ShuffledSampler(len(data), batch, seed, epoch, rank, ranks, config.data.drop_last)
     return training_loader(data, sampler, config.data.workers)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from common.audio import arrays
 from common.audio.arrays import ClipArrays
 from task6_retrieval.config import SAMPLE_RATE
-from task6_retrieval.data.batches import segment_samples, segments_of
+from task6_retrieval.data.batches import segments_of
 from task6_retrieval.data.sets import CaptionedClips
 
 
@@ -34,7 +34,7 @@ def store(of: CaptionedClips, folder: Path, tower: Tower, batch: int, device: to
     """Tokens of the whole segments of all clips in a data set's pack, rows (tokens, dim) float16. Computes what is
     missing; the folder's name says which encoder they are of.
     """
-    size = segment_samples(tower.segment_seconds)
+    size = round(tower.segment_seconds * SAMPLE_RATE)
 
     def embed(waveform: NDArray[np.float32]) -> NDArray[np.floating]:
         padded = np.pad(waveform, ((0, 0), (0, -waveform.shape[1] % size))).reshape(-1, size)

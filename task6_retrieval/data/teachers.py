@@ -1,22 +1,21 @@
 """Vectors of clips and captions by trained systems, stored once; those of several estimate correspondences."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.run.errors import UserError
-from common.run.files import existing_file, write_then_rename
+from common.run.files import existing_file, read_arrays, write_arrays
 from task6_retrieval.data.sets import CaptionedClips
 
 Vectors = NDArray[np.float32]
+VECTORS = "vectors of a trained system (`predict --sets NAME` makes them)"
 
 
-@dataclass(frozen=True)
-class Embeddings:
+class Embeddings(NamedTuple):
     """Raw projections of clips, named <set>/<clip>, and of texts: (clips, dim), (texts, dim)."""
 
     clips: tuple[str, ...]
@@ -42,25 +41,17 @@ def texts_of(sets: Sequence[CaptionedClips]) -> list[str]:
 
 def write_embeddings(path: Path, of: Embeddings) -> None:
     """Store them, whole or not at all."""
-    with write_then_rename(path) as partial, open(partial, "wb") as file:
-        named: dict[str, Any] = {"clips": np.array(of.clips), "texts": np.array(of.texts)}
-        np.savez(file, audio=of.audio, sentence=of.sentence, **named)
+    write_arrays(path, clips=of.clips, audio=of.audio, texts=of.texts, sentence=of.sentence)
 
 
 def read_embeddings(path: Path) -> Embeddings:
     """What `write_embeddings` stored. Raises UserError for a missing file or any other content."""
-    existing_file(path, "vectors of a trained system (`predict --sets NAME` makes them)")
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            found = Embeddings(
-                tuple(stored["clips"].tolist()), stored["audio"], tuple(stored["texts"].tolist()), stored["sentence"]
-            )
-    except Exception as error:
-        raise UserError(f"{path}: no vectors of a trained system ({type(error).__name__}: {error})") from None
-    for what, names, values in (("clips", found.clips, found.audio), ("texts", found.texts, found.sentence)):
+    existing_file(path, VECTORS)
+    clips, audio, texts, sentence = read_arrays(path, "vectors of a trained system", *Embeddings._fields)
+    for what, names, values in (("clips", clips, audio), ("texts", texts, sentence)):
         if values.ndim != 2 or len(values) != len(names) or not np.isfinite(values).all():
             raise UserError(f"{path}: vectors of {what} are no finite numbers of shape ({len(names)}, dim)")
-    return found
+    return Embeddings(tuple(clips.tolist()), audio, tuple(texts.tolist()), sentence)
 
 
 def bank(

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from common.search import Encoder
-    from common.search.index import Index
 
 EXAMPLES = ("a dog barks far away",)
 
@@ -41,18 +40,10 @@ def trained_or_none(run: Run) -> Run | None:
     return run if recorded(run.folder, "checkpoint") else None
 
 
-def opened(library: Path, encoder: "Encoder", folder: Path | None) -> "Index":
-    """The index of a library, brought up to date."""
-    from common.search.index import Index
-    from task6_retrieval.inference.search import index_library
-
-    index_library(library, encoder, folder)
-    return Index.open(library, encoder.key, folder)
-
-
 def quality(labelled: Path | None, encoder: "Encoder", folder: Path | None) -> str:
     """mAP@10 of a sentence for each class on a labelled folder as of ESC-50, computed now; in a sentence."""
     from common.encoders.recordings import average_precision, read_labelled
+    from common.search.library import opened
 
     if labelled is None:
         return encoder.quality
@@ -75,12 +66,7 @@ def page(
     library: Path, encoders: "Sequence[Encoder]", folder: Path | None, labelled: Path | None, host: str
 ) -> "FastAPI":
     """The page as an application, which answers by any of the encoders; their indexes are made first."""
-    from common.search.index import place
-    from common.search.library_page import Library, library_page
+    from common.search.library_page import heard_by, library_page
 
-    pictures = place(library, folder) / "pictures"
-    of = [
-        Library(opened(library, encoder, folder), encoder, pictures, quality(labelled, encoder, folder))
-        for encoder in encoders
-    ]
+    of = heard_by(encoders, library, folder, lambda encoder: quality(labelled, encoder, folder))
     return library_page("Language-based audio retrieval", of, EXAMPLES, host)

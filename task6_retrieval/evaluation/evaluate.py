@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from task6_retrieval.data.captions import read_annotations, read_captions
 from task6_retrieval.inference.outputs import Scores
 from task6_retrieval.inference.scores import Gallery, Outputs, read_outputs
 from task6_retrieval.metrics import Ranks, clip_values, padded, query_values, ranks_of_scores, sign_flip_test
+
+DRAWS = 1000  # of intervals
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,40 @@ class Shares:
     groups: NDArray[np.int64]
 
 
-def shares_of(ranks: Ranks, relevant: Sequence[Sequence[str]], depth: int | None = None) -> Shares:
-    """ranks: (queries, relevant), in the order of the clips of each query."""
-    number = np.array([len(names) for names in relevant])
-    there = np.arange(ranks.shape[1]) < number[:, None]
-    weights = np.repeat(1 / number, number)
-    values = {name: of[there] * weights for name, of in clip_values(ranks, depth).items()}
-    return Shares(values, weights, np.unique([name for of in relevant for name in of], return_inverse=True)[1])
+@dataclass(frozen=True)
+class Answers:
+    """How a system answered the queries: ranks (queries, relevant), in the order of the clips of each query.
+
+    clips: how many were ranked; depth: the ranks that are known, where these are not all.
+    """
+
+    truth: Truth
+    ranks: Ranks
+    clips: int
+    depth: int | None = None
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """How many clips are relevant, (queries,)."""
+        return np.array([len(names) for names in self.truth.relevant])
+
+    def values(self) -> dict[str, np.ndarray]:
+        """{"map@10": AP@10 of every query (queries,), ...}."""
+        return query_values(self.ranks, self.counts, self.depth)
+
+    def shares(self) -> Shares:
+        """What each clip gives to them."""
+        there = np.arange(self.ranks.shape[1]) < self.counts[:, None]
+        weights = np.repeat(1 / self.counts, self.counts)
+        values = {name: of[there] * weights for name, of in clip_values(self.ranks, self.depth).items()}
+        clips = [name for of in self.truth.relevant for name in of]
+        return Shares(values, weights, np.unique(clips, return_inverse=True)[1])
+
+    def figures(self, draws: int = DRAWS) -> dict[str, Any]:
+        """Means over queries with their intervals over clips, counts."""
+        means: dict[str, Any] = {name: float(of.mean()) for name, of in self.values().items()}
+        counts = {"queries": len(self.ranks), "clips": self.clips}
+        return {**means, "intervals": intervals_of(self.shares(), draws, share=True), **counts}
 
 
 def read_truth(path: str | Path) -> Truth:
@@ -72,7 +101,7 @@ def evaluate_files(
     scores: str | Path,
     ground_truth: str | Path,
     against: str | Path | None = None,
-    draws: int = 1000,
+    draws: int = DRAWS,
 ) -> dict[str, Any]:
     """Metrics of a file of rankings or scores, means over queries with intervals over clips, as a JSON-able mapping.
 
@@ -82,43 +111,43 @@ def evaluate_files(
     and p values. Keys: map@10, r@1, r@5, r@10, and map@16 where the file ranks so many. Raises UserError.
     """
     truth = read_truth(ground_truth)
-    values, shares, counts = _values(scores, truth)
-    result: dict[str, Any] = {name: float(of.mean()) for name, of in values.items()}
-    result |= {"intervals": intervals_of(shares, draws, share=True), **counts}
-    result["inputs"] = {"scores": str(scores), "ground_truth": str(ground_truth)}
+    answers, ignored = answers_in(scores, truth)
+    inputs = {"scores": str(scores), "ground_truth": str(ground_truth)}
+    result = {**answers.figures(draws), "queries_ignored": ignored, "inputs": inputs}
     if against is not None:
-        other, of_other, _ = _values(against, truth)
-        both = {name: shares.values[name] - of for name, of in of_other.values.items() if name in values}
-        intervals = intervals_of(replace(shares, values=both), draws, share=False)
-        result["inputs"]["against"] = str(against)
-        result["against"] = {
-            name: {
-                "value": float(other[name].mean()),
-                "difference": float((values[name] - other[name]).mean()),
-                "interval": intervals[name],
-                "p": sign_flip_test(of, shares.groups),
-            }
-            for name, of in both.items()
-        }
+        inputs["against"] = str(against)
+        result["against"] = _differences(answers, answers_in(against, truth)[0], draws)
     return result
 
 
-def _values(scores: str | Path, truth: Truth) -> tuple[dict[str, np.ndarray], Shares, dict[str, int]]:
-    """Values of every query of the truth, in its order; what each clip gives to them; numbers of things."""
+def _differences(answers: Answers, others: Answers, draws: int) -> dict[str, dict[str, Any]]:
+    """By metric, of those that both have: the other's value, the difference to it, its interval and p value."""
+    shares, of_others = answers.shares(), others.shares()
+    both = {name: of - of_others.values[name] for name, of in shares.values.items() if name in of_others.values}
+    intervals = intervals_of(replace(shares, values=both), draws, share=False)
+    values, of_other = answers.values(), others.values()
+    return {
+        name: {
+            "value": float(of_other[name].mean()),
+            "difference": float((values[name] - of_other[name]).mean()),
+            "interval": intervals[name],
+            "p": sign_flip_test(of, shares.groups),
+        }
+        for name, of in both.items()
+    }
+
+
+def answers_in(scores: str | Path, truth: Truth) -> tuple[Answers, int]:
+    """What a file answers to the queries of the truth, in its order, and how many of its rows are none of them."""
     outputs, gallery = read_outputs(scores, truth.gallery)
     rows, ignored = match_queries(outputs, truth)
     relevant = padded([_clips(names, gallery, truth, outputs) for names in truth.relevant])
-    depth = None
     if outputs.scores is not None:
-        ranks = ranks_of_scores(outputs.scores[rows], relevant)
-    else:
-        assert outputs.best is not None
-        depth = outputs.best.shape[1]
-        equal = (outputs.best[rows][:, None, :] == relevant[:, :, None]) & (relevant >= 0)[:, :, None]
-        ranks = np.where(equal.any(axis=2), 1 + equal.argmax(axis=2), 0)
-    number = np.array([len(names) for names in truth.relevant])
-    counts = {"queries": len(rows), "clips": len(gallery), "queries_ignored": ignored}
-    return query_values(ranks, number, depth), shares_of(ranks, truth.relevant, depth), counts
+        return Answers(truth, ranks_of_scores(outputs.scores[rows], relevant), len(gallery)), ignored
+    assert outputs.best is not None
+    equal = (outputs.best[rows][:, None, :] == relevant[:, :, None]) & (relevant >= 0)[:, :, None]
+    ranks = np.where(equal.any(axis=2), 1 + equal.argmax(axis=2), 0)
+    return Answers(truth, ranks, len(gallery), outputs.best.shape[1]), ignored
 
 
 def _clips(names: Sequence[str], gallery: Gallery, truth: Truth, outputs: Outputs) -> list[int]:
@@ -172,17 +201,10 @@ def intervals_of(of: Shares, draws: int, share: bool) -> dict[str, list[float | 
 
 
 @dataclass(frozen=True)
-class Answers:
-    """How a system answered the queries of a set. scores: a row for each query; ranks: (queries, relevant)."""
+class OwnAnswers(Answers):
+    """Those of an own system, with its scores: a row for each query."""
 
-    truth: Truth
-    scores: Scores
-    ranks: Ranks
-
-    @cached_property
-    def counts(self) -> NDArray[np.int64]:
-        """How many clips are relevant, (queries,)."""
-        return np.array([len(names) for names in self.truth.relevant])
+    scores: Scores = field(kw_only=True)
 
     @cached_property
     def groups(self) -> NDArray[np.int64]:
@@ -192,23 +214,15 @@ class Answers:
     @cached_property
     def best(self) -> NDArray[np.int64]:
         """The rank of the best relevant clip, (queries,)."""
-        return np.where(self.ranks > 0, self.ranks, len(self.scores.clips)).min(axis=1)
+        return np.where(self.ranks > 0, self.ranks, self.clips).min(axis=1)
 
     @cached_property
     def first(self) -> list[str]:
         """The clip that stands first in the answer to each query."""
         return [self.scores.clips[place] for place in self.scores.matrix.argmax(axis=1)]
 
-    def values(self) -> dict[str, np.ndarray]:
-        """{"map@10": AP@10 of every query (queries,), ...}."""
-        return query_values(self.ranks, self.counts)
 
-    def shares(self) -> Shares:
-        """What each clip gives to them."""
-        return shares_of(self.ranks, self.truth.relevant)
-
-
-def answers_of(scores: Scores, truth: Truth) -> Answers:
+def answers_of(scores: Scores, truth: Truth) -> OwnAnswers:
     """Ranks of the relevant clips. Raises UserError for queries and clips that were not embedded."""
     known, gallery = set(scores.queries), Gallery(scores.clips)
     if (query := next((of for of in truth.queries if of not in known), None)) is not None:
@@ -218,7 +232,8 @@ def answers_of(scores: Scores, truth: Truth) -> Answers:
         if None in places:
             raise UserError(f"{truth.path}: no vector of the clip {brief(names[places.index(None)])}")
     of = scores.of(truth.queries)
-    return Answers(truth, of, ranks_of_scores(of.matrix, padded(relevant)))  # type: ignore[arg-type]
+    ranks = ranks_of_scores(of.matrix, padded(relevant))  # type: ignore[arg-type]
+    return OwnAnswers(truth, ranks, len(of.clips), scores=of)
 
 
 def show(result: Mapping[str, Any]) -> None:

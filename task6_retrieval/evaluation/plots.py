@@ -23,7 +23,7 @@ from common.run.plots import (
 )
 from common.run.results.intervals import bootstrap_interval
 from common.run.verbs import Run
-from task6_retrieval.evaluation.evaluate import Answers
+from task6_retrieval.evaluation.evaluate import OwnAnswers
 from task6_retrieval.metrics import recall
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ DRAWS = 300
 MONITOR = "val/map@10"
 
 
-def draw_run(run: Run, answers: Answers, note: str | None) -> None:
+def draw_run(run: Run, answers: OwnAnswers, note: str | None) -> None:
     """Write <run>/plots: recall.png, queries.png, and training.png where the run was trained here."""
     folder = run.folder / "plots"
     save(
@@ -52,20 +52,20 @@ def draw_run(run: Run, answers: Answers, note: str | None) -> None:
         save(training_curves(curves, monitor=monitor, title=title, note=note), folder / "training.png")
 
 
-def recall_and_ranks(answers: Answers, title: str, note: str | None) -> "Figure":
+def recall_and_ranks(answers: OwnAnswers, title: str, note: str | None) -> "Figure":
     """R@k over k with its 95 % interval over clips; and the share of queries by rank; both beside chance."""
-    clips = len(answers.scores.clips)
+    clips = answers.clips
     with style():
         figure = new_figure(8.0, 3.4, note)
         left, right = figure.subplots(1, 2)
         _recall(left, answers, clips)
         _ranks(right, answers, clips)
-        marks = [handle("own, 95 % interval", color=COLOURS[0]), handle("chance", **CHANCE)]
+        marks = [handle("own, 95 % interval (none at 100 %)", color=COLOURS[0]), handle("chance", **CHANCE)]
         title_and_legend(figure, title, marks)
     return figure
 
 
-def _recall(axes: "Axes", answers: Answers, clips: int) -> None:
+def _recall(axes: "Axes", answers: OwnAnswers, clips: int) -> None:
     at = np.unique(np.round(np.geomspace(1, clips, min(POINTS, clips))).astype(int))
     found = np.stack([recall(answers.ranks, k, answers.counts) for k in at])
     low, high = bootstrap_interval(
@@ -83,7 +83,7 @@ def _recall(axes: "Axes", answers: Answers, clips: int) -> None:
     axes.grid(True)
 
 
-def _ranks(axes: "Axes", answers: Answers, clips: int) -> None:
+def _ranks(axes: "Axes", answers: OwnAnswers, clips: int) -> None:
     ends = [0, *(end for end in RANKS_UP_TO if end < clips), clips]
     shares = 100 * np.histogram(answers.best, bins=np.array(ends) + 0.5)[0] / len(answers.best)
     axes.bar(range(len(shares)), shares, color=COLOURS[0])
@@ -97,10 +97,10 @@ def _ranks(axes: "Axes", answers: Answers, clips: int) -> None:
     axes.grid(True, axis="y")
 
 
-def best_and_worst(answers: Answers, title: str, note: str | None) -> "Figure":
+def best_and_worst(answers: OwnAnswers, title: str, note: str | None) -> "Figure":
     """Ranks of the clips' best queries that lead by most over the next clip, and of those that went worst."""
     best, worst = best_and_worst_queries(answers)
-    shown, clips = [*best, *worst], len(answers.scores.clips)
+    shown, clips = [*best, *worst], answers.clips
     names = wrapped([answers.truth.queries[i] for i in shown], 60)
     lines = sum(name.count("\n") + 1 for name in names)
     with style():
@@ -121,7 +121,7 @@ def best_and_worst(answers: Answers, title: str, note: str | None) -> "Figure":
     return figure
 
 
-def best_and_worst_queries(answers: Answers) -> tuple[list[int], list[int]]:
+def best_and_worst_queries(answers: OwnAnswers) -> tuple[list[int], list[int]]:
     """Numbers of queries, of each clip one at most: first ranks by their lead over the second clip; last ranks."""
     top = np.sort(answers.scores.matrix, axis=1)[:, -2:]
     order = np.lexsort((top[:, 0] - top[:, -1], answers.best))

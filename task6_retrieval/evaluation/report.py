@@ -25,7 +25,7 @@ from common.run.verbs import Run
 from task6_retrieval.config import CLOTHO, OTHER, Config
 from task6_retrieval.data.layout import needed
 from task6_retrieval.data.teachers import embeddings_file
-from task6_retrieval.evaluation.evaluate import Answers, Truth, answers_of, intervals_of, read_truth
+from task6_retrieval.evaluation.evaluate import OwnAnswers, Truth, answers_of, read_truth
 from task6_retrieval.inference.outputs import scores_of
 from task6_retrieval.inference.scores import Gallery
 from task6_retrieval.metrics import chance
@@ -33,7 +33,6 @@ from task6_retrieval.metrics import chance
 BASELINES = Path(__file__).parents[1] / "baselines.csv"
 REFERENCE = "Baseline 2025, Clotho"
 NO_TEST = "no test results; `evaluate` makes them"
-DRAWS = 1000
 MOST_SHOWN = 3  # queries that went worst
 TITLES = {"map@10": "mAP@10", "r@1": "R@1", "r@5": "R@5", "r@10": "R@10", "map@16": "mAP@16"}
 RANKED_BY = {"": ("map@10", "r@1", "r@5", "r@10"), "_2025": ("map@16", "map@10", "r@1", "r@5", "r@10")}
@@ -45,7 +44,7 @@ RANKINGS = [
 ]
 
 
-def answers_by_set(run: Run) -> dict[str, Answers]:
+def answers_by_set(run: Run) -> dict[str, OwnAnswers]:
     """Those of a run for its test set; with `data.annotations` also for the queries of 2025, as <set>_2025."""
     data = run.config.data
     scores, listing = scores_of(run, data.test), needed(data, data.test)
@@ -67,17 +66,10 @@ def answers_by_set(run: Run) -> dict[str, Answers]:
     return {name: answers_of(scores, truth) for name, truth in truths.items()}
 
 
-def figures_of(answers: Answers) -> dict[str, Any]:
-    """Means over queries, their intervals over clips, what chance gives, counts; as `evaluate --scores` has them."""
-    values, clips = answers.values(), len(answers.scores.clips)
-    return {
-        **{name: float(of.mean()) for name, of in values.items()},
-        "intervals": intervals_of(answers.shares(), DRAWS, share=True),
-        "chance": chance(answers.counts, clips),
-        "median_rank": float(np.median(answers.best)),
-        "queries": len(answers.best),
-        "clips": clips,
-    }
+def figures_of(answers: OwnAnswers) -> dict[str, Any]:
+    """As `evaluate --scores` has them, what chance gives, and the median rank."""
+    chances, rank = chance(answers.counts, answers.clips), float(np.median(answers.best))
+    return {**answers.figures(), "chance": chances, "median_rank": rank}
 
 
 def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
@@ -102,7 +94,7 @@ def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
     return found
 
 
-def query_rows(answers: Answers) -> Iterator[tuple[str, str, int, str]]:
+def query_rows(answers: OwnAnswers) -> Iterator[tuple[str, str, int, str]]:
     """The query, its clip, the rank of that, and the clip that came first; those that went worst first."""
     for i in np.argsort(-answers.best, kind="stable"):
         yield answers.truth.queries[i], answers.truth.relevant[i][0], int(answers.best[i]), answers.first[i]
@@ -114,7 +106,7 @@ def note_of(found: Mapping[str, Any]) -> str | None:
     return caveat.text if caveat else None
 
 
-def show(run: Run, found: Mapping[str, Any], answers: Answers) -> None:
+def show(run: Run, found: Mapping[str, Any], answers: OwnAnswers) -> None:
     """Print the figures of all sets, in per cent, and the queries that went worst."""
     note = f" {text}" if (text := note_of(found)) else ""
     chosen = run.config.checkpoint

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from common.run.checkpoints import checkpoint_of, read_checkpoint
+from common.run.checkpoints import checkpoint_of, read_checkpoint, training_of
 from common.run.config import load_config
 from common.run.errors import UserError
-from common.run.files import existing_file
 from common.run.verbs import Run
 from task6_retrieval.config import Config
 from task6_retrieval.model.networks import DualEncoder, build_network, load_weights
@@ -17,15 +16,6 @@ def load_network(run: Run) -> DualEncoder:
     """The network of a finished run, in evaluation mode. Raises UserError where its training is not finished."""
     path, digest = checkpoint_of(run.folder)
     return load_weights(build_network(run.config), path, digest)
-
-
-def training_of(path: Path) -> Path:
-    """The folder of the training that wrote a checkpoint. Raises UserError where its recipe is not there."""
-    existing_file(path, "checkpoint")
-    folder = next((of for of in path.resolve().parents[:2] if (of / "config.yaml").is_file()), None)
-    if folder is None:
-        raise UserError(f"{path}: no config.yaml of its training beside it or in the folder above")
-    return folder
 
 
 def load_file(path: Path) -> tuple[DualEncoder, Config]:

@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.run.errors import UserError
-from common.run.files import existing_file, write_then_rename
+from common.run.files import existing_file, read_arrays, write_arrays
 from common.run.numbers import unit_rows
 from common.run.results.ensembles import members_of
 from common.run.verbs import Run
-from task6_retrieval.data.teachers import Embeddings, embeddings_file, read_embeddings
+from task6_retrieval.data.teachers import embeddings_file, read_embeddings
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,6 @@ class Scores:
         return replace(self, queries=tuple(queries), matrix=self.matrix[[row[query] for query in queries]])
 
 
-def stored(run: Run, name: str) -> Embeddings:
-    """A run's vectors of a data set. Raises UserError where `predict` has not written them."""
-    return read_embeddings(embeddings_file(run.folder, name))
-
-
 def scores_file(run: Run, name: str) -> Path:
     """Where an ensemble has its scores of a data set."""
     return run.folder / "scores" / f"{name}.npz"
@@ -45,26 +39,20 @@ def scores_file(run: Run, name: str) -> Path:
 
 def write_stored(run: Run, name: str, of: Scores) -> None:
     """Store the scores of an ensemble, whole or not at all."""
-    with write_then_rename(scores_file(run, name)) as partial, open(partial, "wb") as file:
-        named: dict[str, Any] = {"queries": np.array(of.queries), "clips": np.array(of.clips)}
-        np.savez(file, matrix=of.matrix, **named)
+    write_arrays(scores_file(run, name), queries=of.queries, clips=of.clips, matrix=of.matrix)
 
 
 def scores_of(run: Run, name: str) -> Scores:
     """Cosines of all texts and clips that a run has stored of a data set. Raises UserError where it has not."""
     if members_of(run.folder):
         return _read(existing_file(scores_file(run, name), "scores of an ensemble (`evaluate --ensemble` makes them)"))
-    of = stored(run, name)
+    of = read_embeddings(embeddings_file(run.folder, name))
     clips = tuple(clip.removeprefix(f"{name}/") for clip in of.clips)
     return Scores(of.texts, clips, unit_rows(of.sentence) @ unit_rows(of.audio).T)
 
 
 def _read(path: Path) -> Scores:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            of = Scores(tuple(file["queries"].tolist()), tuple(file["clips"].tolist()), file["matrix"])
-    except Exception as error:
-        raise UserError(f"{path}: no scores of an ensemble ({type(error).__name__}: {error})") from None
-    if of.matrix.shape != (len(of.queries), len(of.clips)) or not np.isfinite(of.matrix).all():
-        raise UserError(f"{path}: scores are no finite numbers of shape ({len(of.queries)}, {len(of.clips)})")
-    return of
+    queries, clips, matrix = read_arrays(path, "scores of an ensemble", "queries", "clips", "matrix")
+    if matrix.shape != (len(queries), len(clips)) or not np.isfinite(matrix).all():
+        raise UserError(f"{path}: scores are no finite numbers of shape ({len(queries)}, {len(clips)})")
+    return Scores(tuple(queries.tolist()), tuple(clips.tolist()), matrix)

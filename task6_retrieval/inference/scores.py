@@ -4,7 +4,6 @@
 the query and one column for each file name, cells are scores (higher is better).
 """
 
-import csv
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.run.errors import UserError, brief, did_you_mean
-from common.run.files import existing_file, write_rows
+from common.run.files import csv_lines, existing_file, write_rows
 
 BEST = 10  # names in a row of the first form
 
@@ -98,19 +97,13 @@ def _read(
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """(line, fields), the header first; blank lines are left out."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader, header = csv.reader(file, strict=True), 0
-            for row in reader:
-                header = header or len(row)
-                if row and len(row) != header:
-                    raise UserError(f"{path}:{reader.line_num}: {len(row)} columns, expected {header} as in the header")
-                if row:
-                    yield reader.line_num, row
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not a text file in UTF-8") from None
-    except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num}: {error}") from None
+    header = 0
+    for line, row in csv_lines(path):
+        header = header or len(row)
+        if row and len(row) != header:
+            raise UserError(f"{path}:{line}: {len(row)} columns, expected {header} as in the header")
+        if row:
+            yield line, row
     if not header:
         raise UserError(f"{path}: empty, expected a header line")
 

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.audio.recordings import Recording, rechunked
-from common.run.checkpoints import checkpoint_of, weights_sha256
+from common.run.checkpoints import checkpoint_of, training_of, weights_sha256
 from common.run.errors import UserError
 from common.run.results.runs import network_note
 from common.run.results.store import recorded
 from common.run.verbs import Run
 from common.search import Encoder
 from task6_retrieval.config import SAMPLE_RATE, Config
-from task6_retrieval.inference.checkpoints import load_file, training_of
+from task6_retrieval.inference.checkpoints import load_file
 from task6_retrieval.model.networks import DualEncoder, build_network, load_weights
 
 INDEX = "python -m task6_retrieval index"

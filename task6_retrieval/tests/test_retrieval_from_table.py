@@ -3,14 +3,12 @@
 import csv
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
 
-from common.run.errors import UserError
 from common.run.results.store import read_results
 from common.run.verbs import main
-from common.tests.helpers import shown_tables
+from common.tests.helpers import check_refused, table_of, tones_fixture, train_own
 from task6_retrieval.__main__ import TASK
 from task6_retrieval.config import DataConfig
 from task6_retrieval.data.layout import needed
@@ -23,24 +21,11 @@ GOOD = (
     "b.wav,validation,a tone,,",
     "é {1}.wav,test,a high tone,a whistle,Pfiff·é",
 )
-
-
-@pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Recordings of 2.5 s in the working directory."""
-    monkeypatch.chdir(tmp_path)
-    for number, name in enumerate(("a", "b", "é {1}"), 1):
-        soundfile.write(tmp_path / f"{name}.wav", 0.2 * np.sin(0.1 * number * np.arange(20_000)), 8000)
-    return tmp_path
-
-
-def table_of(folder: Path, *rows: str, header: str = HEADER) -> Path:
-    (folder / "my.csv").write_text("\n".join([header, *rows, ""]), encoding="utf-8")
-    return folder / "my.csv"
+desk = tones_fixture("a", "b", "é {1}")
 
 
 def test_the_layout_of_clotho_comes_out(desk: Path) -> None:
-    from_table(table_of(desk, *GOOD), desk / "out")
+    from_table(table_of(desk, HEADER, *GOOD), desk / "out")
     data = DataConfig(root=str(desk / "out"))
     names = ("clotho_development", "clotho_validation", "clotho_evaluation")
     (low,), (middle,), (high,) = (needed(data, name).clips for name in names)
@@ -57,7 +42,7 @@ def test_the_layout_of_clotho_comes_out(desk: Path) -> None:
 
 def test_one_column_of_captions_is_enough(desk: Path) -> None:
     rows = ("a.wav,a low tone,train", "b.wav,a tone,validation", "é {1}.wav,a tone,test")
-    from_table(table_of(desk, *rows, header="file,caption,split"), desk / "out")
+    from_table(table_of(desk, "file,caption,split", *rows), desk / "out")
     (clip,) = needed(DataConfig(root=str(desk / "out")), "clotho_evaluation").clips
     assert clip.captions == ("a tone",)
 
@@ -74,10 +59,7 @@ def test_one_column_of_captions_is_enough(desk: Path) -> None:
     ],
 )
 def test_bad_rows(desk: Path, header: str, rows: tuple[str, ...], message: str) -> None:
-    with pytest.raises(UserError, match=message) as error:
-        from_table(table_of(desk, *rows, header=header), desk / "out")
-    assert "\n" not in str(error.value)
-    assert not list(desk.glob("out*"))
+    check_refused(from_table, table_of(desk, header, *rows), message)
 
 
 @pytest.mark.end_to_end
@@ -85,15 +67,7 @@ def test_the_example_of_the_readme_is_trained_and_marked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (name,) = shown_tables(FOLDER / "README.md", tmp_path)
-    assert main(TASK, ["prepare", "--from-table", name, "--out", "data/own"]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert all(line in (FOLDER / "README.md").read_text() for line in said)
-    tiny = FOLDER / "tests" / "tiny.yaml"
-    words = ["--recipe", str(tiny), "--run-dir", "runs/own", "data.root=data/own", "data.toy=null"]
-    for verb in ("prepare", "train", "predict", "evaluate"):
-        assert main(TASK, [verb, *words, "data.batch=2"]) == 0
-    assert "own data set, not comparable" in capsys.readouterr().out
+    train_own(TASK, capsys, "data.batch=2")
     assert read_results(tmp_path / "runs/own/run1")["train"]["values"]["data"] == "recordings"
 
 
@@ -116,7 +90,7 @@ def test_a_network_on_yamnet_beats_the_tags_on_unheard_recordings(
         name, held = row["category"].replace("_", " "), int(row["src_file"]) % 6 == 0
         split = "test" if int(row["fold"]) == test else "validation" if held else "train"
         rows.append(f"{source / 'audio' / row['filename']},{split},the sound of {name},{name} can be heard")
-    table_of(tmp_path, *rows, header="file,split,caption_1,caption_2")
+    table_of(tmp_path, "file,split,caption_1,caption_2", *rows)
     assert main(TASK, ["prepare", "--from-table", "my.csv", "--out", "own"]) == 0
     figures = {}
     for recipe in ("yamnet", "tags"):

@@ -4,14 +4,12 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from common.run.config import load_config
@@ -19,6 +17,7 @@ from common.run.errors import UserError
 from common.run.results.store import read_results
 from common.run.training import LAST
 from common.run.verbs import Run, Task
+from common.tests.two_processes import check_two_processes
 from task6_retrieval.config import SAMPLE_RATE, Config
 from task6_retrieval.data.batches import Batch
 from task6_retrieval.data.sets import load_set
@@ -136,36 +135,13 @@ def stored_batch() -> Batch:
     return Batch(audio, torch.linspace(0.3, 1.0, 8), captions, clip, ["x"] * 8)
 
 
-def one_process(rank: int, folder: Path) -> None:
-    """One of two, with its half of the batch; gradients are averaged as DDP does."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    for stage in ("1", "2"):
-        made, given = of_stored(stage), stored_batch()
-        half = slice(4 * rank, 4 * rank + 4)
-        found = gradients(made, Batch(*(of[half] for of in given)))
-        for name, value in found.items():
-            if name != "loss":
-                dist.all_reduce(value)
-                value /= 2
-        np.savez(folder / f"{stage}-{rank}.npz", **{name: value.numpy() for name, value in found.items()})
-    dist.destroy_process_group()
-
-
 def test_two_processes_with_half_a_batch_give_loss_and_gradients_of_the_whole(tmp_path: Path) -> None:
-    processes = [get_context("fork").Process(target=one_process, args=(rank, tmp_path)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=100)
-    assert [process.exitcode for process in processes] == [0, 0]
+    def found(stage: str, part: slice) -> dict[str, Tensor]:
+        return gradients(of_stored(stage), Batch(*(of[part] for of in stored_batch())))
+
     for stage in ("1", "2"):
-        whole = gradients(of_stored(stage), stored_batch())
-        assert {"network.tau", "network.project_sentence.0.weight"} <= whole.keys()
-        for half in (np.load(tmp_path / f"{stage}-{rank}.npz") for rank in range(2)):
-            assert set(half.files) == whole.keys()
-            for name, value in whole.items():
-                np.testing.assert_allclose(half[name], value, rtol=1e-4, atol=1e-6, err_msg=f"{stage} {name}")
+        assert {"network.tau", "network.project_sentence.0.weight"} <= found(stage, slice(8)).keys()
+    check_two_processes({stage: partial(found, stage) for stage in ("1", "2")}, 8, tmp_path, 1e-4, 1e-6, 0)
 
 
 def test_learning_rates_of_the_published_schedule() -> None:
@@ -285,6 +261,12 @@ def test_what_teachers_have_not_embedded_is_named(tiny: Callable[..., Config], t
     second = run_of(tmp_path, "two", config)
     with pytest.raises(UserError, match=r"toy/run1/embeddings/clotho_development.npz: .*vectors of a trained system"):
         train_run(second)
+
+
+def test_stage_1_is_asked_for_before_any_weights(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    config = tiny("start=one", "model.audio.encoder=passt-s16", "model.audio.checkpoint=passt-s-f128-p16-s16-ap.468")
+    with pytest.raises(UserError, match=r"start: .*one/run1 has no .* training; first: make task6-train RECIPE=one$"):
+        train_run(run_of(tmp_path, "two", config))
 
 
 def test_descriptions_are_refused(tiny: Callable[..., Config], tmp_path: Path) -> None:

@@ -135,12 +135,8 @@ class RetrievalSystem(LightningModule):
         if self._trainer is not None:
             self.steps_per_epoch = int(self.trainer.estimated_stepping_batches) // self.config.trainer.max_epochs
         config, steps = self.config.optimizer, self.steps_per_epoch
-        groups = []
-        for part, named in self.network.groups().items():
-            trained = [parameter for _, parameter in named if parameter.requires_grad]
-            if trained:
-                lr = config.lr if part.endswith("encoder") or config.head_lr is None else config.head_lr
-                groups.append({"params": trained, "lr": lr, "name": part})
+        parts = {n: [p for _, p in named if p.requires_grad] for n, named in self.network.groups().items()}
+        groups = [{"params": trained, "name": part} for part, trained in parts.items() if trained]
         optimizer = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
 
         def factor(step: int) -> float:

@@ -14,7 +14,9 @@ from torch.utils.data import DataLoader
 from common.audio.arrays import ClipArrays
 from common.audio.coverage import made_of, packs_of, root_of
 from common.audio.loading import turn_of
+from common.run.checkpoints import start_of
 from common.run.errors import UserError
+from common.run.files import existing_file
 from common.run.processes import working_device
 from common.run.results.store import record
 from common.run.training import BEST, claim, finished, fit, is_first_process
@@ -23,7 +25,7 @@ from task6_retrieval.config import Config
 from task6_retrieval.data.batches import Batch, clip_loader, train_loader
 from task6_retrieval.data.embeddings import store
 from task6_retrieval.data.sets import load_set, training_sets
-from task6_retrieval.data.teachers import bank, clip_names, texts_of
+from task6_retrieval.data.teachers import VECTORS, bank, clip_names, embeddings_file, texts_of
 from task6_retrieval.metrics import padded, ranks_of_embeddings, retrieval_metrics
 from task6_retrieval.model.audio import AudioTower
 from task6_retrieval.model.networks import build_network, load_weights
@@ -80,10 +82,13 @@ def build(run: Run) -> tuple[RetrievalSystem, RetrievalData]:
         raise UserError(
             "model.metadata: description needs a gallery for each caption in tests; training takes keywords"
         )
+    start, teachers = start_file(run), teacher_runs(run)  # before encoders ask for their weights
+    for path in (embeddings_file(folder, name) for folder in teachers for name in config.data.train):
+        existing_file(path, VECTORS)
     torch.manual_seed(run.seed)
     network = build_network(config)
-    if config.start is not None:
-        load_weights(network, start_file(run))
+    if start is not None:
+        load_weights(network, start)
     data = RetrievalData(config, run.seed, network.audio_encoder)
     texts = texts_of(data.training)
     system = RetrievalSystem(
@@ -98,12 +103,12 @@ def build(run: Run) -> tuple[RetrievalSystem, RetrievalData]:
     return system, data
 
 
-def start_file(run: Run) -> Path:
+def start_file(run: Run) -> Path | None:
     """The checkpoint that a run begins with: the best one of a recipe's run of the same number, or a file."""
-    start = Path(run.config.start or "")
-    if start.suffix:
-        return start
-    return run.folder.parent.parent / start / run.folder.name / BEST
+    start = run.config.start
+    if start is None or Path(start).suffix:
+        return start and Path(start)
+    return start_of(run, start) / BEST
 
 
 def teacher_runs(run: Run) -> list[Path]:

@@ -106,7 +106,10 @@ def described(run: Run) -> SubmissionConfig | None:
     """What a recipe says of its submission; where it says nothing, that is printed."""
     about: SubmissionConfig | None = run.config.submission
     if about is None:
-        print(f"recipe {run.recipe} says nothing about `submission` (label, name, ...): nothing to submit")
+        print(
+            f"recipe {run.recipe} says nothing about `submission`: nothing to submit; label, name, abbreviation and "
+            f"authors stand there in a recipe of your own that extends it, as in {run.task.name}/recipes/toy.yaml"
+        )
     return about
 
 

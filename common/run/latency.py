@@ -1,6 +1,6 @@
 """Latency and memory of ONNX files on one core of this machine, each in a process of its own.
 
-python -m task1_asc.deployment.latency FILE [RUNS] measures one file and prints JSON. Nothing but numpy and
+python -m common.run.latency FILE [RUNS] measures one file and prints JSON. Nothing but numpy and
 onnxruntime is loaded there, so that the memory is that of a deployment.
 """
 
@@ -68,7 +68,7 @@ def latency_table(files: Sequence[str | Path], runs: int = 200) -> list[dict[str
 
     rows = []
     for path in map(existing_file, files):
-        command = [sys.executable, "-m", "task1_asc.deployment.latency", str(path), str(runs)]
+        command = [sys.executable, "-m", "common.run.latency", str(path), str(runs)]
         folder = Path(__file__).resolve().parents[2]
         search = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
         environment = {**os.environ, "PYTHONPATH": search}

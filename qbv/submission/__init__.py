@@ -1,0 +1,1 @@
+"""The notebooks of QVIM 2025, and checking anybody's."""
