@@ -43,7 +43,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "cp_resnet": (
         *("cp-resnet", "cp-resnet-very-small-64", "cp-resnet-very-small-128", "cp-resnet-a-bit-smaller-64"),
         *("cp-resnet-a-bit-smaller-128", "cp-resnet-normal-64", "cp-resnet-normal-128", "cp-resnet-a-bit-larger-64"),
-        *("cp-resnet-a-bit-larger-128", "cp-resnet-asc22", "cp-resnet-tiny"),
+        *("cp-resnet-a-bit-larger-128", "cp-resnet-normal-16", "cp-resnet-asc22", "cp-resnet-tiny"),
     ),
 }
 

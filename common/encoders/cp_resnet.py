@@ -236,6 +236,7 @@ MODELS: dict[str, Callable[..., Encoder]] = {
         for setting in TASK2_KERNELS
         for channels in (64, 128)
     },
+    "cp-resnet-normal-16": partial(task2_encoder, channels=16),
     "cp-resnet-asc22": scene_encoder,
     "cp-resnet-tiny": partial(task2_encoder, channels=4),
 }

@@ -9,7 +9,7 @@ from common.run.errors import UserError
 from common.tests.helpers import fingerprint
 from qbv.data.splits import check_splits, read_meta
 from qbv.data.toy.sounds import TIMBRES, draw_gesture, draw_speaker, imitation, recording, retold
-from qbv.data.toy.write import SIZES, sounds_of, write_toy
+from qbv.data.toy.write import SIZES, Maker, sounds_of, write_toy
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -38,6 +38,18 @@ def test_splits_are_as_the_official_ones(tiny_root: Path) -> None:
     assert [of["test"]["rows"] for of in folds] == [of["test"]["imitations"] for of in folds]
     assert all(of["test"]["imitations_from_vocal_imitation_set"] > 0 for of in folds)
     assert found["fine"]["negatives_that_match"] == 0
+
+
+def test_what_is_tested_sounds_like_what_trains() -> None:
+    """Folds, which go by number, split neither timbres nor gestures of few and of many events."""
+    sizes = SIZES["toy"]
+    for part in ("vimsketch", "vocal_sketch"):
+        concepts = Maker(0, sizes, None).concepts(part, sizes.concepts)
+        assert len({of.label for of in concepts}) == len({of.gesture for of in concepts}) == sizes.concepts
+        for fold in range(sizes.folds):
+            tested = [of for of in concepts if of.number % sizes.folds == fold]
+            assert {of.timbre for of in tested} == set(TIMBRES)
+            assert {len(of.gesture.events) for of in tested} == {1, 2, 3, 4, 6}
 
 
 def test_who_imitates_keeps_order_and_direction() -> None:

@@ -24,15 +24,12 @@ from qbv.model.networks import DualEncoder
 from qbv.training.system import DualSystem, changed_mel, learning_rate
 from qbv.training.train import train_run
 
-RECIPES = Path(__file__).parents[1] / "recipes"
+RECIPES, TINY = Path(__file__).parents[1] / "recipes", str(Path(__file__).with_name("tiny.yaml"))
 
 
 def system(*overrides: str) -> DualSystem:
     torch.manual_seed(0)
-    config = load_config(
-        Config, RECIPES, "toy", ["model.width=null", "augment.roll_samples=0", "augment.time_mask=0", *overrides]
-    )
-    config = replace(config, augment=replace(config.augment, frequency_mask=0))
+    config = load_config(Config, RECIPES, TINY, ["augment.roll_samples=0", *overrides])
     made = DualSystem(config, DualEncoder(config.model), 10)
     made.log = lambda *_, **__: None  # type: ignore[method-assign]
     return made

@@ -35,6 +35,7 @@ from common.toy import (
 VOICE_RANGE = (80.0, 700.0)  # Hz: what a voice can sing
 REGISTER = (1.3, 0.7)  # octaves up or down of the highest and lowest recordings, and of the voices that imitate them
 LOUDNESS_DB = (-28.0, -18.0)
+SHORTEST = 0.04  # of an event, as a share of the clip
 TIMBRES = ("flute", "reed", "motor", "wind", "bell", "wood")
 NOISY, STRUCK = ("wind",), ("bell", "wood")
 
@@ -70,24 +71,23 @@ class Speaker(NamedTuple):
 
 
 def draw_gesture(random: np.random.Generator) -> Gesture:
-    """One to five events with contours of their own, or one contour repeated."""
-    count = int(random.integers(1, 6))
-    starts = np.sort(random.dirichlet(np.full(count + 1, 4.0))[:count].cumsum() - 0.5 / (count + 1)).clip(0.0, 0.9)
-    ends = np.append(starts[1:], 0.97)
-    shape = _pitch(random)
-    alike = random.random() < 0.5
-    events = []
-    for begin, end in zip(starts, ends, strict=True):
-        pitch = shape if alike else _pitch(random)
-        length = float((end - begin) * random.uniform(0.5, 0.95))
-        events.append(Event(float(begin), max(length, 0.04), float(10 ** (random.uniform(-9, 0) / 20)), pitch))
-    pulse = float(random.choice([0.0, random.uniform(5, 14)]))
-    return Gesture(tuple(events), pulse, float(random.uniform(-1, 1)))
+    """A call of its own pitch contour, repeated up to six times along a rhythm, a melody and a swell.
 
-
-def _pitch(random: np.random.Generator) -> tuple[float, ...]:
-    points = int(random.integers(2, 5))
-    return tuple(float(value) for value in random.uniform(-0.8, 0.8, points))
+    Every trait is drawn by itself: an unseen gesture is a new mixture of traits that others have too.
+    """
+    calls = int(random.choice([1, 1, 2, 3, 4, 6]))
+    along = np.linspace(-0.5, 0.5, calls) if calls > 1 else np.zeros(1)
+    periods = np.exp(random.uniform(-0.5, 0.5) * along)  # calls that hurry, or slow down
+    periods *= random.uniform(0.55, 0.95) / periods.sum()
+    begins = random.uniform(0.0, 0.03) + np.cumsum(periods) - periods
+    lengths = np.maximum(periods * random.uniform(0.3, 0.95), SHORTEST)
+    gains = 10 ** (random.uniform(-9, 9) * along / 20)
+    slope, bend = random.uniform(-1.2, 1.2), random.choice([0.0, random.uniform(-0.8, 0.8)])
+    pitches = np.add.outer(random.uniform(-0.7, 0.7) * along, [-slope / 2, bend, slope / 2])
+    traits = zip(begins.tolist(), lengths.tolist(), gains.tolist(), pitches.tolist(), strict=True)
+    events = tuple(Event(begin, length, gain, tuple(pitch)) for begin, length, gain, pitch in traits)
+    pulse = float(random.choice([0.0, random.uniform(5, 16)]))
+    return Gesture(events, pulse, float(random.uniform(-1, 1)))
 
 
 def recording(random: np.random.Generator, gesture: Gesture, timbre: str, seconds: float, rate: int) -> Signal:
@@ -124,7 +124,7 @@ def retold(random: np.random.Generator, gesture: Gesture, speaker: Speaker) -> G
         length = event.length * tempo * float(np.exp(random.normal(0.0, speaker.off_beat)))
         pitch = tuple(float(speaker.range * value + random.normal(0, speaker.off_key)) for value in event.pitch)
         gain = event.gain * float(10 ** (random.uniform(-5, 5) / 20))
-        events.append(Event(float(begin), float(np.clip(length, 0.04, 0.98 - begin)), gain, pitch))
+        events.append(Event(float(begin), float(np.clip(length, SHORTEST, 0.98 - begin)), gain, pitch))
     pulse = gesture.pulse * float(np.exp(random.normal(0.0, speaker.off_beat / 2)))
     return Gesture(tuple(events), pulse, gesture.register + float(random.normal(0.0, 0.15)))
 

@@ -14,7 +14,7 @@ from qbv.data.classes import FIRST_VOCAL_SKETCH_IMITATION, FIRST_VOCAL_SKETCH_RE
 from qbv.data.layout import QVIM_QUERIES, QVIM_TABLE
 from qbv.data.toy.sounds import TIMBRES, Gesture, draw_gesture, draw_speaker, imitation, recording
 
-FORMAT = 1  # to be raised when the same seed gives other files than before
+FORMAT = 2  # to be raised when the same seed gives other files than before
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Sizes:
 
 
 SIZES: dict[Size, Sizes] = {
-    "toy": Sizes(16_000, 2.0, 120, 6, 1, 3, 24, 12, 8, 10, 24),
+    "toy": Sizes(16_000, 2.0, 240, 6, 1, 3, 24, 24, 8, 6, 40),
     "tiny": Sizes(8_000, 1.0, 6, 4, 1, 2, 4, 3, 3, 2, 7),
 }
 
@@ -70,9 +70,9 @@ class Maker:
         return np.random.default_rng(key(self.seed, *words))
 
     def concepts(self, part: str, count: int, timbres: Sequence[str] = TIMBRES) -> list[Concept]:
-        """Concepts of a part, of each timbre equally many."""
-        random = self.random("concepts", part)
-        return [Concept(n, timbres[n % len(timbres)], draw_gesture(random)) for n in range(count)]
+        """Concepts of a part, of each timbre equally many; folds go by number, so that each tests all timbres."""
+        random, kinds = self.random("concepts", part), len(timbres)
+        return [Concept(n, timbres[(n + n // kinds) % kinds], draw_gesture(random)) for n in range(count)]
 
     def record(self, path: Path, part: str, concept: Concept) -> None:
         sizes, random = self.sizes, self.random("recording", part, concept.number)
