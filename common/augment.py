@@ -336,7 +336,7 @@ def device_impulse(
     """
     samples, length = waveform.shape[-1], impulses.shape[-1]
     size = next_fast_len(samples + length - 1, real=True)
-    full = torch.fft.irfft(torch.fft.rfft(waveform, size) * torch.fft.rfft(impulses, size)[draw.which], size)
+    full = torch.fft.irfft(torch.fft.rfft(waveform, size) * torch.fft.rfft(impulses[draw.which], size), size)
     if time_zero == "peak":
         position = torch.arange(samples, device=waveform.device)
         recorded = full.gather(-1, impulses.abs().argmax(dim=-1)[draw.which, None] + position)

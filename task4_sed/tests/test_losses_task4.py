@@ -180,6 +180,18 @@ def test_ict_without_maestro_looks_at_classes_of_desed_only() -> None:
     assert terms["ict_strong"] == 0
 
 
+def test_ict_without_maestro_looks_at_all_of_other_classes() -> None:
+    student, teacher = (StrongWeak(*(part[:, :3] for part in scores(2, 0.5))) for _ in range(2))
+    with torch.no_grad():
+        teacher.weak[:, 2] = 1.0
+    found = stage2_ict_loss(
+        *(student, teacher, Targets(*(part[:, :3] for part in targets(2)[:3])), Blocks(strong=2), WEIGHTS, 9, mix(2)),
+        exclude_maestro_weak_ssl=True,
+        classes=("dog", "rain", "rooster"),
+    )[1]
+    assert found["ict_strong"] == pytest.approx(0.25 / 3 / 2)
+
+
 def test_mean_teacher_by_hand() -> None:
     blocks = Blocks(1, 1, 1, 1, 1)
     total, _ = stage2_mean_teacher_loss(scores(5, 0.5), scores(5, 0.75), targets(5), blocks, WEIGHTS, 1000)

@@ -21,13 +21,14 @@ from common.run.training import BEST
 from common.run.verbs import Run
 from task4_sed.__main__ import TASK
 from task4_sed.config import Config
+from task4_sed.data.batches import Batch
 from task4_sed.data.classes import CLASSES
 from task4_sed.evaluation.benchmark import in_miniature
 from task4_sed.inference.checkpoints import load_network
 from task4_sed.inference.predict import Predictor
 from task4_sed.model.crnn import CRNN
 from task4_sed.model.embedder import Embedder
-from task4_sed.model.networks import TunedNetwork, build_network
+from task4_sed.model.networks import TunedNetwork, build_network, fitted
 from task4_sed.training.augmentation import ORDER, Augmenter, Draws, View
 from task4_sed.training.losses import Blocks, Targets
 from task4_sed.training.stages import StagedSystem, parameter_groups
@@ -223,6 +224,17 @@ def test_warping_keeps_maestro_where_asked(tiny: Configure) -> None:
     moved = [not torch.equal(a, b) for a, b in zip(student.beside, view.beside, strict=True)]
     assert moved == [False, False, True, True, True, True]
     assert teacher.beside is view.beside
+
+
+def test_a_mixed_step_on_other_classes(tiny: Configure) -> None:
+    config = tiny(*STAGE2, "loss.ssl_maestro_weak=false", "augment.mixup_probability=1")
+    embedder = Embedder(config.encoder)  # type: ignore[arg-type]
+    config.model = fitted(config.model, embedder, 3)
+    system = StagedSystem(config, ("dog", "rain", "rooster"), 1, {}, embedder, torch.eye(1, 64))
+    size = system.blocks.size
+    targets = torch.rand(size, 3, 156)
+    batch = Batch(torch.randn(size, 160000), targets, torch.ones(size, 3, dtype=torch.bool), torch.arange(size), None)
+    assert torch.isfinite(system.training_step(batch, 0))
 
 
 # --- stage 2 after stage 1

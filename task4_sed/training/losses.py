@@ -18,7 +18,8 @@ from common.losses import bce, mse
 from common.run.errors import UserError
 from common.schedules import exponential_ramp, linear_ramp
 from task4_sed.config import LossWeights
-from task4_sed.data.classes import CLASSES, DESED_CLASSES, DESED_TO_MAESTRO
+from task4_sed.data.classes import CLASSES
+from task4_sed.data.labels import valid_classes
 
 STAGE1_FACTOR = 5.0  # multiplies the whole loss of stage 1
 ICT_DIVISOR = 8.0  # between the consistency of mixed and of other batches: as published, it looks accidental
@@ -197,10 +198,10 @@ def stage2_mean_teacher_loss(
 
 
 @cache  # what a host copies to a GPU it waits for
-def _desed_valid(device: torch.device) -> Tensor:
-    """Indices of the classes that DESED clips are labelled for: its own and the two aliases."""
-    valid = (*DESED_CLASSES, *DESED_TO_MAESTRO.values())
-    return torch.tensor([index for index, name in enumerate(CLASSES) if name in valid], device=device)
+def _desed_valid(classes: tuple[str, ...], device: torch.device) -> Tensor:
+    """Indices of the classes that DESED clips are labelled for: its own and two aliases; or all of other classes."""
+    valid = valid_classes("strong", classes, desed_to_maestro=True, training=True)
+    return torch.from_numpy(valid.nonzero()[0]).to(device)
 
 
 def interpolated(teacher: Scores, mix: Mix) -> StrongWeak:
@@ -226,6 +227,7 @@ def stage2_ict_loss(
     maestro_apart: bool = False,
     warmup: int = 270,
     divisor: float = ICT_DIVISOR,
+    classes: tuple[str, ...] = CLASSES,
 ) -> tuple[Tensor, Terms]:
     """Schmid et al. 2024, stage 2 on a mixed batch: interpolation consistency (Verma et al. 2019).
 
@@ -238,21 +240,21 @@ def stage2_ict_loss(
     total, terms = _stage2_supervised(student, targets, blocks, weights)
     wanted, consistent = interpolated(teacher, mix), ssl_student or student
 
-    def error(clips: slice, classes: Tensor | None = None, weak: bool = True) -> Tensor:
+    def error(clips: slice, among: Tensor | None = None, weak: bool = True) -> Tensor:
         strong_error = mse(consistent.strong[clips], wanted.strong[clips])
         if not weak:
             return strong_error
         ours, theirs = consistent.weak[clips], wanted.weak[clips]
-        if classes is not None:
-            ours, theirs = ours[:, classes], theirs[:, classes]
+        if among is not None:
+            ours, theirs = ours[:, among], theirs[:, among]
         return strong_error + mse(ours, theirs) / 2.0
 
     if maestro_apart:
         terms["ict_maestro"] = error(slice(0, blocks.maestro), weak=not exclude_maestro_weak_ssl)
         terms["ict_strong"] = error(slice(blocks.maestro, blocks.framewise))
     else:
-        classes = _desed_valid(consistent.weak.device) if exclude_maestro_weak_ssl else None
-        terms["ict_strong"] = terms["ict_maestro"] = error(slice(0, blocks.framewise), classes)
+        among = _desed_valid(classes, consistent.weak.device) if exclude_maestro_weak_ssl else None
+        terms["ict_strong"] = terms["ict_maestro"] = error(slice(0, blocks.framewise), among)
     terms["ict_weak"] = error(blocks.slices["weak"])
     terms["ict_unlabeled"] = error(blocks.slices["unlabeled"])
     mean = (terms["ict_strong"] + terms["ict_maestro"] + terms["ict_weak"] + terms["ict_unlabeled"]) / 4.0

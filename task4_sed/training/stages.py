@@ -78,7 +78,7 @@ class StagedSystem(SedSystem):
         elif draws.mix is None:
             loss, terms = stage2_mean_teacher_loss(ours, theirs, targets, self.blocks, config.weights, step, **options)
         else:
-            options["divisor"] = config.ict_divisor
+            options |= {"divisor": config.ict_divisor, "classes": self.classes}
             loss, terms = stage2_ict_loss(
                 ours, theirs, targets, self.blocks, config.weights, step, draws.mix, **options
             )
