@@ -79,7 +79,7 @@ def benchmark(run: Run, seconds: float, library: int) -> Mapping[str, Any]:
 
 
 def _answers(part: Run, network: DualEncoder, recordings: int, seconds: float) -> dict[str, dict[str, float]]:
-    """Median and fastest ms from a file to its ranked list, by system: an imitation of 5 s, a library of vectors of noise."""
+    """Median and fastest ms from a file to its ranked list by each system: an imitation of 5 s, vectors of noise."""
     config: Config = part.config
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(prefix="library-") as folder:
