@@ -34,6 +34,7 @@ CLASS_MAP_SHA256 = "cdf24d193e196d9e95912a2667051ae203e92a2ba09449218ccb40ef787c
 WIDTHS = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
 STRIDED = (2, 4, 6, 12)
 AT_ONCE = 64  # patches that pass the network together: memory does not grow with the recording
+PAUSE = 0.01  # power of a patch over that of the loudest, below which `active_mean` leaves it out
 SMALLEST = 1e-7  # mean probability whose logit is given
 
 
@@ -130,14 +131,15 @@ class YAMNet(Encoder):
 
     @torch.no_grad()
     def active_mean(self, waveform: Tensor) -> Tensor:
-        """(batch, samples) -> (batch, dim): the mean embedding of the patches that have sound in them.
+        """(batch, samples) -> (batch, dim): the mean embedding of the patches that are within 20 dB of the loudest.
 
-        What a shorter recording of a batch was filled up with is not heard; of silence the vector is zeros.
+        Pauses and what a shorter recording of a batch was filled up with are not heard; of silence the vector is zeros.
         """
         setting = self.front_end.setting
         patch = (PATCH - 1) * setting.hop + setting.window
         waveform = F.pad(waveform, (0, max(0, patch - waveform.shape[-1])))
-        heard = waveform.unfold(1, patch, HOP * setting.hop).abs().amax(dim=2) > 0
+        power = waveform.unfold(1, patch, HOP * setting.hop).square().mean(dim=2)
+        heard = (power > 0) & (power >= PAUSE * power.amax(dim=1, keepdim=True))
         sums = waveform.new_zeros(len(waveform), self.embedding_dim)
         if heard.any():
             sums.index_add_(0, heard.nonzero()[:, 0], self._embedded(self._cut(self.mel(waveform))[heard]))

@@ -264,7 +264,7 @@ def library_page(
             number = ui.Dropdown(list(COUNTS), value=COUNTS[1], label="Hits", elem_id="count", min_width=120, scale=0)
             local = host == LOCAL  # others could hear what one adds
             more = ui.UploadButton("Add a folder", file_count="directory", visible=local, elem_id="add", scale=0)
-        with ui.Tabs():
+        with ui.Tabs() if has_text else ui.Column():
             if has_text:
                 with ui.Tab("Sentence"), ui.Row(equal_height=True, elem_classes="ask"):
                     words = ui.Textbox(
@@ -275,9 +275,10 @@ def library_page(
                         scale=4,
                     )
                     search = ui.Button("Search", variant="primary", elem_id="search", scale=0)
-            with ui.Tab("Sound" if has_text else "Voice"):
+            with ui.Tab("Sound") if has_text else ui.Column():
                 sources = ["upload", "microphone"] if has_text else ["microphone", "upload"]
-                sound = ui.Audio(sources=sources, type="filepath", label="Record or upload", elem_id="sound")
+                label, kept = "Record or upload", ["download"]  # nothing is shared
+                sound = ui.Audio(sources=sources, type="filepath", label=label, buttons=kept, elem_id="sound")
                 similar = ui.Button("Find similar", variant="primary", elem_id="similar")
         results = ui.HTML(note(START), elem_id="results")
         like = ui.Number(elem_id="like", show_label=False)

@@ -371,3 +371,17 @@ if __name__ == "__main__":
             *eight_bits(made, find_recordings([Path(sys.argv[1])]).files)
         )
     )
+
+
+def test_the_active_mean_leaves_pauses_out() -> None:
+    """Patches of 0.96 s, one every 0.48 s: of 2 s of noise, 2 s far below it, the first five begin in the noise."""
+    encoder = encoders.create("yamnet-tiny")
+    random = torch.Generator().manual_seed(0)
+    audio = 0.1 * torch.randn(3, 4 * RATE, generator=random)
+    audio[1, 2 * RATE :] *= 1e-3
+    audio[2] = 0
+    frames, found = encoder(audio).frames, encoder.active_mean(audio)
+    torch.testing.assert_close(found[0], frames[0].mean(dim=0))
+    torch.testing.assert_close(found[1], frames[1, :5].mean(dim=0))
+    assert (found[2] == 0).all()
+    assert encoder.active_mean(audio[:, :1000]).shape == (3, encoder.clip_dim)  # shorter than a patch

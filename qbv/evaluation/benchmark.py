@@ -41,6 +41,7 @@ from qbv.training.train import build
 
 BATCHES_IN_MEMORY = 4
 SOUNDS = 4  # that a system hears at once
+FASTEST = "fastest: what the machine can do that nobody else uses"
 HITS, LEAST = 10, 5  # hits of a list, searches that are timed at least
 
 
@@ -77,10 +78,10 @@ def benchmark(run: Run, seconds: float, library: int) -> Mapping[str, Any]:
     return {**found, "answer_ms": answers}
 
 
-def _answers(part: Run, network: DualEncoder, recordings: int, seconds: float) -> dict[str, float]:
-    """Median ms from a file to its ranked list, by system: an imitation of 5 s, a library of vectors of noise."""
+def _answers(part: Run, network: DualEncoder, recordings: int, seconds: float) -> dict[str, dict[str, float]]:
+    """Median and fastest ms from a file to its ranked list by each system: an imitation of 5 s, vectors of noise."""
     config: Config = part.config
-    found: dict[str, float] = {}
+    found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(prefix="library-") as folder:
         random, asked = np.random.default_rng(0), Path(folder) / "imitation.wav"
         write_wav(asked, 0.1 * random.standard_normal(5 * 44_100), 44_100)
@@ -92,10 +93,11 @@ def _answers(part: Run, network: DualEncoder, recordings: int, seconds: float) -
             voice = Voice(of, name, name, "", ())
             index = opened(Path(folder) / "library", _Noise(voice), Path(folder) / "index")
             (times,) = times_in_turns([lambda v=voice, i=index: i.search(v.query(asked), HITS)], seconds / 4, LEAST)
-            found[name] = 1e3 * float(np.median(times))
+            found[name] = {"median": 1e3 * float(np.median(times)), "fastest": 1e3 * min(times)}
             shutil.rmtree(Path(folder) / "index")
-    rows = [[name, f"{value:.0f}"] for name, value in found.items()]
-    print_table(f"from an imitation to its list, {recordings:,} recordings", ["system", "ms"], rows, hardware())
+    rows = [[name, *(f"{value:.0f}" for value in of.values())] for name, of in found.items()]
+    title, note = f"from an imitation to its list, {recordings:,} recordings", f"{hardware()}; {FASTEST}"
+    print_table(title, ["system", "median (ms)", "fastest (ms)"], rows, note)
     return found
 
 
