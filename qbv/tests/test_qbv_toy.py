@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from common.run.errors import UserError
+from common.run.results.store import read_results
+from common.run.verbs import main
 from common.tests.helpers import fingerprint
+from qbv.__main__ import TASK
 from qbv.data.splits import check_splits, read_meta
 from qbv.data.toy.sounds import TIMBRES, draw_gesture, draw_speaker, imitation, recording, retold
 from qbv.data.toy.write import SIZES, Maker, sounds_of, write_toy
@@ -50,6 +53,18 @@ def test_what_is_tested_sounds_like_what_trains() -> None:
             tested = [of for of in concepts if of.number % sizes.folds == fold]
             assert {of.timbre for of in tested} == set(TIMBRES)
             assert {len(of.gesture.events) for of in tested} == {1, 2, 3, 4, 6}
+
+
+@pytest.mark.slow  # a fold of the toy recipe: about two minutes
+def test_training_finds_gestures_that_it_has_not_heard(tmp_path: Path) -> None:
+    words = ["--recipe", "toy", "--run-dir", str(tmp_path / "runs"), f"data.root={tmp_path / 'data'}", "data.folds=[0]"]
+    for verb in ("prepare", "train", "predict", "evaluate"):
+        assert main(TASK, [verb, *words]) == 0, verb
+    systems = read_results(tmp_path / "runs" / "run1")["test"]["values"]["systems"]
+    trained = systems.pop("trained")
+    for name, of in systems.items():
+        assert trained["mrr"] > of["mrr"], name
+        assert trained["interval"][0] > of["interval"][1] or name == "2dft", name
 
 
 def test_who_imitates_keeps_order_and_direction() -> None:

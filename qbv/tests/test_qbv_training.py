@@ -1,7 +1,6 @@
 """Losses over processes, random draws, schedules, trainings that stop and go on."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
