@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-ROWS = 4096  # in float32 at once: they stay in the cache of a core
+VALUES = 4096 * 384  # in float32 at once: they stay in the cache of a core
 
 
 def similarities(queries: NDArray[np.float32], vectors: NDArray[np.float16]) -> NDArray[np.float32]:
@@ -13,7 +13,8 @@ def similarities(queries: NDArray[np.float32], vectors: NDArray[np.float16]) -> 
 
     found = torch.empty((len(queries), len(vectors)))
     asked = torch.from_numpy(np.ascontiguousarray(queries))
-    for start in range(0, len(vectors), ROWS):
-        part = torch.from_numpy(np.array(vectors[start : start + ROWS]))  # a copy: torch wants what is writable
-        found[:, start : start + ROWS] = asked @ part.float().T
+    rows = max(1, VALUES // vectors.shape[1])
+    for start in range(0, len(vectors), rows):
+        part = torch.from_numpy(np.array(vectors[start : start + rows]))  # a copy: torch wants what is writable
+        found[:, start : start + rows] = asked @ part.float().T
     return found.numpy()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchaudio.compliance import kaldi
 
-from common.frontends import SETTINGS, Jitter, LogMel, cqt, mel_bank, two_dft
+from common.frontends import SETTINGS, Jitter, LogMel, cqt, half_two_dft, mel_bank, two_dft
 from common.run.errors import UserError
 
 # Three values and the mean magnitude of the features of `clip`, from the version that passed the stored fixtures.
@@ -180,3 +180,11 @@ def test_cqt_of_a_tone_peaks_in_its_band() -> None:
 def test_two_dft_ignores_where_a_sound_begins() -> None:
     magnitude = np.random.default_rng(0).random((63, 50))
     assert np.allclose(two_dft(magnitude), two_dft(np.roll(magnitude, 17, axis=1)))
+
+
+@pytest.mark.parametrize("frames", [30, 31])
+def test_half_of_two_dft_has_its_inner_products(frames: int) -> None:
+    magnitudes = np.abs(np.random.default_rng(0).standard_normal((3, 7, frames)))
+    whole, half = (of(magnitudes).reshape(3, -1) for of in (two_dft, half_two_dft))
+    np.testing.assert_allclose(half @ half.T, whole @ whole.T, rtol=1e-12)
+    assert half.shape[1] == 7 * (frames // 2 + 1)

@@ -8,6 +8,7 @@ import pytest
 import soundfile
 
 from common.audio.reading import load
+from common.run.errors import UserError
 from common.tests.browser import chromium, needs_browser, served, tab
 from common.tests.test_library_page import RATE, Pitch, Shown, names, tone
 
@@ -58,3 +59,24 @@ def test_a_voice_is_recorded_and_asks_the_system_that_is_chosen(heard: Shown) ->
         page.locator("#model", has_text="A counter of bands answers.").wait_for()
         page.locator("#similar").click()
         page.wait_for_function("document.querySelector('.hits b').innerText == 'same.wav'")
+
+
+def test_a_folder_is_added_of_uploads_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gradio")
+    from common.search import page
+
+    uploads, secret = tmp_path / "uploads", tmp_path / "secret.wav"
+    secret.write_bytes(b"secret")
+    files = [uploads / folder / "a.wav" for folder in "xy"]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.write_text(str(file))
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(uploads))
+    for forged in ([str(secret)], [*map(str, files), f"{uploads}/../secret.wav"], [], None):
+        with pytest.raises(UserError, match="Choose a folder with recordings first"):
+            page.added(forged, 1)
+    folder = page.added([str(file) for file in files], 1)
+    assert sorted(path.read_text() for path in folder.iterdir()) == [str(file) for file in files]
+    monkeypatch.setattr(page, "ADDED_FILES", 1)
+    with pytest.raises(UserError, match="takes up to 1 files, 500 MB together"):
+        page.added([str(file) for file in files], 2)

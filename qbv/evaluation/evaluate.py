@@ -74,7 +74,7 @@ def figures(
     low, high = mrr_bounds(ranks)
     if low < high:
         found["mrr of the worst and best order of ties"] = [low, high]
-    if not within and len(by_concept) < len(set(truth.targets[ranked].tolist())):
+    if not within and len(set(truth.concepts)) < len(truth.concepts):
         relevant = concept_of_item[None] == concept_of_item[truth.targets][:, None]
         for name, values in (("ndcg", ndcg(matrix, relevant)), ("class mrr", class_reciprocal(matrix, relevant))):
             found |= {name: float(values.mean()), f"{name} interval": _interval(values, groups, within)}

@@ -98,6 +98,17 @@ def test_any_encoder_of_the_catalogue_hears_at_its_own_rate() -> None:
     assert network.imitations(waves(1.0, 1.0)).shape == (2, network.dim)
 
 
+def test_heads_on_a_frozen_encoder() -> None:
+    network = DualEncoder(ModelConfig(encoder="yamnet-tiny", head=5, frozen=True)).train()
+    names = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    assert names == {f"{side}_head.{of}" for side in ("imitation", "recording") for of in ("weight", "bias")}
+    audio = waves(1.0, 1.0)
+    assert network.imitations(audio).shape == (2, network.dim) == (2, 5)
+    torch.testing.assert_close(network.imitations(audio), network.recordings(audio))  # both sides begin alike
+    with pytest.raises(UserError, match="nothing would train"):
+        Config(model=ModelConfig(frozen=True))
+
+
 def test_softmax_loss_by_hand() -> None:
     imitation = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
     recording = torch.tensor([[3.0, 0.0], [1.0, 1.0]])

@@ -26,13 +26,13 @@ from qbv.tests.conftest import places
 
 RECIPE = str(Path(__file__).with_name("tiny.yaml"))
 RATE = 16_000
-HERTZ = {"low.wav": 110, "mid.wav": 290, "high.flac": 900}
+HERTZ = {"low.wav": 110.0, "mid.wav": 290.0, "high.flac": 900.0}
 
 
 def tone(hertz: float, seconds: float = 1.0, rate: int = RATE) -> Any:
-    """A tone that swells twice."""
+    """A tone that swells, the more often the higher it is; to 2DFT the rhythm is what counts."""
     time = np.arange(int(seconds * rate)) / rate
-    return 0.3 * np.sin(2 * np.pi * hertz * time) * np.sin(2 * np.pi * time) ** 2
+    return 0.3 * np.sin(2 * np.pi * hertz * time) * np.sin(np.pi * hertz**0.4 * time) ** 2
 
 
 @pytest.fixture
@@ -85,9 +85,7 @@ def test_a_trained_network_answers(
         for hit in found["answers"][0]["hits"]:
             (heard,) = network.recordings(torch.from_numpy(load(sounds / hit["file"], SAMPLE_RATE)[None, :SAMPLE_RATE]))
             assert hit["score"] == pytest.approx(torch.cosine_similarity(voice, heard, dim=0).item(), abs=2e-3)
-    assert (
-        answer([*asked[:4], "--checkpoint", str(Path(trained[3]) / "run1/fold1" / LAST)], capsys) == found
-    )
+    assert answer([*asked[:4], "--checkpoint", str(Path(trained[3]) / "run1/fold1" / LAST)], capsys) == found
     message = refused([*asked[:4], "--system", "2dft"], capsys)
     assert "the index is of another model (tiny-run1-fold1-1s-" in message
     assert main(TASK, shlex.split(message.split("`")[1])[3:]) == 0
@@ -132,13 +130,9 @@ def test_recordings_as_if_through_a_voice(tmp_path: Path) -> None:
         soundfile.write(folder / "audio" / f"{number}.ogg", tone(200 + 90 * number), RATE)
         rows.append(f"{number}.ogg,{fold},{category}")
     (folder / "meta.csv").write_text("\n".join(rows))
-    for out in ("one", "two"):
-        assert main(TASK, ["prepare", "--imitate", str(folder), "--out", str(tmp_path / out)]) == 0
-    one, two = (sorted((tmp_path / out / "imitations").iterdir()) for out in ("one", "two"))
-    assert [path.name for path in one] == [f"{number}.wav" for number in range(5)]
-    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(one, two, strict=True))
-    for number, path in enumerate(one):  # another pitch, by three to eight semitones
-        heard = load(path, RATE)
+    assert main(TASK, ["prepare", "--imitate", str(folder), "--out", str(tmp_path / "one")]) == 0
+    for number in range(5):  # another pitch, by three to eight semitones
+        heard = load(tmp_path / "one" / "imitations" / f"{number}.wav", RATE)
         assert len(heard) == RATE
         peak = np.abs(np.fft.rfft(heard)).argmax()
         assert 2.9 < abs(12 * np.log2(peak / (200 + 90 * number))) < 8.1
@@ -162,7 +156,7 @@ def test_imitations_of_all_kinds(sounds: Path, tmp_path: Path, capsys: pytest.Ca
     plain = tmp_path / "mid.wav"
     kinds = {
         "wide.wav": (np.stack([tone(290, rate=192_000)] * 2, axis=1), 192_000),
-        "clipped.wav": (np.clip(9 * tone(290), -1, 1), RATE),
+        "clipped.wav": (np.clip(6 * tone(290), -1, 1), RATE),
         "late.wav": (np.concatenate([np.zeros(20 * RATE), tone(290)]), RATE),
     }
     for name, (audio, rate) in kinds.items():

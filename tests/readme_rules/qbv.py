@@ -4,12 +4,19 @@ DATA = "data/qbv/toy"
 
 # pattern, how, why, changes
 RULES = (
+    (r"(make qbv-|python -m qbv )demo.*", "named", "runs until it is stopped", ()),
+    (
+        r"python -m qbv (index|search|prepare --imitate) .*",
+        "named",
+        "recordings of one's own; tests of the task run it",
+        (),
+    ),
     (r"make qbv-reproduce .*", "named", "two recipes; tests of make plan it", ()),
     (r"make qbv-\S+( .*)?", "run", "tiny data and network", ()),
     (r"python -m qbv evaluate --scores .*", "named", "needs somebody's outputs", ()),
     (r"python -m qbv compare --runs-of .*", "named", "needs a second trained recipe", ()),
     (r"python -m qbv train --recipe .*", "named", "needs the real data", ()),
-    (r"python -m qbv benchmark", "run", "an instant a stage", ((r"$", " --seconds 0.02"),)),
+    (r"python -m qbv benchmark", "run", "an instant a stage", ((r"$", " --seconds 0.02 --library 20"),)),
     (r"python -m qbv \w+( .*)?", "run", "tiny data and network", ()),
 )
 
