@@ -8,7 +8,7 @@ from typing import Any, Literal
 from common.run.errors import UserError
 from common.run.task_verbs import compare, measure_rates, prepare_data, runs
 from common.run.verbs import Run, Task, computes, main
-from qbv.config import Config, part_of
+from qbv.config import Config, chosen_parts, part_of
 
 
 def prepare(
@@ -56,7 +56,7 @@ def train(
 
     Args:
         restart: begin anew, also where the folder holds a finished run or one with other settings
-        folds: these folds of the recipe alone, e.g. --folds 0 1
+        folds: of the recipe, these alone
         jobs: trainings at once, each in a process of its own (default: one)
 
     Example:
@@ -65,6 +65,7 @@ def train(
     from common.run.processes import check_jobs
 
     check_jobs(jobs)
+    chosen_parts(run, folds)
     from qbv.training.train import train_run
 
     return train_run(run, restart, folds, jobs or 1)

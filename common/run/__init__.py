@@ -25,7 +25,7 @@ plots        all in one style
 tensorboard  settings, main figures and pictures of a run
 benchmark    rates, in turns; a training step in memory and whole training
 complexity   parameters, bytes, multiply-accumulates
-onnx_graphs  networks as ONNX graphs, the front end inside
+onnx_graphs  networks as ONNX graphs
 latency      of ONNX files, on one core
 export       a trained network as a folder for others, and to the Hugging Face Hub
 submission   archives of the challenges, and their rules
