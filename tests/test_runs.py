@@ -1,4 +1,4 @@
-"""`runs`: what is trained, by all tasks that have runs of their own; and what only looks like it."""
+"""`runs`: what is trained; and what only looks like it."""
 
 import dataclasses
 import json
