@@ -211,7 +211,7 @@ def test_intervals_by_hand() -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_interval_of_a_share_near_its_end_is_all_of_it() -> None:
-    assert interval_of(1e-6, np.array([0.0, 1e-5]), 20, share=True) == pytest.approx((0.0, 1.0))
+    assert interval_of(1e-6, np.array([0.0, 0.01]), 20, share=True) == pytest.approx((0.0, 1.0))
 
 
 @pytest.mark.parametrize("share", [False, True])
