@@ -209,6 +209,11 @@ def test_intervals_by_hand() -> None:
     np.testing.assert_allclose(np.transpose(both), [plain, share])
 
 
+@pytest.mark.filterwarnings("error")
+def test_interval_of_a_share_near_its_end_is_all_of_it() -> None:
+    assert interval_of(1e-6, np.array([0.0, 0.01]), 20, share=True) == pytest.approx((0.0, 1.0))
+
+
 @pytest.mark.parametrize("share", [False, True])
 def test_no_interval_where_the_sample_says_nothing(share: bool) -> None:
     drawn = np.random.default_rng(0).uniform(0.4, 0.6, 50)

@@ -121,7 +121,8 @@ def interval_of(
 
     p = np.where(share & inside, value, 0.5)
     reach = stdtrit(np.maximum(units - 1, 1), (1 + level) / 2) * error
-    odds, factor = p / (1 - p), np.exp(np.where(share, reach / (p * (1 - p)), 0.0))
+    exponent = np.minimum(np.where(share, reach / (p * (1 - p)), 0.0), 300)  # shares near an end: [0, 1], no overflow
+    odds, factor = p / (1 - p), np.exp(exponent)
     low = np.where(share, np.maximum(1 / (1 + factor / odds), floor), value - reach)
     high = np.where(share, 1 / (1 + 1 / (odds * factor)), value + reach)
     return np.where(known, low, np.nan), np.where(known, high, np.nan)
