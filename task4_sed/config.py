@@ -149,6 +149,32 @@ class EncoderConfig:
     cache: bool = False  # store the embeddings of all clips beside the packs; longer clips are cropped at 0 then
 
 
+@dataclass(frozen=True)
+class SequenceConfig:
+    """A sequence model between a frame-wise encoder and its heads. GRU: `dim` in each direction.
+
+    tf: attention and feed-forward layers; attn: attention alone; hybrid: minimal GRUs beside attention; tcn: causal
+    convolutions.
+    """
+
+    kind: Literal["gru", "attn", "tf", "hybrid", "mamba", "tcn"] = "gru"
+    dim: int = in_range(2048, 1)
+    layers: int = in_range(2, 1)
+    heads: int | None = in_range(None, 1)  # of attention; null: 8, of tf below 128 features 4
+    dropout: float | None = in_range(None, 0, 1)  # null: as published, 0.2 for tf and tcn, else 0
+
+    def __post_init__(self) -> None:
+        multiple = {"attn": 2, "tf": 2, "hybrid": 1}.get(self.kind, 1) * self.num_heads
+        multiple = 32 if self.kind == "mamba" else multiple  # of twice that the heads are 64 wide
+        if self.kind in ("attn", "tf", "hybrid", "mamba") and self.dim % multiple:
+            raise UserError(f"sequence.dim: {self.dim}, expected a multiple of {multiple} for {self.kind}")
+
+    @property
+    def num_heads(self) -> int:
+        """Heads of attention."""
+        return self.heads or (4 if self.kind == "tf" and self.dim < 128 else 8)
+
+
 @dataclass
 class AugmentConfig:
     """Random changes of a training batch; a probability is that of a whole batch, of waveforms that of each clip.
