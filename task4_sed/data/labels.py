@@ -41,7 +41,9 @@ class EventTable:
             np.array([e.confidence for e in flat], np.float32),
         )
 
-    def targets(self, clips: np.ndarray, shift: np.ndarray, num_classes: int, frames: int) -> np.ndarray:
+    def targets(
+        self, clips: np.ndarray, shift: np.ndarray, num_classes: int, frames: int, seconds: float = FRAME_SECONDS
+    ) -> np.ndarray:
         """Frame targets (clips, classes, frames) float32; `shift` seconds were cut off the start of each clip.
 
         An event fills every frame that it touches; where rows of a class overlap the largest confidence counts.
@@ -50,8 +52,9 @@ class EventTable:
         item = np.repeat(np.arange(len(clips)), counts)
         event = _ranges(self.start[clips], counts)
         # rounded: (0.256 - 0.064) s must end with frame 3, not a hair after it
-        first = np.round((self.onset[event] - shift[item]) / FRAME_SECONDS, 6).clip(0, frames).astype(np.int64)
-        end = np.ceil(np.round((self.offset[event] - shift[item]) / FRAME_SECONDS, 6)).clip(0, frames).astype(np.int64)
+        onset, offset = self.onset[event] - shift[item], self.offset[event] - shift[item]
+        first = np.round(onset / seconds, 6).clip(0, frames).astype(np.int64)
+        end = np.ceil(np.round(offset / seconds, 6)).clip(0, frames).astype(np.int64)
         lengths = np.maximum(end - first, 0)
         targets = np.zeros((len(clips), num_classes, frames), np.float32)
         row = np.repeat(np.arange(len(event)), lengths)
@@ -59,6 +62,17 @@ class EventTable:
             targets, (item[row], self.label[event][row], _ranges(first, lengths)), self.confidence[event][row]
         )
         return targets
+
+    def active_frames(self, frames: int, seconds: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Clip, class and number of new frames of every event: in sum those that `targets` sets."""
+        clip = np.repeat(np.arange(len(self.start) - 1), np.diff(self.start))
+        first = np.round(self.onset / seconds, 6).clip(0, frames).astype(np.int64)
+        end = np.ceil(np.round(self.offset / seconds, 6)).clip(0, frames).astype(np.int64)
+        order = np.lexsort((first, self.label, clip))
+        clip, label, first, end = clip[order], self.label[order].astype(np.int64), first[order], end[order]
+        group = np.cumsum(np.append(0, (np.diff(clip) != 0) | (np.diff(label) != 0)))[: len(clip)] * (frames + 1)
+        covered = np.append(0, np.maximum.accumulate(group + end)[:-1])[: len(clip)]
+        return clip, label, np.maximum(group + end - np.maximum(group + first, covered), 0)
 
 
 def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:

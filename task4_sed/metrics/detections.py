@@ -66,14 +66,16 @@ def _runs(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
     Frames are switched on from the highest score downwards, all rows side by side; each new frame joins the runs to
     its left and right. Of frames with equal scores only the last one gives a run with a range of thresholds.
     """
-    rows, frames = scores.shape
-    padded = np.full((rows, frames + 2), -np.inf)
+    rows, width = scores.shape[0], scores.shape[1] + 2
+    padded = np.full((rows, width), -np.inf)
     padded[:, 1:-1] = scores
     order = np.argsort(-scores, axis=1, kind="stable").astype(np.int32)
+    frames = int((scores > -np.inf).sum(axis=1).max(initial=0))  # that are ever on
+    order = order[:, :frames]
     # Position p (1-based) of a run's end points to its other end; 0 where the frame is still off.
-    other_end = np.zeros((rows, frames + 2), dtype=np.int32)
+    other_end = np.zeros((rows, width), dtype=np.int32)
     flat = other_end.reshape(-1)
-    base = np.arange(rows) * (frames + 2)
+    base = np.arange(rows) * width
     firsts = np.empty((frames, rows), dtype=np.int32)
     lasts = np.empty((frames, rows), dtype=np.int32)
     for step in range(frames):
@@ -128,6 +130,17 @@ def detections_of_scores(scores: ScoreSet, clips: Sequence[str], classes: Sequen
         clip, first, last, born, dies = (np.concatenate(part) for part in zip(*parts, strict=True))
         result.append(Detections(clip, times, first, last, born, dies))
     return result
+
+
+def detections_of_rows(scores: np.ndarray, clip: np.ndarray, edges: np.ndarray) -> Detections:
+    """All detections of one class in clips of one length: scores (rows, frames), -inf where a frame is never on.
+
+    clip: (rows,) index; edges: (frames + 1,) seconds.
+    """
+    row, first, last, born, dies = _runs(scores)
+    start, at, steps = clip[row] * CLIP_STRIDE, to_microseconds(edges), np.arange(len(row))
+    times = np.concatenate((start + at[first], start + at[last + 1]))
+    return Detections(clip[row], times, steps, steps + len(row), born, dies)
 
 
 def detections_of_intervals(

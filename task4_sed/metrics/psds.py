@@ -224,7 +224,10 @@ def _cross_triggers(label: int, false: Detections, truth: Truth, cttc: float, ra
     return triggers
 
 
-def _class_steps(label: int, found: Detections, truth: Truth, parameters: PsdsParameters, ratios: bool) -> ClassSteps:
+def class_steps(
+    label: int, found: Detections, truth: Truth, parameters: PsdsParameters, ratios: bool = False
+) -> ClassSteps:
+    """The steps of one class; as `psds_statistics`."""
     event_clip, onset, offset = truth.of_class(label)
     relevant = _relevant(found, onset, offset, parameters.dtc, ratios)
     steps = (
@@ -277,19 +280,23 @@ def psds_statistics(
     psds_eval does; only for detections that are there at one operating point each. An overlap of exactly the tolerated
     part then counts or not as the last digit falls.
     """
-    steps = tuple(_class_steps(label, found, truth, parameters, ratios) for label, found in enumerate(detections))
+    steps = tuple(class_steps(label, found, truth, parameters, ratios) for label, found in enumerate(detections))
     return PsdsStatistics(parameters, truth.classes, steps, truth.durations, truth.counts(), truth.seconds())
 
 
-def _single_class_curve(
-    statistics: PsdsStatistics,
+def single_class_curve(
+    steps: ClassSteps,
     label: int,
+    parameters: PsdsParameters,
     weights: np.ndarray | None,
     hours: float,
     event_count: np.ndarray,
     event_hours: np.ndarray,
 ) -> Curve:
-    steps, parameters = statistics.steps[label], statistics.parameters
+    """The curve of one class of the clips, each counted `weights` times, which last `hours` then.
+
+    event_count, event_hours: (classes,) events, and how long they last.
+    """
     weight = None if weights is None else weights[steps.clip]
 
     def accumulated(change: np.ndarray) -> np.ndarray:
@@ -323,16 +330,17 @@ def psds(statistics: PsdsStatistics, clip_weights: np.ndarray | None = None) -> 
     hours = float(ones @ statistics.durations) / SECONDS_PER_HOUR
     event_count, event_hours = ones @ statistics.event_counts, ones @ statistics.event_seconds / SECONDS_PER_HOUR
     curves = [
-        _single_class_curve(statistics, label, weights, hours, event_count, event_hours)
-        for label in range(len(statistics.classes))
+        single_class_curve(steps, label, parameters, weights, hours, event_count, event_hours)
+        for label, steps in enumerate(statistics.steps)
     ]
+    return joined(statistics.classes, curves, parameters)
+
+
+def joined(classes: Sequence[str], curves: Sequence[Curve], parameters: PsdsParameters) -> PsdsResult:
+    """The score that the curves of the single classes give together."""
     efpr = np.unique(np.concatenate([curve.efpr for curve in curves]))
     rates = np.stack([c.tpr[np.searchsorted(c.efpr, efpr, side="right") - 1] for c in curves])
     effective = np.maximum(rates.mean(axis=0) - parameters.alpha_st * rates.std(axis=0), 0.0)
     curve = Curve(efpr, effective)
-    single = {
-        name: of_class.area(parameters.max_efpr) for name, of_class in zip(statistics.classes, curves, strict=True)
-    }
-    return PsdsResult(
-        curve.area(parameters.max_efpr), curve, single, dict(zip(statistics.classes, curves, strict=True))
-    )
+    single = {name: of_class.area(parameters.max_efpr) for name, of_class in zip(classes, curves, strict=True)}
+    return PsdsResult(curve.area(parameters.max_efpr), curve, single, dict(zip(classes, curves, strict=True)))

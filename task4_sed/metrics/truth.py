@@ -72,14 +72,15 @@ def truth_arrays(
     Touching or overlapping events of a class are merged; events of other classes and clips are left out.
     """
     of_class: list[list[tuple[int, int, int]]] = [[] for _ in classes]
+    column = {name: label for label, name in enumerate(classes)}
     for clip, name in enumerate(durations):
         by_label: dict[str, list[tuple[float, float]]] = {}
         for event in events.get(name, ()):
             interval = round(event.onset * MICROSECONDS), round(event.offset * MICROSECONDS)
             by_label.setdefault(event.label, []).append(interval)
-        for label, class_name in enumerate(classes):
-            for onset, offset in merge_intervals(by_label.get(class_name, ())):
-                of_class[label].append((clip, int(onset), int(offset)))
+        for class_name in by_label.keys() & column.keys():
+            for onset, offset in merge_intervals(by_label[class_name]):
+                of_class[column[class_name]].append((clip, int(onset), int(offset)))
     rows = [(label, *event) for label, listed in enumerate(of_class) for event in listed]
     table = np.array(rows, dtype=np.int64).reshape(-1, 4)
     return Truth(
