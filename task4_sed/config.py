@@ -68,6 +68,11 @@ class DataConfig:
     maestro_dog: bool = False  # Dog counts among the classes that MAESTRO is labelled for (as in the baseline)
     exclude_overlapping: bool = True  # leave out clips that the exclusion lists name
     pseudo_labels: str | None = None  # stored logits of all training clips; all are cropped at 0 then
+    # Framewise: clips of AudioSet-strong in a batch and in an epoch. balanced: drawn by how rare what is heard in them
+    # is, with replacement; or without it, as published, which nearly orders the clips where an epoch has most of them.
+    batch: int = in_range(256, 1)
+    draws: int = in_range(100_000, 1)
+    sampler: Literal["uniform", "balanced", "balanced_without_replacement"] = "uniform"
     workers: int = in_range(2, 0, 128)  # loader processes
     eval_batch: int = in_range(16, 1)
 
@@ -146,6 +151,7 @@ class EncoderConfig:
     # Of a front end with a random mel range (fpasst), drawn where the encoder trains: the lower edge rises by less than
     # the first; the upper one lies within half the second around sample rate / 2 less that half. null: the encoder's.
     mel_range: tuple[int, int] | None = in_range(None, 1)
+    batch_floor: bool = False  # of a mel with a floor (atst-f): below the loudest of the batch, as published
     cache: bool = False  # store the embeddings of all clips beside the packs; longer clips are cropped at 0 then
 
 
@@ -201,6 +207,8 @@ class AugmentConfig:
     filter_probability: float = in_range(0.0, 0, 1)  # FilterAugment, drawn apart for student and teacher
     # Of stages 1 and 2, up to filter_encoder. A span of strong and synth, 5 to 30 %, is silent and without labels:
     time_mask: bool = False
+    time_mask_longest: float = in_range(0.3, 0.05, 1)  # below this share of the clip
+    time_mask_pseudo: bool = True  # framewise: pseudo labels are silent there too; false as published
     warp_probability: float = in_range(0.0, 0, 1)  # bands of the encoder's mel stretched, a draw for each block
     warp_maestro: bool = True
     # The filter on the encoder's mel in stage 2: decibels added to the log, or, as published, factors on that.
@@ -223,9 +231,13 @@ class LossWeights:
 
 @dataclass
 class LossConfig:
-    """Mean teacher of the baseline, or one of the winner's stages: weights and ramp of the consistency loss."""
+    """Mean teacher of the baseline, or one of the winner's stages: weights and ramp of the consistency loss.
 
-    kind: Literal["baseline", "stage1", "stage2"] = "baseline"
+    framewise: one network, binary cross entropy of its frames (AudioSet-strong).
+    """
+
+    kind: Literal["baseline", "stage1", "stage2", "framewise"] = "baseline"
+    distillation: float = in_range(0.0, 0, 1)  # framewise: share of the pseudo labels, the rest is the labels'
     consistency_weight: float = in_range(2.0, 0, FINITE)
     consistency_ramp_epochs: float = in_range(50.0, 0, FINITE)
     # Stages 1 and 2:
@@ -261,6 +273,11 @@ class OptimizerConfig:
     cnn_lr: float | None = in_range(None, 0, FINITE)  # null: lr
     encoder_lr: float = in_range(1e-4, 0, FINITE)  # where it trains: of its final norm
     encoder_decay: float = in_range(1.0, 0, 1)  # of the rate, from each layer to the one below
+    # Framewise: lr is that of sequence model and heads; biases and other vectors have a weight decay of their own.
+    algorithm: Literal["adam", "adamw"] = "adamw"
+    vector_decay: float = in_range(0.0, 0, FINITE)
+    # The published code never read its option of the warm-up: steps that it took instead; null: as warmup_steps says.
+    warmup_as_run: int | None = in_range(None, 0)
 
 
 @dataclass
@@ -294,6 +311,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     encoder: EncoderConfig | None = None
+    sequence: SequenceConfig | None = None  # framewise: between encoder and heads
     # Of stages 1 and 2: this recipe's run of the same number; or a checkpoint's networks, its name, file or address.
     start: str | None = None
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -325,6 +343,10 @@ class Config:
     def _check_stage(self) -> None:
         """Settings that exclude each other or belong to another kind of training."""
         augment, staged = self.augment, self.loss.kind != "baseline"
+        if self.sequence is not None and self.loss.kind != "framewise":
+            raise UserError(f"sequence: only for loss.kind framewise, this is {self.loss.kind}")
+        if self.loss.distillation and self.data.pseudo_labels is None:
+            raise UserError("data.pseudo_labels: not set, but loss.distillation is above 0; a file of stored logits")
         for key, given in {
             "start": self.start is not None,
             "data.pseudo_labels": self.data.pseudo_labels is not None,
@@ -333,7 +355,7 @@ class Config:
             **{f"augment.{name}": bool(getattr(augment, name)) for name in STAGED_ONLY},
         }.items():
             if given and not staged:
-                raise UserError(f"{key}: only for loss.kind stage1 or stage2, this is {self.loss.kind}")
+                raise UserError(f"{key}: only for loss.kind stage1, stage2 or framewise, this is {self.loss.kind}")
         if self.loss.weights.pseudo and self.data.pseudo_labels is None:
             raise UserError("data.pseudo_labels: not set, but loss.weights.pseudo is above 0; a file of stored logits")
         if self.encoder is not None and self.encoder.cache:

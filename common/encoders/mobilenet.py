@@ -213,7 +213,7 @@ class FrameMobileNet(FrameEncoder):
 
     @classmethod
     def canonical(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return strip_prefix(state, ("model.frame_mn.", "frame_mn.", ""), ANCHOR)
+        return strip_prefix(state, ("model.frame_mn.", "frame_mn.", "model.fmn.", ""), ANCHOR)
 
     def sequence(self, mel: Tensor) -> Tensor:
         return through_all(self, self.features, mel).mean(dim=2).transpose(1, 2)

@@ -91,7 +91,7 @@ class Augmenter:
         return Draws(
             impulse=draw_device_impulse(clips, impulses, config.impulse_probability, device) if impulses else None,
             shift=self._draw_shift(mel[1], device) if config.frame_shift else None,
-            mask=draw_time_mask(frames) if config.time_mask else None,
+            mask=draw_time_mask(frames, longest=config.time_mask_longest) if config.time_mask else None,
             mix=draw_mix(blocks.groups, config.mixup_beta, device) if coin(config.mixup_probability) else None,
             style=self._draw_style(device) if coin(config.mixstyle_probability) else None,
             warp=self._draw_warp() if coin(config.warp_probability) else None,
@@ -216,12 +216,17 @@ class Augmenter:
         return Clips(View(student.mel, self._filtered(beside, second)), clips.teacher, clips.targets)
 
     def _filtered(self, beside: Tensor | None, draw: BandGains) -> Tensor | None:
-        """The gains on a normalised log-mel: added there, or multiplied as published."""
-        kind = self.config.filter_encoder
-        if beside is None or self.setting is None or kind == "off":
+        if beside is None or self.setting is None:
             return beside
-        if kind == "multiplied":
-            return filter_augment(beside, draw)
-        # A gain in dB of a magnitude, in the logarithm that the front end takes of magnitude or power.
-        unit = 20.0 / math.log(10.0) if self.setting.log == "db" else self.setting.exponent
-        return beside + filter_augment(torch.ones_like(beside[..., :1]), draw).log() * (unit / self.setting.scale)
+        return filtered(beside, draw, self.setting, self.config.filter_encoder)
+
+
+def filtered(mel: Tensor, draw: BandGains, setting: MelSetting, kind: Literal["added", "multiplied", "off"]) -> Tensor:
+    """The gains on a normalised log-mel (batch, mel, frames): added there, or multiplied as published."""
+    if kind == "off":
+        return mel
+    if kind == "multiplied":
+        return filter_augment(mel, draw)
+    # A gain in dB of a magnitude, in the logarithm that the front end takes of magnitude or power.
+    unit = 20.0 / math.log(10.0) if setting.log == "db" else setting.exponent
+    return mel + filter_augment(torch.ones_like(mel[..., :1]), draw).log() * (unit / setting.scale)

@@ -1,0 +1,216 @@
+"""Frame-level pre-training: an encoder, perhaps a sequence model, learn the frames of AudioSet-strong from its labels
+and from stored logits of teachers (Schmid et al. 2025, section 3)."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from common.augment import (
+    BandGains,
+    Mix,
+    Span,
+    Warp,
+    coin,
+    draw_filter_augment,
+    draw_frame_shift,
+    draw_freq_warp,
+    draw_mix,
+    draw_time_mask,
+    freq_mixstyle,
+    freq_warp,
+    mixup,
+    mixup_soft_labels,
+    roll,
+    scaled_shift,
+    time_mask,
+)
+from common.encoders.mobilenet import FrameMobileNet
+from common.frontends import MelSetting
+from common.losses import full_precision
+from common.run.errors import UserError
+from common.run.imports import apply_own
+from common.schedules import half_cosine
+from task4_sed.config import AugmentConfig, Config, OptimizerConfig
+from task4_sed.data.batches import Batch
+from task4_sed.model.framewise import FramewiseNetwork
+from task4_sed.training.augmentation import filtered
+
+
+class Frames(NamedTuple):
+    """Normalised log-mel (batch, mel, frames); targets and pseudo labels (batch, classes, label frames)."""
+
+    mel: Tensor
+    targets: Tensor
+    pseudo: Tensor | None
+
+
+class FrameDraws(NamedTuple):
+    """The random decisions of a step; None: not drawn."""
+
+    shift: Tensor | None = None
+    mix: Mix | None = None
+    style: Mix | None = None
+    mask: Span | None = None
+    filter: BandGains | None = None
+    warp: Warp | None = None
+
+
+def draw(config: AugmentConfig, mel: torch.Size, label_frames: int, device: torch.device) -> FrameDraws:
+    """All draws of a step on log-mel of that size (batch, mel, frames); all but the shift decide for a whole batch."""
+    batch, bands, frames = mel
+    return FrameDraws(
+        shift=draw_frame_shift(batch, frames, config.frame_shift, device) if config.frame_shift else None,
+        mix=draw_mix([batch], config.mixup_beta, device) if coin(config.mixup_probability) else None,
+        style=draw_mix([batch], config.mixstyle_beta, device) if coin(config.mixstyle_probability) else None,
+        mask=draw_time_mask(label_frames, longest=config.time_mask_longest) if config.time_mask else None,
+        filter=draw_filter_augment(batch, bands, device) if coin(config.filter_probability) else None,
+        warp=draw_freq_warp(bands) if coin(config.warp_probability) else None,
+    )
+
+
+def _shifted(x: Frames, draws: FrameDraws, config: AugmentConfig, setting: MelSetting) -> Frames:
+    if draws.shift is None:
+        return x
+    of_labels = scaled_shift(draws.shift, x.mel.shape[-1] // x.targets.shape[-1])
+    pseudo = None if x.pseudo is None else roll(x.pseudo, of_labels)
+    return Frames(roll(x.mel, draws.shift), roll(x.targets, of_labels), pseudo)
+
+
+def _mixed(x: Frames, draws: FrameDraws, config: AugmentConfig, setting: MelSetting) -> Frames:
+    if draws.mix is None:
+        return x
+    pseudo = None if x.pseudo is None else mixup(x.pseudo, draws.mix)
+    return Frames(mixup(x.mel, draws.mix), mixup_soft_labels(x.targets, draws.mix), pseudo)
+
+
+def _styled(x: Frames, draws: FrameDraws, config: AugmentConfig, setting: MelSetting) -> Frames:
+    if draws.style is None:
+        return x
+    return x._replace(mel=freq_mixstyle(x.mel[:, None], draws.style, per_channel=True)[:, 0])
+
+
+def _masked(x: Frames, draws: FrameDraws, config: AugmentConfig, setting: MelSetting) -> Frames:
+    if draws.mask is None:
+        return x
+    mel = time_mask(x.mel, draws.mask, x.mel.shape[-1] // x.targets.shape[-1])
+    hidden = x.pseudo is not None and config.time_mask_pseudo
+    pseudo = time_mask(x.pseudo, draws.mask) if hidden else x.pseudo  # type: ignore[arg-type]
+    return Frames(mel, time_mask(x.targets, draws.mask), pseudo)
+
+
+def _filtered(x: Frames, draws: FrameDraws, config: AugmentConfig, setting: MelSetting) -> Frames:
+    if draws.filter is None:
+        return x
+    return x._replace(mel=filtered(x.mel, draws.filter, setting, config.filter_encoder))
+
+
+def _warped(x: Frames, draws: FrameDraws, config: AugmentConfig, setting: MelSetting) -> Frames:
+    return x if draws.warp is None else x._replace(mel=freq_warp(x.mel, draws.warp))
+
+
+# In the published order; wave mixing comes before, in the data set.
+STEPS: dict[str, Callable[[Frames, FrameDraws, AugmentConfig, MelSetting], Frames]] = {
+    "frame_shift": _shifted,
+    "mixup": _mixed,
+    "mixstyle": _styled,
+    "time_mask": _masked,
+    "filter_augmentation": _filtered,
+    "freq_warp": _warped,
+}
+
+
+@full_precision
+def frame_loss(logits: Tensor, targets: Tensor, pseudo: Tensor | None, share: float) -> dict[str, Tensor]:
+    """Terms "labels" and "distillation", and "loss", their sum with the weights 1 - share and share.
+
+    All (batch, classes, frames); pseudo labels are probabilities. Schmid et al. 2025, section 3.3.
+    """
+    labels = F.binary_cross_entropy_with_logits(logits, targets)
+    if pseudo is None or not share:
+        return {"labels": labels, "distillation": labels.new_zeros(()), "loss": labels}
+    distillation = F.binary_cross_entropy_with_logits(logits, pseudo)
+    loss = share * distillation + (1 - share) * labels
+    return {"labels": labels, "distillation": distillation, "loss": loss}
+
+
+def parameter_groups(network: FramewiseNetwork, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """Groups of all trained parameters. lr for sequence model and heads; block i from the top, i = 1, 2, ..., of a
+    transformer has encoder_lr x encoder_decay^i, of a MobileNet one power less, as published."""
+    lr, decay = config.encoder_lr, config.encoder_decay
+    if isinstance(network.encoder, FrameMobileNet) and decay:
+        lr /= decay
+    groups = network.encoder.parameter_groups(lr, decay, config.lr, config.weight_decay, ends="merged")
+    sequence = list(network.seq_model.parameters()) if network.seq_model is not None else []
+    for matrices in (True, False):
+        chosen = [p for p in sequence if (p.dim() > 1) == matrices]
+        if chosen:
+            groups.append({"params": chosen, "lr": config.lr, "weight_decay": config.weight_decay, "layer": "sequence"})
+    for group in groups:
+        if all(p.dim() <= 1 for p in group["params"]):
+            group["weight_decay"] = config.vector_decay
+    return groups
+
+
+def warmup_of(config: OptimizerConfig, steps: int) -> int:
+    """Steps of the warm-up. Raises UserError for one that is not shorter than a training of `steps`."""
+    if config.warmup_as_run is not None:
+        return config.warmup_as_run
+    if config.warmup_steps >= steps:
+        raise UserError(f"optimizer.warmup_steps: {config.warmup_steps}, but the training has {steps} steps")
+    return config.warmup_steps
+
+
+def optimizer_of(network: FramewiseNetwork, config: OptimizerConfig, steps: int) -> tuple[Any, Any]:
+    """Adam or AdamW over `parameter_groups`, and a schedule by step: linear warm-up, then half a cosine to 0."""
+    make = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.algorithm]
+    optimizer, warmup = make(parameter_groups(network, config), lr=config.lr), warmup_of(config, steps)
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: half_cosine(step, warmup, steps))
+
+
+class FramewiseSystem(LightningModule):
+    """A network on batches of AudioSet-strong; no file access."""
+
+    def __init__(self, config: Config, classes: Sequence[str], steps_per_epoch: int, network: FramewiseNetwork) -> None:
+        super().__init__()
+        self.config, self.classes, self.steps_per_epoch = config, tuple(classes), steps_per_epoch
+        self.network = network
+        if network.encoder.head_kind == "linear" and network.encoder.weak_head is not None:
+            network.encoder.weak_head.requires_grad_(False)  # there for the published files, no loss reaches it
+
+    def networks(self) -> list[nn.Module]:
+        """The networks that torch.compile may compile."""
+        return [self.network]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch."""
+        front_end = self.network.encoder.front_end
+        jitter = front_end.draw_jitter() if front_end.setting.fmax_range > 1 else None
+        frames = Frames(front_end(batch.waveform, jitter), batch.targets, batch.pseudo)
+        draws = draw(self.config.augment, frames.mel.shape, batch.targets.shape[-1], batch.waveform.device)
+        terms = self.losses(self.augmented(frames, draws))
+        logged = {f"train/{name}": value.detach() for name, value in terms.items()}
+        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch.waveform), sync_dist=True)
+        return terms["loss"]
+
+    def augmented(self, frames: Frames, draws: FrameDraws) -> Frames:
+        """Inputs and targets after all steps, and the recipe's own functions of the mel."""
+        for step in STEPS.values():
+            frames = step(frames, draws, self.config.augment, self.network.encoder.front_end.setting)
+        return frames._replace(mel=apply_own(self.config.augment.own, frames.mel))
+
+    def losses(self, frames: Frames) -> dict[str, Tensor]:
+        """`frame_loss` of the network on augmented inputs."""
+        logits = self.network(frames.mel).frame_logits.transpose(1, 2)
+        return frame_loss(logits, frames.targets, frames.pseudo, self.config.loss.distillation)
+
+    def configure_optimizers(self) -> Any:
+        """See `optimizer_of`."""
+        steps = self.steps_per_epoch * self.config.trainer.max_epochs
+        if self._trainer is not None:
+            steps = int(self.trainer.estimated_stepping_batches)
+        optimizer, schedule = optimizer_of(self.network, self.config.optimizer, steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
