@@ -29,6 +29,7 @@ SET_NAMES = (
 
 # Augmentations of stages 1 and 2, and those that change what the encoder hears.
 STAGED_ONLY = ("wavmix_probability", "impulse_probability", "time_mask", "warp_probability")
+NOT_FRAMEWISE = ("start", "loss.teacher_moves", "augment.impulse_probability")
 UNCACHED = ("wavmix_probability", "impulse_probability", "warp_probability")
 
 
@@ -60,7 +61,8 @@ class DataConfig:
     """Where the data set lies and how batches are made of it."""
 
     root: str | None = None  # folder in the official layout
-    toy: Literal["toy", "tiny"] | None = None  # `prepare` writes the embedded data set of this size to root
+    # `prepare` writes this embedded data set to root, that of AudioSet-strong for loss.kind framewise
+    toy: Literal["toy", "tiny", "audioset", "audioset_tiny"] | None = None
     packs: str | None = None  # where `prepare` packs the audio; default: <root>/packed
     blocks: BlocksConfig = field(default_factory=BlocksConfig)
     desed_to_maestro: bool = False  # labels Speech and Dishes also count for their MAESTRO aliases
@@ -291,6 +293,7 @@ class ValidationConfig:
     # As published: weak_f1 is the mean over all classes, absent ones count as 0; segment_f1 and mpauc are taken per
     # window with events, up to the end of the last one, of the largest score in each second.
     as_published: bool = False
+    median_frames: int = in_range(9, 1)  # framewise: of the filter before PSDS1; the paper has 12
 
 
 @dataclass
@@ -354,8 +357,8 @@ class Config:
             "loss.teacher_moves": self.loss.teacher_moves == "before_step_copy",
             **{f"augment.{name}": bool(getattr(augment, name)) for name in STAGED_ONLY},
         }.items():
-            if given and not staged:
-                raise UserError(f"{key}: only for loss.kind stage1, stage2 or framewise, this is {self.loss.kind}")
+            if given and (not staged or (self.loss.kind == "framewise" and key in NOT_FRAMEWISE)):
+                raise UserError(f"{key}: only for loss.kind stage1 or stage2, this is {self.loss.kind}")
         if self.loss.weights.pseudo and self.data.pseudo_labels is None:
             raise UserError("data.pseudo_labels: not set, but loss.weights.pseudo is above 0; a file of stored logits")
         if self.encoder is not None and self.encoder.cache:

@@ -53,9 +53,7 @@ def scored_classes() -> tuple[str, ...]:
 
 
 def clip_key(segment: str) -> str:
-    """Name of a clip: "Y" and the YouTube id, of `<id>_<start in ms>` or of a file's name `Y<id>.mp3`."""
-    if segment.endswith(".mp3"):
-        return segment.removesuffix(".mp3").rsplit("/", 1)[-1]
+    """Name of a clip, "Y" and the YouTube id, of a segment `<id>_<start in ms>`."""
     return f"Y{segment[:ID_LENGTH]}"
 
 
@@ -66,6 +64,10 @@ class StrongLabels:
     clips: tuple[str, ...]
     classes: tuple[str, ...]
     events: EventTable
+
+    def chosen(self, clips: np.ndarray) -> "StrongLabels":
+        """Some of the clips, by their positions, in that order."""
+        return StrongLabels(tuple(self.clips[clip] for clip in clips), self.classes, self.events.chosen(clips))
 
     def by_clip(self) -> dict[str, list[Event]]:
         """{clip: events}, as the metrics take them."""
@@ -160,5 +162,5 @@ def read_clip_durations(path: str | Path) -> dict[str, float]:
             raise UserError(f"{path}:{line}: expected a name and a duration in seconds") from None
         if not 0 < seconds < float("inf"):
             raise UserError(f"{path}:{line}: duration {fields[1]}, expected more than 0 s")
-        found[clip_key(f"{name}.mp3")] = seconds
+        found[name.removesuffix(".mp3")] = seconds
     return found

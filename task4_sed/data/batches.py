@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -101,7 +102,8 @@ class ClipDataset(Dataset[Batch]):
             here, of = np.flatnonzero(part == number), self.sets[number]
             heard = self._heard(number, clip[here], seeds[here])
             if self.mixing is not None and self.mixing.sets[number]:
-                heard = self._mixed(self.mixing, number, heard, seeds[here])
+                hear = partial(self._heard, number)
+                heard = wave_mixed(heard, self.mixing, seeds[here], len(of.clips), hear)
             waveform[here], targets[here] = heard.waveform, heard.targets
             if pseudo is not None and heard.pseudo is not None:
                 pseudo[here] = heard.pseudo
@@ -124,26 +126,32 @@ class ClipDataset(Dataset[Batch]):
         logits = torch.from_numpy(self.pseudo.strong[self.pseudo_rows[number][clips]])
         return Heard(waveform, targets, logits.float().sigmoid().transpose(1, 2))
 
-    def _mixed(self, mixing: WavMix, number: int, heard: Heard, seeds: np.ndarray) -> Heard:
-        """The clips after WavMix. The draws are those of their own random numbers: the same after an interruption."""
-        random, count = np.random.default_rng(seeds), len(seeds)
-        lam = fold(torch.from_numpy(random.beta(mixing.beta, mixing.beta, count))).float()
-        lam[torch.from_numpy(random.random(count) >= mixing.probability)] = 1.0
-        partners = random.integers(len(self.sets[number].clips), size=count)
-        chosen = np.flatnonzero(lam < 1.0)  # of numpy: a tensor of one index takes a dimension away from arrays
-        if not len(chosen):
-            return heard
-        other, lam = self._heard(number, partners[chosen], random.integers(0, 2**31, count)[chosen]), lam[chosen]
-        heard.waveform[chosen] = wavmix(heard.waveform[chosen], other.waveform, lam)
-        heard.targets[chosen] = mix_pair(heard.targets[chosen], other.targets, lam)
-        if heard.pseudo is not None and other.pseudo is not None:
-            heard.pseudo[chosen] = mix_pair(heard.pseudo[chosen], other.pseudo, lam)
-        return heard
-
     def _starts(self, lengths: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         """First sample of each crop: random in training, 0 elsewhere."""
         room = np.maximum(lengths - CLIP_SAMPLES, 0)
         return (seeds % (room + 1)).astype(np.int64) if self.random_crop else np.zeros(len(room), np.int64)
+
+
+def wave_mixed(
+    heard: Heard, mixing: WavMix, seeds: np.ndarray, clips: int, hear: Callable[[np.ndarray, np.ndarray], Heard]
+) -> Heard:
+    """The clips after WavMix with any of `clips`, heard by position and random number.
+
+    The draws are those of their own random numbers (batch,): the same after an interruption.
+    """
+    random, count = np.random.default_rng(seeds), len(seeds)
+    lam = fold(torch.from_numpy(random.beta(mixing.beta, mixing.beta, count))).float()
+    lam[torch.from_numpy(random.random(count) >= mixing.probability)] = 1.0
+    partners = random.integers(clips, size=count)
+    chosen = np.flatnonzero(lam < 1.0)  # of numpy: a tensor of one index takes a dimension away from arrays
+    if not len(chosen):
+        return heard
+    other, lam = hear(partners[chosen], random.integers(0, 2**31, count)[chosen]), lam[chosen]
+    heard.waveform[chosen] = wavmix(heard.waveform[chosen], other.waveform, lam)
+    heard.targets[chosen] = mix_pair(heard.targets[chosen], other.targets, lam)
+    if heard.pseudo is not None and other.pseudo is not None:
+        heard.pseudo[chosen] = mix_pair(heard.pseudo[chosen], other.pseudo, lam)
+    return heard
 
 
 class BlockSampler(Sampler[Requests]):

@@ -63,6 +63,13 @@ class EventTable:
         )
         return targets
 
+    def chosen(self, clips: np.ndarray) -> "EventTable":
+        """The events of some clips, in the order of their positions `clips`."""
+        counts = self.start[clips + 1] - self.start[clips]
+        event = _ranges(self.start[clips], counts)
+        start = np.concatenate(([0], np.cumsum(counts)))
+        return EventTable(start, self.onset[event], self.offset[event], self.label[event], self.confidence[event])
+
     def active_frames(self, frames: int, seconds: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Clip, class and number of new frames of every event: in sum those that `targets` sets."""
         clip = np.repeat(np.arange(len(self.start) - 1), np.diff(self.start))

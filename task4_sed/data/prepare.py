@@ -39,6 +39,11 @@ class SetCoverage:
 
 def write_toy_data(data: DataConfig) -> None:
     """The embedded data set, where the recipe asks for it."""
+    if data.toy in ("audioset", "audioset_tiny"):
+        from task4_sed.data.toy.audioset import write_toy_audioset
+
+        write_embedded(data, write_toy_audioset)
+        return
     from task4_sed.data.toy.write import write_toy
 
     write_embedded(data, partial(write_toy, workers=usable_cores()))
@@ -52,6 +57,10 @@ def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any
     Missing clips are listed in `<packs>/<set>.missing.tsv`, broken ones in `<set>.broken.tsv`; both are left out.
     Raises UserError for malformed tables, and where a data set that the recipe needs is not there at all.
     """
+    if config.loss.kind == "framewise":
+        from task4_sed.data.prepare_audioset import prepare_audioset
+
+        return prepare_audioset(config.data, workers, verify)
     root, packs = root_of(config.data), packs_of(config.data)
     classes = classes_of(root)
     remove_partials(packs)

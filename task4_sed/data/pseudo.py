@@ -20,8 +20,8 @@ CLIPS_AT_ONCE = 1024  # that are asked for NaN
 
 
 def stem(clip: str) -> str:
-    """The name of a clip in such files: without ".wav"."""
-    return clip.removesuffix(".wav")
+    """The name of a clip in such files: without ".wav", or ".mp3" as in those of AudioSet."""
+    return clip.removesuffix(".wav").removesuffix(".mp3")
 
 
 @dataclass(frozen=True)

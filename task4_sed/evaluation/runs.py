@@ -33,6 +33,9 @@ def further_figures(folder: Path, values: Mapping[str, Any]) -> list[Figure]:
 
 def _figures(values: Mapping[str, Any]) -> list[Figure]:
     found = []
+    if macro := kept(values, ("audioset_eval", "psds1_macro")):
+        low, high = (kept(values, ("intervals", "psds1_macro", end)) for end in ("low", "high"))
+        found.append(Figure("PSDS1", "audioset_eval", macro, low, high, CAVEATS.get(values["data"])))
     for soft, metric, key in ((False, "PSDS1", "psds1"), (True, "mpAUC", MPAUC)):
         if name := next((of for of in values["sets"] if (SETS[of].kind == "soft") == soft), None):
             low, high = (kept(values, ("intervals", metric.lower(), end)) for end in ("low", "high"))

@@ -41,9 +41,8 @@ def test_classes_are_those_of_the_release() -> None:
     )
 
 
-def test_keys_of_segments_and_files() -> None:
+def test_keys_of_segments() -> None:
     assert clip_key("s9d-2nhuJCQ_30000") == "Ys9d-2nhuJCQ"
-    assert clip_key("audio/Y__p-iA312kg.mp3") == "Y__p-iA312kg"
 
 
 def test_table_becomes_events_and_targets(tmp_path: Path) -> None:

@@ -315,7 +315,7 @@ def test_another_start_is_refused(tiny: Configure, runs: Path, overrides: list[s
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["start=first"], "start=first: only for loss.kind stage1, stage2 or framewise"),
+        (["start=first"], "start=first: only for loss.kind stage1 or stage2"),
         (["augment.time_mask=true"], "augment.time_mask=true: only for"),
         (["loss.kind=stage1", "loss.weights.pseudo=1"], "data.pseudo_labels: not set"),
         (

@@ -4,11 +4,13 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from common.audio.coverage import packs_of, root_of
-from common.audio.loading import share_of, training_loader, turn_of
+from common.audio.loading import sequential_loader, share_of, training_loader, turn_of
 from common.run.errors import UserError
 from task4_sed.config import Config
+from task4_sed.data.audioset import output_classes
 from task4_sed.data.batches import Batch, BlockSampler, ClipDataset, WavMix, eval_loader
 from task4_sed.data.embeddings import store
+from task4_sed.data.framewise import DrawSampler, StrongClips, load_strong
 from task4_sed.data.pseudo import StoredLogits
 from task4_sed.data.sets import classes_of, load_set
 from task4_sed.model.embedder import Embedder
@@ -72,3 +74,32 @@ class SedData(LightningDataModule):
         """One loader per validation set."""
         _, rank, ranks = turn_of(self.trainer)
         return [eval_loader(of, self.config, rank, ranks, self.stored) for of in self.validation]
+
+
+class FramewiseData(LightningDataModule):
+    """Training and validation batches of AudioSet-strong."""
+
+    def __init__(self, config: Config, seed: int) -> None:
+        super().__init__()
+        self.config, self.seed = config, seed
+        self.training, self.validation = load_strong(config.data, "train"), load_strong(config.data, "eval")
+        path, augment = config.data.pseudo_labels, config.augment
+        self.pseudo = None if path is None else StoredLogits.open(path, output_classes())
+        probability = augment.wavmix_probability
+        self.mixing = WavMix(probability, augment.wavmix_beta, [True]) if probability else None
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches of `data.draws` clips an epoch."""
+        config, turn = self.config.data, turn_of(self.trainer)
+        weights = None if config.sampler == "uniform" else self.training.labels.balanced_weights()
+        data = StrongClips(self.training, self.pseudo, self.mixing)
+        batch = share_of(config.batch, turn.ranks, self.config.trainer.divide_batch)
+        again = config.sampler != "balanced_without_replacement"
+        sampler = DrawSampler(len(data), config.draws, batch, self.seed, *turn, weights=weights, replacement=again)
+        return training_loader(data, sampler, config.workers)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The evaluation clips in order."""
+        _, rank, ranks = turn_of(self.trainer)
+        data, config = StrongClips(self.validation), self.config.data
+        return sequential_loader(data, len(data), config.eval_batch, config.workers, rank, ranks)

@@ -2,8 +2,10 @@
 and from stored logits of teachers (Schmid et al. 2025, section 3)."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
@@ -33,9 +35,16 @@ from common.frontends import MelSetting
 from common.losses import full_precision
 from common.run.errors import UserError
 from common.run.imports import apply_own
+from common.run.training import gather_in_order
 from common.schedules import half_cosine
 from task4_sed.config import AugmentConfig, Config, OptimizerConfig
+from task4_sed.data.audioset import FRAME_SECONDS, FRAMES, scored_classes
 from task4_sed.data.batches import Batch
+from task4_sed.data.framewise import StrongSet
+from task4_sed.metrics.psds import PSDS1
+from task4_sed.metrics.segments import mean_of_defined
+from task4_sed.metrics.streamed import Streamed, StreamedScores, streamed_metrics
+from task4_sed.metrics.truth import Truth, truth_arrays
 from task4_sed.model.framewise import FramewiseNetwork
 from task4_sed.training.augmentation import filtered
 
@@ -171,13 +180,59 @@ def optimizer_of(network: FramewiseNetwork, config: OptimizerConfig, steps: int)
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: half_cosine(step, warmup, steps))
 
 
+EDGES = np.arange(FRAMES + 1) * FRAME_SECONDS
+# Logits (clips, frames, classes) of the validation clips, in their order -> named figures
+Validate = Callable[[np.ndarray], dict[str, float]]
+
+
+def validator(clips: StrongSet, median_frames: int) -> Validate:
+    """`figures_of` these clips after a median filter."""
+    truth = strong_truth(clips)
+
+    def validate(logits: np.ndarray) -> dict[str, float]:
+        scores = StreamedScores(clips.labels.clips, clips.labels.classes, EDGES, lambda a, b: logits[a:b])
+        return figures_of(streamed_metrics(scores, truth, PSDS1, median_frames))
+
+    return validate
+
+
+def strong_truth(clips: StrongSet) -> Truth:
+    """Events of the classes that are scored and labelled in these clips; clips without any are left out."""
+    events, scored = clips.labels.by_clip(), set(scored_classes())
+    present = sorted({event.label for of_clip in events.values() for event in of_clip} & scored)
+    kept = {
+        name: float(seconds)
+        for (name, of_clip), seconds in zip(events.items(), clips.durations, strict=True)
+        if any(event.label in scored for event in of_clip)
+    }
+    return truth_arrays(events, kept, present)
+
+
+def figures_of(found: Streamed) -> dict[str, float]:
+    """PSDS1 as the mean over classes and with the variance penalty, the mean ROC area, how many classes they are of."""
+    return {
+        "psds1_macro": found.psds.mean_of_classes,
+        "psds1": found.psds.value,
+        "mpauc": mean_of_defined(found.auroc),
+        "classes": float(len(found.auroc)),
+    }
+
+
 class FramewiseSystem(LightningModule):
     """A network on batches of AudioSet-strong; no file access."""
 
-    def __init__(self, config: Config, classes: Sequence[str], steps_per_epoch: int, network: FramewiseNetwork) -> None:
+    def __init__(
+        self,
+        config: Config,
+        classes: Sequence[str],
+        steps_per_epoch: int,
+        network: FramewiseNetwork,
+        validate: Validate | None = None,
+    ) -> None:
         super().__init__()
         self.config, self.classes, self.steps_per_epoch = config, tuple(classes), steps_per_epoch
-        self.network = network
+        self.network, self.validate = network, validate
+        self.predicted: list[tuple[Tensor, Tensor]] = []
         if network.encoder.head_kind == "linear" and network.encoder.weak_head is not None:
             network.encoder.weak_head.requires_grad_(False)  # there for the published files, no loss reaches it
 
@@ -206,6 +261,28 @@ class FramewiseSystem(LightningModule):
         """`frame_loss` of the network on augmented inputs."""
         logits = self.network(frames.mel).frame_logits.transpose(1, 2)
         return frame_loss(logits, frames.targets, frames.pseudo, self.config.loss.distillation)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect the logits."""
+        logits = self.network(self.network.encoder.front_end(batch.waveform)).frame_logits
+        self.predicted.append((batch.clip, logits))
+
+    def on_validation_epoch_end(self) -> None:
+        """Figures of the validation clips; `psds1_macro` selects the best checkpoint."""
+        if self.validate is None:
+            return
+        _, logits = gather_in_order(self.predicted, self.trainer.world_size)
+        self.predicted = []
+        figures = self.validate(logits)
+        named = {f"val/{name}": value for name, value in figures.items()}
+        self.log_dict(named | {"val/objective": figures["psds1_macro"]}, sync_dist=False)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What is needed to rebuild the network without the recipe."""
+        config = self.config
+        encoder = {} if config.encoder is None else {**asdict(config.encoder), "name": str(config.encoder.name)}
+        sequence = None if config.sequence is None else asdict(config.sequence)
+        checkpoint["framewise"] = {"classes": list(self.classes), "encoder": encoder, "sequence": sequence}
 
     def configure_optimizers(self) -> Any:
         """See `optimizer_of`."""

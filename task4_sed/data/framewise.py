@@ -1,0 +1,171 @@
+"""AudioSet-strong on disk -> batches: whole clips of 10 s, drawn uniformly or by how rare their sounds are."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from common.audio.coverage import open_packed, packs_of, root_of
+from common.audio.loading import Requests
+from common.audio.packs import Pack, open_pack
+from common.run.errors import UserError
+from common.run.seeds import mix_seed
+from task4_sed.config import DataConfig
+from task4_sed.data.audioset import FRAMES, StrongLabels, read_clip_durations, read_strong_labels
+from task4_sed.data.batches import Batch, Heard, WavMix, wave_mixed
+from task4_sed.data.classes import CLIP_SECONDS, SAMPLE_RATE
+from task4_sed.data.embeddings import CLIP_SAMPLES
+from task4_sed.data.pseudo import StoredLogits
+from task4_sed.data.sets import first_existing
+
+Part = Literal["train", "eval"]
+# Below data.root; of the tables the first that is there, of the packs all, else the folder that `prepare` packs.
+TABLES: dict[Part, tuple[str, ...]] = {
+    part: (f"audioset_{part}_strong.tsv", f"audioset_{part}_strong.csv") for part in ("train", "eval")
+}
+PACKS: dict[Part, tuple[str, ...]] = {
+    "train": ("balanced_train_segments_mp3.hdf", "unbalanced_train_segments_mp3.hdf"),
+    "eval": ("eval_segments_mp3.hdf",),
+}
+AUDIO: dict[Part, str] = {"train": "audio/train", "eval": "audio/eval"}
+DURATIONS = "eval_durations.csv"
+
+
+@dataclass(frozen=True)
+class StrongSet:
+    """Labelled clips whose audio is there. where: (clips, 2) pack and row; durations: (clips,) seconds."""
+
+    labels: StrongLabels
+    packs: tuple[Pack, ...]
+    where: np.ndarray
+    durations: np.ndarray
+
+
+def load_strong(config: DataConfig, part: Part) -> StrongSet:
+    """The clips of a part. Raises UserError for a missing or wrong table, and where no labelled clip has audio."""
+    root = root_of(config)
+    table = first_existing(root, TABLES[part])
+    if table is None:
+        raise UserError(f"{root / TABLES[part][0]}: labels of AudioSet-strong not found")
+    labels, packs = read_strong_labels(table), open_packs(config, root, part)
+    where = np.full((len(labels.clips), 2), -1, dtype=np.int64)
+    for number, pack in enumerate(packs):
+        row_of = {name: row for row, name in enumerate(pack.names)}
+        for clip, name in enumerate(labels.clips):
+            if name in row_of:
+                where[clip] = number, row_of[name]
+    kept = np.flatnonzero(where[:, 0] >= 0)
+    if not len(kept):
+        raise UserError(f"{root}: no audio of the clips in {table.name}")
+    listed = root / DURATIONS
+    seconds = read_clip_durations(listed) if part == "eval" and listed.is_file() else {}
+    labels = labels.chosen(kept)
+    durations = np.array([seconds.get(name, CLIP_SECONDS) for name in labels.clips])
+    return StrongSet(labels, packs, where[kept], durations)
+
+
+def open_packs(config: DataConfig, root: Path, part: Part) -> tuple[Pack, ...]:
+    """The packs of mp3 files that the community hands on, or the one that `prepare` made of a folder."""
+    there = [root / name for name in PACKS[part] if (root / name).is_file()]
+    if there:
+        return tuple(open_pack(path, SAMPLE_RATE) for path in there)
+    return (open_packed(packs_of(config) / f"audioset_{part}"),)
+
+
+class StrongClips(Dataset[Batch]):
+    """Whole batches of 10-s clips from their start. pseudo: logits of teachers, by the names of the clips; one without
+    has its labels in their place. mixing: `WavMix` with any clip of the set."""
+
+    def __init__(self, clips: StrongSet, pseudo: StoredLogits | None = None, mixing: WavMix | None = None) -> None:
+        self.clips, self.pseudo, self.mixing = clips, pseudo, mixing
+        if pseudo is not None and pseudo.strong.shape[1] != FRAMES:
+            raise UserError(f"{pseudo.path}: {pseudo.strong.shape[1]} frames a clip, expected {FRAMES}")
+        self.pseudo_rows = None if pseudo is None else pseudo_rows(pseudo, clips.labels.clips)
+
+    def __len__(self) -> int:
+        return len(self.clips.labels.clips)
+
+    def __getitems__(self, requests: Requests) -> Batch:
+        """The batch of the requested clips, in their order."""
+        position, seeds = requests.T
+        heard = self.heard(position)
+        if self.mixing is not None:
+            heard = wave_mixed(heard, self.mixing, seeds, len(self), lambda clips, _: self.heard(clips))
+        valid = torch.ones(heard.targets.shape[:2], dtype=torch.bool)
+        return Batch(heard.waveform, heard.targets, valid, torch.from_numpy(position), None, heard.pseudo)
+
+    def heard(self, positions: np.ndarray) -> Heard:
+        """Some clips as they are."""
+        waveform = np.empty((len(positions), CLIP_SAMPLES), np.float32)
+        of_pack, rows = self.clips.where[positions].T
+        for number in np.unique(of_pack):
+            here = of_pack == number
+            waveform[here] = self.clips.packs[number].read_many(rows[here], 0, CLIP_SAMPLES)
+        targets = torch.from_numpy(self.clips.labels.targets(positions))
+        return Heard(torch.from_numpy(waveform), targets, self._pseudo(positions, targets))
+
+    def _pseudo(self, positions: np.ndarray, targets: torch.Tensor) -> torch.Tensor | None:
+        if self.pseudo is None or self.pseudo_rows is None:
+            return None
+        rows, found = self.pseudo_rows[positions], targets.clone()
+        there = np.flatnonzero(rows >= 0)
+        logits = torch.from_numpy(self.pseudo.strong[rows[there]])
+        found[there] = logits.float().sigmoid().transpose(1, 2)
+        return found
+
+
+def pseudo_rows(pseudo: StoredLogits, clips: Sequence[str]) -> np.ndarray:
+    """The row of each clip (clips,), -1 where there is none; names with or without "Y" before the id.
+
+    Raises UserError where no clip has one.
+    """
+    position = pseudo.position
+    rows = np.array([position.get(clip, position.get(clip[1:], -1)) for clip in clips])
+    if (rows < 0).all():
+        raise UserError(f"{pseudo.path}: no logits of any training clip, {clips[0]!r} first")
+    return rows
+
+
+class DrawSampler(Sampler[Requests]):
+    """`draws` clips an epoch, anew in each one; the last batch may be smaller. Across `ranks` shared out evenly.
+
+    Without weights every clip as often as another, no clip twice before all were drawn. With weights (clips,) in
+    proportion to them, with or without replacement. Raises UserError for more draws than clips without.
+    """
+
+    def __init__(
+        self,
+        clips: int,
+        draws: int,
+        batch: int,
+        seed: int,
+        epoch: Callable[[], int],
+        rank: int = 0,
+        ranks: int = 1,
+        weights: np.ndarray | None = None,
+        replacement: bool = True,
+    ) -> None:
+        if weights is not None and not replacement and draws > clips:
+            raise UserError(f"data.draws: {draws} without replacement, but there are only {clips} clips")
+        self.clips, self.draws, self.batch, self.seed, self.epoch = clips, draws, batch, seed, epoch
+        self.rank, self.ranks, self.replacement = rank, ranks, replacement
+        self.weights = None if weights is None else weights / weights.sum()
+        self.share = -(-draws // ranks)
+
+    def __len__(self) -> int:
+        return -(-self.share // self.batch)
+
+    def __iter__(self) -> Iterator[Requests]:
+        random = np.random.default_rng(mix_seed(self.seed, self.epoch()))
+        if self.weights is None:
+            rounds = [random.permutation(self.clips) for _ in range(-(-self.draws // self.clips))]
+            order = np.concatenate(rounds)[: self.draws]
+        else:
+            order = random.choice(self.clips, self.draws, self.replacement, self.weights)
+        drawn = np.column_stack([order, random.integers(0, 2**62, self.draws)])
+        mine = np.resize(drawn, (self.share * self.ranks, 2))[self.rank :: self.ranks]
+        yield from (mine[step * self.batch : (step + 1) * self.batch] for step in range(len(self)))
