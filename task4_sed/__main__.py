@@ -117,6 +117,7 @@ def predict(
     if files:
         from functools import partial
 
+        _refuse_framewise(runs, "predict FILES")
         from task4_sed.evaluation.plots import draw_events
         from task4_sed.inference.detect import predict_files
 
@@ -204,6 +205,7 @@ def package(
     Example:
         --runs 1 2 3 --out entry.zip
     """
+    _refuse_framewise(runs, "package")
     from task4_sed.submission.package import package_runs
 
     return package_runs(runs, out, report, ensemble)
@@ -242,23 +244,36 @@ def complexity(run: Run) -> Mapping[str, Any]:
 
 
 @computes
-def benchmark(run: Run, seconds: float = 10.0, metrics: bool = False) -> Mapping[str, Any]:
+def benchmark(
+    run: Run, seconds: float = 10.0, metrics: Annotated[Literal["desed", "audioset"], "desed"] | None = None
+) -> Mapping[str, Any]:
     """Clips a second: decoding, front end, a training step in memory, whole training; parameters, MACs, activations.
 
     Args:
         seconds: how long each stage is measured
-        metrics: seconds of metrics and post-processing instead, on random scores of DESED's size
+        metrics: seconds of metrics and post-processing instead, on random scores of DESED's size (also the bare flag),
+            or of PSDS1 on those of AudioSet-strong's: 16,996 clips, 407 classes
 
     Example:
         --recipe iteration2_stage1_atst --seconds 5
     """
     if metrics:
-        from task4_sed.evaluation.benchmark_metrics import benchmark_metrics
+        from task4_sed.evaluation.benchmark_metrics import benchmark_audioset, benchmark_metrics
 
-        return {"seconds": benchmark_metrics()}
+        return {"seconds": benchmark_audioset() if metrics == "audioset" else benchmark_metrics()}
+    _refuse_framewise([run], "benchmark")
     from task4_sed.evaluation.benchmark import benchmark as measure
 
     return measure(run, seconds)
+
+
+def _refuse_framewise(runs: Sequence[Run], verb: str) -> None:
+    """UserError for recipes of frame-level pre-training."""
+    for run in runs:
+        if run.config.loss.kind == "framewise":
+            raise UserError(
+                f"{verb}: recipe {run.recipe} is of frame-level pre-training, expected one of the challenge"
+            )
 
 
 def _of_all(results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -52,6 +52,12 @@ energy: {enabled: false}
 """
 
 
+TINY_PRETRAIN = """
+data: {toy: audioset_tiny, batch: 4, draws: 8}
+optimizer: {warmup_steps: 1}
+trainer: {max_epochs: 1, check_val_every_n_epoch: 1, accelerator: cpu}
+energy: {enabled: false}
+"""
 ONE_EACH = "{strong: {batch: 1}, synth: {batch: 1}, weak: {batch: 1}, unlabeled: {batch: 1}}"
 RECIPES = {
     "toy": "extends: task4_sed/tests/tiny.yaml\ndata: {root: data/task4_sed/toy}\n",
@@ -60,6 +66,8 @@ RECIPES = {
     "data: {root: data/task4_sed/toy}\nencoder: {name: beats-tiny, cache: true}\n",
     "recordings_yamnet": f"extends: recordings_yamnet\ndata: {{workers: 0, blocks: {ONE_EACH}}}\n"
     "postprocess: {csebbs: default}" + TINY_NETWORK,
+    "toy_pretrain_teacher": f"extends: toy_pretrain_teacher\n{TINY_PRETRAIN}",
+    "toy_pretrain_student": f"extends: toy_pretrain_student\n{TINY_PRETRAIN}",
     "recordings": f"extends: recordings\ndata: {{workers: 0, blocks: {ONE_EACH}}}\npostprocess: {{csebbs: default}}"
     + TINY_NETWORK,
 }

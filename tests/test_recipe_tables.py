@@ -66,6 +66,8 @@ CLAIMS: dict[str, dict[str, Callable[[Any], list[Any]]]] = {
         r"(\d+) CNN blocks up to (\d+) channels": lambda c: [len(c.model.channels), max(c.model.channels)],
         r"(\d+) x GRU (\d+)": lambda c: [c.model.rnn_layers, c.model.rnn_hidden],
         r"on (\d+) features": lambda c: [c.model.fusion_dim],
+        r"GRU of (\d+)": lambda c: [c.sequence.dim],
+        r"^(\d+) clips$": lambda c: [c.data.batch],
         r"^(\d+), (\d+), (\d+), (\d+), (\d+)$": blocks,
         r"^(\d+)$": lambda c: [c.trainer.max_epochs],
         r"^(0\.\d+)$": lambda c: [c.optimizer.lr],

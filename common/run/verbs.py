@@ -385,7 +385,7 @@ def _add_option(parser: argparse.ArgumentParser, parameter: inspect.Parameter, h
         if typing.get_origin(inner) is typing.Literal:
             options |= {"type": str, "choices": typing.get_args(inner)}
     elif typing.get_origin(kind) is typing.Literal:
-        options["choices"] = typing.get_args(kind)
+        options |= {"choices": typing.get_args(kind)} | ({"nargs": "?", "const": bare[0]} if bare else {})
     else:
         options |= {"type": kind} | ({"nargs": "?", "const": bare[0]} if bare else {})
     if "choices" not in options:

@@ -3,14 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from common.encoders import RANDOM
+from common.run.errors import UserError
 from common.run.results.tables import print_table
 from common.run.verbs import Run
 from task4_sed.config import Config
 from task4_sed.data.classes import CLASSES, CLIP_SECONDS, SAMPLE_RATE
 from task4_sed.data.sets import classes_of
+
+if TYPE_CHECKING:
+    from task4_sed.model.framewise import FramewiseNetwork
 
 
 def network_counts(run: Run) -> dict[str, int]:
@@ -23,6 +27,8 @@ def network_counts(run: Run) -> dict[str, int]:
     from task4_sed.model.networks import build_network, fitted, front_end
 
     config: Config = run.config
+    if config.loss.kind == "framewise":
+        return framewise_counts(config)
     root = Path(config.data.root) if config.data.root else None
     classes = classes_of(root) if root else CLASSES
     embedder = Embedder(replace(config.encoder, checkpoint=None, train=False)) if config.encoder else None
@@ -44,6 +50,36 @@ def network_counts(run: Run) -> dict[str, int]:
     }
 
 
+def framewise_network(config: Config) -> "FramewiseNetwork":
+    """The network of frame-level pre-training, with random weights."""
+    from common.encoders import create
+    from task4_sed.data.audioset import output_classes
+    from task4_sed.model.framewise import FramewiseNetwork
+
+    if config.encoder is None:
+        raise UserError("encoder: not set, but loss.kind is framewise; a frame-wise model such as atst-f")
+    encoder: Any = create(config.encoder.name, RANDOM, num_classes=None)
+    return FramewiseNetwork(encoder, len(output_classes()), config.sequence)
+
+
+def framewise_counts(config: Config) -> dict[str, int]:
+    """The same of that network; of attention in the sequence model the products of queries and keys go uncounted."""
+    from torch import nn
+
+    from common.encoders.table import macs as encoder_macs
+    from common.run.complexity import count, size_of
+    from task4_sed.model.framewise import FRAMES
+
+    network = framewise_network(config)
+    parameters, size = size_of(network.parameters())
+    encoder, head = network.encoder, network.encoder.strong_head
+    assert head is not None
+    after = nn.Sequential(network.seq_model or nn.Identity(), head)
+    macs = count(after, [(1, FRAMES, encoder.embedding_dim)]).macs
+    encoder.strong_head = encoder.weak_head = None
+    return {"parameters": parameters, "bytes": size, "macs": macs + encoder_macs(encoder.to("meta"))}
+
+
 def activation_bytes(config: Config) -> int:
     """Bytes in float32 that a training batch of the recipe keeps from the student's forward pass to the backward one.
 
@@ -54,8 +90,16 @@ def activation_bytes(config: Config) -> int:
     from task4_sed.model.embedder import Embedder
     from task4_sed.model.networks import build_network, fitted, front_end
 
-    embedder = Embedder(replace(config.encoder, checkpoint=RANDOM)) if config.encoder else None
-    network = build_network(fitted(config.model, embedder, len(CLASSES)), embedder).train()
+    network: torch.nn.Module
+    if config.loss.kind == "framewise":
+        network, embedder = framewise_network(config).train(), None
+        listen: torch.nn.Module = cast(Any, network).encoder.front_end
+        batch = config.data.batch
+    else:
+        embedder = Embedder(replace(config.encoder, checkpoint=RANDOM)) if config.encoder else None
+        network = build_network(fitted(config.model, embedder, len(CLASSES)), embedder).train()
+        listen = front_end(config.model)
+        batch = sum(block.batch for block in config.data.blocks.named().values())
     weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
 
     def kept(clips: int) -> int:
@@ -65,15 +109,14 @@ def activation_bytes(config: Config) -> int:
             found[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
             return x
 
-        features, beside = front_end(config.model)(waveform), embedder(waveform) if embedder else None
+        inputs = [listen(waveform), *([embedder(waveform)] if embedder else [])]
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-            graph = network(features, beside)  # holds what it keeps, so that no address is used twice
+            graph = network(*inputs)  # holds what it keeps, so that no address is used twice
         del graph
         return sum(size for address, size in found.items() if address not in weights)
 
     one, two = kept(1), kept(2)
-    clips = sum(block.batch for block in config.data.blocks.named().values())
-    return one + (clips - 1) * (two - one)
+    return one + (batch - 1) * (two - one)
 
 
 def network_complexity(run: Run) -> Mapping[str, Any]:
