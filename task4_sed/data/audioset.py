@@ -102,7 +102,7 @@ def read_strong_labels(path: str | Path, classes: Sequence[str] | None = None) -
     """
     chosen = tuple(output_classes() if classes is None else classes)
     column = {name: number for number, name in enumerate(chosen)}
-    of_mid = {of.mid: column.get(of.name) for of in audioset_classes()}
+    of_mid = {of.mid: column.get(of.name, -1) for of in audioset_classes()}
     excerpts: dict[str, str] = {}
     position: dict[str, int] = {}
     clip, label, onset, offset = array("q"), array("h"), array("d"), array("d")
@@ -112,7 +112,7 @@ def read_strong_labels(path: str | Path, classes: Sequence[str] | None = None) -
         key = clip_key(segment)
         if excerpts.setdefault(key, segment) != segment:
             raise UserError(f"{at}: {segment} and {excerpts[key]} are excerpts of one recording, expected one")
-        if of_mid[mid] is None or end == start:
+        if of_mid[mid] < 0 or end == start:
             continue
         clip.append(position.setdefault(key, len(position)))
         label.append(of_mid[mid])
@@ -120,9 +120,9 @@ def read_strong_labels(path: str | Path, classes: Sequence[str] | None = None) -
         offset.append(end)
     order = np.argsort(np.asarray(clip), kind="stable")
     start_of = np.searchsorted(np.asarray(clip)[order], np.arange(len(position) + 1))
-    columns = (np.asarray(values)[order] for values in (onset, offset, label))
-    confidence = np.ones(len(order), np.float32)
-    return StrongLabels(tuple(position), chosen, EventTable(start_of, *columns, confidence))
+    times = np.asarray(onset)[order], np.asarray(offset)[order]
+    events = EventTable(start_of, *times, np.asarray(label)[order], np.ones(len(order), np.float32))
+    return StrongLabels(tuple(position), chosen, events)
 
 
 def _rows(path: Path) -> Iterator[tuple[str, str, float, float, str]]:

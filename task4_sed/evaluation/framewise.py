@@ -44,7 +44,12 @@ def _evaluate(run: Run) -> Mapping[str, Any]:
     found = streamed_metrics(scores, truth, PSDS1, config.validation.median_frames, weights=weights)
     figures = figures_of(found)
     low, high = interval_of(figures["psds1_macro"], found.draws, count, share=True)
-    results = {"data": made_of(root_of(config.data)), "clips": count, "sets": {}, "audioset_eval": figures}
+    results: dict[str, Any] = {
+        "data": made_of(root_of(config.data)),
+        "clips": count,
+        "sets": {},
+        "audioset_eval": figures,
+    }
     results["intervals"] = {"psds1_macro": {"low": _known(low), "high": _known(high)}}
     record(run.folder, "test", results)
     summarise(run, figures)

@@ -36,11 +36,11 @@ def onset_f1(found: Events, truth: Events, collar: float = 0.2) -> tuple[float, 
     Of the largest number of pairs, each event in one at most. As sed_eval with evaluate_onset alone and optimal
     matching, Mesaros et al. 2016.
     """
-    hits = sum(
-        _pairs(*(np.sort([on for on, _ in side.get(file, {}).get(name, ())]) for side in (found, truth)), collar)
-        for file, classes in truth.items()
-        for name in {*classes, *found.get(file, {})}
-    )
+    hits = 0
+    for file, classes in truth.items():
+        for name in {*classes, *found.get(file, {})}:
+            first, second = (np.sort([on for on, _ in of.get(file, {}).get(name, ())]) for of in (found, truth))
+            hits += _pairs(first, second, collar)
     given, expected = (sum(len(of) for file in side.values() for of in file.values()) for side in (found, truth))
     precision, recall = hits / max(given, 1), hits / max(expected, 1)
     return 2 * hits / max(given + expected, 1), precision, recall

@@ -5,6 +5,7 @@ Kinds and parameter names are those of Schmid et al. 2025 (BiGRU) and Morocutti 
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -107,7 +108,7 @@ class TransformerStack(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:
-            for part in layer:
+            for part in cast(nn.ModuleList, layer):
                 x = x + part(x)
         return self.norm(x)
 
@@ -153,7 +154,8 @@ class Hybrid(nn.Module):
         self.to_out = nn.Linear(dim, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        heard = F.scaled_dot_product_attention(*(split_heads(part, self.heads) for part in self.to_qkv(x).chunk(3, -1)))
+        query, key, value = (split_heads(part, self.heads) for part in self.to_qkv(x).chunk(3, dim=-1))
+        heard = F.scaled_dot_product_attention(query, key, value)
         recurrent = split_heads(self.rnn(x), self.heads)
         mean = 0.5 * (self.rnn_out_norm(recurrent) + self.attn_out_norm(heard))
         return self.to_out(mean.transpose(1, 2).flatten(2))
@@ -174,7 +176,8 @@ class HybridStack(nn.Module):
         self.norm = RMSNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        for norm, mixer, norm_after, feed_forward in self.layers:
+        for layer in self.layers:
+            norm, mixer, norm_after, feed_forward = cast(nn.ModuleList, layer)
             x = x + mixer(norm(x))
             x = x + feed_forward(norm_after(x))
         return self.norm(x)
@@ -212,7 +215,7 @@ class ConvolutionStack(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x.transpose(1, 2)
         for layer in self.layers:
-            x = x + layer["network"](x)
+            x = x + cast(nn.ModuleDict, layer)["network"](x)
         return x.transpose(1, 2)
 
 

@@ -133,15 +133,19 @@ STEPS: dict[str, Callable[[Frames, FrameDraws, AugmentConfig, MelSetting], Frame
 
 
 @full_precision
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, targets)
+
+
 def frame_loss(logits: Tensor, targets: Tensor, pseudo: Tensor | None, share: float) -> dict[str, Tensor]:
     """Terms "labels" and "distillation", and "loss", their sum with the weights 1 - share and share.
 
     All (batch, classes, frames); pseudo labels are probabilities. Schmid et al. 2025, section 3.3.
     """
-    labels = F.binary_cross_entropy_with_logits(logits, targets)
+    labels = _cross_entropy(logits, targets)
     if pseudo is None or not share:
         return {"labels": labels, "distillation": labels.new_zeros(()), "loss": labels}
-    distillation = F.binary_cross_entropy_with_logits(logits, pseudo)
+    distillation = _cross_entropy(logits, pseudo)
     loss = share * distillation + (1 - share) * labels
     return {"labels": labels, "distillation": distillation, "loss": loss}
 
