@@ -137,7 +137,12 @@ RULES = (
             (r"ARGS=.*", "--run-dir runs/task4_sed/toy --out entry.zip data.root=data/task4_sed/toy"),
         ),
     ),
-    Rule(r"make( -\w+( \d+)?)? task4-reproduce.*", "named", "takes minutes to days", names=("task4_sed/task.mk",)),
+    Rule(
+        r"make( -\w+( \d+)?)? task4-(reproduce|pretrain).*",
+        "named",
+        "takes minutes to days",
+        names=("task4_sed/task.mk",),
+    ),
     Rule(r"make task4-benchmark RECIPE=.*", "named", "takes minutes", names=("task4_sed/evaluation/benchmark.py",)),
     Rule(
         r"make task4-\S+( .*)?",

@@ -267,9 +267,9 @@ class FramewiseSystem(LightningModule):
         return frame_loss(logits, frames.targets, frames.pseudo, self.config.loss.distillation)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Collect the logits."""
+        """Collect the logits in half precision, as `predict` stores them."""
         logits = self.network(self.network.encoder.front_end(batch.waveform)).frame_logits
-        self.predicted.append((batch.clip, logits))
+        self.predicted.append((batch.clip.cpu(), logits.half().cpu()))
 
     def on_validation_epoch_end(self) -> None:
         """Figures of the validation clips; `psds1_macro` selects the best checkpoint."""
