@@ -62,7 +62,8 @@ def test_teacher_ensemble_student(root: Path, tmp_path: Path, monkeypatch: pytes
     def opened(recipe: str, number: int, *more: str) -> Run:
         return open_run(TASK4, recipe, [*TINY, f"data.root={root}", *more], number)
 
-    teachers = [opened("toy_pretrain_teacher", number) for number in (1, 2)]
+    gru = "sequence={kind: gru, dim: 8, layers: 1}"
+    teachers = [opened("toy_pretrain_teacher", number, gru) for number in (1, 2)]
     for run in teachers:
         train_run(run)
         predict_runs([run], None, False, [])
@@ -166,7 +167,10 @@ def test_draws_of_an_epoch() -> None:
     [
         (["start=x.ckpt"], "start=x.ckpt: only for loss.kind stage1 or stage2"),
         (["loss.distillation=0.5"], "data.pseudo_labels: not set"),
-        (["loss.kind=baseline", "encoder.train=false"], "sequence.*: only for loss.kind framewise"),
+        (
+            ["loss.kind=baseline", "encoder.train=false", "sequence={kind: gru}"],
+            "sequence.*: only for loss.kind framewise",
+        ),
         (["augment.impulse_probability=0.5"], "augment.impulse_probability=0.5: only for"),
     ],
 )
