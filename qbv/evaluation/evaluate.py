@@ -150,5 +150,6 @@ def show(title: str, results: Mapping[str, Mapping[str, Any]], note: str) -> Non
 
 def cells(of: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
     """Figures of a result, those with an interval with it."""
-    ends = {name: of.get("interval" if name == "mrr" else f"{name} interval", (None, None)) for name in columns}
+    keys = {name: "interval" if name == "mrr" else f"{name} interval" for name in columns}
+    ends: dict[str, tuple[float | None, float | None]] = {name: of.get(keys[name], (None, None)) for name in columns}
     return [format_value(of[name], *ends[name], decimals=4) for name in columns]
