@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from common.run.errors import UserError
-from common.run.task_verbs import measure_rates, prepare_data, runs
+from common.run.task_verbs import compare, measure_rates, prepare_data, runs
 from common.run.verbs import Run, Task, computes, main
-from qbv.config import Config, part_of
+from qbv.config import Config, chosen_parts, part_of
 
 
 def prepare(
@@ -56,7 +56,7 @@ def train(
 
     Args:
         restart: begin anew, also where the folder holds a finished run or one with other settings
-        folds: these folds of the recipe alone, e.g. --folds 0 1
+        folds: of the recipe, these alone
         jobs: trainings at once, each in a process of its own (default: one)
 
     Example:
@@ -65,6 +65,7 @@ def train(
     from common.run.processes import check_jobs
 
     check_jobs(jobs)
+    chosen_parts(run, folds)
     from qbv.training.train import train_run
 
     return train_run(run, restart, folds, jobs or 1)
@@ -140,24 +141,6 @@ def evaluate(
     from qbv.evaluation.evaluate import evaluate_files
 
     return evaluate_files(scores, ground_truth, within, group, out)
-
-
-def compare(runs: list[Run], runs_of: list[str] | None = None) -> Mapping[str, Any]:
-    """Own results beside published reference points: table and picture. Or two own systems, with --runs-of.
-
-    Args:
-        runs_of: two recipes or run folders: the second minus the first, by a paired bootstrap over concepts
-
-    Example:
-        --recipe toy --runs 1
-    """
-    if runs_of is not None:
-        from qbv.evaluation.runs import compare_two
-
-        return compare_two(runs, runs_of)
-    from qbv.evaluation.report import compare_runs
-
-    return compare_runs(runs)
 
 
 def complexity(run: Run) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from common.run.errors import UserError
 from common.run.files import alone
-from common.run.task_verbs import compare_two, measure_rates, prepare_data, runs
+from common.run.task_verbs import compare, measure_rates, package, prepare_data, runs
 from common.run.verbs import Run, Task, computes, main
 from task1_asc.config import Config, known_split, with_split
 
@@ -36,11 +36,7 @@ def prepare(
         from common.audio.downloads import download as fetch_named
 
         return fetch_named(Path(__file__).with_name("downloads.csv"), download, run.config.data, "baseline")
-    if from_table is not None or out is not None:
-        from task1_asc.data.own import from_table as write_own
-
-        return write_own(from_table, out)
-    return prepare_data(run, verify)
+    return prepare_data(run, verify, from_table, out)
 
 
 @computes
@@ -126,39 +122,6 @@ def evaluate(
     if ground_truth is None:
         raise UserError("evaluate --scores also needs --ground-truth")
     return evaluate_files(scores, ground_truth, None if no_plots else out, allow_missing=allow_missing)
-
-
-def package(runs: list[Run], out: Path | None = None, report: Path | None = None) -> Mapping[str, Any]:
-    """The challenge's archive from stored predictions, validated: one system for each of the runs (at most four).
-
-    Args:
-        out: the archive (default: <runs>/submission.zip)
-        report: technical report (PDF) to include instead of a placeholder
-
-    Example:
-        --runs 1 2 --out entry.zip
-    """
-    from task1_asc.submission.package import package_runs
-
-    return package_runs(runs, out, report)
-
-
-def compare(runs: list[Run], runs_of: list[str] | None = None) -> Mapping[str, Any]:
-    """Own results beside the published ones: tables by scene and device, differences with intervals, plots.
-
-    Or two own systems, with --runs-of.
-
-    Args:
-        runs_of: two recipes or run folders: the second minus the first, by a paired bootstrap over segments
-
-    Example:
-        --recipe toy --runs 1 2
-    """
-    if runs_of is not None:
-        return compare_two(runs, runs_of)
-    from task1_asc.evaluation.report import compare_runs
-
-    return compare_runs(runs)
 
 
 def validate(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from common.run.errors import UserError
 from common.run.files import alone
 from common.run.processes import check_jobs
-from common.run.task_verbs import compare_two, measure_rates, prepare_data, runs
+from common.run.task_verbs import compare, measure_rates, package, prepare_data, runs
 from common.run.verbs import Run, Task, computes, main
 from task2_anomaly.config import Config
 
@@ -37,11 +37,7 @@ def prepare(
         from common.audio.downloads import download as fetch_named
 
         return fetch_named(Path(__file__).with_name("downloads.csv"), download, run.config.data, "challenge")
-    if from_table is not None or out is not None:
-        from task2_anomaly.data.own import from_table as write_own
-
-        return write_own(from_table, out)
-    return prepare_data(run, verify)
+    return prepare_data(run, verify, from_table, out)
 
 
 @computes
@@ -144,21 +140,6 @@ def ensemble(
     return combine_scores(files, out, method, run.config.scoring.decision_quantile)
 
 
-def package(runs: list[Run], out: Path | None = None, report: Path | None = None) -> Mapping[str, Any]:
-    """The challenge's archive from stored scores, validated: one system for each of the runs (at most four).
-
-    Args:
-        out: the archive (default: <runs>/submission.zip)
-        report: technical report (PDF) to include instead of a placeholder
-
-    Example:
-        --runs 1 2 --out entry.zip
-    """
-    from task2_anomaly.submission.package import package_runs
-
-    return package_runs(runs, out, report)
-
-
 def validate(
     run: Run,
     files: list[Path],
@@ -178,22 +159,6 @@ def validate(
     from task2_anomaly.submission.validate import validate_archives
 
     return validate_archives(run, files, edition, measure=measure)
-
-
-def compare(runs: list[Run], runs_of: list[str] | None = None) -> Mapping[str, Any]:
-    """Own results beside the published ones, over the runs given; or two own systems.
-
-    Args:
-        runs_of: two recipes or run folders: the second minus the first, by a paired bootstrap over clips
-
-    Example:
-        --recipe toy --runs 1 2
-    """
-    if runs_of is not None:
-        return compare_two(runs, runs_of)
-    from task2_anomaly.evaluation.report import compare_runs
-
-    return compare_runs(runs)
 
 
 def export(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from common.run.errors import UserError
 from common.run.numbers import integer
-from common.run.task_verbs import compare_two, export, pipeline, prepare_data, runs
+from common.run.task_verbs import compare, export, pipeline, prepare_data, runs
 from common.run.verbs import Run, Task, computes, main
 from task4_sed.config import Config, check_threshold
 
@@ -228,22 +228,6 @@ def validate(
     from task4_sed.submission.validate import validate_archives
 
     return validate_archives(run, files, evaluation_set, measure)
-
-
-def compare(runs: list[Run], runs_of: list[str] | None = None) -> Mapping[str, Any]:
-    """Own results beside the published ones: table, differences with intervals, plot; or two own systems.
-
-    Args:
-        runs_of: two recipes or run folders: the second minus the first, by a paired bootstrap over clips
-
-    Example:
-        --recipe toy --runs 1 2 3
-    """
-    if runs_of is not None:
-        return compare_two(runs, runs_of)
-    from task4_sed.evaluation.report import compare_runs
-
-    return compare_runs(runs)
 
 
 def complexity(run: Run) -> Mapping[str, Any]:

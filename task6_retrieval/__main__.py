@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from common.run.errors import UserError
-from common.run.task_verbs import compare_two, export, measure_rates, pipeline, prepare_data, runs
+from common.run.task_verbs import compare, export, measure_rates, pipeline, prepare_data, runs
 from common.run.verbs import Run, Task, computes, main
 from task6_retrieval.config import Config
 
@@ -27,11 +27,7 @@ def prepare(
     Example:
         data.toy=null data.root=/path/to/clotho --verify
     """
-    if from_table is not None or out is not None:
-        from task6_retrieval.data.own import from_table as write_own
-
-        return write_own(from_table, out)
-    return prepare_data(run, verify)
+    return prepare_data(run, verify, from_table, out)
 
 
 @computes
@@ -132,22 +128,6 @@ def evaluate(
     result = evaluate_files(scores, ground_truth, against)
     show(result)
     return result
-
-
-def compare(runs: list[Run], runs_of: list[str] | None = None) -> Mapping[str, Any]:
-    """Own results beside the published ones: table and picture. Or two own systems, with --runs-of.
-
-    Args:
-        runs_of: two recipes or run folders: the second minus the first, by a paired bootstrap over test clips
-
-    Example:
-        --recipe toy --runs 1 2
-    """
-    if runs_of is not None:
-        return compare_two(runs, runs_of)
-    from task6_retrieval.evaluation.report import compare_runs
-
-    return {"comparison": compare_runs(runs)}
 
 
 def complexity(run: Run) -> Mapping[str, Any]:

@@ -1,11 +1,5 @@
 """Metrics of retrieval: scores or embeddings in, ranks, numbers out. Figures are shares in [0, 1]. No files.
 
-    ranks_of_scores(scores (queries, clips), relevant) -> ranks (queries, relevant)
-    ranks_of_embeddings(queries (queries, dim), clips (clips, dim), relevant) -> the same, a block of queries at a time
-    average_precision(ranks, k), recall(ranks, k, ...) -> (queries,)
-    retrieval_metrics(ranks, relevant) -> {"map@10": ..., "r@1": ..., "r@5": ..., "r@10": ..., "map@16": ...}
-    chance(counts, clips) -> the same figures of random rankings
-
 `relevant`: the relevant clips of each query, (queries,) or (queries, most of one query), -1 where there are fewer.
 Ranks count from 1; 0: no clip, or one that a list of the best does not have. Equal scores rank by clip number: rank =
 1 + clips with a higher score + clips with the same score and a smaller number. Source: DCASE 2025 Task 6, evaluation.

@@ -111,6 +111,8 @@ def run(command: str, folder: Path) -> None:
                 # Plots take half of the time; the READMEs' own `evaluate` draws them.
                 verb([*shlex.split(line)[1:], *(["--no-plots"] if " evaluate " in line else [])])
                 continue
+            if line.startswith("make "):  # the lines of another make follow
+                continue
             shell(line, folder)
             noted = folder / "noted"
             if noted.exists():  # a verb inside a line of shell

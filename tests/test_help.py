@@ -17,7 +17,7 @@ from common.encoders import __main__ as encoders
 from common.run.verbs import Task, _parser, main
 from tests.faults.chain import ROOT
 
-TASKS = ("task1_asc", "task2_anomaly", "task4_sed", "task6_retrieval", "zeroshot")
+TASKS = ("task1_asc", "task2_anomaly", "task4_sed", "task6_retrieval", "qbv", "zeroshot")
 SETTING = "trainer.max_epochs=3"
 
 

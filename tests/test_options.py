@@ -9,7 +9,7 @@ import pytest
 from common.run.verbs import Task, _computing
 from common.tests.helpers import loaded_by
 
-TASKS = ("task1_asc", "task2_anomaly", "task4_sed", "task6_retrieval", "zeroshot")
+TASKS = ("task1_asc", "task2_anomaly", "task4_sed", "task6_retrieval", "qbv", "zeroshot")
 NO_CHALLENGE = {"zeroshot"}  # nothing to package
 WRONG = {
     "every task": (
@@ -52,6 +52,25 @@ WRONG = {
         ["evaluate", "--ensemble", "toy", "--scores", "file"],
         ["compare", "--runs-of", "toy"],
         ["export", "--public"],
+    ),
+    "qbv": (
+        ["predict", "x.wav"],
+        ["predict", "x.wav", "--library", "gone"],
+        ["predict", "--library", "."],
+        ["predict", "--fold", "0"],
+        ["predict", "x.wav", "--library", ".", "--fold", "3"],
+        ["train", "--folds", "3"],
+        ["train", "--jobs", "0"],
+        ["evaluate", "--scores", "file"],
+        ["evaluate", "--ground-truth", "file"],
+        ["evaluate", "--within"],
+        ["prepare", "--splits", "."],
+        ["export", "--fold", "3"],
+        ["export", "--public"],
+        ["package", "--recipe", "toy_qvim", "submission.label=Team"],
+        ["package", "--recipe", "toy_qvim", "--runs", "1", "2", "3", "4"],
+        ["validate", "file"],
+        ["compare", "--runs-of", "toy"],
     ),
     "zeroshot": (
         ["predict", "x.wav"],

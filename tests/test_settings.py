@@ -29,6 +29,17 @@ WRONG = {
         ("model: {channels: [0, 4, 4], pooling: [[1, 2], [1, 2], [1, 2]]}", "model.channels: is 0, expected 1 or more"),
         ("loss: {consistency_weight: .inf}", "loss.consistency_weight: is inf, expected a finite number, 0 or more"),
     ],
+    "qbv": [
+        ("data: {folds: [0, 0]}", "data.folds: [0, 0], expected at least one fold, each once"),
+        ("data: {workers: 129}", "data.workers: is 129, expected 0 to 128"),
+        ("data: {seconds: 0}", "data.seconds: is 0, expected 0.1 or more"),
+        ("model: {width: 9}", "model.width: is 9, expected 0.1 to 4"),
+        ("model: {dropout: 2}", "model.dropout: is 2, expected 0 to 1"),
+        ("model: {similarity: network}", "model.similarity: network is trained by loss=bce"),
+        ("comparison: {systems: [2dtf]}", "comparison.systems: unknown system '2dtf'; did you mean '2dft'"),
+        ("optimizer: {lr: .inf}", "optimizer.lr: is inf, expected a finite number, 0 or more"),
+        ("submission: {label: a_1, name: a, abbreviation: a, authors: []}", "submission: a system of QVIM 2025 is"),
+    ],
     "zeroshot": [
         ("model: {dim: 0}", "model.dim: is 0, expected 1 or more"),
         ("split: {leave_out: 1}", "split.leave_out: is 1, expected 2 or more"),

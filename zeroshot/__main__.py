@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.run.errors import UserError
 from common.run.files import alone
-from common.run.task_verbs import measure_rates, prepare_data, runs
+from common.run.task_verbs import compare, measure_rates, prepare_data, runs
 from common.run.verbs import Run, Task, computes, main
 from zeroshot.config import Config
 
@@ -129,24 +129,6 @@ def evaluate(
     if ground_truth is None:
         raise UserError("evaluate --scores also needs --ground-truth")
     return evaluate_files(scores, ground_truth, None if no_plots else out)
-
-
-def compare(runs: list[Run], runs_of: list[str] | None = None) -> Mapping[str, Any]:
-    """Own results beside published reference points: table and picture. Or two own systems, with --runs-of.
-
-    Args:
-        runs_of: two recipes or run folders: the second minus the first, by a paired bootstrap over test classes
-
-    Example:
-        --recipe toy --runs 1 2
-    """
-    if runs_of is not None:
-        from zeroshot.evaluation.runs import compare_two
-
-        return compare_two(runs, runs_of)
-    from zeroshot.evaluation.report import compare_runs
-
-    return compare_runs(runs)
 
 
 def distance(

@@ -1,6 +1,7 @@
 """The harness: from verbs to runs, from runs to tables. What is the same for every system, and knows none.
 
 verbs        typed functions -> a command line; what every verb knows of its run
+task_verbs   verbs that are the same in several tasks, and parts of others
 config       recipes in YAML and overrides -> dataclasses, with errors that name file, line and key
 imports      own networks, encoders and augmentations: `module:Name` in a recipe
 yaml_lines   YAML with the line of every key
@@ -24,7 +25,7 @@ plots        all in one style
 tensorboard  settings, main figures and pictures of a run
 benchmark    rates, in turns; a training step in memory and whole training
 complexity   parameters, bytes, multiply-accumulates
-onnx_graphs  networks as ONNX graphs, the front end inside
+onnx_graphs  networks as ONNX graphs
 latency      of ONNX files, on one core
 export       a trained network as a folder for others, and to the Hugging Face Hub
 submission   archives of the challenges, and their rules

@@ -1,6 +1,6 @@
 """Parts of the tasks' verbs that are alike; the work is done in the task's rooms, whose names are alike in all."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,24 @@ def pipeline(task: Task, files: list[Path], out: Path = Path("pipeline")) -> Map
     return show_pipeline(task, task.room("evaluation.runs").LAYOUT, [str(word) for word in files], out)
 
 
+def compare(runs: list[Run], runs_of: list[str] | None = None) -> Mapping[str, Any]:
+    """Own results beside the published ones: tables, differences with intervals, plots. Or two own, with --runs-of.
+
+    Args:
+        runs_of: two recipes or run folders: the second minus the first, by a paired bootstrap over the test items
+
+    Example:
+        --recipe toy --runs 1 2
+    """
+    task = runs[0].task
+    found: Mapping[str, Any]
+    if runs_of is not None:
+        found = task.room("evaluation.runs").compare_two(runs, runs_of)
+    else:
+        found = task.room("evaluation.report").compare_runs(runs)
+    return found
+
+
 def export(
     run: Run, out: Path | None = None, licence: str | None = None, push: str | None = None, public: bool = False
 ) -> Mapping[str, Any]:
@@ -58,8 +76,28 @@ def export(
     return found
 
 
-def prepare_data(run: Run, verify: bool) -> Mapping[str, Any]:
-    """The end of `prepare`: embedded data is written, what is there is checked and packed, coverage.json says it."""
+def package(runs: list[Run], out: Path | None = None, report: Path | None = None) -> Mapping[str, Any]:
+    """The challenge's archive from what `predict` stored, validated: one system for each of the runs (at most four).
+
+    Args:
+        out: the archive (default: <runs>/submission.zip)
+        report: technical report (PDF) to include instead of a placeholder
+
+    Example:
+        --runs 1 2 --out entry.zip
+    """
+    packed: Mapping[str, Any] = runs[0].task.room("submission.package").package_runs(runs, out, report)
+    return packed
+
+
+def prepare_data(run: Run, verify: bool, from_table: Path | None = None, out: Path | None = None) -> Mapping[str, Any]:
+    """The end of `prepare`: embedded data is written, what is there is checked and packed, coverage.json says it.
+
+    from_table, out: a data set of own recordings is written instead.
+    """
+    if from_table is not None or out is not None:
+        own: Mapping[str, Any] = run.task.room("data.own").from_table(from_table, out)
+        return own
     from common.run.files import write_json
     from common.run.processes import usable_cores
 
@@ -75,11 +113,3 @@ def measure_rates(run: Run, seconds: float, **more: Any) -> Mapping[str, Any]:
     run.task.room("data.prepare").write_toy_data(run.config.data)
     rates: Mapping[str, Any] = run.task.room("evaluation.benchmark").benchmark(run, seconds, **more)
     return rates
-
-
-def compare_two(runs: Sequence[Run], names: Sequence[str]) -> Mapping[str, Any]:
-    """`compare --runs-of`: the second system minus the first."""
-    from common.run.results.paired import compare_systems
-
-    of = runs[0].task.room("evaluation.runs")
-    return compare_systems(runs, names, of.LAYOUT, of.parts_of)

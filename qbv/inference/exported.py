@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from common.encoders import RANDOM
+from common.encoders.matrix_mel import exportable
 from common.run.checkpoints import fill, read_checkpoint
 from common.run.config import config_dict, config_of
 from common.run.errors import UserError
 from common.run.export import CARD, WEIGHTS, card_of, evaluated, export, read_card
 from common.run.files import write_then_rename
 from common.run.latency import latency_table
-from common.run.onnx_graphs import answers, exportable, graph_of
+from common.run.onnx_graphs import answers, graph_of
 from common.run.results.tables import print_table
 from common.run.verbs import Run
 from qbv.config import SAMPLE_RATE, TRAINED, Config, ModelConfig

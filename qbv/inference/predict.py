@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.run.checkpoints import checkpoint_of
 from common.run.processes import working_device
 from common.run.progress import progress
 from common.run.results.store import record
@@ -63,7 +64,8 @@ def _predict(part: Run, name: str, pairs: Pairs) -> None:
     queries, items = pairs.imitations.names, pairs.recordings.names
     write_similarities(part.folder / file_of(name), Similarities(queries, items, found.matrix))
     if trained is not None and found.imitations is not None:
-        write_embeddings(part.folder / EMBEDDINGS, queries, items, found.imitations, found.recordings)
+        model = checkpoint_of(part.folder)[1]
+        write_embeddings(part.folder / EMBEDDINGS, queries, items, found.imitations, found.recordings, model)
 
 
 @torch.inference_mode()

@@ -2,8 +2,9 @@
 
 similarities: .npz (queries, items, matrix), .csv (first column the query, one column an item), or .json as of QVIM 2025
     ({query: {item: number}}); higher is more alike. embeddings: .npz (queries, items, query, item: vectors of a row
-    each), compared by cosine. truth: .csv with a line for each query: query, item, concept of the item, and where known
-    imitator; a line without query names an item that nobody imitates.
+    each; where known query_model and item_model, SHA-256 of the checkpoint), compared by cosine. truth: .csv with a
+    line for each query: query, item, concept of the item, and where known imitator; a line without query names an item
+    that nobody imitates.
 """
 
 import csv
@@ -100,10 +101,13 @@ def write_similarities(path: Path, of: Similarities) -> None:
         np.savez_compressed(file, queries=np.array(of.queries), items=np.array(of.items), matrix=of.matrix)
 
 
-def write_embeddings(path: Path, queries: Sequence[str], items: Sequence[str], query: Any, item: Any) -> None:
-    """Write vectors (queries, dim), (items, dim) as .npz, whole or not at all."""
+def write_embeddings(
+    path: Path, queries: Sequence[str], items: Sequence[str], query: Any, item: Any, model: str | None = None
+) -> None:
+    """Write vectors (queries, dim), (items, dim) as .npz, whole or not at all; model: SHA-256 of its checkpoint."""
     with write_then_rename(path) as partial, open(partial, "wb") as file:
         names: dict[str, Any] = {"queries": np.array(queries), "items": np.array(items)}
+        names |= {} if model is None else {"query_model": np.array(model), "item_model": np.array(model)}
         np.savez(file, query=query, item=item, **names)
 
 
@@ -148,6 +152,10 @@ def _read_npz(path: Path) -> Similarities:
         )
         if query.shape[1] != item.shape[1]:
             raise UserError(f"{path}: vectors of {query.shape[1]} and {item.shape[1]} numbers, expected one model's")
+        models = [str(arrays.get(name, "")) for name in ("query_model", "item_model")]
+        if all(models) and len(set(models)) > 1:
+            shown = " and ".join(brief(model[:12]) for model in models)
+            raise UserError(f"{path}: vectors of the models {shown}, expected one model's")
         matrix = unit_rows(query) @ unit_rows(item).T
     return Similarities(queries, items, matrix)
 

@@ -178,6 +178,13 @@ WRONG: dict[str, tuple[str, Callable[[Path], None], str]] = {
         array(queries=Q, items=X, query=np.ones((3, 8)), item=np.ones((4, 9))),
         r"vectors of 8 and 9 numbers",
     ),
+    "another model of the same size": (
+        "s.npz",
+        array(
+            queries=Q, items=X, query=np.ones((3, 8)), item=np.ones((4, 8)), query_model="a" * 64, item_model="b" * 64
+        ),
+        r"vectors of the models 'aaaaaaaaaaaa' and 'bbbbbbbbbbbb', expected one model's",
+    ),
     "nan vector": (
         "s.npz",
         array(queries=Q, items=X, query=np.ones((3, 8)) * np.nan, item=np.ones((4, 8))),

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common.encoders.matrix_mel import exportable
 from common.frontends import LogMel
 from common.run.errors import UserError, did_you_mean
 from common.run.files import write_then_rename
-from common.run.onnx_graphs import answers, exportable, graph_of, quiet
+from common.run.onnx_graphs import answers, graph_of, quiet
 from common.run.results.tables import print_table
 from task1_asc.deployment.precision import deployed
 

@@ -1,6 +1,7 @@
 """What `runs` and `compare --runs-of` read of this task's runs."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from common.audio.coverage import root_of
 from common.run.results.comparison import caveat_of
 from common.run.results.listing import Figure, Layout, Settings, read_settings
-from common.run.results.paired import Metric, Part, fingerprint
+from common.run.results.paired import Metric, Part, compare_systems, fingerprint
 from common.run.results.runs import kept, section_of
 from common.run.results.store import CONFIG
 from common.run.verbs import Run
@@ -76,3 +77,6 @@ def parts_of(run: Run) -> list[Part]:
     metrics += [Metric("rank score (%)", 2)] if ranked else []
     units = np.full(len(metrics), len(segments))
     return [Part(DEVELOPMENT, "segments", segments, known, tuple(metrics), macro, units)]
+
+
+compare_two = partial(compare_systems, layout=LAYOUT, parts_of=parts_of)

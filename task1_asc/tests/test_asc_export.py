@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from common.encoders.matrix_mel import MatrixLogMel
 from common.frontends import LogMel, MelSetting
 from common.run import latency
 from common.run.errors import UserError
 from common.run.latency import latency_table
-from common.run.onnx_graphs import MatrixLogMel
 from task1_asc.config import ModelConfig
 from task1_asc.deployment.export import export, float_twin
 from task1_asc.deployment.quantize import prepare_network

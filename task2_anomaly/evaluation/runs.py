@@ -1,6 +1,7 @@
 """What `runs` and `compare --runs-of` read of this task's runs."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from common.run.errors import UserError
 from common.run.results.comparison import caveat_of
 from common.run.results.listing import Figure, Layout
-from common.run.results.paired import Metric, Part, fingerprint
+from common.run.results.paired import Metric, Part, compare_systems, fingerprint
 from common.run.results.runs import kept
 from common.run.results.store import recorded
 from common.run.verbs import Run
@@ -78,3 +79,6 @@ def _clips(truths: Sequence[Truth]) -> tuple[tuple[str, ...], str]:
         for name, label in of.labels.items()
     ]
     return tuple(name for name, *_ in named), fingerprint(named)
+
+
+compare_two = partial(compare_systems, layout=LAYOUT, parts_of=parts_of)

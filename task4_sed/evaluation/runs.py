@@ -1,6 +1,7 @@
 """What `runs` and `compare --runs-of` read of this task's runs."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from common.run.results.comparison import CAVEATS
 from common.run.results.listing import Figure, Layout
-from common.run.results.paired import Metric, Part, fingerprint
+from common.run.results.paired import Metric, Part, compare_systems, fingerprint
 from common.run.results.runs import kept
 from common.run.verbs import Run
 from task4_sed.data.layout import SETS
@@ -84,3 +85,6 @@ def _truth(inputs: Inputs) -> tuple[tuple[str, ...], str]:
 
 def _units(inputs: Inputs, metrics: tuple[Metric, ...]) -> np.ndarray:
     return np.full(len(metrics), len(inputs.durations))
+
+
+compare_two = partial(compare_systems, layout=LAYOUT, parts_of=parts_of)

@@ -74,21 +74,12 @@ def _summary(listing: Listing, of: Coverage) -> dict[str, Any]:
     }
 
 
-COLUMNS = {
-    "official": "official",
-    "listed": "listed",
-    "excluded": "excluded",
-    "missing": "missing",
-    "broken": "broken",
-    "packed": "packed",
-    "captions": "captions",
-    "captions_dropped": "dropped",
-    "without_captions": "no captions",
-    "hours": "hours",
-}
+COLUMNS = ("official", "listed", "excluded", "missing", "broken", "packed", "captions")
+MORE = {"captions_dropped": "dropped", "without_captions": "no captions", "hours": "hours"}  # with their titles
 
 
 def _show(root: Path, summary: Mapping[str, Mapping[str, Any]]) -> None:
-    rows = [[name, *("-" if of[key] is None else str(of[key]) for key in COLUMNS)] for name, of in summary.items()]
+    keys = (*COLUMNS, *MORE)
+    rows = [[name, *("-" if of[key] is None else str(of[key]) for key in keys)] for name, of in summary.items()]
     note = "missing and broken clips are listed beside the packs; dropped: captions of those; no captions: files"
-    print_table(f"data sets of {root}", ["set", *COLUMNS.values()], rows, note=note)
+    print_table(f"data sets of {root}", ["set", *COLUMNS, *MORE.values()], rows, note=note)

@@ -165,7 +165,7 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
     own = own_values(results, places, scale=100)
     own |= own_values(results, {energy.key: Place(("train", "values", "kwh"))})
     columns += [energy] if energy.key in own else []
-    return beside_published(
+    found = beside_published(
         folders,
         called(runs[0]),
         own,
@@ -176,6 +176,7 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
         caveat=CAVEATS[data],
         reference=REFERENCE if data != "recordings" and main == CLOTHO[2] else None,
     )
+    return {"comparison": found}
 
 
 def column_of(name: str, metric: str, guessed: float) -> MetricColumn:

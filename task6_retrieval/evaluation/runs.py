@@ -1,6 +1,7 @@
 """What `runs` and `compare --runs-of` read of this task's runs."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from common.run.results.comparison import CAVEATS
 from common.run.results.listing import Figure, Layout
-from common.run.results.paired import Metric, Part, fingerprint
+from common.run.results.paired import Metric, Part, compare_systems, fingerprint
 from common.run.verbs import Run
 from task6_retrieval.evaluation.evaluate import Answers
 from task6_retrieval.evaluation.report import TITLES, answers_by_set
@@ -42,3 +43,6 @@ def part_of(name: str, answers: Answers) -> Part:
     metrics = tuple(Metric(f"{TITLES[metric]} (%)", 2) for metric in shares.values)
     truth = fingerprint(zip(answers.truth.queries, answers.truth.relevant, strict=True))
     return Part(name, "clips", tuple(clips), truth, metrics, figures, np.full(len(metrics), len(clips)))
+
+
+compare_two = partial(compare_systems, layout=LAYOUT, parts_of=parts_of)

@@ -12,8 +12,8 @@ import pytest
 from common.run.verbs import main
 from tests.faults.faults import Tally, limited, one_line
 
-TASKS = ("task1_asc", "task2_anomaly", "task4_sed", "task6_retrieval")
-TOP = {"task1_asc": "task1", "task2_anomaly": "task2", "task4_sed": "task4", "task6_retrieval": "task6"}
+TASKS = ("task1_asc", "task2_anomaly", "task4_sed", "task6_retrieval", "qbv")
+TOP = {name: name.partition("_")[0] for name in TASKS}
 
 
 def zipped(*members: tuple[str, bytes]) -> bytes:
