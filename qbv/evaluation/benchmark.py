@@ -105,10 +105,16 @@ class _Noise(Encoder):
     """In place of an encoder: vectors of noise as long as its own, for files that are none."""
 
     def __init__(self, of: Voice) -> None:
-        self.key, self.title, self.window, self.command, self.dim = of.key, of.title, of.window, of.command, of.dim
+        self.key, self.title, self.window, self.command = of.key, of.title, of.window, of.command
         self.noise = np.random.default_rng(0).standard_normal((BATCH, of.dim), np.float32)
 
+    @property
+    def dim(self) -> int:
+        """Of the vectors."""
+        return self.noise.shape[1]
+
     def sounds(self, paths: Sequence[Path]) -> Iterator[np.ndarray]:
+        """(1, dim) for each file."""
         return (row[None] for row in self.noise[: len(paths)])
 
 
