@@ -28,8 +28,8 @@ from common.run.results.tables import print_table
 from common.run.training import quiet
 from common.run.verbs import Run
 from common.search import Encoder
-from common.search.index import BATCH
-from common.search.library import opened
+from common.search.index import BATCH, Index
+from common.search.index import build as build_index
 from qbv.config import SAMPLE_RATE, TRAINED, Config, parts_of
 from qbv.data.batches import samples_of
 from qbv.data.prepare import prepare
@@ -91,7 +91,8 @@ def _answers(part: Run, network: DualEncoder, recordings: int, seconds: float) -
         for name in config.comparison.systems:
             of = build_system(name, config, part.seed, network, working_device())
             voice = Voice(of, name, name, "", ())
-            index = opened(Path(folder) / "library", _Noise(voice), Path(folder) / "index")
+            build_index(Path(folder) / "library", _Noise(voice), Path(folder) / "index")
+            index = Index.open(Path(folder) / "library", voice.key, Path(folder) / "index")
             (times,) = times_in_turns([lambda v=voice, i=index: i.search(v.query(asked), HITS)], seconds / 4, LEAST)
             found[name] = {"median": 1e3 * float(np.median(times)), "fastest": 1e3 * min(times)}
             shutil.rmtree(Path(folder) / "index")
