@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from common.run import task_verbs
 from common.run.errors import UserError
-from common.run.task_verbs import compare, measure_rates, prepare_data, runs
+from common.run.task_verbs import compare, measure_rates, package, prepare_data, runs
 from common.run.verbs import Run, Task, computes, main
 from qbv.config import Config, chosen_parts, part_of
 
@@ -297,29 +298,7 @@ def export(
     Example:
         --licence cc-by-4.0 --out my-encoders
     """
-    from common.run.export import check_export
-
-    part = part_of(run, fold)
-    out = out or part.folder / "export"
-    check_export(out, push, public)
-    from qbv.inference.exported import export_part
-
-    return export_part(part, out, licence, push, public)
-
-
-def package(runs: list[Run], out: Path | None = None, report: Path | None = None) -> Mapping[str, Any]:
-    """The archive of QVIM 2025, validated: of each run a notebook; beside it what the notebooks download.
-
-    Args:
-        out: the archive (default: <runs>/submission.zip)
-        report: technical report (PDF) to include instead of a placeholder
-
-    Example:
-        --recipe toy_qvim --out entry.zip
-    """
-    from qbv.submission.package import package_runs
-
-    return package_runs(runs, out, report)
+    return task_verbs.export(part_of(run, fold), out, licence, push, public)
 
 
 def validate(

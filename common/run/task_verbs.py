@@ -77,7 +77,7 @@ def export(
 
 
 def package(runs: list[Run], out: Path | None = None, report: Path | None = None) -> Mapping[str, Any]:
-    """The challenge's archive from what `predict` stored, validated: one system for each of the runs (at most four).
+    """The challenge's archive from what `predict` stored, validated: one system for each of the runs.
 
     Args:
         out: the archive (default: <runs>/submission.zip)

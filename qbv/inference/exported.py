@@ -93,7 +93,7 @@ def _sounds(samples: int) -> Tensor:
     return torch.cat((torch.zeros(1, samples), levels * noise, sweep[None], (8 * sweep).clamp(-1, 1)[None]))
 
 
-def export_part(part: Run, out: Path, licence: str | None, push: str | None, public: bool) -> Mapping[str, Any]:
+def export_run(part: Run, out: Path, licence: str | None, push: str | None, public: bool) -> Mapping[str, Any]:
     """Write the network of a training to `out`, with both encoders as ONNX files, and measure these on one core."""
     config: Config = part.config
     network, seconds = load_part(part), config.data.seconds

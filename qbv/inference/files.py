@@ -21,6 +21,7 @@ from common.run.verbs import Run
 from qbv.config import SAMPLE_RATE, DataConfig
 from qbv.data.batches import samples_of
 from qbv.inference.checkpoints import load_part
+from qbv.inference.search import SILENT
 from qbv.model.systems import Network
 
 SHOWN = ("first", "second", "third")  # columns of the printed table
@@ -71,7 +72,7 @@ def _heard(embed: Callable[[Tensor], Tensor], recordings: Recordings, data: Data
             if batch and (len(batch) == data.eval_batch or path == recordings.files[-1]):
                 vectors = embed(torch.from_numpy(np.stack(list(batch.values()))))
                 for (file, audio), vector in zip(batch.items(), vectors, strict=True):
-                    found[file] = vector if audio.any() else None
+                    found[file] = vector if np.abs(audio).max() >= SILENT else None
                 batch = {}
             advance()
     return found

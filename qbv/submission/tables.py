@@ -1,6 +1,7 @@
 """Checking similarities as QVIM 2025 has them: {query: {item: number}}, every pair once, higher is more alike."""
 
 import json
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 from common.run.errors import brief
@@ -8,7 +9,6 @@ from common.run.submission.tables import Table, some
 from common.run.submission.violations import Violation
 
 LARGEST = 1e308
-Pairs = list[tuple[str, object]]
 
 
 class _Object(list[tuple[str, object]]):
@@ -47,7 +47,7 @@ def check_similarities(
 def _check_names(table: Table, what: str, names: Sequence[str], expected: Collection[str] | None, of: str) -> None:
     there = set(names)
     if len(there) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
         table.report(None, f"{what}-twice", f"{of}{what} {some([brief(name) for name in twice])} stands there twice")
     if expected is None or there == set(expected):
         return
