@@ -150,6 +150,8 @@ def show(title: str, results: Mapping[str, Mapping[str, Any]], note: str) -> Non
 
 def cells(of: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
     """Figures of a result, those with an interval with it."""
-    keys = {name: "interval" if name == "mrr" else f"{name} interval" for name in columns}
-    ends: dict[str, tuple[float | None, float | None]] = {name: of.get(keys[name], (None, None)) for name in columns}
-    return [format_value(of[name], *ends[name], decimals=4) for name in columns]
+    found = []
+    for name in columns:
+        low, high = of.get("interval" if name == "mrr" else f"{name} interval", (None, None))
+        found.append(format_value(of[name], low, high, decimals=4))
+    return found
