@@ -112,9 +112,9 @@ def _interval(values: NDArray[np.float64], groups: Sequence[str], within: bool) 
     return interval(lambda w: float(values @ w / w.sum()), np.array(groups))
 
 
-def interval(statistic: Callable[[np.ndarray], float], groups: NDArray[Any]) -> list[float | None]:
-    """95 % interval of a share over groups of items; [None, None] where they are too few."""
-    ends = bootstrap_interval(statistic, len(groups), groups=groups, share=True)
+def interval(statistic: Callable[[np.ndarray], float], groups: NDArray[Any], share: bool = True) -> list[float | None]:
+    """95 % interval of a figure (a share from 0 to 1?) over groups of items; [None, None] where they are too few."""
+    ends = bootstrap_interval(statistic, len(groups), groups=groups, share=share)
     return [None if np.isnan(end) else float(end) for end in ends]
 
 
