@@ -110,7 +110,8 @@ def _show_systems(folder: Path, systems: Mapping[str, Mapping[str, Any]], note: 
     rows = []
     for name, of in systems.items():
         spread = of.get("deviation", {}).get("mrr")
-        less = format_value(*of.get("behind", [None]), decimals=4, signed=True)
+        difference, low, high = of.get("behind", (None, None, None))
+        less = format_value(difference, low, high, decimals=4, signed=True)
         rows.append([name, *cells(of, columns), format_value(spread, decimals=4), less])
     heads = [
         "system",
