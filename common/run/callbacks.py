@@ -116,8 +116,8 @@ class SeedEveryStep(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Seed torch's generators, of the device too."""
-        # torch.manual_seed keeps a trace of its callers where no GPU is in use, which takes longer than small steps.
-        seeded = torch.default_generator if pl_module.device.type == "cpu" else torch
+        # Without a GPU torch.manual_seed keeps a trace of its callers for later, which takes longer than small steps.
+        seeded = torch if torch.accelerator.is_available() else torch.default_generator
         seeded.manual_seed(mix_seed(self.seed, trainer.current_epoch, batch_idx, trainer.global_rank))
 
 

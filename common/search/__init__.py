@@ -34,7 +34,8 @@ class Encoder(Protocol):
         """For each file in turn (windows, dim), of its windows side by side from the beginning; or what is wrong."""
 
     def texts(self, sentences: Sequence[str]) -> Vectors:
-        """(sentences, dim)."""
+        """(sentences, dim). Raises UserError where `has_text` is False, unless a system defines it."""
+        raise UserError(f"{self.title} answers sounds, not sentences")
 
     def query(self, path: Path) -> Vectors:
         """A recording that asks (1, dim): the mean of its windows. Raises UserError where it cannot be read."""

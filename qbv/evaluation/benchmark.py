@@ -28,8 +28,8 @@ from common.run.results.tables import print_table
 from common.run.training import quiet
 from common.run.verbs import Run
 from common.search import Encoder
-from common.search.index import BATCH
-from common.search.library import opened
+from common.search.index import BATCH, Index
+from common.search.index import build as build_index
 from qbv.config import SAMPLE_RATE, TRAINED, Config, parts_of
 from qbv.data.batches import samples_of
 from qbv.data.prepare import prepare
@@ -91,8 +91,9 @@ def _answers(part: Run, network: DualEncoder, recordings: int, seconds: float) -
         for name in config.comparison.systems:
             of = build_system(name, config, part.seed, network, working_device())
             voice = Voice(of, name, name, "", ())
-            index = opened(Path(folder) / "library", _Noise(voice), Path(folder) / "index")
-            (times,) = times_in_turns([lambda v=voice, i=index: i.search(v.query(asked), HITS)], seconds / 4, LEAST)
+            build_index(Path(folder) / "library", _Noise(voice), Path(folder) / "index")
+            index = Index.open(Path(folder) / "library", voice.key, Path(folder) / "index")
+            (times,) = times_in_turns([partial(_answer, index, voice, asked)], seconds / 4, LEAST)
             found[name] = {"median": 1e3 * float(np.median(times)), "fastest": 1e3 * min(times)}
             shutil.rmtree(Path(folder) / "index")
     rows = [[name, *(f"{value:.0f}" for value in of.values())] for name, of in found.items()]
@@ -101,14 +102,26 @@ def _answers(part: Run, network: DualEncoder, recordings: int, seconds: float) -
     return found
 
 
+def _answer(index: Index, voice: Voice, asked: Path) -> None:
+    index.search(voice.query(asked), HITS)
+
+
 class _Noise(Encoder):
     """In place of an encoder: vectors of noise as long as its own, for files that are none."""
 
+    has_text, quality = False, ""
+
     def __init__(self, of: Voice) -> None:
-        self.key, self.title, self.window, self.command, self.dim = of.key, of.title, of.window, of.command, of.dim
+        self.key, self.title, self.window, self.command = of.key, of.title, of.window, of.command
         self.noise = np.random.default_rng(0).standard_normal((BATCH, of.dim), np.float32)
 
+    @property
+    def dim(self) -> int:
+        """Of the vectors."""
+        return self.noise.shape[1]
+
     def sounds(self, paths: Sequence[Path]) -> Iterator[np.ndarray]:
+        """(1, dim) for each file."""
         return (row[None] for row in self.noise[: len(paths)])
 
 

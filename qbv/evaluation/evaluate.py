@@ -112,9 +112,9 @@ def _interval(values: NDArray[np.float64], groups: Sequence[str], within: bool) 
     return interval(lambda w: float(values @ w / w.sum()), np.array(groups))
 
 
-def interval(statistic: Callable[[np.ndarray], float], groups: NDArray[Any]) -> list[float | None]:
-    """95 % interval of a share over groups of items; [None, None] where they are too few."""
-    ends = bootstrap_interval(statistic, len(groups), groups=groups, share=True)
+def interval(statistic: Callable[[np.ndarray], float], groups: NDArray[Any], share: bool = True) -> list[float | None]:
+    """95 % interval of a figure (a share from 0 to 1?) over groups of items; [None, None] where they are too few."""
+    ends = bootstrap_interval(statistic, len(groups), groups=groups, share=share)
     return [None if np.isnan(end) else float(end) for end in ends]
 
 
@@ -150,5 +150,8 @@ def show(title: str, results: Mapping[str, Mapping[str, Any]], note: str) -> Non
 
 def cells(of: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
     """Figures of a result, those with an interval with it."""
-    ends = {name: of.get("interval" if name == "mrr" else f"{name} interval", (None, None)) for name in columns}
-    return [format_value(of[name], *ends[name], decimals=4) for name in columns]
+    found = []
+    for name in columns:
+        low, high = of.get("interval" if name == "mrr" else f"{name} interval", (None, None))
+        found.append(format_value(of[name], low, high, decimals=4))
+    return found

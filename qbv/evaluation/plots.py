@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_CONCEPTS = 60  # in a picture
-MOST_COLOURS = 12  # concepts that have a colour in the plane
 
 
 def draw_run(run: Run, results: Mapping[str, Any], note: str | None) -> None:
@@ -75,14 +74,14 @@ def plane(
     concept_of_item = dict(zip(truth.items, truth.concepts, strict=True))
     right = {name: truth.concepts[target] for name, target in zip(truth.queries, truth.targets, strict=True)}
     concepts = [right.get(name, "") for name in queries] + [concept_of_item.get(name, "") for name in items]
-    shown = list(dict.fromkeys(concepts[: len(queries)]))[:MOST_COLOURS]
+    shown = list(dict.fromkeys(concepts[: len(queries)]))[: len(COLOURS)]
     with style():
         figure = new_figure(6.4, 5.2, note)
         axes = figure.subplots()
         handles = []
         for concept in [None, *shown]:
             mine = np.array([of == concept if concept is not None else of not in shown for of in concepts])
-            colour = TEXT_GREY if concept is None else COLOURS[shown.index(concept) % len(COLOURS)]
+            colour = TEXT_GREY if concept is None else COLOURS[shown.index(concept)]
             alpha = 0.25 if concept is None else 0.8
             for first, last, marker in ((0, len(queries), "o"), (len(queries), len(at), "s")):
                 here = np.flatnonzero(mine[first:last]) + first

@@ -7,6 +7,7 @@ compare_runs(runs) -> dict
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from common.run.verbs import Run
 from qbv.config import TRAINED, Config, parts_of
 from qbv.evaluation.evaluate import NOTE, Figures, cells, figures, interval, show
 from qbv.inference.scores import TRUTH, aligned, file_of, read_similarities, read_truth
-from qbv.metrics import over_folds
+from qbv.metrics import means_by, over_folds
 
 BASELINES = Path(__file__).parents[1] / "baselines.csv"
 NO_TEST = "no test results; `evaluate` makes them"
@@ -49,7 +50,10 @@ def evaluate_run(run: Run, plots: bool = True) -> dict[str, Any]:
         "protocol": config.data.protocol,
         "toy": toy,
         "system": main,
-        "systems": {system: summary(of) for system, of in found.items()},
+        "systems": {
+            system: summary(of) | ({"behind": behind(found[main], of, within)} if system != main else {})
+            for system, of in found.items()
+        },
     }
     record(run.folder, "test", results)
     note = NOTE.format("concept") + (f"; {TOY.text}" if toy else "")
@@ -79,17 +83,26 @@ def summary(parts: Mapping[str, Figures]) -> dict[str, Any]:
     return found
 
 
-def _interval(folds: Sequence[Figures]) -> list[float | None]:
-    """Of the mean over folds; each fold's concepts are drawn, with all of their queries."""
+def behind(main: Mapping[str, Figures], other: Mapping[str, Figures], within: bool) -> list[float | None]:
+    """MRR of the main system less that of another, and the interval of both on the same draws (paired bootstrap)."""
+    folds = [replace(of, reciprocal=of.reciprocal - other[name].reciprocal) for name, of in main.items()]
+    means = [list(means_by(of.concepts, of.reciprocal).values()) if within else of.reciprocal for of in folds]
+    return [float(np.mean([np.mean(of) for of in means])), *_interval(folds, within, share=False)]
+
+
+def _interval(folds: Sequence[Figures], within: bool = False, share: bool = True) -> list[float | None]:
+    """Of the mean over folds; each fold's concepts are drawn, with all of their queries. within: all count alike."""
     sizes = np.cumsum([len(of.reciprocal) for of in folds])[:-1]
     groups = np.concatenate([[f"{number} {c}" for c in of.concepts] for number, of in enumerate(folds)])
+    _, concept, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    count_of = 1 / counts[concept] if within else np.ones(len(groups))
 
     def mean(weights: np.ndarray) -> float:
-        of_folds = zip(folds, np.split(weights, sizes), strict=True)
+        of_folds = zip(folds, np.split(weights * count_of, sizes), strict=True)
         means = [of.reciprocal @ w / w.sum() if w.sum() else np.nan for of, w in of_folds]
         return float(np.mean(means))
 
-    return interval(mean, groups)
+    return interval(mean, groups, share)
 
 
 def _show_systems(folder: Path, systems: Mapping[str, Mapping[str, Any]], note: str) -> None:
@@ -97,8 +110,15 @@ def _show_systems(folder: Path, systems: Mapping[str, Mapping[str, Any]], note: 
     rows = []
     for name, of in systems.items():
         spread = of.get("deviation", {}).get("mrr")
-        rows.append([name, *cells(of, columns), format_value(spread, decimals=4)])
-    heads = ["system", *(column.upper() for column in columns), "deviation over folds"]
+        difference, low, high = of.get("behind", (None, None, None))
+        less = format_value(difference, low, high, decimals=4, signed=True)
+        rows.append([name, *cells(of, columns), format_value(spread, decimals=4), less])
+    heads = [
+        "system",
+        *(column.upper() for column in columns),
+        "deviation over folds",
+        f"{next(iter(systems))} less it",
+    ]
     print_table(f"{folder}: systems", heads, rows, note, emphasis=[name == TRAINED for name in systems])
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from common.encoders import RANDOM
+from common.encoders.base import Encoder
 from common.encoders.matrix_mel import exportable
 from common.run.checkpoints import fill, read_checkpoint
 from common.run.config import config_dict, config_of
@@ -50,7 +51,7 @@ class _Side(nn.Module):
     def __init__(self, network: DualEncoder, side: str) -> None:
         super().__init__()
         self.resample = network.resample
-        self.encoder = copy.deepcopy(network.get_submodule(f"{side}_encoder"))
+        self.encoder: Encoder = copy.deepcopy(getattr(network, f"{side}_encoder"))
         self.encoder.front_end = exportable(self.encoder.front_end)
 
     def forward(self, waveform: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ KNOWN = {
 class Voice(Encoder):
     """A system: recordings in windows of the time that it hears, an imitation by its loudest one.
 
-    about: by which name it is known; folder: of its training. Raises UserError for a system without vectors.
+    about: what its index is called; title, quality: for people; words: of `index` that name it.
     """
 
     has_text = False

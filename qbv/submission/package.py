@@ -64,7 +64,9 @@ def _system(run: Run, label: str, folder: Path) -> NotebookSystem:
     config: Config = run.config
     download = config.submission and config.submission.download
     if config.submission is None or not (download or "").startswith("https://"):
-        raise UserError(f"submission.download: {download}, expected the https address below which {label}.zip will lie")
+        raise UserError(
+            f"submission.download: {download or 'null'}, expected the https address below which {label}.zip will lie"
+        )
     if config.model.similarity != "cosine":
         raise UserError(f"model.similarity: {config.model.similarity}, but the notebook compares by cosine")
     own = section_of(run.folder, "test", NO_TEST)["systems"]

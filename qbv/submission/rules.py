@@ -235,7 +235,7 @@ def _text(node: ast.AST) -> str | None:
 
 def _imported(tree: ast.AST) -> dict[str, str]:
     """What names of a cell stand for: {"sp": "subprocess", "chdir": "os.chdir"}."""
-    found = {}
+    found: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {of.asname: of.name for of in node.names if of.asname}

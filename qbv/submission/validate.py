@@ -141,7 +141,8 @@ class Check(Findings):
         truth = self.measure.truth
         if (data := self.content(path, shown)) is None:
             return
-        found = check_similarities(data, shown, truth and truth.queries, truth and truth.items)
+        queries, items = (None, None) if truth is None else (truth.queries, truth.items)
+        found = check_similarities(data, shown, queries, items)
         self.found += found
         if truth is None or has_errors(found):
             return

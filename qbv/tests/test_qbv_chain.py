@@ -10,6 +10,8 @@ import pytest
 from common.run.results.store import read_results
 from common.run.verbs import main
 from qbv.__main__ import TASK
+from qbv.evaluation.evaluate import Figures
+from qbv.evaluation.report import behind
 from qbv.inference.scores import read_similarities, read_truth
 from qbv.tests.conftest import places
 
@@ -46,11 +48,28 @@ def test_the_chain_leaves_figures_plots_and_comparison(done: Path) -> None:
         assert of["mrr"] == pytest.approx(np.mean([of["folds"]["fold0"], of["folds"]["fold1"]]))
         assert of["deviation"]["mrr"] == pytest.approx(np.std(list(of["folds"].values())))
         assert of["found by rank"][-1] == pytest.approx(1.0)
+        if of is not test["systems"]["trained"]:
+            assert of["behind"][0] == pytest.approx(test["systems"]["trained"]["mrr"] - of["mrr"])
     text = (done.parent / "comparison.csv").read_text()
     assert "Greif et al. 2024, proposed" in text
     assert "toy data, not comparable" in text
     assert {path.name for path in (done / "plots").iterdir()} >= {"found.png", "concepts.png", "embeddings.png"}
     assert json.loads((done.parent / "coverage.json").read_text())["sets"]["vimsketch"]["recordings"]["missing"] == 0
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_two_systems_are_compared_on_the_same_draws(within: bool) -> None:
+    """Each concept the same step ahead: no draw changes the difference, so that it has no interval."""
+    concepts = tuple(str(number) for number in range(12) for _ in range(1 + number % 3))
+    first = np.linspace(0.3, 0.9, len(concepts))
+    one, other = (Figures({}, of, concepts) for of in (first, first - 0.25))
+    assert behind({"": one}, {"": other}, within) == [pytest.approx(0.25), None, None]
+    mixed = Figures({}, np.where(np.array(concepts) == "2", first - 1.0, first), concepts)  # 3 of 24 queries
+    ahead, low, high = behind({"": one}, {"": mixed}, within)
+    assert ahead == pytest.approx(1 / 12 if within else 3 / 24)
+    assert low is not None
+    assert high is not None
+    assert low < ahead < high
 
 
 def test_stored_files_give_the_same_figures_to_anybody(done: Path, tmp_path: Path) -> None:

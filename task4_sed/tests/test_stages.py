@@ -230,7 +230,7 @@ def test_a_mixed_step_on_other_classes(tiny: Configure) -> None:
     config = tiny(*STAGE2, "loss.ssl_maestro_weak=false", "augment.mixup_probability=1")
     embedder = Embedder(config.encoder)  # type: ignore[arg-type]
     config.model = fitted(config.model, embedder, 3)
-    system = StagedSystem(config, ("dog", "rain", "rooster"), 1, {}, embedder, torch.eye(1, 64))
+    system = StagedSystem(config, ("dog", "rain", "rooster"), 1, {}, embedder, impulses=torch.eye(1, 64))
     size = system.blocks.size
     targets = torch.rand(size, 3, 156)
     batch = Batch(torch.randn(size, 160000), targets, torch.ones(size, 3, dtype=torch.bool), torch.arange(size), None)

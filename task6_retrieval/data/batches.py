@@ -1,6 +1,6 @@
 """Batches: every caption with its clip once an epoch in random order, or every clip once, in order."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -52,9 +52,16 @@ class ClipDataset(Dataset[Batch]):
         self.sets, self.stored, self.random_crop = list(sets), dict(stored), random_crop
         self.window = round(config.window_seconds * SAMPLE_RATE)
         self.segment = round(config.segment_seconds * SAMPLE_RATE)
+        # Of every clip of all sets: its set, its row and samples in that set's pack, its number, its keywords.
+        self.part = np.repeat(np.arange(len(sets)), [len(of) for of in sets])
+        self.rows = np.concatenate([of.rows for of in sets])
+        self.lengths = np.concatenate([np.asarray(of.pack.lengths)[of.rows] for of in sets])
+        self.numbers = np.concatenate([of.first + np.arange(len(of)) for of in sets])
+        self.keywords = [of for clips in sets for of in clips.keywords]
         parts = [self._items(of, config.test_crop) for of in sets]
-        self.part = np.repeat(np.arange(len(parts)), [len(items) for items, _ in parts])
-        self.items = np.concatenate([items for items, _ in parts])  # (items, 2): clip of the part, start of the window
+        first_clips = [np.array([np.searchsorted(self.part, number), 0]) for number in range(len(sets))]
+        # (items, 2): clip of all sets, start of the window
+        self.items = np.concatenate([items + first for first, (items, _) in zip(first_clips, parts, strict=True)])
         self.captions = [caption for _, captions in parts for caption in captions]
         self.probability = config.variants_probability if random_crop else 0.0
         self.variants = [
@@ -80,20 +87,18 @@ class ClipDataset(Dataset[Batch]):
     def __getitems__(self, requests: Requests) -> Batch:
         """The batch of the requested items, in their order."""
         item, draw = requests.T
-        part, (clip, start) = self.part[item], self.items[item].T
-        rows = np.array([self.sets[p].rows[c] for p, c in zip(part, clip, strict=True)])
-        length = np.array([self.sets[p].pack.length(int(row)) for p, row in zip(part, rows, strict=True)])
+        clip, start = self.items[item].T
+        length = self.lengths[clip]
         if self.random_crop:
             start = draw % (np.maximum(length - self.window, 0) + 1)
         heard = np.minimum(length - start, self.window)
-        audio = self._embeddings(part, rows) if self.stored else self._waveforms(part, rows, start, int(heard.max()))
-        of = [(self.sets[p], c) for p, c in zip(part, clip, strict=True)]
+        audio = self._embeddings(clip) if self.stored else self._waveforms(clip, start, int(heard.max()))
         return Batch(
             torch.from_numpy(audio),
             torch.from_numpy((heard / SAMPLE_RATE).astype(np.float32)),
-            [self._caption(int(i), int(d)) for i, d in zip(item, draw, strict=True)],
-            torch.tensor([clips.first + int(c) for clips, c in of]),
-            [clips.keywords[c] for clips, c in of],
+            [self._caption(i, d) for i, d in requests.tolist()],
+            torch.from_numpy(self.numbers[clip]),
+            [self.keywords[number] for number in clip.tolist()],
         )
 
     def _caption(self, item: int, draw: int) -> str:
@@ -104,24 +109,27 @@ class ClipDataset(Dataset[Batch]):
                 return variants[random.integers(len(variants))]
         return self.captions[item]
 
-    def _waveforms(self, part: IntArray, rows: IntArray, start: IntArray, longest: int) -> NDArray[np.float32]:
-        audio = np.zeros((len(rows), -(-longest // self.segment) * self.segment), np.float32)
-        for number in np.unique(part):  # one bulk read per set
-            here = np.flatnonzero(part == number)
-            width = min(audio.shape[1], self.window)
-            audio[here, :width] = self.sets[number].pack.read_many(rows[here], start[here], width)
+    def _waveforms(self, clip: IntArray, start: IntArray, longest: int) -> NDArray[np.float32]:
+        audio = np.zeros((len(clip), -(-longest // self.segment) * self.segment), np.float32)
+        width = min(audio.shape[1], self.window)
+        for number, here, rows in self._by_set(clip):
+            audio[here, :width] = self.sets[number].pack.read_many(rows, start[here], width)
         return audio
 
-    def _embeddings(self, part: IntArray, rows: IntArray) -> NDArray[np.float16]:
-        stored = [self.stored[of.name] for of in self.sets]
-        sizes = np.array([stored[p].sizes[row] for p, row in zip(part, rows, strict=True)])
-        audio = np.zeros((len(rows), sizes.max(), *stored[part[0]].rows.shape[1:]), np.float16)
-        steps = np.arange(audio.shape[1])
-        for number in np.unique(part):  # one bulk read per set
-            here, arrays = np.flatnonzero(part == number), stored[number]
-            clip, step = np.nonzero(steps < sizes[here, None])
-            audio[here[clip], step] = arrays.rows[arrays.starts[rows[here]][clip] + step]
+    def _embeddings(self, clip: IntArray) -> NDArray[np.float16]:
+        read = [(here, self.stored[self.sets[number].name], rows) for number, here, rows in self._by_set(clip)]
+        longest = max(int(arrays.sizes[rows].max()) for _, arrays, rows in read)
+        audio = np.zeros((len(clip), longest, *read[0][1].rows.shape[1:]), np.float16)
+        for here, arrays, rows in read:
+            of, step = np.nonzero(np.arange(longest) < arrays.sizes[rows, None])
+            audio[here[of], step] = np.asarray(arrays.rows)[arrays.starts[rows][of] + step]
         return audio
+
+    def _by_set(self, clip: IntArray) -> Iterator[tuple[int, IntArray, IntArray]]:
+        """Each set of a batch, where its clips stand in it, and their rows: one bulk read per set."""
+        for number in np.unique(self.part[clip]):
+            here = np.flatnonzero(self.part[clip] == number)
+            yield int(number), here, self.rows[clip[here]]
 
 
 def crops(length: int, window: int, how: str) -> list[int]:

@@ -106,9 +106,11 @@ def described(run: Run) -> SubmissionConfig | None:
     """What a recipe says of its submission; where it says nothing, that is printed."""
     about: SubmissionConfig | None = run.config.submission
     if about is None:
+        embedded = sorted(run.task.recipes.glob("toy*.yaml"))
+        example = next((path.name for path in embedded if "\nsubmission:" in path.read_text(encoding="utf-8")), "")
         print(
             f"recipe {run.recipe} says nothing about `submission`: nothing to submit; label, name, abbreviation and "
-            f"authors stand there in a recipe of your own that extends it, as in {run.task.name}/recipes/toy.yaml"
+            f"authors stand there in a recipe of your own that extends it, as in {run.task.name}/recipes/{example}"
         )
     return about
 
