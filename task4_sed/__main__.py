@@ -174,6 +174,10 @@ def evaluate(
         --recipe toy --runs 1 2 3
     """
     if scores is None:
+        if runs[0].config.loss.kind == "framewise":
+            from task4_sed.evaluation.framewise import evaluate_framewise
+
+            return _of_all(evaluate_framewise(runs))
         from task4_sed.evaluation.report import evaluate_runs
 
         if ensemble is not None:

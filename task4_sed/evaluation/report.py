@@ -82,10 +82,6 @@ def open_test_set(run: Run, name: str) -> TestSet:
 
 def evaluate_runs(runs: Sequence[Run], plots: bool = True) -> list[dict[str, Any]]:
     """Score the stored test scores of every run, several at once, and print their tables."""
-    if runs[0].config.loss.kind == "framewise":
-        from task4_sed.evaluation.framewise import evaluate_framewise
-
-        return [dict(of) for of in evaluate_framewise(runs)]
     found: list[dict[str, Any]] = all_done(evaluate_run, [(run, plots) for run in runs], default_jobs(threads=1))
     for run, results in zip(runs, found, strict=True):
         print_table(*_table(run, results), note=caveat_of(results["data"]))

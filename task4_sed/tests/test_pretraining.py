@@ -21,7 +21,7 @@ from task4_sed.data.batches import WavMix
 from task4_sed.data.framewise import DrawSampler, StrongClips, load_strong, pseudo_rows
 from task4_sed.data.prepare import prepare, write_toy_data
 from task4_sed.data.pseudo import StoredLogits
-from task4_sed.evaluation.report import evaluate_runs
+from task4_sed.evaluation.framewise import evaluate_framewise
 from task4_sed.inference.ensemble import pseudo_labels
 from task4_sed.inference.framewise import load_framewise
 from task4_sed.inference.runs import predict_runs
@@ -75,7 +75,7 @@ def test_teacher_ensemble_student(root: Path, tmp_path: Path, monkeypatch: pytes
     student = opened("toy_pretrain_student", 1, f"data.pseudo_labels={out}")
     train_run(student)
     predict_runs([student], None, False)
-    (results,) = evaluate_runs([student], plots=False)
+    (results,) = evaluate_framewise([student])
     assert 0 <= results["audioset_eval"]["psds1_macro"] <= 1
     assert (
         results["audioset_eval"]["psds1_macro"]
