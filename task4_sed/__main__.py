@@ -174,6 +174,8 @@ def evaluate(
         --recipe toy --runs 1 2 3
     """
     if scores is None:
+        if ensemble is not None:
+            _refuse_framewise(runs, "evaluate --ensemble")
         if runs[0].config.loss.kind == "framewise":
             from task4_sed.evaluation.framewise import evaluate_framewise
 

@@ -74,9 +74,13 @@ class ShuffledSampler(Sampler[Any]):
 
     def __iter__(self) -> Iterator[Requests]:
         random = np.random.default_rng(mix_seed(self.seed, self.epoch()))
-        drawn = np.column_stack([random.permutation(self.clips), random.integers(0, 2**62, self.clips)])
+        drawn = np.column_stack([self.order(random), random.integers(0, 2**62, self.clips)])
         mine = np.resize(drawn, (self.share * self.ranks, 2))[self.rank :: self.ranks]
         yield from (mine[step * self.batch : (step + 1) * self.batch] for step in range(self.steps))
+
+    def order(self, random: np.random.Generator) -> NDArray[np.int64]:
+        """The positions of an epoch (clips,), in the order in which they are drawn."""
+        return random.permutation(self.clips)
 
 
 class SequentialSampler(Sampler[Any]):

@@ -6,7 +6,7 @@ compare_runs(runs) -> dict
     comparison.csv/.md/.png beside the runs' folders
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from common.run.verbs import Run
 from qbv.config import TRAINED, Config, parts_of
 from qbv.evaluation.evaluate import NOTE, Figures, cells, figures, interval, show
 from qbv.inference.scores import TRUTH, aligned, file_of, read_similarities, read_truth
-from qbv.metrics import means_by, over_folds
+from qbv.metrics import over_folds
 
 BASELINES = Path(__file__).parents[1] / "baselines.csv"
 NO_TEST = "no test results; `evaluate` makes them"
@@ -74,7 +74,7 @@ def summary(parts: Mapping[str, Figures]) -> dict[str, Any]:
     if len(parts) > 1:
         found["deviation"] = {name: over_folds(values, name)[1] for name in names}
     first = next(iter(values.values()))
-    found["interval"] = first["interval"] if len(parts) == 1 else _interval(list(parts.values()))
+    found["interval"] = first["interval"] if len(parts) == 1 else interval(*_mean_of(list(parts.values())))
     found["folds"] = {name: of["mrr"] for name, of in values.items()}
     found["mrr by fold and concept"] = {name: of["mrr by concept"] for name, of in values.items()}
     longest = max(len(of["found by rank"]) for of in values.values())
@@ -86,12 +86,15 @@ def summary(parts: Mapping[str, Figures]) -> dict[str, Any]:
 def behind(main: Mapping[str, Figures], other: Mapping[str, Figures], within: bool) -> list[float | None]:
     """MRR of the main system less that of another, and the interval of both on the same draws (paired bootstrap)."""
     folds = [replace(of, reciprocal=of.reciprocal - other[name].reciprocal) for name, of in main.items()]
-    means = [list(means_by(of.concepts, of.reciprocal).values()) if within else of.reciprocal for of in folds]
-    return [float(np.mean([np.mean(of) for of in means])), *_interval(folds, within, share=False)]
+    mean, groups = _mean_of(folds, within)
+    return [mean(np.ones(len(groups))), *interval(mean, groups, share=False)]
 
 
-def _interval(folds: Sequence[Figures], within: bool = False, share: bool = True) -> list[float | None]:
-    """Of the mean over folds; each fold's concepts are drawn, with all of their queries. within: all count alike."""
+def _mean_of(folds: Sequence[Figures], within: bool = False) -> tuple[Callable[[np.ndarray], float], np.ndarray]:
+    """The mean over folds by the queries' weights, and the concept of each query, by which they are drawn.
+
+    within: concepts count alike, not queries.
+    """
     sizes = np.cumsum([len(of.reciprocal) for of in folds])[:-1]
     groups = np.concatenate([[f"{number} {c}" for c in of.concepts] for number, of in enumerate(folds)])
     _, concept, counts = np.unique(groups, return_inverse=True, return_counts=True)
@@ -102,7 +105,7 @@ def _interval(folds: Sequence[Figures], within: bool = False, share: bool = True
         means = [of.reciprocal @ w / w.sum() if w.sum() else np.nan for of, w in of_folds]
         return float(np.mean(means))
 
-    return interval(mean, groups, share)
+    return mean, groups
 
 
 def _show_systems(folder: Path, systems: Mapping[str, Mapping[str, Any]], note: str) -> None:

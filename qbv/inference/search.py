@@ -17,7 +17,7 @@ from common.run.checkpoints import checkpoint_of, training_of, weights_sha256
 from common.run.config import load_config
 from common.run.errors import UserError
 from common.run.processes import working_device
-from common.run.results.runs import network_note
+from common.run.results.runs import quality
 from common.run.results.store import recorded
 from common.run.verbs import Run
 from common.search import Encoder
@@ -154,20 +154,15 @@ def of_file(path: Path, digest: str | None = None) -> Voice:
     folder = training_of(path)
     name = "-".join(folder.parts[-3:] if folder.name.startswith("fold") else folder.parts[-2:])
     system = Network(network, config.data.seconds, working_device())
-    return Voice(system, name, f"the trained network {name}", quality(folder), ["--checkpoint", str(path)])
+    return Voice(system, name, f"the trained network {name}", quality_of(folder), ["--checkpoint", str(path)])
 
 
-def quality(folder: Path) -> str:
-    """What `evaluate` found out about the training in `folder`, or that nobody has asked; toy data are called so."""
+def quality_of(folder: Path) -> str:
+    """What `evaluate` found out about the training in `folder`, in a sentence."""
     found: dict[str, Any] = recorded(folder, "test") or {}
-    of = found.get("systems", found).get(TRAINED)
-    figure = "Not measured on its own test set; `evaluate` does that"
-    if of is not None:
-        low, high = of["interval"]
-        interval = f" [{low:.3f}, {high:.3f}]" if low is not None else ""
-        figure = f"MRR {of['mrr']:.3f}{interval} on its own test set (chance {of['chance']:.3f})"
-    note = network_note(folder)
-    return f"{figure}{f'; {note}' if note else ''}."
+    if (of := found.get("systems", found).get(TRAINED)) is None:
+        return quality(folder, "MRR", None)
+    return quality(folder, "MRR", of["mrr"], of["interval"], f" (chance {of['chance']:.3f})")
 
 
 def store_similarities(

@@ -1,19 +1,19 @@
 """AudioSet-strong on disk -> batches: whole clips of 10 s, drawn uniformly or by how rare their sounds are."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
 
 from common.audio.coverage import open_packed, packs_of, root_of
-from common.audio.loading import Requests
+from common.audio.loading import Requests, ShuffledSampler
 from common.audio.packs import Pack, open_pack
 from common.run.errors import UserError
-from common.run.seeds import mix_seed
 from task4_sed.config import DataConfig
 from task4_sed.data.audioset import FRAMES, StrongLabels, read_clip_durations, read_strong_labels
 from task4_sed.data.batches import Batch, Heard, WavMix, wave_mixed
@@ -130,16 +130,16 @@ def pseudo_rows(pseudo: StoredLogits, clips: Sequence[str]) -> np.ndarray:
     return rows
 
 
-class DrawSampler(Sampler[Requests]):
-    """`draws` clips an epoch, anew in each one; the last batch may be smaller. Across `ranks` shared out evenly.
+class DrawSampler(ShuffledSampler):
+    """`draws` of a set's `size` clips an epoch, anew in each one, otherwise as `ShuffledSampler`.
 
-    Without weights every clip as often as another, no clip twice before all were drawn. With weights (clips,) in
+    Without weights every clip as often as another, no clip twice before all were drawn. With weights (size,) in
     proportion to them, with or without replacement. Raises UserError for more draws than clips without.
     """
 
     def __init__(
         self,
-        clips: int,
+        size: int,
         draws: int,
         batch: int,
         seed: int,
@@ -149,23 +149,15 @@ class DrawSampler(Sampler[Requests]):
         weights: np.ndarray | None = None,
         replacement: bool = True,
     ) -> None:
-        if weights is not None and not replacement and draws > clips:
-            raise UserError(f"data.draws: {draws} without replacement, but there are only {clips} clips")
-        self.clips, self.draws, self.batch, self.seed, self.epoch = clips, draws, batch, seed, epoch
-        self.rank, self.ranks, self.replacement = rank, ranks, replacement
+        if weights is not None and not replacement and draws > size:
+            raise UserError(f"data.draws: {draws} without replacement, but there are only {size} clips")
+        super().__init__(draws, batch, seed, epoch, rank, ranks)
+        self.size, self.replacement = size, replacement
         self.weights = None if weights is None else weights / weights.sum()
-        self.share = -(-draws // ranks)
 
-    def __len__(self) -> int:
-        return -(-self.share // self.batch)
-
-    def __iter__(self) -> Iterator[Requests]:
-        random = np.random.default_rng(mix_seed(self.seed, self.epoch()))
+    def order(self, random: np.random.Generator) -> NDArray[np.int64]:
+        """See the class."""
         if self.weights is None:
-            rounds = [random.permutation(self.clips) for _ in range(-(-self.draws // self.clips))]
-            order = np.concatenate(rounds)[: self.draws]
-        else:
-            order = random.choice(self.clips, self.draws, self.replacement, self.weights)
-        drawn = np.column_stack([order, random.integers(0, 2**62, self.draws)])
-        mine = np.resize(drawn, (self.share * self.ranks, 2))[self.rank :: self.ranks]
-        yield from (mine[step * self.batch : (step + 1) * self.batch] for step in range(len(self)))
+            rounds = [random.permutation(self.size) for _ in range(-(-self.clips // self.size))]
+            return np.concatenate(rounds)[: self.clips]
+        return random.choice(self.size, self.clips, self.replacement, self.weights)

@@ -59,9 +59,10 @@ class ClipDataset(Dataset[Batch]):
         self.numbers = np.concatenate([of.first + np.arange(len(of)) for of in sets])
         self.keywords = [of for clips in sets for of in clips.keywords]
         parts = [self._items(of, config.test_crop) for of in sets]
-        first_clips = [np.array([np.searchsorted(self.part, number), 0]) for number in range(len(sets))]
+        firsts = np.cumsum([0, *map(len, sets)])[:-1]
         # (items, 2): clip of all sets, start of the window
-        self.items = np.concatenate([items + first for first, (items, _) in zip(first_clips, parts, strict=True)])
+        moved = [items + np.array([first, 0]) for first, (items, _) in zip(firsts, parts, strict=True)]
+        self.items = np.concatenate(moved)
         self.captions = [caption for _, captions in parts for caption in captions]
         self.probability = config.variants_probability if random_crop else 0.0
         self.variants = [

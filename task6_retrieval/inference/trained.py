@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from common.audio.recordings import Recording, rechunked
 from common.run.checkpoints import checkpoint_of, training_of, weights_sha256
 from common.run.errors import UserError
-from common.run.results.runs import network_note
+from common.run.results.runs import quality
 from common.run.results.store import recorded
 from common.run.verbs import Run
 from common.search import Encoder
@@ -43,7 +43,7 @@ class Trained(Encoder):
         self.network = network.to(working_device())
         self.key = f"{name}-{weights_sha256(network, f'{asdict(config.model)} {cut}')[:12]}"
         self.command = shlex.join([*INDEX.split(), *words])
-        self.title, self.quality = f"the trained network {name}", quality(folder, config.data.test)
+        self.title, self.quality = f"the trained network {name}", quality_of(folder, config.data.test)
 
     @property
     def dim(self) -> int:
@@ -91,17 +91,10 @@ def of_file(path: Path) -> Trained:
     return Trained(network, config, training_of(path), ["--checkpoint", str(path)])
 
 
-def quality(folder: Path, test: str) -> str:
-    """What `evaluate` found out about the training in `folder`, or that nobody has asked; toy data are called so.
-
-    test: its test set.
-    """
-    found, figure = recorded(folder, "test"), "Not measured on its own test set; `evaluate` does that"
-    if found is not None:
-        of = found["sets"][test]
-        low, high = of["intervals"]["map@10"]
-        interval = f" [{low:.3f}, {high:.3f}]" if low is not None else ""
-        figure = f"mAP@10 {of['map@10']:.3f}{interval} on its own test set, {of['clips']:,} clips of {test}"
-        figure += f" (chance {of['chance']['map@10']:.3f})"
-    note = network_note(folder)
-    return f"{figure}{f'; {note}' if note else ''}."
+def quality_of(folder: Path, test: str) -> str:
+    """What `evaluate` found out about the training in `folder` on its test set, in a sentence."""
+    if (found := recorded(folder, "test")) is None:
+        return quality(folder, "mAP@10", None)
+    of = found["sets"][test]
+    about = f", {of['clips']:,} clips of {test} (chance {of['chance']['map@10']:.3f})"
+    return quality(folder, "mAP@10", of["map@10"], of["intervals"]["map@10"], about)

@@ -41,6 +41,26 @@ def network_note(folder: Path) -> str | None:
     return TOY_NETWORK if data == "toy" else None
 
 
+def quality(
+    folder: Path,
+    metric: str,
+    value: float | None,
+    interval: tuple[float | None, float | None] = (None, None),
+    about: str = "",
+) -> str:
+    """How good the network that was trained in `folder` is, for people: a figure of its own test set and `about` it.
+
+    value: None where nobody has asked `evaluate`. Toy data are called so.
+    """
+    figure = "Not measured on its own test set; `evaluate` does that"
+    if value is not None:
+        low, high = interval
+        ends = f" [{low:.3f}, {high:.3f}]" if low is not None else ""
+        figure = f"{metric} {value:.3f}{ends} on its own test set{about}"
+    note = network_note(folder)
+    return f"{figure}{f'; {note}' if note else ''}."
+
+
 def kept(results: Mapping[Any, Any], keys: Keys) -> Any:
     """What stands in nested mappings under `keys`; None where there is no such key."""
     value: Any = results
