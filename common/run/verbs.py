@@ -293,9 +293,9 @@ def _parser(task: Task, name: str, verb: Verb) -> argparse.ArgumentParser:
             metavar="DIR",
             help=f"run N lies in DIR/run<N> (default: runs/{task.name}/<recipe>)",
         )
-        if verb in _computing:
-            text = "where networks compute: cpu, cuda or cuda:N (default: a GPU where there is one)"
-            group.add_argument("--device", type=device, metavar="DEVICE", help=text)
+    if verb in _computing:
+        text = "where networks compute: cpu, cuda or cuda:N (default: a GPU where there is one)"
+        parser.add_argument("--device", type=device, metavar="DEVICE", help=text)
     with_files = "files" in parameters
     loose_help = described.get("files", "files or folders") if with_files else "settings of the recipe"
     parser.add_argument("loose", nargs="*", metavar="FILE" if with_files else "key=value", help=loose_help)
