@@ -9,7 +9,7 @@ from common.run.errors import UserError
 from common.run.numbers import integer
 from common.run.task_verbs import compare, export, pipeline, prepare_data, runs
 from common.run.verbs import Run, Task, computes, main
-from task4_sed.config import Config, Format, check_threshold
+from task4_sed.config import Config, Format, check_stream, check_threshold
 
 
 def prepare(
@@ -320,8 +320,47 @@ def complexity(run: Run) -> Mapping[str, Any]:
 
 
 @computes
+def stream(
+    files: list[Path],
+    model: list[str],
+    rate: int = 16000,
+    threshold: float = 0.2,
+    low: float | None = None,
+    microphone: str | None = None,
+    json: bool = False,
+) -> Mapping[str, Any]:
+    """Events of a sound that goes on, as they begin and end: of a microphone, or of 16-bit PCM from a pipe (-).
+
+    Every half second the last 10 s are heard, and the newest half second of them counts. Ctrl-C ends it. With --json a
+    line of JSON for each event that begins (offset null) or has ended.
+
+    Args:
+        files: - for PCM from standard input: 16 bits, little-endian, mono; nothing for the microphone
+        model: the network, or several, as of `detect`; frame_mn06 is the one for small machines
+        rate: of the samples, Hz
+        threshold: score above which an event begins
+        low: score above which it goes on (default: the threshold)
+        microphone: name or number of another one than the usual
+
+    Example:
+        - --model yamnet --rate 44100
+    """
+    check_stream(files, rate, threshold, low, microphone)
+    from task4_sed.inference.detectors import load_detector
+    from task4_sed.inference.stream import microphone as heard
+    from task4_sed.inference.stream import pcm, show_stream
+
+    detector = load_detector(model)
+    blocks = pcm(sys.stdin.buffer) if files else heard(microphone, rate)
+    return show_stream(detector, blocks, rate, threshold, low, json)
+
+
+@computes
 def benchmark(
-    run: Run, seconds: float = 10.0, metrics: Annotated[Literal["desed", "audioset"], "desed"] | None = None
+    run: Run,
+    seconds: float = 10.0,
+    metrics: Annotated[Literal["desed", "audioset"], "desed"] | None = None,
+    detect: bool = False,
 ) -> Mapping[str, Any]:
     """Clips a second: decoding, front end, a training step in memory, whole training; parameters, MACs, activations.
 
@@ -329,6 +368,7 @@ def benchmark(
         seconds: how long each stage is measured
         metrics: seconds of metrics and post-processing instead, on random scores of DESED's size (also the bare flag),
             or of PSDS1 on those of AudioSet-strong's: 16,996 clips, 407 classes
+        detect: real-time factors of detection instead, of all backbones
 
     Example:
         --recipe iteration2_stage1_atst --seconds 5
@@ -337,6 +377,10 @@ def benchmark(
         from task4_sed.evaluation.benchmark_metrics import benchmark_audioset, benchmark_metrics
 
         return {"seconds": benchmark_audioset() if metrics == "audioset" else benchmark_metrics()}
+    if detect:
+        from task4_sed.evaluation.benchmark_detect import benchmark_detect
+
+        return benchmark_detect(min(seconds, 5.0))
     _refuse_framewise([run], "benchmark")
     from task4_sed.evaluation.benchmark import benchmark as measure
 
@@ -395,6 +439,7 @@ TASK = Task(
         train,
         predict,
         detect,
+        stream,
         pseudo_labels,
         evaluate,
         package,

@@ -1,11 +1,11 @@
 """Networks that hear windows of audio, under one face, by the names that people give them.
 
-A published checkpoint of the catalogue of `common.encoders` (`BEATs_strong_1`, or of its encoder alone, `beats`), a run's
-folder, a checkpoint, a folder that `export` wrote, `yamnet`; several are an ensemble. Nothing is fetched here.
+A published checkpoint of the catalogue of `common.encoders` (`BEATs_strong_1`, or of its encoder alone, `beats`), a
+run's folder, a checkpoint, a folder that `export` wrote, `yamnet`; several are an ensemble. Nothing is fetched here.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -13,13 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.encoders import RANDOM, create, packaged
+from common.encoders import exported as encoder_folders
 from common.encoders.base import Encoder
 from common.encoders.checkpoints import Checkpoint, cached, catalogue
 from common.encoders.yamnet import CLASS_MAP, CLASS_MAP_SHA256, COLUMNS
 from common.run.checkpoints import checkpoint_of, read_checkpoint
 from common.run.errors import UserError, did_you_mean
-from common.run.export import CARD, note_of, read_card
-from common.run.files import read_rows, sha256
+from common.run.export import CARD, note_of
+from common.run.files import read_json, read_rows, sha256
+from common.run.onnx_graphs import runner
 from common.run.processes import working_device
 from common.run.results.runs import network_note
 from task4_sed.config import Config
@@ -27,11 +29,12 @@ from task4_sed.data import audioset
 from task4_sed.data.batches import CLIP_SAMPLES
 from task4_sed.data.classes import FRAME_SECONDS, SAMPLE_RATE
 from task4_sed.inference.checkpoints import Loaded, load_network
-from task4_sed.inference.exported import SYSTEM, open_exported
+from task4_sed.inference.exported import open_exported, open_framewise
 from task4_sed.inference.framewise import load_framewise
 from task4_sed.inference.networks import scored_network
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE
 from task4_sed.inference.predict import Predictor
+from task4_sed.model.framewise import FramewiseNetwork
 
 YAMNET = "yamnet"
 YAMNET_NOTE = (
@@ -171,16 +174,7 @@ def _of_file(name: str, path: Path, expected: str | None, device: torch.device, 
     content, folder = read_checkpoint(path, expected), path.absolute().parents[1]
     note, digest = network_note(folder), expected or sha256(path)
     if "framewise" in content:
-        network, classes = load_framewise(path)
-        network.encoder.front_end.top_db_per_batch = False  # a window's scores do not depend on its neighbours
-        network.to(device)
-
-        def hear(windows: Tensor) -> Tensor:
-            logits = network(network.encoder.front_end(windows)).frame_logits
-            assert logits is not None
-            return logits
-
-        return _framewise(name, hear, classes, note, digest, device)
+        return _of_network(name, *load_framewise(path), note, digest, device)
     entry = next((entry for entry in _detecting().values() if entry.file == path.name), None)
     if entry is not None:
         return _of_encoder(name, create(entry.models[0], path), device)
@@ -200,9 +194,38 @@ def _of_challenge(
     return Detector(name, loaded.classes, None, *lengths, note, digest, device, hear, found)
 
 
+def _of_network(
+    name: str,
+    network: FramewiseNetwork,
+    classes: tuple[str, ...],
+    note: str | None,
+    digest: str | None,
+    device: torch.device,
+) -> Detector:
+    network.encoder.front_end.top_db_per_batch = False  # a window's scores do not depend on its neighbours
+    network.to(device)
+
+    def hear(windows: Tensor) -> Tensor:
+        logits = network(network.encoder.front_end(windows)).frame_logits
+        assert logits is not None
+        return logits
+
+    return _framewise(name, hear, classes, note, digest, device)
+
+
 def _exported(folder: Path, device: torch.device) -> Detector:
-    card = read_card(folder, SYSTEM)
-    return _of_challenge(str(folder), open_exported(folder), note_of(folder), card.sha256, device, folder)
+    """On a CPU by the graph, where there is one."""
+    name, note, digest = str(folder), note_of(folder), read_json(folder / CARD).get("sha256")
+    if read_json(folder / CARD).get("system") == encoder_folders.SYSTEM:
+        found = _of_encoder(name, create(folder), device, note)
+    elif (framewise := open_framewise(folder)) is not None:
+        found = _of_network(name, *framewise, note, digest, device)
+    else:
+        found = _of_challenge(name, open_exported(folder), note, digest, device, folder)
+    if device.type != "cpu" or not (folder / encoder_folders.GRAPH).is_file():
+        return found
+    answer = runner(folder / encoder_folders.GRAPH)
+    return replace(found, hear=lambda windows: torch.from_numpy(answer(windows.numpy())))
 
 
 def _yamnet(device: torch.device) -> Detector:
