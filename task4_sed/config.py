@@ -1,6 +1,8 @@
 """The settings of a recipe."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from importlib import import_module
 from typing import Any, Literal
 
 from common.run.config import FINITE, in_range
@@ -33,6 +35,60 @@ NOT_FRAMEWISE = ("start", "loss.teacher_moves", "augment.impulse_probability")
 UNCACHED = ("wavmix_probability", "impulse_probability", "warp_probability")
 
 
+@dataclass(frozen=True)
+class System:
+    """A kind of system. work: what it does (verbs and their parts) -> module:function of this package."""
+
+    called: str
+    work: Mapping[str, str]
+
+    def does(self, what: str) -> Any:
+        """The function, imported now. Raises UserError where a system of this kind has none."""
+        if what not in self.work:
+            others = " or ".join(of.called for of in SYSTEMS.values() if what in of.work)
+            raise UserError(f"{what}: the recipe is of {self.called}, expected one of {others}")
+        module, _, name = self.work[what].partition(":")
+        return getattr(import_module(f"{__package__}.{module}"), name)
+
+
+FRAMEWISE = {
+    "train": "training.train:train_framewise",
+    "counts": "evaluation.complexity:framewise_counts",
+    "trained": "evaluation.complexity:framewise_parts",
+}
+# By Config.system.
+SYSTEMS = {
+    "challenge": System(
+        "the challenge",
+        {
+            "prepare": "data.prepare:prepare_challenge",
+            "train": "training.train:train_challenge",
+            "predict": "inference.predict:predict_run",
+            "predict --logits": "inference.predict:predict_logits",
+            "predict FILES": "inference.detect:predict_files",
+            "evaluate": "evaluation.report:evaluate_runs",
+            "evaluate --ensemble": "inference.ensemble:join",
+            "package": "submission.package:package_runs",
+            "benchmark": "evaluation.benchmark:benchmark",
+            "counts": "evaluation.complexity:challenge_counts",
+            "trained": "evaluation.complexity:challenge_parts",
+        },
+    ),
+    "audioset": System(
+        "frame-level pre-training",
+        FRAMEWISE
+        | {
+            "prepare": "data.prepare_audioset:prepare_audioset",
+            "classes": "data.framewise:framewise_classes",
+            "data": "training.data:FramewiseData",
+            "predict": "inference.framewise:predict_framewise",
+            "predict --logits": "inference.framewise:predict_framewise_logits",
+            "evaluate": "evaluation.framewise:evaluate_framewise",
+        },
+    ),
+}
+
+
 @dataclass
 class Block:
     """One part of every batch: `batch` clips drawn from the union of `sets` (of SET_NAMES); 0 leaves it out."""
@@ -61,6 +117,7 @@ class DataConfig:
     """Where the data set lies and how batches are made of it."""
 
     root: str | None = None  # folder in the official layout
+    format: Literal["audioset"] = "audioset"  # of loss.kind framewise: what is learnt
     # `prepare` writes this embedded data set to root, that of AudioSet-strong for loss.kind framewise
     toy: Literal["toy", "tiny", "audioset", "audioset_tiny"] | None = None
     packs: str | None = None  # where `prepare` packs the audio; default: <root>/packed
@@ -343,10 +400,15 @@ class Config:
                 if name not in SET_NAMES:
                     raise UserError(f"{key}: unknown data set {name!r}{did_you_mean(name, SET_NAMES)}")
 
+    @property
+    def system(self) -> System:
+        """The kind of system that the recipe is of."""
+        return SYSTEMS[self.data.format if self.loss.kind == "framewise" else "challenge"]
+
     def _check_stage(self) -> None:
         """Settings that exclude each other or belong to another kind of training."""
-        augment, staged = self.augment, self.loss.kind != "baseline"
-        if self.sequence is not None and self.loss.kind != "framewise":
+        augment, staged, framewise = self.augment, self.loss.kind != "baseline", self.loss.kind == "framewise"
+        if self.sequence is not None and not framewise:
             raise UserError(f"sequence: only for loss.kind framewise, this is {self.loss.kind}")
         if self.loss.distillation and self.data.pseudo_labels is None:
             raise UserError("data.pseudo_labels: not set, but loss.distillation is above 0; a file of stored logits")
@@ -357,7 +419,7 @@ class Config:
             "loss.teacher_moves": self.loss.teacher_moves == "before_step_copy",
             **{f"augment.{name}": bool(getattr(augment, name)) for name in STAGED_ONLY},
         }.items():
-            if given and (not staged or (self.loss.kind == "framewise" and key in NOT_FRAMEWISE)):
+            if given and (not staged or (framewise and key in NOT_FRAMEWISE)):
                 raise UserError(f"{key}: only for loss.kind stage1 or stage2, this is {self.loss.kind}")
         if self.loss.weights.pseudo and self.data.pseudo_labels is None:
             raise UserError("data.pseudo_labels: not set, but loss.weights.pseudo is above 0; a file of stored logits")

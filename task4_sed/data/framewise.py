@@ -15,7 +15,7 @@ from common.audio.loading import Requests, ShuffledSampler
 from common.audio.packs import Pack, open_pack
 from common.run.errors import UserError
 from task4_sed.config import DataConfig
-from task4_sed.data.audioset import FRAMES, StrongLabels, read_clip_durations, read_strong_labels
+from task4_sed.data.audioset import FRAMES, StrongLabels, output_classes, read_clip_durations, read_strong_labels
 from task4_sed.data.batches import Batch, Heard, WavMix, wave_mixed
 from task4_sed.data.classes import CLIP_SECONDS, SAMPLE_RATE
 from task4_sed.data.embeddings import CLIP_SAMPLES
@@ -43,6 +43,11 @@ class StrongSet:
     packs: tuple[Pack, ...]
     where: np.ndarray
     durations: np.ndarray
+
+
+def framewise_classes(config: DataConfig) -> tuple[str, ...]:
+    """Those that a network of such a recipe gives."""
+    return output_classes()
 
 
 def load_strong(config: DataConfig, part: Part) -> StrongSet:

@@ -1,7 +1,7 @@
 """A network of frame-level pre-training over AudioSet-strong: stored logits of its evaluation or training clips."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,17 @@ def load_framewise(path: Path, expected_sha256: str | None = None) -> tuple[Fram
     return network.eval(), tuple(about["classes"])
 
 
-def predict_framewise(run: Run, checkpoint: Path | None, training: bool) -> Mapping[str, Any]:
-    """Store the logits of the evaluation clips in scores/audioset_eval.h5, or of the training clips in logits.h5."""
+def predict_framewise(run: Run, checkpoint: Path | None, floors: bool = False) -> Mapping[str, Any]:
+    """Store the logits of the evaluation clips in scores/audioset_eval.h5; there are no floors."""
+    return _predict(run, checkpoint, training=False)
+
+
+def predict_framewise_logits(run: Run, checkpoint: Path | None, names: Sequence[str] = ()) -> Mapping[str, Any]:
+    """Store those of the training clips in logits.h5; there are no data sets to choose from."""
+    return _predict(run, checkpoint, training=True)
+
+
+def _predict(run: Run, checkpoint: Path | None, training: bool) -> Mapping[str, Any]:
     config: Config = run.config
     path, expected = checkpoint_of(run, checkpoint)
     network, classes = load_framewise(path, expected)

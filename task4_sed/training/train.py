@@ -14,7 +14,6 @@ from common.run.errors import UserError
 from common.run.training import finished, fit
 from common.run.verbs import Run
 from task4_sed.config import Config
-from task4_sed.data.audioset import output_classes
 from task4_sed.data.classes import SAMPLE_RATE
 from task4_sed.data.sets import classes_of
 from task4_sed.model.embedder import Embedder, check_weights
@@ -51,7 +50,8 @@ def build_framewise(config: Config, seed: int) -> tuple[FramewiseSystem, Framewi
 
     if config.encoder is None:
         raise UserError("encoder: not set, but loss.kind is framewise; a frame-wise model such as atst-f")
-    data, classes = FramewiseData(config, seed), output_classes()
+    classes = config.system.does("classes")(config.data)
+    data: FramewiseData = config.system.does("data")(config, seed)
     torch.manual_seed(seed)
     encoder = create(config.encoder.name, config.encoder.checkpoint, num_classes=None)
     if not isinstance(encoder, FrameEncoder) or encoder.sample_rate != SAMPLE_RATE:
@@ -60,7 +60,7 @@ def build_framewise(config: Config, seed: int) -> tuple[FramewiseSystem, Framewi
     encoder.front_end.top_db_per_batch = config.encoder.batch_floor
     if not config.encoder.train:
         encoder.freeze()
-    network = FramewiseNetwork(encoder, len(classes), config.sequence)
+    network = FramewiseNetwork(encoder, len(classes), config.sequence).train()  # Lightning leaves modes as they are
     steps = math.ceil(len(data.train_dataloader()) / config.trainer.accumulate_grad_batches)
     warmup_of(config.optimizer, steps * config.trainer.max_epochs)  # refused before anything is written
     validate = validator(data.validation, config.validation.median_frames)
@@ -112,9 +112,11 @@ def train_run(run: Run, restart: bool = False) -> None:
 
         claim(run)  # says so when the folder holds other settings
         return
-    if run.config.loss.kind == "framewise":
-        _train_framewise(run, restart)
-        return
+    run.config.system.does("train")(run, restart)
+
+
+def train_challenge(run: Run, restart: bool) -> None:
+    """`train_run` of one of the challenge's recipes."""
     system, data = build(run.config, run.seed)
     begin(system, run)
     fit(
@@ -132,7 +134,8 @@ def train_run(run: Run, restart: bool = False) -> None:
     )
 
 
-def _train_framewise(run: Run, restart: bool) -> None:
+def train_framewise(run: Run, restart: bool) -> None:
+    """`train_run` of frame-level pre-training."""
     system, data = build_framewise(run.config, run.seed)
     notes = {
         "data": made_of(root_of(run.config.data)),
