@@ -58,7 +58,7 @@ def predict_files(
     files: list[Path],
     checkpoint: Path | None,
     out: Path,
-    threshold: float,
+    threshold: float | None,
     csebbs: str | None,
     draw: Draw | None,
 ) -> Mapping[str, Any]:
