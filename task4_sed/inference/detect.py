@@ -67,7 +67,8 @@ def predict_files(
     if checkpoint is None or not checkpoint.is_dir():
         checkpoint_of(run, checkpoint)  # it says what is missing
     detector = load_detector([checkpoint or run.folder], recipe=run.config)
-    name = f"{run.title if checkpoint is None else checkpoint}, {run.config.postprocess.network}"
+    name = f"{run.title if checkpoint is None else checkpoint}"
+    name += f", {run.config.postprocess.network}" if detector.mids is None else ""
     formats = tuple(name for name in OF_PREDICT if draw is not None or name != "png")
     options = Options(formats=formats, threshold=threshold, csebbs=csebbs)
     return detect_files(replace(detector, name=name), recordings, out, options, draw)

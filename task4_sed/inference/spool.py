@@ -71,7 +71,3 @@ class Spool:
             found[groups] = np.maximum(found[groups], np.maximum.reduceat(block, begins))
             at += len(block)
         return first, sigmoid(found)
-
-    def close(self) -> None:
-        """The file is gone."""
-        self.file.close()
