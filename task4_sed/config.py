@@ -370,6 +370,10 @@ class Config:
                     raise UserError(f"encoder.cache: stored embeddings know nothing of {key}; set one of them to 0")
 
 
+# What `detect` writes for a file.
+Format = Literal["tsv", "csv", "json", "audacity", "raven", "scores", "npz", "h5", "png"]
+
+
 def check_threshold(threshold: float) -> None:
     """UserError where it is no probability."""
     if not 0 <= threshold <= 1:
