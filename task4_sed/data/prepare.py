@@ -60,7 +60,7 @@ def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any
     if config.loss.kind == "framewise":
         from task4_sed.data.prepare_audioset import prepare_audioset
 
-        return prepare_audioset(config.data, workers, verify)
+        return prepare_audioset(config, workers, verify)
     root, packs = root_of(config.data), packs_of(config.data)
     classes = classes_of(root)
     remove_partials(packs)

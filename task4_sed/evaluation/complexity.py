@@ -13,6 +13,8 @@ from task4_sed.config import Config
 from task4_sed.data.classes import CLASSES, CLIP_SECONDS, SAMPLE_RATE
 from task4_sed.data.sets import classes_of
 
+TAGS = 527  # clip labels of AudioSet
+
 if TYPE_CHECKING:
     from task4_sed.model.framewise import FramewiseNetwork
 
@@ -53,13 +55,14 @@ def network_counts(run: Run) -> dict[str, int]:
 def framewise_network(config: Config) -> "FramewiseNetwork":
     """The network of frame-level pre-training, with random weights."""
     from common.encoders import create
-    from task4_sed.data.audioset import output_classes
+    from task4_sed.data.own import classes_with
     from task4_sed.model.framewise import FramewiseNetwork
 
     if config.encoder is None:
         raise UserError("encoder: not set, but loss.kind is framewise; a frame-wise model such as atst-f")
     encoder: Any = create(config.encoder.name, RANDOM, num_classes=None)
-    return FramewiseNetwork(encoder, len(output_classes()), config.sequence)
+    classes = TAGS if config.data.format == "weak" else len(classes_with(config.data.own))
+    return FramewiseNetwork(encoder, classes, config.sequence)
 
 
 def framewise_counts(config: Config) -> dict[str, int]:

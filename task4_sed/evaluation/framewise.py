@@ -14,9 +14,10 @@ from common.run.tensorboard import summarise
 from common.run.verbs import Run
 from task4_sed.config import Config
 from task4_sed.data.audioset import output_classes, scored_classes
-from task4_sed.data.framewise import load_strong
+from task4_sed.data.own import load_clips
 from task4_sed.data.pseudo import StoredLogits
 from task4_sed.evaluation.report import caveat_of
+from task4_sed.evaluation.tagging import evaluate_tags
 from task4_sed.inference.framewise import SCORES
 from task4_sed.metrics.psds import PSDS1
 from task4_sed.metrics.streamed import StreamedScores, streamed_metrics
@@ -33,9 +34,11 @@ def evaluate_framewise(runs: Sequence[Run]) -> list[Mapping[str, Any]]:
 
 def _evaluate(run: Run) -> Mapping[str, Any]:
     config: Config = run.config
-    clips = load_strong(config.data, "eval")
+    if config.data.format == "weak":
+        return evaluate_tags(run)
+    clips = load_clips(config.data, "eval")
     path = existing_file(run.folder / SCORES, "scores (`predict` makes them)")
-    stored = StoredLogits.open(path, output_classes())
+    stored = StoredLogits.open(path, clips.labels.classes)
     names = tuple(sorted(stored.position, key=lambda name: stored.position[name]))
     scores = StreamedScores(names, stored.classes, EDGES, lambda start, stop: stored.strong[start:stop])
     truth, random = strong_truth(clips), np.random.default_rng(0)
@@ -55,6 +58,11 @@ def _evaluate(run: Run) -> Mapping[str, Any]:
     summarise(run, figures)
     rows = [[shown, f"{figures[name]:.4f}"] for name, shown in SHOWN.items()]
     rows[0][1] += f" [{low:.4f}, {high:.4f}]"
+    own = clips.labels.classes[len(output_classes()) :]
+    if own:
+        of_own = streamed_metrics(scores, strong_truth(clips, own), PSDS1, config.validation.median_frames)
+        figures["own_psds1"] = of_own.psds.mean_of_classes
+        rows.append(["PSDS1 of own classes, on own clips", f"{figures['own_psds1']:.4f}"])
     rows.append(["classes", f"{figures['classes']:.0f} of {len(scored_classes())}"])
     print_table(
         f"{run.folder}: AudioSet-strong, {count:,} clips", ["metric", "value"], rows, caveat_of(results["data"])

@@ -14,16 +14,17 @@ from common.run.errors import UserError
 from common.run.training import finished, fit
 from common.run.verbs import Run
 from task4_sed.config import Config
-from task4_sed.data.audioset import output_classes
 from task4_sed.data.classes import SAMPLE_RATE
 from task4_sed.data.sets import classes_of
 from task4_sed.model.embedder import Embedder, check_weights
-from task4_sed.model.framewise import FramewiseNetwork
+from task4_sed.model.framewise import new_network
 from task4_sed.model.networks import TunedNetwork, fitted
 from task4_sed.training.data import FramewiseData, SedData
-from task4_sed.training.framewise import FramewiseSystem, validator, warmup_of
+from task4_sed.training.framewise import FramewiseSystem, warmup_of
+from task4_sed.training.online import OnlineTeacher, TaughtSystem
 from task4_sed.training.stages import StagedSystem
 from task4_sed.training.system import SedSystem
+from task4_sed.training.tagging import TaggingData, TaggingSystem
 from task4_sed.training.validation import validators
 
 
@@ -44,27 +45,20 @@ def build(config: Config, seed: int) -> tuple[SedSystem, SedData]:
     return StagedSystem(config, classes, steps, chosen, embedder, impulses=impulses), data
 
 
-def build_framewise(config: Config, seed: int) -> tuple[FramewiseSystem, FramewiseData]:
+def build_framewise(config: Config, seed: int) -> tuple[FramewiseSystem, FramewiseData | TaggingData]:
     """System and data of frame-level pre-training; new layers depend on the seed alone."""
-    from common.encoders import create
-    from common.encoders.base import FrameEncoder
-
     if config.encoder is None:
         raise UserError("encoder: not set, but loss.kind is framewise; a frame-wise model such as atst-f")
-    data, classes = FramewiseData(config, seed), output_classes()
+    tags = config.data.format == "weak"
+    data = TaggingData(config, seed) if tags else FramewiseData(config, seed)
     torch.manual_seed(seed)
-    encoder = create(config.encoder.name, config.encoder.checkpoint, num_classes=None)
-    if not isinstance(encoder, FrameEncoder) or encoder.sample_rate != SAMPLE_RATE:
-        raise UserError(f"encoder.name: {config.encoder.name}, expected a frame-wise model of {SAMPLE_RATE} Hz")
-    encoder.checkpointing = config.encoder.checkpointing
-    encoder.front_end.top_db_per_batch = config.encoder.batch_floor
-    if not config.encoder.train:
-        encoder.freeze()
-    network = FramewiseNetwork(encoder, len(classes), config.sequence)
+    network = new_network(config.encoder, len(data.classes), config.sequence, tags)
     steps = math.ceil(len(data.train_dataloader()) / config.trainer.accumulate_grad_batches)
     warmup_of(config.optimizer, steps * config.trainer.max_epochs)  # refused before anything is written
-    validate = validator(data.validation, config.validation.median_frames)
-    return FramewiseSystem(config, classes, steps, network, validate), data
+    given = config, data.classes, steps, network, data.validator()
+    if config.teacher is not None:
+        return TaughtSystem(*given, teacher=OnlineTeacher(config.teacher.checkpoint, data.classes)), data
+    return (TaggingSystem if tags else FramewiseSystem)(*given), data
 
 
 def begin(system: SedSystem, run: Run) -> None:
@@ -137,7 +131,7 @@ def _train_framewise(run: Run, restart: bool) -> None:
     notes = {
         "data": made_of(root_of(run.config.data)),
         "classes": list(system.classes),
-        "clips": {"train": len(data.training.labels.clips), "eval": len(data.validation.labels.clips)},
+        "clips": data.counts,
     }
     size = run.config.data.batch
     # As published, the model is that of the last epoch.
