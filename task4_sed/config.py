@@ -1,6 +1,8 @@
 """The settings of a recipe."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from importlib import import_module
 from typing import Any, Literal
 
 from common.run.config import FINITE, in_range
@@ -31,6 +33,74 @@ SET_NAMES = (
 STAGED_ONLY = ("wavmix_probability", "impulse_probability", "time_mask", "warp_probability")
 NOT_FRAMEWISE = ("start", "loss.teacher_moves", "augment.impulse_probability")
 UNCACHED = ("wavmix_probability", "impulse_probability", "warp_probability")
+
+
+@dataclass(frozen=True)
+class System:
+    """A kind of system. work: what it does (verbs and their parts) -> module:function of this package."""
+
+    called: str
+    work: Mapping[str, str]
+
+    def does(self, what: str) -> Any:
+        """The function, imported now. Raises UserError where a system of this kind has none."""
+        if what not in self.work:
+            others = " or ".join(of.called for of in SYSTEMS.values() if what in of.work)
+            raise UserError(f"{what}: the recipe is of {self.called}, expected one of {others}")
+        module, _, name = self.work[what].partition(":")
+        return getattr(import_module(f"{__package__}.{module}"), name)
+
+
+FRAMEWISE = {
+    "train": "training.train:train_framewise",
+    "system": "training.framewise:FramewiseSystem",
+    "counts": "evaluation.complexity:framewise_counts",
+    "trained": "evaluation.complexity:framewise_parts",
+}
+# By Config.system.
+SYSTEMS = {
+    "challenge": System(
+        "the challenge",
+        {
+            "prepare": "data.prepare:prepare_challenge",
+            "train": "training.train:train_challenge",
+            "predict": "inference.predict:predict_run",
+            "predict --logits": "inference.predict:predict_logits",
+            "predict FILES": "inference.detect:predict_files",
+            "evaluate": "evaluation.report:evaluate_runs",
+            "evaluate --ensemble": "inference.ensemble:join",
+            "package": "submission.package:package_runs",
+            "benchmark": "evaluation.benchmark:benchmark",
+            "counts": "evaluation.complexity:challenge_counts",
+            "trained": "evaluation.complexity:challenge_parts",
+        },
+    ),
+    "audioset": System(
+        "frame-level pre-training",
+        FRAMEWISE
+        | {
+            "prepare": "data.prepare_audioset:prepare_audioset",
+            "classes": "data.own:framewise_classes",
+            "data": "training.data:FramewiseData",
+            "predict": "inference.framewise:predict_framewise",
+            "predict --logits": "inference.framewise:predict_framewise_logits",
+            "evaluate": "evaluation.framewise:evaluate_framewise",
+        },
+    ),
+    "audioset_weak": System(
+        "pre-training on clip labels",
+        FRAMEWISE
+        | {
+            "prepare": "data.prepare_audioset:prepare_audioset",
+            "classes": "data.weak:weak_classes",
+            "data": "training.tagging:TaggingData",
+            "system": "training.tagging:TaggingSystem",
+            "predict": "inference.tagging:predict_tags",
+            "predict --logits": "inference.tagging:predict_tag_logits",
+            "evaluate": "evaluation.tagging:evaluate_tags",
+        },
+    ),
+}
 
 
 @dataclass
@@ -69,6 +139,8 @@ class DataConfig:
     """Where the data set lies and how batches are made of it."""
 
     root: str | None = None  # folder in the official layout
+    # Of loss.kind framewise: AudioSet-strong, or before that AudioSet with its clip labels
+    format: Literal["audioset", "audioset_weak"] = "audioset"
     # `prepare` writes this embedded data set to root, that of AudioSet-strong for loss.kind framewise
     toy: Literal["toy", "tiny", "audioset", "audioset_tiny"] | None = None
     packs: str | None = None  # where `prepare` packs the audio; default: <root>/packed
@@ -83,8 +155,6 @@ class DataConfig:
     batch: int = in_range(256, 1)
     draws: int = in_range(100_000, 1)
     sampler: Literal["uniform", "balanced", "balanced_without_replacement"] = "uniform"
-    # Framewise: AudioSet-strong, or AudioSet with its clip labels alone (pre-training, step 2).
-    format: Literal["strong", "weak"] = "strong"
     own: OwnClipsConfig | None = None  # beside AudioSet-strong
     workers: int = in_range(2, 0, 128)  # loader processes
     eval_batch: int = in_range(16, 1)
@@ -204,7 +274,7 @@ class AugmentConfig:
     The baseline's order is that here, and of stages 1 and 2 that in training/augmentation.py.
     """
 
-    # Of data.format weak only: waveforms moved by up to so many samples; made louder by -gain_db to gain_db - 1 dB.
+    # Of data.format audioset_weak only: waveforms moved by up to so many samples; louder by -gain_db to gain_db - 1 dB.
     roll_samples: int = in_range(0, 0)
     gain_db: int = in_range(0, 0, 60)
     # Of stages 1 and 2 only, up to impulse_time_zero: waveforms of MAESTRO, strong and synth, each with any of its set.
@@ -376,25 +446,30 @@ class Config:
                 if name not in SET_NAMES:
                     raise UserError(f"{key}: unknown data set {name!r}{did_you_mean(name, SET_NAMES)}")
 
+    @property
+    def system(self) -> System:
+        """The kind of system that the recipe is of."""
+        return SYSTEMS[self.data.format if self.loss.kind == "framewise" else "challenge"]
+
     def _check_stage(self) -> None:
         """Settings that exclude each other or belong to another kind of training."""
-        augment, staged = self.augment, self.loss.kind != "baseline"
-        if self.sequence is not None and self.loss.kind != "framewise":
+        augment, staged, framewise = self.augment, self.loss.kind != "baseline", self.loss.kind == "framewise"
+        if self.sequence is not None and not framewise:
             raise UserError(f"sequence: only for loss.kind framewise, this is {self.loss.kind}")
         if self.loss.distillation and self.data.pseudo_labels is None and self.teacher is None:
             raise UserError("data.pseudo_labels: not set, but loss.distillation is above 0; a file of stored logits")
         if self.teacher is not None and self.data.pseudo_labels is not None:
             raise UserError("teacher.checkpoint: not beside data.pseudo_labels; set one of them to null")
-        if self.data.format == "weak":
+        if self.data.format == "audioset_weak":
             for key, on in {
                 "teacher": self.teacher,
                 "data.own": self.data.own,
                 "augment.time_mask": augment.time_mask,
             }.items():
                 if on:
-                    raise UserError(f"{key}: not for data.format weak")
+                    raise UserError(f"{key}: not for data.format audioset_weak")
         elif augment.roll_samples:
-            raise UserError("augment.roll_samples: only for data.format weak: frame labels would not move")
+            raise UserError("augment.roll_samples: only for data.format audioset_weak: frame labels would not move")
         for key, given in {
             "start": self.start is not None,
             "data.pseudo_labels": self.data.pseudo_labels is not None,
@@ -402,7 +477,7 @@ class Config:
             "loss.teacher_moves": self.loss.teacher_moves == "before_step_copy",
             **{f"augment.{name}": bool(getattr(augment, name)) for name in STAGED_ONLY},
         }.items():
-            if given and (not staged or (self.loss.kind == "framewise" and key in NOT_FRAMEWISE)):
+            if given and (not staged or (framewise and key in NOT_FRAMEWISE)):
                 raise UserError(f"{key}: only for loss.kind stage1 or stage2, this is {self.loss.kind}")
         if self.loss.weights.pseudo and self.data.pseudo_labels is None:
             raise UserError("data.pseudo_labels: not set, but loss.weights.pseudo is above 0; a file of stored logits")

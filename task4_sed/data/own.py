@@ -40,9 +40,9 @@ def own_classes(root: Path) -> dict[str, str]:
     return found
 
 
-def classes_with(own: OwnClipsConfig | None) -> tuple[str, ...]:
-    """The 447 outputs, and after them the own classes."""
-    return (*output_classes(), *(own_classes(Path(own.root)).values() if own else ()))
+def framewise_classes(config: DataConfig) -> tuple[str, ...]:
+    """The 447 outputs, and after them the own classes of the recipe."""
+    return (*output_classes(), *(own_classes(Path(config.own.root)).values() if config.own else ()))
 
 
 def read_own(root: Path, part: Part) -> StrongLabels:

@@ -50,6 +50,12 @@ def write_toy_data(data: DataConfig) -> None:
 
 
 def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any]:
+    """Check and pack the data set of the recipe's kind of system; returns a report as a mapping. Raises UserError."""
+    report: dict[str, Any] = config.system.does("prepare")(config, workers, verify)
+    return report
+
+
+def prepare_challenge(config: Config, workers: int, verify: bool) -> dict[str, Any]:
     """Report the coverage of every data set and pack what is there; returns the report as a mapping.
 
     Whole recordings of MAESTRO are cut into windows first.
@@ -57,10 +63,6 @@ def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any
     Missing clips are listed in `<packs>/<set>.missing.tsv`, broken ones in `<set>.broken.tsv`; both are left out.
     Raises UserError for malformed tables, and where a data set that the recipe needs is not there at all.
     """
-    if config.loss.kind == "framewise":
-        from task4_sed.data.prepare_audioset import prepare_audioset
-
-        return prepare_audioset(config, workers, verify)
     root, packs = root_of(config.data), packs_of(config.data)
     classes = classes_of(root)
     remove_partials(packs)

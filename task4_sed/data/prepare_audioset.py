@@ -62,11 +62,11 @@ def sets_of(config: Config) -> dict[str, Listed]:
     data, root, packs = config.data, root_of(config.data), packs_of(config.data)
     files = {part: [root / name for name in PACKS[part] if (root / name).is_file()] for part in PARTS}
     found: dict[str, Listed] = {}
-    if data.format == "strong":
+    if data.format == "audioset":
         for part in PARTS:
             clips: Sequence[str] | None = read_strong_labels(table_of(root, part)).clips
             found[f"audioset_{part}"] = Listed(clips, root / AUDIO[part], packs / f"audioset_{part}", files[part])
-    if data.format == "weak" or (config.teacher is not None and config.teacher.weak_batch):
+    if data.format == "audioset_weak" or (config.teacher is not None and config.teacher.weak_batch):
         mids = tuple(read_labels(root))
         for part in PARTS:
             clips, name = None if files[part] else read_segments(root, part, mids)[0], f"audioset_weak_{part}"

@@ -28,6 +28,7 @@ SEGMENTS: dict[Part, tuple[str, ...]] = {
     "train": ("balanced_train_segments.csv", "unbalanced_train_segments.csv"),
     "eval": ("eval_segments.csv",),
 }
+TAGS = 527  # classes of AudioSet
 BLOCK = 8192  # clips whose bits are unpacked at once
 
 
@@ -70,6 +71,11 @@ class WeakSet:
             here, pack = of_pack == number, self.packs[number]
             waveform[here] = pack.read_many(clips[here] - (ends[number] - len(pack)), 0, samples)
         return torch.from_numpy(waveform)
+
+
+def weak_classes(config: DataConfig) -> tuple[str, ...]:
+    """Names of the classes; without a data set their number alone counts."""
+    return tuple(map(str, range(TAGS))) if config.root is None else tuple(read_labels(root_of(config)).values())
 
 
 def load_weak(config: DataConfig, part: Part) -> WeakSet:

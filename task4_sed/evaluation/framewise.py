@@ -17,7 +17,6 @@ from task4_sed.data.audioset import output_classes, scored_classes
 from task4_sed.data.own import load_clips
 from task4_sed.data.pseudo import StoredLogits
 from task4_sed.evaluation.report import caveat_of
-from task4_sed.evaluation.tagging import evaluate_tags
 from task4_sed.inference.framewise import SCORES
 from task4_sed.metrics.psds import PSDS1
 from task4_sed.metrics.streamed import StreamedScores, streamed_metrics
@@ -27,15 +26,13 @@ DRAWS = 200
 SHOWN = {"psds1_macro": "PSDS1, mean over classes", "psds1": "PSDS1 with the variance penalty", "mpauc": "mean pAUROC"}
 
 
-def evaluate_framewise(runs: Sequence[Run]) -> list[Mapping[str, Any]]:
-    """Score the stored logits of every run and print a table of each."""
+def evaluate_framewise(runs: Sequence[Run], plots: bool = True) -> list[Mapping[str, Any]]:
+    """Score the stored logits of every run and print a table of each; there are no plots."""
     return [_evaluate(run) for run in runs]
 
 
 def _evaluate(run: Run) -> Mapping[str, Any]:
     config: Config = run.config
-    if config.data.format == "weak":
-        return evaluate_tags(run)
     clips = load_clips(config.data, "eval")
     path = existing_file(run.folder / SCORES, "scores (`predict` makes them)")
     stored = StoredLogits.open(path, clips.labels.classes)

@@ -1,7 +1,7 @@
 """A network of frame-level pre-training over AudioSet-strong: stored logits of its evaluation or training clips."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,11 @@ from common.run.processes import working_device
 from common.run.progress import progress
 from common.run.results.store import record
 from common.run.verbs import Run
-from task4_sed.config import Config, DataConfig
-from task4_sed.data.audioset import CLIP_SECONDS, FRAME_SECONDS, FRAMES
-from task4_sed.data.framewise import Part, StrongClips, StrongSet
+from task4_sed.config import Config
+from task4_sed.data.audioset import FRAME_SECONDS, FRAMES
+from task4_sed.data.framewise import StrongClips, StrongSet
 from task4_sed.data.own import load_clips
 from task4_sed.data.pseudo import new_logits
-from task4_sed.data.weak import WeakClips, WeakSet, load_weak
 from task4_sed.inference.checkpoints import checkpoint_of
 from task4_sed.inference.ensemble import LOGITS
 from task4_sed.model.framewise import FramewiseNetwork, load_framewise
@@ -26,13 +25,21 @@ from task4_sed.model.framewise import FramewiseNetwork, load_framewise
 SCORES = Path("scores") / "audioset_eval.h5"
 
 
-def predict_framewise(run: Run, checkpoint: Path | None, training: bool) -> Mapping[str, Any]:
-    """Store the logits of the evaluation clips in scores/audioset_eval.h5, or of the training clips in logits.h5."""
+def predict_framewise(run: Run, checkpoint: Path | None, floors: bool = False) -> Mapping[str, Any]:
+    """Store the logits of the evaluation clips in scores/audioset_eval.h5; there are no floors."""
+    return _predict(run, checkpoint, training=False)
+
+
+def predict_framewise_logits(run: Run, checkpoint: Path | None, names: Sequence[str] = ()) -> Mapping[str, Any]:
+    """Store those of the training clips in logits.h5; there are no data sets to choose from."""
+    return _predict(run, checkpoint, training=True)
+
+
+def _predict(run: Run, checkpoint: Path | None, training: bool) -> Mapping[str, Any]:
     config: Config = run.config
     path, expected = checkpoint_of(run, checkpoint)
     network, classes = load_framewise(path, expected)
-    load: Callable[[DataConfig, Part], StrongSet | WeakSet] = load_weak if config.data.format == "weak" else load_clips
-    clips = load(config.data, "train" if training else "eval")
+    clips = load_clips(config.data, "train" if training else "eval")
     out, start = run.folder / (LOGITS if training else SCORES), time.monotonic()
     out.parent.mkdir(parents=True, exist_ok=True)
     stage = "logits" if training else "test"
@@ -42,7 +49,7 @@ def predict_framewise(run: Run, checkpoint: Path | None, training: bool) -> Mapp
     result = {
         "checkpoint": str(path),
         "file": str(out),
-        "clips": len(clips),
+        "clips": len(clips.labels.clips),
         "kwh": meter.kwh,
         "seconds": round(time.monotonic() - start, 2),
     }
@@ -52,28 +59,21 @@ def predict_framewise(run: Run, checkpoint: Path | None, training: bool) -> Mapp
 
 @torch.inference_mode()
 def write_network_logits(
-    network: FramewiseNetwork,
-    classes: tuple[str, ...],
-    clips: StrongSet | WeakSet,
-    out: Path,
-    config: Config,
-    made_by: str,
+    network: FramewiseNetwork, classes: tuple[str, ...], clips: StrongSet, out: Path, config: Config, made_by: str
 ) -> None:
-    """The logits of all clips, in half precision, batch by batch; of clip labels one "frame" a clip."""
+    """The logits of all clips, in half precision, batch by batch."""
     device = torch.device(working_device(None))
     network = network.to(device)
-    tags = isinstance(clips, WeakSet)
-    names, data = list(clips.names()), WeakClips(clips) if isinstance(clips, WeakSet) else StrongClips(clips)
+    names, data = clips.labels.clips, StrongClips(clips)
     loader = sequential_loader(data, len(data), config.data.eval_batch, config.data.workers)
-    ends = None if isinstance(clips, WeakSet) else clips.durations
-    frames, seconds = (1, CLIP_SECONDS) if tags else (FRAMES, FRAME_SECONDS)
+    ends = clips.durations
     with (
         progress("predict AudioSet-strong", len(names)) as advance,
-        new_logits(out, names, frames, classes, frame_seconds=seconds, durations=ends, runs=[made_by]) as append,
+        new_logits(out, names, FRAMES, classes, frame_seconds=FRAME_SECONDS, durations=ends, runs=[made_by]) as append,
     ):
         for batch in loader:
             mel = network.encoder.front_end(batch.waveform.to(device))
-            answer = network(mel)
-            logits = answer.logits[:, None] if tags else answer.frame_logits
+            logits = network(mel).frame_logits
+            assert logits is not None
             append(logits.float().cpu().numpy())
             advance(len(batch.clip))

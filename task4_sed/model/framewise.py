@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -49,9 +50,12 @@ class FramewiseNetwork(nn.Module):
 
 
 def new_network(
-    config: EncoderConfig, classes: int, sequence: SequenceConfig | None, tags: bool = False
+    config: EncoderConfig,
+    classes: int,
+    sequence: SequenceConfig | None,
+    head: Literal["linear", "attention"] = "linear",
 ) -> FramewiseNetwork:
-    """The network of a recipe on the weights that its encoder begins with; tags: an attention head for clip labels.
+    """The network of a recipe on the weights that its encoder begins with.
 
     Raises UserError for an encoder that is not frame-wise at 16 kHz, and where it should bring a head but has none.
     """
@@ -59,7 +63,7 @@ def new_network(
     if not isinstance(encoder, FrameEncoder) or encoder.sample_rate != SAMPLE_RATE:
         raise UserError(f"encoder.name: {config.name}, expected a frame-wise model of {SAMPLE_RATE} Hz")
     encoder.checkpointing, encoder.front_end.top_db_per_batch = config.checkpointing, config.batch_floor
-    encoder.head_kind = "attention" if tags else "linear"
+    encoder.head_kind = head
     if not config.train:
         encoder.freeze()
     heads = encoder.strong_head, encoder.weak_head

@@ -15,7 +15,7 @@ from common.run.verbs import open_run
 from task4_sed.__main__ import TASK
 from task4_sed.config import Config
 from task4_sed.data.audioset import FRAMES, output_classes, read_strong_labels
-from task4_sed.data.own import CLASSES, classes_with, own_classes
+from task4_sed.data.own import CLASSES, framewise_classes, own_classes
 from task4_sed.data.prepare import prepare, write_toy_data
 from task4_sed.data.toy.audioset import OWN, OWN_MID, OWN_NAME
 from task4_sed.inference.framewise import load_framewise
@@ -156,7 +156,7 @@ def test_own_tables_have_their_own_names_and_identifiers(tmp_path: Path) -> None
 
 def test_own_clips_know_their_classes_alone(tiny: Configure) -> None:
     config = tiny("toy_pretrain_own", "data.own.share=0.5", "data.draws=400")
-    assert classes_with(config.data.own) == (*output_classes(), OWN_NAME)
+    assert framewise_classes(config.data) == (*output_classes(), OWN_NAME)
     _, data = build_framewise(config, 1)
     loader = data.train_dataloader()
     clips, own = loader.dataset, data.training.own

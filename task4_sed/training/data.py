@@ -93,7 +93,6 @@ class FramewiseData(LightningDataModule):
         self.pseudo = None if path is None else StoredLogits.open(path, output_classes())
         probability = augment.wavmix_probability
         self.mixing = WavMix(probability, augment.wavmix_beta, [True]) if probability else None
-        self.classes = self.training.labels.classes
         self.counts = {"train": len(self.training.labels.clips), "eval": len(self.validation.labels.clips)}
 
     def validator(self) -> Validate:

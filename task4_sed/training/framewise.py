@@ -3,7 +3,7 @@ and from stored logits of teachers (Schmid et al. 2025, section 3)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -233,7 +233,7 @@ def figures_of(found: Streamed) -> dict[str, float]:
 class FramewiseSystem(LightningModule):
     """A network on batches of AudioSet-strong; no file access."""
 
-    objective = "psds1_macro"  # of the validation's figures: selects the best checkpoint
+    head: Literal["linear", "attention"] = "linear"
 
     def __init__(
         self,
@@ -295,14 +295,14 @@ class FramewiseSystem(LightningModule):
         self.predicted.append((batch.clip.cpu(), logits.half().cpu()))
 
     def on_validation_epoch_end(self) -> None:
-        """Figures of the validation clips."""
+        """Figures of the validation clips; the first of them selects the best checkpoint."""
         if self.validate is None:
             return
         _, logits = gather_in_order(self.predicted, self.trainer.world_size)
         self.predicted = []
         figures = self.validate(logits)
         named = {f"val/{name}": value for name, value in figures.items()}
-        self.log_dict(named | {"val/objective": figures[self.objective]}, sync_dist=False)
+        self.log_dict(named | {"val/objective": next(iter(figures.values()))}, sync_dist=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """What is needed to rebuild the network without the recipe."""

@@ -31,7 +31,6 @@ class TaggingData(LightningDataModule):
         self.training, self.validation = load_weak(config.data, "train"), load_weak(config.data, "eval")
         path = config.data.pseudo_labels
         self.clips = WeakClips(self.training, None if path is None else read_tag_logits(path, self.training.classes))
-        self.classes = self.training.classes
         self.counts = {"train": len(self.training), "eval": len(self.validation)}
 
     def validator(self) -> Validate:
@@ -70,7 +69,7 @@ def tag_figures(clips: WeakSet) -> Validate:
 class TaggingSystem(FramewiseSystem):
     """`FramewiseSystem` on clip labels: one "frame" a clip."""
 
-    objective = "map"
+    head = "attention"
 
     def mel(self, waveform: Tensor) -> Tensor:
         """Log-mel of waveforms that were moved and made louder or softer."""

@@ -24,7 +24,6 @@ from task4_sed.training.framewise import FramewiseSystem, warmup_of
 from task4_sed.training.online import OnlineTeacher, TaughtSystem
 from task4_sed.training.stages import StagedSystem
 from task4_sed.training.system import SedSystem
-from task4_sed.training.tagging import TaggingData, TaggingSystem
 from task4_sed.training.validation import validators
 
 
@@ -45,20 +44,22 @@ def build(config: Config, seed: int) -> tuple[SedSystem, SedData]:
     return StagedSystem(config, classes, steps, chosen, embedder, impulses=impulses), data
 
 
-def build_framewise(config: Config, seed: int) -> tuple[FramewiseSystem, FramewiseData | TaggingData]:
+def build_framewise(config: Config, seed: int) -> tuple[FramewiseSystem, FramewiseData]:
     """System and data of frame-level pre-training; new layers depend on the seed alone."""
     if config.encoder is None:
         raise UserError("encoder: not set, but loss.kind is framewise; a frame-wise model such as atst-f")
-    tags = config.data.format == "weak"
-    data = TaggingData(config, seed) if tags else FramewiseData(config, seed)
+    classes = config.system.does("classes")(config.data)
+    data: FramewiseData = config.system.does("data")(config, seed)
+    kind: type[FramewiseSystem] = config.system.does("system")
     torch.manual_seed(seed)
-    network = new_network(config.encoder, len(data.classes), config.sequence, tags)
+    # Lightning leaves modes as they are.
+    network = new_network(config.encoder, len(classes), config.sequence, kind.head).train()
     steps = math.ceil(len(data.train_dataloader()) / config.trainer.accumulate_grad_batches)
     warmup_of(config.optimizer, steps * config.trainer.max_epochs)  # refused before anything is written
-    given = config, data.classes, steps, network, data.validator()
+    given = config, classes, steps, network, data.validator()
     if config.teacher is not None:
-        return TaughtSystem(*given, teacher=OnlineTeacher(config.teacher.checkpoint, data.classes)), data
-    return (TaggingSystem if tags else FramewiseSystem)(*given), data
+        return TaughtSystem(*given, teacher=OnlineTeacher(config.teacher.checkpoint, classes)), data
+    return kind(*given), data
 
 
 def begin(system: SedSystem, run: Run) -> None:
@@ -106,9 +107,11 @@ def train_run(run: Run, restart: bool = False) -> None:
 
         claim(run)  # says so when the folder holds other settings
         return
-    if run.config.loss.kind == "framewise":
-        _train_framewise(run, restart)
-        return
+    run.config.system.does("train")(run, restart)
+
+
+def train_challenge(run: Run, restart: bool) -> None:
+    """`train_run` of one of the challenge's recipes."""
     system, data = build(run.config, run.seed)
     begin(system, run)
     fit(
@@ -126,7 +129,8 @@ def train_run(run: Run, restart: bool = False) -> None:
     )
 
 
-def _train_framewise(run: Run, restart: bool) -> None:
+def train_framewise(run: Run, restart: bool) -> None:
+    """`train_run` of frame-level pre-training."""
     system, data = build_framewise(run.config, run.seed)
     notes = {
         "data": made_of(root_of(run.config.data)),
