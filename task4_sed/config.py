@@ -29,6 +29,8 @@ SET_NAMES = (
     "eval24",
 )
 
+Toy = Literal["toy", "tiny", "audioset", "audioset_tiny", "dcase2016", "dcase2016_tiny", "maestro", "maestro_tiny"]
+
 # Augmentations of stages 1 and 2, and those that change what the encoder hears.
 STAGED_ONLY = ("wavmix_probability", "impulse_probability", "time_mask", "warp_probability")
 NOT_FRAMEWISE = ("start", "loss.teacher_moves", "augment.impulse_probability")
@@ -82,6 +84,7 @@ SYSTEMS = {
             "prepare": "data.prepare_audioset:prepare_audioset",
             "classes": "data.own:framewise_classes",
             "data": "training.data:FramewiseData",
+            "set": "data.own:framewise_set",
             "predict": "inference.framewise:predict_framewise",
             "predict --logits": "inference.framewise:predict_framewise_logits",
             "evaluate": "evaluation.framewise:evaluate_framewise",
@@ -98,6 +101,30 @@ SYSTEMS = {
             "predict": "inference.tagging:predict_tags",
             "predict --logits": "inference.tagging:predict_tag_logits",
             "evaluate": "evaluation.tagging:evaluate_tags",
+        },
+    ),
+    "hear": System(
+        "fine-tuning on a data set of HEAR",
+        FRAMEWISE
+        | {
+            "prepare": "data.hear:prepare_hear",
+            "classes": "data.hear:hear_classes",
+            "data": "training.downstream:HearData",
+            "predict": "inference.hear:predict_hear",
+            "evaluate": "evaluation.hear:evaluate_hear",
+        },
+    ),
+    "desed": System(
+        "fine-tuning on DESED",
+        FRAMEWISE
+        | {
+            "prepare": "data.prepare:prepare_challenge",
+            "classes": "data.desed:desed_classes",
+            "data": "training.downstream:DesedData",
+            "system": "training.downstream:DesedSystem",
+            "set": "data.desed:desed_set",
+            "predict": "inference.framewise:predict_framewise",
+            "evaluate": "evaluation.framewise:evaluate_framewise",
         },
     ),
 }
@@ -139,10 +166,12 @@ class DataConfig:
     """Where the data set lies and how batches are made of it."""
 
     root: str | None = None  # folder in the official layout
-    # Of loss.kind framewise: AudioSet-strong, or before that AudioSet with its clip labels
-    format: Literal["audioset", "audioset_weak"] = "audioset"
-    # `prepare` writes this embedded data set to root, that of AudioSet-strong for loss.kind framewise
-    toy: Literal["toy", "tiny", "audioset", "audioset_tiny"] | None = None
+    # Of loss.kind framewise: AudioSet-strong; before that AudioSet's clip labels; after it DCASE 2016 Task 2 or MAESTRO
+    # in HEAR's form, or DESED
+    format: Literal["audioset", "audioset_weak", "hear", "desed"] = "audioset"
+    fold: int | None = in_range(None, 0, 4)  # of MAESTRO, tested; the next validates; null: of training n number n - 1
+    # `prepare` writes this embedded data set to root; of loss.kind framewise one for its format
+    toy: Toy | None = None
     packs: str | None = None  # where `prepare` packs the audio; default: <root>/packed
     blocks: BlocksConfig = field(default_factory=BlocksConfig)
     desed_to_maestro: bool = False  # labels Speech and Dishes also count for their MAESTRO aliases
@@ -150,8 +179,9 @@ class DataConfig:
     maestro_dog: bool = False  # Dog counts among the classes that MAESTRO is labelled for (as in the baseline)
     exclude_overlapping: bool = True  # leave out clips that the exclusion lists name
     pseudo_labels: str | None = None  # stored logits of all training clips; all are cropped at 0 then
-    # Framewise: clips of AudioSet-strong in a batch and in an epoch. balanced: drawn by how rare what is heard in them
-    # is, with replacement; or without it, as published, which nearly orders the clips where an epoch has most of them.
+    # Framewise: clips in a batch and in an epoch; of HEAR's files random pieces, 12 for each.
+    # balanced: drawn by how rare what is heard in them is, with replacement; or without it, as published, which nearly
+    # orders the clips where an epoch has most of them.
     batch: int = in_range(256, 1)
     draws: int = in_range(100_000, 1)
     sampler: Literal["uniform", "balanced", "balanced_without_replacement"] = "uniform"
@@ -399,6 +429,17 @@ class ValidationConfig:
 
 
 @dataclass
+class EventsConfig:
+    """From frames to events and to the main figure, for data.format hear."""
+
+    median_ms: float = in_range(250.0, 0, FINITE)
+    min_ms: tuple[float, ...] = in_range((125.0, 250.0), 0, FINITE)  # least duration: the best for validation files
+    threshold: float = in_range(0.5, 0, 1)
+    of_logits: bool = False  # as published: the threshold is one of logits; 0.5 is a probability of 0.62
+    figure: Literal["onset_200ms", "onset_50ms", "onset_offset_50ms"] = "onset_200ms"
+
+
+@dataclass
 class PostprocessConfig:
     """From frame scores to detections."""
 
@@ -424,6 +465,7 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+    events: EventsConfig = field(default_factory=EventsConfig)
     postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     energy: EnergyConfig = field(default_factory=EnergyConfig)
@@ -460,15 +502,12 @@ class Config:
             raise UserError("data.pseudo_labels: not set, but loss.distillation is above 0; a file of stored logits")
         if self.teacher is not None and self.data.pseudo_labels is not None:
             raise UserError("teacher.checkpoint: not beside data.pseudo_labels; set one of them to null")
-        if self.data.format == "audioset_weak":
-            for key, on in {
-                "teacher": self.teacher,
-                "data.own": self.data.own,
-                "augment.time_mask": augment.time_mask,
-            }.items():
-                if on:
-                    raise UserError(f"{key}: not for data.format audioset_weak")
-        elif augment.roll_samples:
+        learnt = self.data.format if framewise else self.loss.kind
+        beside = {"teacher": self.teacher, "data.own": self.data.own, "augment.time_mask": augment.time_mask}
+        for key, on in beside.items():
+            if on and learnt != "audioset" and (key != "augment.time_mask" or learnt == "audioset_weak"):
+                raise UserError(f"{key}: only for loss.kind framewise with data.format audioset, this is {learnt}")
+        if augment.roll_samples and learnt != "audioset_weak":
             raise UserError("augment.roll_samples: only for data.format audioset_weak: frame labels would not move")
         for key, given in {
             "start": self.start is not None,

@@ -1,7 +1,7 @@
 """AudioSet-strong on disk -> batches: whole clips of 10 s, drawn uniformly or by how rare their sounds are."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +15,14 @@ from common.audio.loading import Requests, ShuffledSampler
 from common.audio.packs import Pack, open_pack
 from common.run.errors import UserError
 from task4_sed.config import DataConfig
-from task4_sed.data.audioset import FRAMES, StrongLabels, output_classes, read_clip_durations, read_strong_labels
+from task4_sed.data.audioset import (
+    FRAMES,
+    StrongLabels,
+    output_classes,
+    read_clip_durations,
+    read_strong_labels,
+    scored_classes,
+)
 from task4_sed.data.batches import Batch, Heard, WavMix, wave_mixed
 from task4_sed.data.classes import CLIP_SECONDS, SAMPLE_RATE
 from task4_sed.data.embeddings import CLIP_SAMPLES
@@ -37,13 +44,21 @@ DURATIONS = "eval_durations.csv"
 
 @dataclass(frozen=True)
 class StrongSet:
-    """Labelled clips whose audio is there. where: (clips, 2) pack and row; durations: (clips,) seconds. own: so many
-    at the end are only labelled for the classes after AudioSet-strong's."""
+    """Labelled clips whose audio is there. where: (clips, 2) pack and row; durations: (clips,) seconds.
+
+    figure: the main one; scored: the classes that it is of. published: as in the evaluation of AudioSet-strong, clips
+    without events do not count, and what is found after a clip's end does. own: so many clips at the end are only
+    labelled for the classes after AudioSet-strong's.
+    """
 
     labels: StrongLabels
     packs: tuple[Pack, ...]
     where: np.ndarray
     durations: np.ndarray
+    name: str = "audioset_eval"
+    scored: tuple[str, ...] = field(default_factory=scored_classes)
+    figure: str = "psds1_macro"
+    published: bool = True
     own: int = 0
 
     def __len__(self) -> int:

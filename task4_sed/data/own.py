@@ -12,7 +12,7 @@ import numpy as np
 from common.audio.coverage import open_packed
 from common.run.errors import UserError
 from common.run.files import csv_lines, existing_file
-from task4_sed.config import DataConfig, OwnClipsConfig
+from task4_sed.config import Config, DataConfig, OwnClipsConfig
 from task4_sed.data.audioset import CLIP_SECONDS, StrongLabels, audioset_classes, output_classes, read_strong_labels
 from task4_sed.data.classes import SAMPLE_RATE
 from task4_sed.data.framewise import Part, StrongSet, load_strong, located
@@ -87,7 +87,12 @@ def own_weights(weights: np.ndarray | None, clips: StrongSet, share: float) -> n
     return np.concatenate(((1 - share) * weights / weights.sum(), np.full(clips.own, share / clips.own)))
 
 
-def load_clips(data: DataConfig, part: Part) -> StrongSet:
+def framewise_set(config: Config, part: Part) -> StrongSet:
     """AudioSet-strong's clips of a part, and the own ones of the recipe."""
-    strong = load_strong(data, part)
-    return strong if data.own is None else with_own(strong, load_own(data.own, part))
+    strong = load_strong(config.data, part)
+    return strong if config.data.own is None else with_own(strong, load_own(config.data.own, part))
+
+
+def own_part(clips: StrongSet) -> StrongSet:
+    """The same, to be scored by the own classes, hence on own clips alone."""
+    return replace(clips, scored=clips.labels.classes[len(output_classes()) :])

@@ -39,14 +39,19 @@ class SetCoverage:
 
 def write_toy_data(data: DataConfig) -> None:
     """The embedded data set, where the recipe asks for it."""
-    if data.toy in ("audioset", "audioset_tiny"):
+    kind = (data.toy or "").partition("_")[0]
+    if kind == "audioset":
         from task4_sed.data.toy.audioset import write_toy_audioset
 
         write_embedded(data, write_toy_audioset)
-        return
-    from task4_sed.data.toy.write import write_toy
+    elif kind in ("dcase2016", "maestro"):
+        from task4_sed.data.toy.hear import write_toy_hear
 
-    write_embedded(data, partial(write_toy, workers=usable_cores()))
+        write_embedded(data, write_toy_hear)
+    else:
+        from task4_sed.data.toy.write import write_toy
+
+        write_embedded(data, partial(write_toy, workers=usable_cores()))
 
 
 def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any]:

@@ -1,32 +1,32 @@
 """A network of frame-level pre-training over AudioSet-strong: stored logits of its evaluation or training clips."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from common.audio.loading import sequential_loader
 from common.run.energy import measure
+from common.run.errors import UserError
 from common.run.processes import working_device
 from common.run.progress import progress
 from common.run.results.store import record
 from common.run.verbs import Run
 from task4_sed.config import Config
 from task4_sed.data.audioset import FRAME_SECONDS, FRAMES
+from task4_sed.data.batches import Batch
 from task4_sed.data.framewise import StrongClips, StrongSet
-from task4_sed.data.own import load_clips
 from task4_sed.data.pseudo import new_logits
 from task4_sed.inference.checkpoints import checkpoint_of
 from task4_sed.inference.ensemble import LOGITS
 from task4_sed.model.framewise import FramewiseNetwork, load_framewise
 
-SCORES = Path("scores") / "audioset_eval.h5"
-
 
 def predict_framewise(run: Run, checkpoint: Path | None, floors: bool = False) -> Mapping[str, Any]:
-    """Store the logits of the evaluation clips in scores/audioset_eval.h5; there are no floors."""
+    """Store the logits of the evaluation clips in scores/, audioset_eval.h5 or devtest.h5; there are no floors."""
     return _predict(run, checkpoint, training=False)
 
 
@@ -39,8 +39,10 @@ def _predict(run: Run, checkpoint: Path | None, training: bool) -> Mapping[str, 
     config: Config = run.config
     path, expected = checkpoint_of(run, checkpoint)
     network, classes = load_framewise(path, expected)
-    clips = load_clips(config.data, "train" if training else "eval")
-    out, start = run.folder / (LOGITS if training else SCORES), time.monotonic()
+    clips: StrongSet = config.system.does("set")(config, "train" if training else "eval")
+    if classes != clips.labels.classes:
+        raise UserError(f"{path}: its classes ({', '.join(classes[:3])}, ...) are not those of the data set")
+    out, start = run.folder / LOGITS if training else scores_of(run, clips), time.monotonic()
     out.parent.mkdir(parents=True, exist_ok=True)
     stage = "logits" if training else "test"
     (run.folder / "codecarbon" / f"emissions_{stage}.csv").unlink(missing_ok=True)
@@ -57,23 +59,35 @@ def _predict(run: Run, checkpoint: Path | None, training: bool) -> Mapping[str, 
     return result
 
 
+def scores_of(run: Run, clips: StrongSet) -> Path:
+    """Where the logits of the evaluation clips lie."""
+    return run.folder / "scores" / f"{clips.name}.h5"
+
+
 @torch.inference_mode()
+def logits_of(
+    network: FramewiseNetwork, loader: Iterable[Batch], advance: Callable[[int], object]
+) -> Iterator[np.ndarray]:
+    """Logits (clips, 250, classes) of one batch after the other; `advance` is told of its clips."""
+    device = torch.device(working_device(None))
+    network = network.to(device)
+    for batch in loader:
+        logits = network(network.encoder.front_end(batch.waveform.to(device))).frame_logits
+        assert logits is not None
+        yield logits.float().cpu().numpy()
+        advance(len(batch.clip))
+
+
 def write_network_logits(
     network: FramewiseNetwork, classes: tuple[str, ...], clips: StrongSet, out: Path, config: Config, made_by: str
 ) -> None:
     """The logits of all clips, in half precision, batch by batch."""
-    device = torch.device(working_device(None))
-    network = network.to(device)
     names, data = clips.labels.clips, StrongClips(clips)
     loader = sequential_loader(data, len(data), config.data.eval_batch, config.data.workers)
     ends = clips.durations
     with (
-        progress("predict AudioSet-strong", len(names)) as advance,
+        progress(f"predict {clips.name}", len(names)) as advance,
         new_logits(out, names, FRAMES, classes, frame_seconds=FRAME_SECONDS, durations=ends, runs=[made_by]) as append,
     ):
-        for batch in loader:
-            mel = network.encoder.front_end(batch.waveform.to(device))
-            logits = network(mel).frame_logits
-            assert logits is not None
-            append(logits.float().cpu().numpy())
-            advance(len(batch.clip))
+        for logits in logits_of(network, loader, advance):
+            append(logits)

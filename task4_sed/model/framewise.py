@@ -55,13 +55,8 @@ def new_network(
     sequence: SequenceConfig | None,
     head: Literal["linear", "attention"] = "linear",
 ) -> FramewiseNetwork:
-    """The network of a recipe on the weights that its encoder begins with.
-
-    Raises UserError for an encoder that is not frame-wise at 16 kHz, and where it should bring a head but has none.
-    """
-    encoder = create(config.name, config.checkpoint, num_classes="published" if config.keep_head else None)
-    if not isinstance(encoder, FrameEncoder) or encoder.sample_rate != SAMPLE_RATE:
-        raise UserError(f"encoder.name: {config.name}, expected a frame-wise model of {SAMPLE_RATE} Hz")
+    """The network of a recipe on what `pretrained` gives. Raises UserError where that lacks a wanted head."""
+    encoder = pretrained(config)
     encoder.checkpointing, encoder.front_end.top_db_per_batch = config.checkpointing, config.batch_floor
     encoder.head_kind = head
     if not config.train:
@@ -72,6 +67,21 @@ def new_network(
         for old, new in zip(heads, (encoder.strong_head, encoder.weak_head), strict=True):
             _keep(old, new, str(config.checkpoint))
     return network
+
+
+def pretrained(config: EncoderConfig) -> FrameEncoder:
+    """The encoder with the weights that it begins with, also those of an own pre-training by its checkpoint's file.
+
+    Without heads unless `keep_head`. Raises UserError for one that is not frame-wise at 16 kHz, or of another model.
+    """
+    path = Path(config.checkpoint or "")
+    about = read_checkpoint(path).get("framewise") if path.suffix == ".ckpt" and path.is_file() else None
+    if about is not None and (name := about["encoder"]["name"]) != str(config.name):
+        raise UserError(f"encoder.checkpoint: {path} is of {name}, expected one of {config.name}")
+    encoder = create(config.name, config.checkpoint, num_classes="published" if config.keep_head else None)
+    if not isinstance(encoder, FrameEncoder) or encoder.sample_rate != SAMPLE_RATE:
+        raise UserError(f"encoder.name: {config.name}, expected a frame-wise model of {SAMPLE_RATE} Hz")
+    return encoder
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from task4_sed.data.audioset import output_classes
 from task4_sed.data.batches import Batch, BlockSampler, ClipDataset, WavMix, eval_loader
 from task4_sed.data.embeddings import store
 from task4_sed.data.framewise import DrawSampler, StrongClips
-from task4_sed.data.own import load_clips, own_weights
+from task4_sed.data.own import framewise_set, own_weights
 from task4_sed.data.pseudo import StoredLogits
 from task4_sed.data.sets import classes_of, load_set
 from task4_sed.data.weak import BesideSampler, BesideWeak, load_weak
@@ -86,7 +86,7 @@ class FramewiseData(LightningDataModule):
     def __init__(self, config: Config, seed: int) -> None:
         super().__init__()
         self.config, self.seed = config, seed
-        self.training, self.validation = load_clips(config.data, "train"), load_clips(config.data, "eval")
+        self.training, self.validation = framewise_set(config, "train"), framewise_set(config, "eval")
         beside = config.teacher is not None and config.teacher.weak_batch
         self.weak = load_weak(config.data, "train") if beside else None
         path, augment = config.data.pseudo_labels, config.augment

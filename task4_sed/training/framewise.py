@@ -38,9 +38,10 @@ from common.run.imports import apply_own
 from common.run.training import gather_in_order
 from common.schedules import half_cosine
 from task4_sed.config import AugmentConfig, Config, OptimizerConfig
-from task4_sed.data.audioset import FRAME_SECONDS, FRAMES, output_classes, scored_classes
+from task4_sed.data.audioset import FRAME_SECONDS, FRAMES
 from task4_sed.data.batches import Batch
 from task4_sed.data.framewise import StrongSet
+from task4_sed.data.own import own_part
 from task4_sed.metrics.psds import PSDS1
 from task4_sed.metrics.segments import mean_of_defined
 from task4_sed.metrics.streamed import Streamed, StreamedScores, streamed_metrics
@@ -68,13 +69,19 @@ class FrameDraws(NamedTuple):
     warp: Warp | None = None
 
 
-def draw(config: AugmentConfig, mel: torch.Size, label_frames: int, device: torch.device) -> FrameDraws:
-    """All draws of a step on log-mel of that size (batch, mel, frames); all but the shift decide for a whole batch."""
+def draw(
+    config: AugmentConfig, mel: torch.Size, label_frames: int, device: torch.device, blocks: Sequence[int] | None = None
+) -> FrameDraws:
+    """All draws of a step on log-mel of that size (batch, mel, frames); all but the shift decide for a whole batch.
+
+    blocks: clips that are mixed among themselves.
+    """
     batch, bands, frames = mel
+    blocks = [batch] if blocks is None else blocks
     return FrameDraws(
         shift=draw_frame_shift(batch, frames, config.frame_shift, device) if config.frame_shift else None,
-        mix=draw_mix([batch], config.mixup_beta, device) if coin(config.mixup_probability) else None,
-        style=draw_mix([batch], config.mixstyle_beta, device) if coin(config.mixstyle_probability) else None,
+        mix=draw_mix(blocks, config.mixup_beta, device) if coin(config.mixup_probability) else None,
+        style=draw_mix(blocks, config.mixstyle_beta, device) if coin(config.mixstyle_probability) else None,
         mask=draw_time_mask(label_frames, longest=config.time_mask_longest) if config.time_mask else None,
         filter=draw_filter_augment(batch, bands, device) if coin(config.filter_probability) else None,
         warp=draw_freq_warp(bands) if coin(config.warp_probability) else None,
@@ -134,7 +141,7 @@ STEPS: dict[str, Callable[[Frames, FrameDraws, AugmentConfig, MelSetting], Frame
 
 @full_precision
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross entropy, the mean over all entries; one whose target is NaN, unknown, adds nothing."""
+    """Binary, the mean over all entries; one whose target is NaN, unknown, adds nothing."""
     known = targets.isfinite()
     return F.binary_cross_entropy_with_logits(logits, targets.where(known, 0.0), known.to(logits.dtype))
 
@@ -194,28 +201,28 @@ Validate = Callable[[np.ndarray], dict[str, float]]
 
 
 def validator(clips: StrongSet, median_frames: int) -> Validate:
-    """`figures_of` these clips after a median filter; `own_psds1` of own classes, on the own clips."""
-    truth, own = strong_truth(clips), clips.labels.classes[len(output_classes()) :]
-    own_truth = strong_truth(clips, own) if own else None
+    """`figures_of` these clips after a median filter, the main one first; `own_psds1` of own classes, on own clips."""
+    truth, ended = strong_truth(clips), not clips.published
+    own = strong_truth(own_part(clips)) if clips.own else None
 
     def validate(logits: np.ndarray) -> dict[str, float]:
         scores = StreamedScores(clips.labels.clips, clips.labels.classes, EDGES, lambda a, b: logits[a:b])
-        found = figures_of(streamed_metrics(scores, truth, PSDS1, median_frames))
-        if own_truth is not None:
-            found["own_psds1"] = streamed_metrics(scores, own_truth, PSDS1, median_frames).psds.mean_of_classes
-        return found
+        figures = figures_of(streamed_metrics(scores, truth, PSDS1, median_frames, end_with_clip=ended))
+        if own is not None:
+            figures["own_psds1"] = streamed_metrics(scores, own, PSDS1, median_frames).psds.mean_of_classes
+        return {clips.figure: figures[clips.figure]} | figures
 
     return validate
 
 
-def strong_truth(clips: StrongSet, classes: Sequence[str] | None = None) -> Truth:
-    """Events of the classes (default: the scored) that are labelled in these clips; clips without any are left out."""
-    events, scored = clips.labels.by_clip(), set(scored_classes() if classes is None else classes)
+def strong_truth(clips: StrongSet) -> Truth:
+    """Events of the classes that are scored and labelled in these clips; as published without clips that have none."""
+    events, scored = clips.labels.by_clip(), set(clips.scored)
     present = sorted({event.label for of_clip in events.values() for event in of_clip} & scored)
     kept = {
         name: float(seconds)
         for (name, of_clip), seconds in zip(events.items(), clips.durations, strict=True)
-        if any(event.label in scored for event in of_clip)
+        if not clips.published or any(event.label in scored for event in of_clip)
     }
     return truth_arrays(events, kept, present)
 
@@ -231,7 +238,7 @@ def figures_of(found: Streamed) -> dict[str, float]:
 
 
 class FramewiseSystem(LightningModule):
-    """A network on batches of AudioSet-strong; no file access."""
+    """A network on batches of clips with frame labels; no file access."""
 
     head: Literal["linear", "attention"] = "linear"
 
@@ -261,10 +268,15 @@ class FramewiseSystem(LightningModule):
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch.waveform), sync_dist=True)
         return terms["loss"]
 
+    def blocks(self, clips: int) -> list[int]:
+        """How many clips of a batch are of one kind, in their order."""
+        return [clips]
+
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         """The loss and its terms, with all random draws."""
         frames = Frames(self.mel(batch.waveform), batch.targets, batch.pseudo)
-        draws = draw(self.config.augment, frames.mel.shape, batch.targets.shape[-1], batch.waveform.device)
+        blocks, device = self.blocks(len(batch.waveform)), batch.waveform.device
+        draws = draw(self.config.augment, frames.mel.shape, batch.targets.shape[-1], device, blocks)
         return self.losses(self.augmented(frames, draws))
 
     def mel(self, waveform: Tensor) -> Tensor:

@@ -137,6 +137,7 @@ def train_framewise(run: Run, restart: bool) -> None:
         "classes": list(system.classes),
         "clips": data.counts,
     }
-    size = run.config.data.batch
+    blocks = sum(block.batch for block in run.config.data.blocks.named().values())
+    size = blocks or run.config.data.batch
     # As published, the model is that of the last epoch.
     fit(run, system, data, monitor="val/objective", batch_size=size, restart=restart, notes=notes, model="last")
