@@ -14,6 +14,7 @@ from common.run.tensorboard import summarise
 from common.run.verbs import Run
 from task4_sed.config import Config
 from task4_sed.data.framewise import StrongSet
+from task4_sed.data.own import own_part
 from task4_sed.data.pseudo import StoredLogits
 from task4_sed.evaluation.report import caveat_of
 from task4_sed.inference.framewise import scores_of
@@ -58,6 +59,10 @@ def _evaluate(run: Run) -> Mapping[str, Any]:
     summarise(run, figures)
     rows = [[shown, f"{figures[name]:.4f}"] for name, shown in SHOWN.items()]
     rows[0][1] += f" [{low:.4f}, {high:.4f}]"
+    if clips.own:
+        of_own = streamed_metrics(scores, strong_truth(own_part(clips)), PSDS1, frames)
+        figures["own_psds1"] = of_own.psds.mean_of_classes
+        rows.append(["PSDS1 of own classes, on own clips", f"{figures['own_psds1']:.4f}"])
     rows.append(["classes", f"{figures['classes']:.0f} of {len(clips.scored)}"])
     title = f"{run.folder}: {NAMES.get(clips.name, clips.name)}, {count:,} clips"
     print_table(title, ["metric", "value"], rows, caveat_of(results["data"]))

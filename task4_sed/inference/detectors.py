@@ -30,11 +30,10 @@ from task4_sed.data.batches import CLIP_SAMPLES
 from task4_sed.data.classes import FRAME_SECONDS, SAMPLE_RATE
 from task4_sed.inference.checkpoints import Loaded, load_network
 from task4_sed.inference.exported import open_exported, open_framewise
-from task4_sed.inference.framewise import load_framewise
 from task4_sed.inference.networks import scored_network
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE
 from task4_sed.inference.predict import Predictor
-from task4_sed.model.framewise import FramewiseNetwork
+from task4_sed.model.framewise import FramewiseNetwork, load_framewise
 
 YAMNET = "yamnet"
 YAMNET_NOTE = (
