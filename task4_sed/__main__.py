@@ -250,9 +250,7 @@ def complexity(run: Run) -> Mapping[str, Any]:
 
 
 @computes
-def demo(
-    run: Run | None, model: list[str] | None = None, port: int = 7860, host: str = "127.0.0.1"
-) -> None:
+def demo(run: Run | None, model: list[str] | None = None, port: int = 7860, host: str = "127.0.0.1") -> None:
     """A page on this machine: drop or record a sound, see when what happens in it, play it; Ctrl-C ends it.
 
     Without --model the network of --recipe answers, or of recipe toy where it is trained, and YAMNet.

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from task4_sed.evaluation.roll import Sound
 
 START = "What happens when will stand here. The network hears a sound once; all below is redrawn from its scores."
-EXAMPLE = ("Dog", "Speech", "Alarm_bell_ringing")  # what is heard in the sound that lies ready
+# The sound that lies ready, of the embedded data set: from which second on, what, and by which seed.
+EXAMPLE = ((0.5, "Dog", 11), (3.0, "Alarm_bell_ringing", 13), (5.5, "Speech", 0), (8.0, "Dishes", 2))
 ROWS = (5, 10, 20, 40)
 LONGEST = 2.0  # seconds of the median filter, the shortest event, a gap
 # Where results.json keeps the figure of a network's own test set, and its interval.
@@ -45,9 +46,7 @@ class System(NamedTuple):
     @property
     def answers(self) -> str:
         """Which network does, and how good it is."""
-        of = self.detector
-        name = f"{of.name[:1].upper()}{of.name[1:]}"
-        return f"{name} answers: {len(of.classes)} classes in steps of {of.frame_seconds:g} s. {self.quality}"
+        return f"Heard by {self.detector.name}. {self.quality}"
 
 
 def systems(run: Run | None, toy: Run, model: Sequence[str] | None) -> list[System]:
@@ -92,10 +91,16 @@ def quality_of(folder: Path) -> str:
 
 @cache
 def example() -> Waveform:
-    """A clip (samples,) of the embedded data set at 16 kHz."""
-    from task4_sed.data.toy.clips import Bank, desed_clip
+    """Ten seconds (samples,) at 16 kHz with sounds of the embedded data set."""
+    from common.toy import background, fade
+    from task4_sed.data.toy.clips import Bank
 
-    return desed_clip(np.random.default_rng(1), Bank(0, "example", 1), EXAMPLE, 10.0)[0]
+    sound = np.float32(0.004) * background(np.random.default_rng(0), 10.0, SAMPLE_RATE)
+    for second, label, seed in EXAMPLE:
+        event = Bank(seed, "example", 1).draw(np.random.default_rng(seed), label)[: 2 * SAMPLE_RATE]
+        start = round(second * SAMPLE_RATE)
+        sound[start : start + len(event)] += np.float32(0.1) * fade(event, SAMPLE_RATE)
+    return sound
 
 
 def _example_file() -> str:
@@ -134,32 +139,33 @@ def page(answering: Sequence[System], host: str = LOCAL) -> "FastAPI":
 
     def switch(path: str | None, system: int, threshold: float, _: Any, *lengths: float) -> tuple[Any, ...]:
         of = answering[int(system)]
-        classes = ui.Dropdown(list(of.detector.classes), value=[])
-        return _answers(of), classes, *hear(path, system, threshold, [], *lengths)
+        return _answers(of), ui.Dropdown(**_choice(of)), *hear(path, system, threshold, [], *lengths)
 
     with frame("Sound event detection", "What happens when in a sound: drop or record one.") as blocks:
         shown = ui.HTML(_answers(first), elem_id="model")
         names = [(of.detector.name, number) for number, of in enumerate(answering)]
         system = ui.Radio(names, value=0, label="System", visible=len(names) > 1, elem_id="system")
-        sound = ui.Audio(
-            sources=["upload", "microphone"], type="filepath", label="Sound", elem_id="sound", buttons=[], editable=False
-        )
-        ready = ui.Button("Take the example", elem_id="example", size="sm")
-        with ui.Row(elem_classes="filters", equal_height=True):
-            threshold = ui.Slider(0, 1, Rule().threshold, step=0.01, label="Threshold", elem_id="threshold")
-            classes = ui.Dropdown(
-                list(first.detector.classes), value=[], multiselect=True, label="Classes (none: all)", elem_id="classes"
-            )
-        with ui.Accordion("More settings", open=False, elem_id="more"), ui.Row():
-            median, shortest, gap = (
-                ui.Slider(0, LONGEST, value, step=0.02, label=label)
-                for label, value in (
-                    ("Median filter (s)", Rule().median),
-                    ("Shortest event (s)", Rule().min_duration),
-                    ("Gaps that are closed (s)", Rule().gap),
+        with ui.Row():
+            with ui.Column(min_width=300):
+                sources, label = ["upload", "microphone"], "Sound"
+                of_sound: dict[str, Any] = {"type": "filepath", "buttons": [], "editable": False, "elem_id": "sound"}
+                sound = ui.Audio(sources=sources, label=label, **of_sound)
+                ready = ui.Button("Try the example", elem_id="example", size="sm")
+            with ui.Column(min_width=300):
+                threshold = ui.Slider(0, 1, Rule().threshold, step=0.01, label="Threshold", elem_id="threshold")
+                classes = ui.Dropdown(
+                    multiselect=True, label="Classes (none: all)", elem_id="classes", **_choice(first)
                 )
-            )
-            rows = ui.Dropdown(list(ROWS), value=ROWS[1], label="Rows", elem_id="rows", min_width=120)
+                with ui.Accordion("More settings", open=False, elem_id="more"):
+                    median, shortest, gap = (
+                        ui.Slider(0, LONGEST, value, step=0.02, label=label)
+                        for label, value in (
+                            ("Median filter (s)", Rule().median),
+                            ("Shortest event (s)", Rule().min_duration),
+                            ("Gaps that are closed (s)", Rule().gap),
+                        )
+                    )
+                    rows = ui.Dropdown(list(ROWS), value=ROWS[1], label="Rows", elem_id="rows")
         state = ui.State(None)
         playing = ui.HTML("", elem_id="player")
         found = ui.HTML(note(START), elem_id="found")
@@ -176,3 +182,7 @@ def page(answering: Sequence[System], host: str = LOCAL) -> "FastAPI":
 
 def _answers(of: System) -> str:
     return note(of.answers)
+
+
+def _choice(of: System) -> dict[str, Any]:
+    return {"choices": list(of.detector.classes), "value": []}

@@ -79,6 +79,7 @@ def player(sound: Sound) -> str:
     )
     source = _embedded("audio/wav", wav_bytes(sound.waveform, SAMPLE_RATE))
     return (
+        f"<p class='heard'>{html.escape(sound.name)}, {sound.seconds:.2f} s</p>"
         f"<audio controls src='{source}' data-seconds='{sound.seconds}'></audio>"
         f"<div class='tracks'><div class='track spectrogram'><span class='axis'>{marks}</span><div class='plot'>"
         f"<img src='{picture}' alt='log-mel spectrogram of {html.escape(sound.name)}'></div></div>{_lane(sound)}</div>"
@@ -148,7 +149,8 @@ def _step(seconds: float) -> float:
 def _times(seconds: float) -> str:
     step = _step(seconds)
     marks = "".join(
-        f"<i style='left:{100 * at / seconds:.3f}%'>{at:g}</i>" for at in np.arange(0, seconds + step / 1e3, step).round(2)
+        f"<i style='left:{100 * at / seconds:.3f}%'>{at:g}</i>"
+        for at in np.arange(0, seconds + step / 1e3, step).round(2)
     )
     return f"<div class='track times'><span class='name'>time (s)</span><div class='plot'>{marks}</div></div>"
 
