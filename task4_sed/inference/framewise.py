@@ -34,14 +34,19 @@ def load_framewise(path: Path, expected_sha256: str | None = None) -> tuple[Fram
     about = content.get("framewise")
     if about is None:
         raise UserError(f"{path}: no network of frame-level pre-training, expected a checkpoint of a pretrain recipe")
+    network = build_framewise(about, path)
+    fill(network, network_state(content, ("network",), path), path)
+    return network.eval(), tuple(about["classes"])
+
+
+def build_framewise(about: Mapping[str, Any], path: Path) -> FramewiseNetwork:
+    """A network as its checkpoint or its exported folder describes it, with random weights."""
     encoder = create(about["encoder"]["name"], RANDOM, num_classes=None)
     if not isinstance(encoder, FrameEncoder):
         raise UserError(f"{path}: its encoder {about['encoder']['name']} is not frame-wise")
     encoder.front_end.top_db_per_batch = about["encoder"]["batch_floor"]
     sequence = None if about["sequence"] is None else SequenceConfig(**about["sequence"])
-    network = FramewiseNetwork(encoder, len(about["classes"]), sequence)
-    fill(network, network_state(content, ("network",), path), path)
-    return network.eval(), tuple(about["classes"])
+    return FramewiseNetwork(encoder, len(about["classes"]), sequence)
 
 
 def predict_framewise(run: Run, checkpoint: Path | None, training: bool) -> Mapping[str, Any]:
