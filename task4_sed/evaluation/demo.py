@@ -115,7 +115,8 @@ def page(answering: Sequence[System], host: str = LOCAL) -> "FastAPI":
     from task4_sed.evaluation.roll import heard, player, roll
 
     ui, first = gradio(), answering[0]
-    own: dict[str, Any] = {"api_visibility": "private"}
+    # One after the other, whatever a person does meanwhile.
+    own: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "page", "concurrency_limit": 1}
 
     def redraw(sound: "Sound | None", threshold: float, classes: list[str], *lengths: float) -> Any:
         if sound is None:

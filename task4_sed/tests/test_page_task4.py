@@ -59,7 +59,8 @@ BAD = {
 
 def write_sounds(folder: Path) -> Path:
     folder.mkdir(parents=True)
-    soundfile.write(folder / "scene.flac", scene(), SAMPLE_RATE)
+    for name in ("scene.flac", "scene.wav"):
+        soundfile.write(folder / name, scene(), SAMPLE_RATE)
     (folder / "text.wav").write_text("no sound at all")
     (folder / "empty.wav").touch()
     soundfile.write(folder / "long.wav", np.zeros(61 * 8000), 8000)
@@ -83,7 +84,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     needs_browser()
     bands, sounds = Bands(), write_sounds(tmp_path_factory.mktemp("page") / "my sounds")
     answering = [System(bands.detector, "It was never measured."), System(Bands().detector, "Nor was this one.")]
-    with served(lambda: demo.page(answering)) as address, chromium(sounds / "scene.flac") as browser:
+    with served(lambda: demo.page(answering)) as address, chromium(sounds / "scene.wav") as browser:
         yield Shown(address, bands, sounds, browser)
 
 
@@ -180,7 +181,7 @@ def test_what_cannot_be_heard_is_a_sentence(shown: Shown) -> None:
         says(page, "2 events")
 
 
-def test_the_example_another_system_and_the_microphone(shown: Shown) -> None:
+def test_the_example_and_another_system(shown: Shown) -> None:
     with tab(shown.browser, shown.address) as (page, _):
         page.locator("#example").click()
         page.locator(".roll .track").first.wait_for()
@@ -192,6 +193,18 @@ def test_the_example_another_system_and_the_microphone(shown: Shown) -> None:
         assert shown.bands.asked == before
         page.locator("#sound").get_by_label("Clear").first.click()
         says(page, demo.START[:20])
+
+
+def test_a_recording_is_heard(shown: Shown) -> None:
+    with tab(shown.browser, shown.address) as (page, _):
+        page.locator("#sound").get_by_label("Record audio").click()
+        page.get_by_role("button", name="Record", exact=True).click()
+        page.wait_for_timeout(2500)
+        with page.expect_response(lambda response: "/upload" in response.url):
+            page.get_by_role("button", name="Stop", exact=True).click()
+        page.locator(".roll .track").first.wait_for()
+        assert names(page)[0] == LOUD[0]
+        assert float(page.locator("#player audio").get_attribute("data-seconds")) > 1
 
 
 def test_it_fits_a_telephone(shown: Shown) -> None:
