@@ -145,6 +145,12 @@ RULES = (
     ),
     Rule(r"make task4-benchmark RECIPE=.*", "named", "takes minutes", names=("task4_sed/evaluation/benchmark.py",)),
     Rule(
+        r"(make task4-|python -m task4_sed )demo.*",
+        "named",
+        "runs until it is stopped",
+        names=("task4_sed/evaluation/demo.py",),
+    ),
+    Rule(
         r"make task4-\S+( .*)?",
         "run",
         "a tiny data set and network in place of the toy and the real ones",
