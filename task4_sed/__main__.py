@@ -175,17 +175,15 @@ def evaluate(
     """
     if scores is None:
         if ensemble is not None:
-            _refuse_framewise(runs, "evaluate --ensemble")
+            from task4_sed.inference.ensemble import join
+
+            runs = [join(run, ensemble) for run in runs]
         if runs[0].config.loss.kind == "framewise":
             from task4_sed.evaluation.framewise import evaluate_framewise
 
             return _of_all(evaluate_framewise(runs))
         from task4_sed.evaluation.report import evaluate_runs
 
-        if ensemble is not None:
-            from task4_sed.inference.ensemble import join
-
-            runs = [join(run, ensemble) for run in runs]
         return _of_all(evaluate_runs(runs, plots=not no_plots))
     if ensemble is not None:
         raise UserError("evaluate: --ensemble goes without --scores")
@@ -251,18 +249,23 @@ def complexity(run: Run) -> Mapping[str, Any]:
 
 @computes
 def benchmark(
-    run: Run, seconds: float = 10.0, metrics: Annotated[Literal["desed", "audioset"], "desed"] | None = None
+    run: Run, seconds: float = 10.0, metrics: Annotated[Literal["desed", "audioset", "index"], "desed"] | None = None
 ) -> Mapping[str, Any]:
     """Clips a second: decoding, front end, a training step in memory, whole training; parameters, MACs, activations.
 
     Args:
         seconds: how long each stage is measured
         metrics: seconds of metrics and post-processing instead, on random scores of DESED's size (also the bare flag),
-            or of PSDS1 on those of AudioSet-strong's: 16,996 clips, 407 classes
+            or of PSDS1 on those of AudioSet-strong's: 16,996 clips, 407 classes; index: seconds and memory of the start
+            of a training on packs of 2,000,000 clips
 
     Example:
         --recipe iteration2_stage1_atst --seconds 5
     """
+    if metrics == "index":
+        from task4_sed.evaluation.benchmark_index import benchmark_index
+
+        return benchmark_index(run.task.recipes)
     if metrics:
         from task4_sed.evaluation.benchmark_metrics import benchmark_audioset, benchmark_metrics
 

@@ -240,6 +240,9 @@ class LossConfig:
 
     kind: Literal["baseline", "stage1", "stage2", "framewise"] = "baseline"
     distillation: float = in_range(0.0, 0, 1)  # framewise: share of the pseudo labels, the rest is the labels'
+    # Framewise, of new heads: random, as published, or the classes' log odds in the frames of the training labels, on
+    # which a training else spends its first thousand steps.
+    head_bias: Literal["random", "prior"] = "random"
     consistency_weight: float = in_range(2.0, 0, FINITE)
     consistency_ramp_epochs: float = in_range(50.0, 0, FINITE)
     # Stages 1 and 2:

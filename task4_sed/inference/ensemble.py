@@ -59,16 +59,21 @@ def join(run: Run, names: Sequence[str]) -> Run:
     scores/<set>.h5: mean logits of the test, tuning and submission sets; config.yaml: the settings of `run`, by which
     it is evaluated; results.json: members, energy of everything that they come of. Raises UserError.
     """
-    joined, config = members(run, names), run.config
+    joined, config, framewise = members(run, names), run.config, run.config.loss.kind == "framewise"
     for member in joined:
+        if (member.config.loss.kind == "framewise") != framewise:
+            raise UserError(f"--ensemble: {member.folder} has other classes than recipe {run.recipe}")
         check_network(member.folder, config.postprocess.network)
     submission = [config.submission_set] if config.submission_set else []
     sets = dict.fromkeys([*config.test_sets, *config.postprocess.tune_on, *submission])
+    if framewise:
+        sets = {"audioset_eval": None}
     found = [[_scores(member.folder, name) for member in joined] for name in sets]
     run = replace(run, recipe=run.folder.parent.name)
     with alone(run.folder, "ensemble", run.folder):
         out = run.folder / "scores"
-        clips = {name: average(files, out / f"{name}.h5", np.float32) for name, files in zip(sets, found, strict=True)}
+        dtype = np.float16 if framewise else np.float32
+        clips = {name: average(files, out / f"{name}.h5", dtype) for name, files in zip(sets, found, strict=True)}
         _join_other(config, joined, out)
         folders = [member.folder for member in joined]
         kwh = sum((recorded(folder, "predict") or {}).get("kwh", 0.0) for folder in folders)

@@ -26,6 +26,7 @@ from task4_sed.inference.ensemble import LOGITS
 from task4_sed.model.framewise import FramewiseNetwork
 
 SCORES = Path("scores") / "audioset_eval.h5"
+UNTRAINED = SCORES.parent / "untrained" / SCORES.name
 
 
 def load_framewise(path: Path, expected_sha256: str | None = None) -> tuple[FramewiseNetwork, tuple[str, ...]]:
@@ -34,18 +35,26 @@ def load_framewise(path: Path, expected_sha256: str | None = None) -> tuple[Fram
     about = content.get("framewise")
     if about is None:
         raise UserError(f"{path}: no network of frame-level pre-training, expected a checkpoint of a pretrain recipe")
+    network = _network(about, path)
+    fill(network, network_state(content, ("network",), path), path)
+    return network.eval(), tuple(about["classes"])
+
+
+def _network(about: Mapping[str, Any], path: Path) -> FramewiseNetwork:
+    """The network that a checkpoint describes, untrained."""
     encoder = create(about["encoder"]["name"], RANDOM, num_classes=None)
     if not isinstance(encoder, FrameEncoder):
         raise UserError(f"{path}: its encoder {about['encoder']['name']} is not frame-wise")
     encoder.front_end.top_db_per_batch = about["encoder"]["batch_floor"]
     sequence = None if about["sequence"] is None else SequenceConfig(**about["sequence"])
-    network = FramewiseNetwork(encoder, len(about["classes"]), sequence)
-    fill(network, network_state(content, ("network",), path), path)
-    return network.eval(), tuple(about["classes"])
+    return FramewiseNetwork(encoder, len(about["classes"]), sequence)
 
 
-def predict_framewise(run: Run, checkpoint: Path | None, training: bool) -> Mapping[str, Any]:
-    """Store the logits of the evaluation clips in scores/audioset_eval.h5, or of the training clips in logits.h5."""
+def predict_framewise(run: Run, checkpoint: Path | None, training: bool, floors: bool = False) -> Mapping[str, Any]:
+    """Store the logits of the evaluation clips in scores/audioset_eval.h5, or of the training clips in logits.h5.
+
+    floors: those of the same network untrained too.
+    """
     config: Config = run.config
     path, expected = checkpoint_of(run, checkpoint)
     network, classes = load_framewise(path, expected)
@@ -56,6 +65,11 @@ def predict_framewise(run: Run, checkpoint: Path | None, training: bool) -> Mapp
     (run.folder / "codecarbon" / f"emissions_{stage}.csv").unlink(missing_ok=True)
     with measure(run.folder, stage, config.energy) as meter:
         write_network_logits(network, classes, clips, out, config, str(run.folder))
+    if floors and not training:
+        torch.manual_seed(run.seed)
+        untrained = _network(read_checkpoint(path)["framewise"], path).eval()
+        (run.folder / UNTRAINED).parent.mkdir(exist_ok=True)
+        write_network_logits(untrained, classes, clips, run.folder / UNTRAINED, config, "untrained")
     result = {
         "checkpoint": str(path),
         "file": str(out),

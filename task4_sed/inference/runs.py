@@ -40,5 +40,5 @@ def _predict(
     show_as(label)
     with alone(run.folder, "predict", run.folder):
         if run.config.loss.kind == "framewise":
-            return predict_framewise(run, checkpoint, training=logits is not None)
+            return predict_framewise(run, checkpoint, logits is not None, floors)
         return predict_run(run, checkpoint, floors) if logits is None else predict_logits(run, checkpoint, logits)

@@ -61,10 +61,12 @@ def build_framewise(config: Config, seed: int) -> tuple[FramewiseSystem, Framewi
     if not config.encoder.train:
         encoder.freeze()
     network = FramewiseNetwork(encoder, len(classes), config.sequence)
+    if config.loss.head_bias == "prior" and encoder.strong_head is not None:
+        encoder.strong_head.bias.data.copy_(torch.from_numpy(data.training.labels.log_odds()))
     steps = math.ceil(len(data.train_dataloader()) / config.trainer.accumulate_grad_batches)
     warmup_of(config.optimizer, steps * config.trainer.max_epochs)  # refused before anything is written
     validate = validator(data.validation, config.validation.median_frames)
-    return FramewiseSystem(config, classes, steps, network, validate), data
+    return FramewiseSystem(config, classes, steps, network.train(), validate), data  # encoders come ready to predict
 
 
 def begin(system: SedSystem, run: Run) -> None:
