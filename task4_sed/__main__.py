@@ -240,18 +240,23 @@ def complexity(run: Run) -> Mapping[str, Any]:
 
 @computes
 def benchmark(
-    run: Run, seconds: float = 10.0, metrics: Annotated[Literal["desed", "audioset"], "desed"] | None = None
+    run: Run, seconds: float = 10.0, metrics: Annotated[Literal["desed", "audioset", "index"], "desed"] | None = None
 ) -> Mapping[str, Any]:
     """Clips a second: decoding, front end, a training step in memory, whole training; parameters, MACs, activations.
 
     Args:
         seconds: how long each stage is measured
         metrics: seconds of metrics and post-processing instead, on random scores of DESED's size (also the bare flag),
-            or of PSDS1 on those of AudioSet-strong's: 16,996 clips, 407 classes
+            or of PSDS1 on those of AudioSet-strong's: 16,996 clips, 407 classes; index: seconds and memory of the start
+            of a training on packs of 2,000,000 clips
 
     Example:
         --recipe iteration2_stage1_atst --seconds 5
     """
+    if metrics == "index":
+        from task4_sed.evaluation.benchmark_index import benchmark_index
+
+        return benchmark_index(run.task.recipes)
     if metrics:
         from task4_sed.evaluation.benchmark_metrics import benchmark_audioset, benchmark_metrics
 
