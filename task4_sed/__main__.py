@@ -319,6 +319,8 @@ def stream(
     rate: int = 16000,
     threshold: float = 0.2,
     low: float | None = None,
+    labels: list[str] | None = None,
+    groups: Path | None = None,
     microphone: str | None = None,
     json: bool = False,
 ) -> Mapping[str, Any]:
@@ -333,19 +335,22 @@ def stream(
         rate: of the samples, Hz
         threshold: score above which an event begins
         low: score above which it goes on (default: the threshold)
-        microphone: name or number of another one than the usual
+        labels: only these classes, as of `detect`
+        groups: groups of classes, as of `detect`
+        microphone: name of another one than the usual
 
     Example:
         - --model yamnet --rate 44100
     """
     check_stream(files, rate, threshold, low, microphone)
+    from task4_sed.inference import stream as streams
     from task4_sed.inference.detectors import load_detector
-    from task4_sed.inference.stream import microphone as heard
-    from task4_sed.inference.stream import pcm, show_stream
+    from task4_sed.inference.labels import labels_of
 
     detector = load_detector(model)
-    blocks = pcm(sys.stdin.buffer) if files else heard(microphone, rate)
-    return show_stream(detector, blocks, rate, threshold, low, json)
+    chosen = labels_of(detector.classes, detector.mids, labels, groups)
+    blocks = streams.pcm(sys.stdin.buffer) if files else streams.microphone(microphone, rate)
+    return streams.show_stream(detector, chosen, blocks, rate, threshold, low, json)
 
 
 @computes

@@ -75,23 +75,6 @@ def predict_files(
     return detect_files(replace(detector, name=name), recordings, out, options, draw)
 
 
-def detect_in(
-    recording: str | Path | np.ndarray,
-    checkpoint: str | Path,
-    sample_rate: int | None,
-    threshold: float,
-    csebbs: str | None,
-) -> list[dict[str, Any]]:
-    """What `task4_sed.detect` gives."""
-    options = Options(threshold=threshold, csebbs=csebbs)
-    detector = load_detector([checkpoint])
-    labels = labels_of(detector.classes, detector.mids)
-    heard, spool = Heard(Recording(recording, SAMPLE_RATE, sample_rate)), Spool(len(labels.names))
-    for piece in stitched(detector, [(0, heard)], grid_of(detector, options.hop)):
-        spool.add(labels(piece.logits))
-    return listed(found_in(spool, heard, labels, finder_of(detector, labels, options), options.top))
-
-
 class Heard:
     """The blocks of a recording at 16 kHz, and how loud they were."""
 

@@ -346,6 +346,6 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
 
 def test_one_line_of_python_is_the_same_code(desk: Path) -> None:
     best = leave_run(desk, own())
-    found = task4_sed.detect("a.wav", checkpoint=best, threshold=0.1)
+    found = task4_sed.detect("a.wav", model=best, threshold=0.1)
     assert main(TASK, ["detect", "a.wav", "--model", str(best), "--threshold", "0.1", "--formats", "json"]) == 0
     assert told(Path("predictions"))["events"] == found
