@@ -49,7 +49,8 @@ def prepare_audioset(config: Config, workers: int, verify: bool) -> dict[str, An
 
 
 def _of_packs(packs: list[Path], clips: tuple[str, ...]) -> dict[str, int]:
-    found = set(clips) & {name for path in packs for name in open_pack(path, SAMPLE_RATE).names}
+    wanted = set(clips)
+    found = {name for path in packs for name in open_pack(path, SAMPLE_RATE).names if name in wanted}
     return {"listed": len(clips), "missing": len(clips) - len(found), "broken": 0, "packed": len(found)}
 
 

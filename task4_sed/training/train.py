@@ -62,6 +62,8 @@ def build_framewise(config: Config, seed: int) -> tuple[FramewiseSystem, Framewi
     kind: type[FramewiseSystem] = config.system.does("system")
     encoder.head_kind = kind.head
     network = FramewiseNetwork(encoder, len(classes), config.sequence).train()  # Lightning leaves modes as they are
+    if config.loss.head_bias == "prior" and encoder.strong_head is not None:
+        encoder.strong_head.bias.data.copy_(torch.from_numpy(data.log_odds()))
     steps = math.ceil(len(data.train_dataloader()) / config.trainer.accumulate_grad_batches)
     warmup_of(config.optimizer, steps * config.trainer.max_epochs)  # refused before anything is written
     return kind(config, classes, steps, network, data.validator()), data
