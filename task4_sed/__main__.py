@@ -147,6 +147,7 @@ def detect(
     page: float | None = None,
     zoom: list[float] | None = None,
     rows: int | None = None,
+    truth: Path | None = None,
     parity: bool = False,
     resume: bool = False,
 ) -> Mapping[str, Any]:
@@ -176,6 +177,7 @@ def detect(
         page: pictures of so much of a file each
         zoom: picture of a part only, from where to where
         rows: classes in a picture, the loudest first (default: 15, in their order)
+        truth: table of strong labels, drawn in the pictures
         parity: as the published script: windows follow each other, thresholds 0.1, 0.2 and 0.5
         resume: leave out files that are done with the same settings
 
