@@ -166,6 +166,7 @@ class OwnClipsConfig:
 
     root: str  # folder with classes.csv, train_strong.tsv, eval_strong.tsv, audio/train and audio/eval (data/own.py)
     share: float = in_range(0.2, 1e-6, 1 - 1e-6)  # of the draws
+    weight: float = in_range(100.0, 0, FINITE)  # of the labels of an own class, one of the 447 having 1
 
 
 @dataclass
