@@ -179,7 +179,8 @@ def _of_file(name: str, path: Path, expected: str | None, device: torch.device, 
     if entry is not None:
         return _of_encoder(name, create(entry.models[0], path), device)
     which = recipe.postprocess.network if recipe else scored_network(folder) or "student"
-    loaded = load_network(path, which, recipe and recipe.model, None, recipe and recipe.encoder)
+    given = (recipe.model, None, recipe.encoder) if recipe else ()
+    loaded = load_network(path, which, *given)
     return _of_challenge(name, loaded, note, digest, device, folder)
 
 
