@@ -33,11 +33,8 @@ def benchmark_detect(seconds: float) -> Mapping[str, Any]:
             print(f"{name}: not measured ({error})")
             continue
         found[name] = _figures(detector, seconds)
-    rows = [
-        [name, *(f"{of[key]:.{digits}f}" for key, digits in (("window_ms", 0), ("file", 4), ("file_cores", 4)))]
-        + [f"{of['stream']:.3f}"]
-        for name, of in found.items()
-    ]
+    digits = {"window_ms": 0, "file": 4, "file_cores": 4, "stream": 3}
+    rows = [[name, *(f"{of[key]:.{count}f}" for key, count in digits.items())] for name, of in found.items()]
     columns = ["network", "a window (ms)", "factor, files", "of all cores", "factor, stream"]
     note = f"{hardware()}, {working_device()}; shortest of several passes, from waveform to logits"
     print_table("real-time factors of detection, random weights", columns, rows, note=note)
