@@ -1,8 +1,9 @@
 """The settings of a recipe."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Literal
 
 from common.run.config import FINITE, in_range
@@ -68,7 +69,6 @@ SYSTEMS = {
             "train": "training.train:train_challenge",
             "predict": "inference.predict:predict_run",
             "predict --logits": "inference.predict:predict_logits",
-            "predict FILES": "inference.detect:predict_files",
             "evaluate": "evaluation.report:evaluate_runs",
             "evaluate --ensemble": "inference.ensemble:join",
             "package": "submission.package:package_runs",
@@ -528,7 +528,24 @@ class Config:
                     raise UserError(f"encoder.cache: stored embeddings know nothing of {key}; set one of them to 0")
 
 
+# What `detect` writes for a file.
+Format = Literal["tsv", "csv", "json", "audacity", "raven", "scores", "npz", "h5", "png"]
+
+
 def check_threshold(threshold: float) -> None:
     """UserError where it is no probability."""
     if not 0 <= threshold <= 1:
         raise UserError(f"--threshold is {threshold:g}, expected 0 to 1")
+
+
+def check_stream(files: Sequence[Path], rate: int, threshold: float, low: float | None, microphone: str | None) -> None:
+    """UserError for words of `stream` that do not go together."""
+    check_threshold(threshold)
+    if low is not None and not 0 <= low <= threshold:
+        raise UserError(f"--low is {low:g}, expected 0 to the threshold, {threshold:g}")
+    if not 1000 <= rate <= 10_000_000:
+        raise UserError(f"--rate: {rate}, expected samples a second, e.g. 16000")
+    if list(files) not in ([], [Path("-")]):
+        raise UserError(f"stream: {files[0]}: it hears - (standard input) or a microphone; `detect` takes files")
+    if files and microphone is not None:
+        raise UserError("stream: --microphone goes without -")

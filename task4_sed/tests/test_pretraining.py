@@ -23,8 +23,8 @@ from task4_sed.data.prepare import prepare, write_toy_data
 from task4_sed.data.pseudo import StoredLogits
 from task4_sed.evaluation.framewise import evaluate_framewise
 from task4_sed.inference.ensemble import pseudo_labels
-from task4_sed.inference.framewise import load_framewise
 from task4_sed.inference.runs import predict_runs
+from task4_sed.model.framewise import load_framewise
 from task4_sed.training.framewise import STEPS, FrameDraws, Frames, draw, frame_loss, warmup_of
 from task4_sed.training.train import build_framewise, train_run
 
