@@ -147,6 +147,7 @@ def detect(
     page: float | None = None,
     zoom: list[float] | None = None,
     rows: int | None = None,
+    truth: Path | None = None,
     parity: bool = False,
     resume: bool = False,
 ) -> Mapping[str, Any]:
@@ -176,6 +177,7 @@ def detect(
         page: pictures of so much of a file each
         zoom: picture of a part only, from where to where
         rows: classes in a picture, the loudest first (default: 15, in their order)
+        truth: table of strong labels, drawn in the pictures
         parity: as the published script: windows follow each other, thresholds 0.1, 0.2 and 0.5
         resume: leave out files that are done with the same settings
 
@@ -379,7 +381,7 @@ def stream(
 def benchmark(
     run: Run,
     seconds: float = 10.0,
-    metrics: Annotated[Literal["desed", "audioset"], "desed"] | None = None,
+    metrics: Annotated[Literal["desed", "audioset", "index"], "desed"] | None = None,
     detect: bool = False,
 ) -> Mapping[str, Any]:
     """Clips a second: decoding, front end, a training step in memory, whole training; parameters, MACs, activations.
@@ -387,12 +389,17 @@ def benchmark(
     Args:
         seconds: how long each stage is measured
         metrics: seconds of metrics and post-processing instead, on random scores of DESED's size (also the bare flag),
-            or of PSDS1 on those of AudioSet-strong's: 16,996 clips, 407 classes
+            or of PSDS1 on those of AudioSet-strong's: 16,996 clips, 407 classes; index: seconds and memory of the start
+            of a training on packs of 2,000,000 clips
         detect: real-time factors of detection instead, of all backbones
 
     Example:
         --recipe iteration2_stage1_atst --seconds 5
     """
+    if metrics == "index":
+        from task4_sed.evaluation.benchmark_index import benchmark_index
+
+        return benchmark_index(run.task.recipes)
     if metrics:
         from task4_sed.evaluation.benchmark_metrics import benchmark_audioset, benchmark_metrics
 

@@ -71,6 +71,8 @@ SYSTEMS = {
             "predict --logits": "inference.predict:predict_logits",
             "evaluate": "evaluation.report:evaluate_runs",
             "evaluate --ensemble": "inference.ensemble:join",
+            "ensembled": "inference.ensemble:ensembled",
+            "compare": "evaluation.report:compare_challenge",
             "package": "submission.package:package_runs",
             "benchmark": "evaluation.benchmark:benchmark",
             "counts": "evaluation.complexity:challenge_counts",
@@ -88,6 +90,9 @@ SYSTEMS = {
             "predict": "inference.framewise:predict_framewise",
             "predict --logits": "inference.framewise:predict_framewise_logits",
             "evaluate": "evaluation.framewise:evaluate_framewise",
+            "evaluate --ensemble": "inference.ensemble:join",
+            "ensembled": "inference.framewise:ensembled",
+            "compare": "evaluation.framewise:compare_framewise",
         },
     ),
     "audioset_weak": System(
@@ -111,7 +116,8 @@ SYSTEMS = {
             "classes": "data.hear:hear_classes",
             "data": "training.downstream:HearData",
             "predict": "inference.hear:predict_hear",
-            "evaluate": "evaluation.hear:evaluate_hear",
+            "evaluate": "evaluation.downstream:evaluate_hear",
+            "compare": "evaluation.downstream:compare_downstream",
         },
     ),
     "desed": System(
@@ -125,6 +131,7 @@ SYSTEMS = {
             "set": "data.desed:desed_set",
             "predict": "inference.framewise:predict_framewise",
             "evaluate": "evaluation.framewise:evaluate_framewise",
+            "compare": "evaluation.downstream:compare_downstream",
         },
     ),
 }
@@ -358,6 +365,9 @@ class LossConfig:
 
     kind: Literal["baseline", "stage1", "stage2", "framewise"] = "baseline"
     distillation: float = in_range(0.0, 0, 1)  # framewise: share of the pseudo labels, the rest is the labels'
+    # Framewise, of new heads: random, as published, or the classes' log odds in the frames of the training labels, on
+    # which a training else spends its first thousand steps.
+    head_bias: Literal["random", "prior"] = "random"
     consistency_weight: float = in_range(2.0, 0, FINITE)
     consistency_ramp_epochs: float = in_range(50.0, 0, FINITE)
     # Stages 1 and 2:

@@ -149,7 +149,7 @@ class StrongClips(Dataset[Batch]):
             return None
         rows, found = self.pseudo_rows[positions], targets[:, : len(self.pseudo.classes)].clone()
         there = np.flatnonzero(rows >= 0)
-        logits = torch.from_numpy(self.pseudo.strong[rows[there]])
+        logits = torch.from_numpy(self.pseudo.read(rows[there]))
         found[there] = logits.float().sigmoid().transpose(1, 2)
         return found
 

@@ -14,7 +14,7 @@ from task4_sed.inference.stream import REGION_SECONDS
 
 BACKBONES = ("atst-f", "beats", "fpasst", "m2d", "asit", "frame_mn06", "frame_mn10")
 HOP_SECONDS = 5.0  # between the windows of a file, by default
-BATCH = 8
+BATCH = 4
 TURNS = 3
 
 

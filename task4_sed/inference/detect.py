@@ -15,12 +15,13 @@ from common.audio.answers import stems
 from common.audio.reading import Waveform
 from common.audio.recordings import Recording, Recordings, beginning, find_recordings, rechunked
 from common.frontends import LogMel
-from common.run.files import read_json, write_json
+from common.run.files import read_json, sha256, write_json
 from common.run.folders import printable
 from common.run.progress import clock, progress
 from common.run.results.tables import print_table
 from common.run.verbs import Run
 from task4_sed.config import Format
+from task4_sed.data.annotations import read_strong
 from task4_sed.data.classes import SAMPLE_RATE
 from task4_sed.inference.checkpoints import checkpoint_of
 from task4_sed.inference.detectors import Detector, load_detector
@@ -164,6 +165,7 @@ def _boxes_of(detector: Detector, labels: Labels, options: Options) -> Finder:
 
     least = np.full(len(labels.names), np.nextafter(threshold, -1))
     about = {"csebbs": setting, "threshold": threshold}
+    about |= {"csebbs_sha256": sha256(setting)} if setting.endswith(".tsv") else {}
     return Finder(find, least, threshold, detector.frame_seconds, boxes_title(setting, threshold), about)
 
 
@@ -246,6 +248,7 @@ class _Work:
         suffixes = [SUFFIX[name] for name in self.formats if name in SUFFIX and name != "json"]
         self.stems = stems(out, recordings, "events", suffixes)
         self.names = recordings.names()
+        self.truth = {} if options.truth is None else read_strong(options.truth)
 
     def all(self) -> tuple[dict[str, Any], float]:
         """{name of a file: its events}, and seconds of audio that were heard."""
@@ -282,8 +285,9 @@ class _Work:
         """What stands in the .json beside the events, and by which a finished file is known."""
         options = self.options
         setting = {"hop": options.hop, "parity": options.parity, **self.finder.setting}
-        chosen = {"top": options.top, "labels": options.labels, "groups": options.groups and str(options.groups)}
-        setting |= {key: value for key, value in chosen.items() if value is not None}
+        setting |= {} if options.top is None else {"top": options.top}
+        if options.labels is not None or options.groups is not None:
+            setting["labels"] = self.labels.members(self.detector.classes)
         model = {"model": self.detector.name, "checkpoint": self.detector.sha256}
         return {"file": printable(path), **model, "settings": setting}
 
@@ -319,8 +323,9 @@ class _Work:
         assert self.draw is not None
         front_end, options = LogMel(PICTURED), self.options
         about = {"note": self.detector.note, "about": f"{self.detector.name}\n{self.finder.title}"}
+        truth = self.truth.get(path.name)
         for (start, end), blocks in _spans(Recording(path, SAMPLE_RATE), float(edges[-1]), options):
-            first, after = (int(np.searchsorted(edges, at, side)) for at, side in ((start, "right"), (end, "left")))
+            first, after = int(np.searchsorted(edges, start, "right")), int(np.searchsorted(edges, end, "left"))
             begins, scores = spool.pooled(first - 1, max(first, after), COLUMNS)
             clip = ClipScores(np.append(np.maximum(edges[begins], start), end), scores)
             whole = end - start >= edges[-1]
@@ -331,6 +336,7 @@ class _Work:
                 ScoreSet(self.labels.names, {"clip": clip}),
                 [event for event in events if event.onset < end and event.offset > start],
                 threshold=self.finder.lowest,
+                truth=truth and [event for event in truth if event.onset < end and event.offset > start],
                 rows=options.rows,
                 setting=front_end.setting,
                 title=printable(path.name) + ("" if whole else f", {clock(start)} to {clock(end)}"),

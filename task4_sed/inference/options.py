@@ -34,6 +34,7 @@ class Options:
     page: float | None = None
     zoom: tuple[float, ...] | None = None
     rows: int | None = None
+    truth: Path | None = None
     resume: bool = False
 
     def __post_init__(self) -> None:

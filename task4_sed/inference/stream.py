@@ -123,9 +123,11 @@ class Follower:
 
     def _change(self, index: int, end: int | None) -> Change:
         first, mids = int(self.onset[index]), self.labels.mids
-        times = [None if at is None else round(at * self.frame_seconds, 3) for at in (first, end)]
+        onset, offset = round(first * self.frame_seconds, 3), end and round(end * self.frame_seconds, 3)
         mean, peak = float(self.total[index]) / (self.frame - first), float(self.peak[index])
-        return Change(self.labels.names[index], mids and mids[index], *times, round(mean, 4), round(peak, 4))
+        return Change(
+            self.labels.names[index], mids[index] if mids else None, onset, offset, round(mean, 4), round(peak, 4)
+        )
 
 
 def show_stream(

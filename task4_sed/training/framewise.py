@@ -35,7 +35,7 @@ from common.frontends import MelSetting
 from common.losses import full_precision
 from common.run.errors import UserError
 from common.run.imports import apply_own
-from common.run.training import gather_in_order
+from common.run.training import folder_of, of_all_processes
 from common.schedules import half_cosine
 from task4_sed.config import AugmentConfig, Config, OptimizerConfig
 from task4_sed.data.audioset import FRAME_SECONDS, FRAMES, output_classes
@@ -44,7 +44,7 @@ from task4_sed.data.framewise import StrongSet
 from task4_sed.data.own import own_part
 from task4_sed.metrics.psds import PSDS1
 from task4_sed.metrics.segments import mean_of_defined
-from task4_sed.metrics.streamed import Streamed, StreamedScores, streamed_metrics
+from task4_sed.metrics.streamed import ScoresOnDisk, Streamed, StreamedScores, streamed_metrics
 from task4_sed.metrics.truth import Truth, truth_arrays
 from task4_sed.model.framewise import FramewiseNetwork
 from task4_sed.training.augmentation import filtered
@@ -202,7 +202,7 @@ def optimizer_of(network: FramewiseNetwork, config: OptimizerConfig, steps: int)
 
 EDGES = np.arange(FRAMES + 1) * FRAME_SECONDS
 # Logits (clips, frames, classes) of the validation clips, in their order -> named figures
-Validate = Callable[[np.ndarray], dict[str, float]]
+Validate = Callable[[np.ndarray | ScoresOnDisk], dict[str, float]]
 
 
 def validator(clips: StrongSet, median_frames: int) -> Validate:
@@ -210,7 +210,7 @@ def validator(clips: StrongSet, median_frames: int) -> Validate:
     truth, ended = strong_truth(clips), not clips.published
     own = strong_truth(own_part(clips)) if clips.own else None
 
-    def validate(logits: np.ndarray) -> dict[str, float]:
+    def validate(logits: np.ndarray | ScoresOnDisk) -> dict[str, float]:
         scores = StreamedScores(clips.labels.clips, clips.labels.classes, EDGES, lambda a, b: logits[a:b])
         figures = figures_of(streamed_metrics(scores, truth, PSDS1, median_frames, end_with_clip=ended))
         if own is not None:
@@ -258,7 +258,7 @@ class FramewiseSystem(LightningModule):
         super().__init__()
         self.config, self.classes, self.steps_per_epoch = config, tuple(classes), steps_per_epoch
         self.network, self.validate = network, validate
-        self.predicted: list[tuple[Tensor, Tensor]] = []
+        self.predicted: ScoresOnDisk | None = None
         if network.encoder.head_kind == "linear" and network.encoder.weak_head is not None:
             network.encoder.weak_head.requires_grad_(False)  # there for the published files, no loss reaches it
 
@@ -315,17 +315,20 @@ class FramewiseSystem(LightningModule):
         return frame_loss(logits, frames.targets, frames.pseudo, self.config.loss.distillation, self.weights())
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Collect the logits in half precision, as `predict` stores them."""
+        """Collect the logits in half precision, as `predict` stores them; those of all processes in the first."""
         logits = self.answers(self.network.encoder.front_end(batch.waveform))
-        self.predicted.append((batch.clip.cpu(), logits.half().cpu()))
+        if self.predicted is None:
+            self.predicted = ScoresOnDisk(None if self._trainer is None else folder_of(self.trainer))
+        for clips, scores in of_all_processes((batch.clip.cpu().numpy(), logits.half().cpu().numpy())):
+            if self.global_rank == 0:
+                self.predicted.put(clips, scores)
 
     def on_validation_epoch_end(self) -> None:
         """Figures of the validation clips; the first of them selects the best checkpoint."""
         if self.validate is None:
             return
-        _, logits = gather_in_order(self.predicted, self.trainer.world_size)
-        self.predicted = []
-        figures = self.validate(logits)
+        figures = self.validate(self.predicted) if self.global_rank == 0 and self.predicted is not None else {}
+        figures, self.predicted = self.trainer.strategy.broadcast(figures), None
         named = {f"val/{name}": value for name, value in figures.items()}
         self.log_dict(named | {"val/objective": next(iter(figures.values()))}, sync_dist=False)
 
