@@ -22,6 +22,7 @@ from common.run.verbs import Run
 from task4_sed.config import Config
 from task4_sed.data.audioset import scored_classes
 from task4_sed.data.framewise import StrongSet
+from task4_sed.data.own import own_part
 from task4_sed.data.pseudo import StoredLogits
 from task4_sed.evaluation.report import caveat_of
 from task4_sed.inference.framewise import scores_of
@@ -54,6 +55,9 @@ def _evaluate(run: Run) -> Mapping[str, Any]:
         floors["untrained"] = _stored(floor, clips)
         silence = np.zeros((CLIPS_AT_ONCE, len(EDGES) - 1, len(scores.classes)), np.float16)
         floors["constant"] = replace(scores, read=lambda start, stop: silence[: stop - start])
+    if clips.own:
+        of_own = streamed_metrics(scores, strong_truth(own_part(clips)), PSDS1, median)
+        figures["own_psds1"] = of_own.psds.mean_of_classes
     low, high = interval_of(figures["psds1_macro"], found.draws, count, share=True)
     listed = "".join(f"{name}\n" for name in sorted(truth.clips))
     listing = path.with_suffix(".clips.txt")
@@ -79,6 +83,8 @@ def _evaluate(run: Run) -> Mapping[str, Any]:
         [name, *(f"{of[key]:.4f}" for key in SHOWN)] for name, of in {"trained": figures, **results["floors"]}.items()
     ]
     rows[0][1] += f" [{low:.4f}, {high:.4f}]"
+    if clips.own:
+        rows.append(["own classes, on own clips", f"{figures['own_psds1']:.4f}", "", ""])
     scored = _scored_on(results, clips.name, clips.scored)
     title = f"{run.folder}: {NAMES.get(clips.name, clips.name)}, {scored} of {listing}"
     print_table(title, ["scores", *SHOWN.values()], rows, caveat_of(results["data"]))
