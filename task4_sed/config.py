@@ -1,8 +1,8 @@
 """The settings of a recipe."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from importlib import import_module
+from pathlib import Path
 from typing import Any, Literal
 
 from common.run.config import FINITE, in_range
@@ -10,6 +10,7 @@ from common.run.energy import EnergyConfig
 from common.run.errors import UserError, did_you_mean
 from common.run.imports import Own, check_class, check_functions
 from common.run.settings import SubmissionConfig, TrainerConfig
+from task4_sed.systems import SYSTEMS, System
 
 # What an own network's class is given where it asks for it.
 OFFERED = ("num_classes", "num_mels", "embedding_dim")
@@ -35,106 +36,6 @@ Toy = Literal["toy", "tiny", "audioset", "audioset_tiny", "dcase2016", "dcase201
 STAGED_ONLY = ("wavmix_probability", "impulse_probability", "time_mask", "warp_probability")
 NOT_FRAMEWISE = ("start", "loss.teacher_moves", "augment.impulse_probability")
 UNCACHED = ("wavmix_probability", "impulse_probability", "warp_probability")
-
-
-@dataclass(frozen=True)
-class System:
-    """A kind of system. work: what it does (verbs and their parts) -> module:function of this package."""
-
-    called: str
-    work: Mapping[str, str]
-
-    def does(self, what: str) -> Any:
-        """The function, imported now. Raises UserError where a system of this kind has none."""
-        if what not in self.work:
-            others = " or ".join(of.called for of in SYSTEMS.values() if what in of.work)
-            raise UserError(f"{what}: the recipe is of {self.called}, expected one of {others}")
-        module, _, name = self.work[what].partition(":")
-        return getattr(import_module(f"{__package__}.{module}"), name)
-
-
-FRAMEWISE = {
-    "train": "training.train:train_framewise",
-    "system": "training.framewise:FramewiseSystem",
-    "counts": "evaluation.complexity:framewise_counts",
-    "trained": "evaluation.complexity:framewise_parts",
-}
-# By Config.system.
-SYSTEMS = {
-    "challenge": System(
-        "the challenge",
-        {
-            "prepare": "data.prepare:prepare_challenge",
-            "train": "training.train:train_challenge",
-            "predict": "inference.predict:predict_run",
-            "predict --logits": "inference.predict:predict_logits",
-            "predict FILES": "inference.detect:predict_files",
-            "evaluate": "evaluation.report:evaluate_runs",
-            "evaluate --ensemble": "inference.ensemble:join",
-            "ensembled": "inference.ensemble:ensembled",
-            "compare": "evaluation.report:compare_challenge",
-            "package": "submission.package:package_runs",
-            "benchmark": "evaluation.benchmark:benchmark",
-            "counts": "evaluation.complexity:challenge_counts",
-            "trained": "evaluation.complexity:challenge_parts",
-        },
-    ),
-    "audioset": System(
-        "frame-level pre-training",
-        FRAMEWISE
-        | {
-            "prepare": "data.prepare_audioset:prepare_audioset",
-            "classes": "data.own:framewise_classes",
-            "data": "training.data:FramewiseData",
-            "set": "data.own:framewise_set",
-            "predict": "inference.framewise:predict_framewise",
-            "predict --logits": "inference.framewise:predict_framewise_logits",
-            "evaluate": "evaluation.framewise:evaluate_framewise",
-            "evaluate --ensemble": "inference.ensemble:join",
-            "ensembled": "inference.framewise:ensembled",
-            "compare": "evaluation.framewise:compare_framewise",
-        },
-    ),
-    "audioset_weak": System(
-        "pre-training on clip labels",
-        FRAMEWISE
-        | {
-            "prepare": "data.prepare_audioset:prepare_audioset",
-            "classes": "data.weak:weak_classes",
-            "data": "training.tagging:TaggingData",
-            "system": "training.tagging:TaggingSystem",
-            "predict": "inference.tagging:predict_tags",
-            "predict --logits": "inference.tagging:predict_tag_logits",
-            "evaluate": "evaluation.tagging:evaluate_tags",
-        },
-    ),
-    "hear": System(
-        "fine-tuning on a data set of HEAR",
-        FRAMEWISE
-        | {
-            "prepare": "data.hear:prepare_hear",
-            "classes": "data.hear:hear_classes",
-            "data": "training.downstream:HearData",
-            "predict": "inference.hear:predict_hear",
-            "evaluate": "evaluation.downstream:evaluate_hear",
-            "compare": "evaluation.downstream:compare_downstream",
-        },
-    ),
-    "desed": System(
-        "fine-tuning on DESED",
-        FRAMEWISE
-        | {
-            "prepare": "data.prepare:prepare_challenge",
-            "classes": "data.desed:desed_classes",
-            "data": "training.downstream:DesedData",
-            "system": "training.downstream:DesedSystem",
-            "set": "data.desed:desed_set",
-            "predict": "inference.framewise:predict_framewise",
-            "evaluate": "evaluation.framewise:evaluate_framewise",
-            "compare": "evaluation.downstream:compare_downstream",
-        },
-    ),
-}
 
 
 @dataclass
@@ -538,7 +439,24 @@ class Config:
                     raise UserError(f"encoder.cache: stored embeddings know nothing of {key}; set one of them to 0")
 
 
+# What `detect` writes for a file.
+Format = Literal["tsv", "csv", "json", "audacity", "raven", "scores", "npz", "h5", "png"]
+
+
 def check_threshold(threshold: float) -> None:
     """UserError where it is no probability."""
     if not 0 <= threshold <= 1:
         raise UserError(f"--threshold is {threshold:g}, expected 0 to 1")
+
+
+def check_stream(files: Sequence[Path], rate: int, threshold: float, low: float | None, microphone: str | None) -> None:
+    """UserError for words of `stream` that do not go together."""
+    check_threshold(threshold)
+    if low is not None and not 0 <= low <= threshold:
+        raise UserError(f"--low is {low:g}, expected 0 to the threshold, {threshold:g}")
+    if not 1000 <= rate <= 10_000_000:
+        raise UserError(f"--rate: {rate}, expected samples a second, e.g. 16000")
+    if list(files) not in ([], [Path("-")]):
+        raise UserError(f"stream: {files[0]}: it hears - (standard input) or a microphone; `detect` takes files")
+    if files and microphone is not None:
+        raise UserError("stream: --microphone goes without -")

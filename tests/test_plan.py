@@ -16,7 +16,7 @@ ENTRIES = {
 OPTIONAL = {"downloads.csv"}  # where the data sets come from
 NO_CHALLENGE = {"zeroshot"}  # nothing to submit: no room for it
 METRICS = ({"metrics"}, {"metrics.py"})  # a room, or the one file that it needs
-OWN_ROOMS = {"task1_asc": {"deployment"}, "task2_anomaly": {"studies"}}
+OWN_ROOMS = {"task1_asc": {"deployment"}, "task2_anomaly": {"studies"}, "task4_sed": {"systems.py"}}
 ROLES = {
     "data": ("classes", "layout", "prepare", "sets", "batches", "toy/write"),
     "model": ("networks",),

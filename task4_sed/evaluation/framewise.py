@@ -51,13 +51,13 @@ def _evaluate(run: Run) -> Mapping[str, Any]:
     scores = _stored(path, clips)
     found = streamed_metrics(scores, truth, PSDS1, median, end_with_clip=ended, weights=weights)
     figures, floors = figures_of(found), dict[str, StreamedScores]()
+    if clips.own:
+        of_own = streamed_metrics(scores, strong_truth(own_part(clips)), PSDS1, median, end_with_clip=ended)
+        figures["own_psds1"] = of_own.psds.mean_of_classes
     if (floor := scores_of(run, clips, "untrained")).is_file():
         floors["untrained"] = _stored(floor, clips)
         silence = np.zeros((CLIPS_AT_ONCE, len(EDGES) - 1, len(scores.classes)), np.float16)
         floors["constant"] = replace(scores, read=lambda start, stop: silence[: stop - start])
-    if clips.own:
-        of_own = streamed_metrics(scores, strong_truth(own_part(clips)), PSDS1, median)
-        figures["own_psds1"] = of_own.psds.mean_of_classes
     low, high = interval_of(figures["psds1_macro"], found.draws, count, share=True)
     listed = "".join(f"{name}\n" for name in sorted(truth.clips))
     listing = path.with_suffix(".clips.txt")
@@ -84,7 +84,7 @@ def _evaluate(run: Run) -> Mapping[str, Any]:
     ]
     rows[0][1] += f" [{low:.4f}, {high:.4f}]"
     if clips.own:
-        rows.append(["own classes, on own clips", f"{figures['own_psds1']:.4f}", "", ""])
+        rows.append(["own classes, on own clips", f"{figures['own_psds1']:.4f}", *["" for _ in range(len(SHOWN) - 1)]])
     scored = _scored_on(results, clips.name, clips.scored)
     title = f"{run.folder}: {NAMES.get(clips.name, clips.name)}, {scored} of {listing}"
     print_table(title, ["scores", *SHOWN.values()], rows, caveat_of(results["data"]))

@@ -243,7 +243,8 @@ def _draw_classes(variants: Mapping[str, Any], boxed: str, title: str, note: str
 def _draw_rolls(run: Run, test: TestSet, csebbs: str, note: str | None, plots: Path) -> None:
     """Truth against scores over the spectrogram, for the clips with the most different classes."""
     from common.audio.reading import load
-    from task4_sed.inference.detect import boxes_title, events_of
+    from task4_sed.inference.detect import boxes_title
+    from task4_sed.inference.events import events_of
     from task4_sed.inference.predict import log_mel
     from task4_sed.model.networks import front_end
 

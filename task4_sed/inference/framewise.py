@@ -23,7 +23,7 @@ from task4_sed.data.framewise import StrongClips, StrongSet
 from task4_sed.data.pseudo import new_logits
 from task4_sed.inference.checkpoints import checkpoint_of
 from task4_sed.inference.ensemble import LOGITS
-from task4_sed.model.framewise import FramewiseNetwork, described, load_framewise
+from task4_sed.model.framewise import FramewiseNetwork, load_framewise, network_of
 
 
 def predict_framewise(run: Run, checkpoint: Path | None, floors: bool = False) -> Mapping[str, Any]:
@@ -55,7 +55,7 @@ def _predict(run: Run, checkpoint: Path | None, training: bool, floors: bool = F
     if floors:
         torch.manual_seed(run.seed)
         untrained, floor = (
-            described(read_checkpoint(path)["framewise"], path).eval(),
+            network_of(read_checkpoint(path)["framewise"], path).eval(),
             scores_of(run, clips, "untrained"),
         )
         floor.parent.mkdir(exist_ok=True)

@@ -100,13 +100,13 @@ def load_framewise(path: Path, expected_sha256: str | None = None) -> tuple[Fram
     about = content.get("framewise")
     if about is None:
         raise UserError(f"{path}: no network of frame-level pre-training, expected a checkpoint of a pretrain recipe")
-    network = described(about, path)
+    network = network_of(about, path)
     fill(network, network_state(content, ("network",), path), path)
     return network.eval(), tuple(about["classes"])
 
 
-def described(about: Mapping[str, Any], path: Path) -> FramewiseNetwork:
-    """The network that a checkpoint says it is of, untrained."""
+def network_of(about: Mapping[str, Any], path: Path) -> FramewiseNetwork:
+    """A network as its checkpoint or its exported folder describes it, with random weights."""
     encoder = create(about["encoder"]["name"], RANDOM, num_classes=None)
     if not isinstance(encoder, FrameEncoder):
         raise UserError(f"{path}: its encoder {about['encoder']['name']} is not frame-wise")

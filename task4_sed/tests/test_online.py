@@ -19,7 +19,7 @@ from task4_sed.data.audioset import FRAMES, output_classes, read_strong_labels
 from task4_sed.data.own import CLASSES, framewise_classes, own_classes
 from task4_sed.data.prepare import prepare, write_toy_data
 from task4_sed.data.toy.audioset import OWN, OWN_NAME
-from task4_sed.inference.framewise import load_framewise
+from task4_sed.model.framewise import load_framewise
 from task4_sed.training.framewise import FrameDraws, Frames, cross_entropy, frame_loss
 from task4_sed.training.online import BOTH, TaughtSystem
 from task4_sed.training.train import build_framewise, train_run
