@@ -117,9 +117,8 @@ def predict(
     if files:
         from functools import partial
 
-        _refuse_framewise(runs, "predict FILES")
+        predict_files = runs[0].config.system.does("predict FILES")
         from task4_sed.evaluation.plots import draw_events
-        from task4_sed.inference.detect import predict_files
 
         draw = None if no_plots else partial(draw_events, threshold=threshold)
         return _of_all([predict_files(run, files, checkpoint, folder, threshold, csebbs, draw) for run in runs])
@@ -174,17 +173,11 @@ def evaluate(
         --recipe toy --runs 1 2 3
     """
     if scores is None:
+        system = runs[0].config.system
         if ensemble is not None:
-            from task4_sed.inference.ensemble import join
-
+            join = system.does("evaluate --ensemble")
             runs = [join(run, ensemble) for run in runs]
-        if runs[0].config.loss.kind == "framewise":
-            from task4_sed.evaluation.framewise import evaluate_framewise
-
-            return _of_all(evaluate_framewise(runs))
-        from task4_sed.evaluation.report import evaluate_runs
-
-        return _of_all(evaluate_runs(runs, plots=not no_plots))
+        return _of_all(system.does("evaluate")(runs, plots=not no_plots))
     if ensemble is not None:
         raise UserError("evaluate: --ensemble goes without --scores")
     if ground_truth is None or durations is None:
@@ -209,10 +202,8 @@ def package(
     Example:
         --runs 1 2 3 --out entry.zip
     """
-    _refuse_framewise(runs, "package")
-    from task4_sed.submission.package import package_runs
-
-    return package_runs(runs, out, report, ensemble)
+    packed: Mapping[str, Any] = runs[0].config.system.does("package")(runs, out, report, ensemble)
+    return packed
 
 
 def validate(
@@ -270,19 +261,8 @@ def benchmark(
         from task4_sed.evaluation.benchmark_metrics import benchmark_audioset, benchmark_metrics
 
         return {"seconds": benchmark_audioset() if metrics == "audioset" else benchmark_metrics()}
-    _refuse_framewise([run], "benchmark")
-    from task4_sed.evaluation.benchmark import benchmark as measure
-
-    return measure(run, seconds)
-
-
-def _refuse_framewise(runs: Sequence[Run], verb: str) -> None:
-    """UserError for recipes of frame-level pre-training."""
-    for run in runs:
-        if run.config.loss.kind == "framewise":
-            raise UserError(
-                f"{verb}: recipe {run.recipe} is of frame-level pre-training, expected one of the challenge"
-            )
+    rates: Mapping[str, Any] = run.config.system.does("benchmark")(run, seconds)
+    return rates
 
 
 def _of_all(results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

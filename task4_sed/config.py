@@ -1,6 +1,8 @@
 """The settings of a recipe."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from importlib import import_module
 from typing import Any, Literal
 
 from common.run.config import FINITE, in_range
@@ -27,10 +29,108 @@ SET_NAMES = (
     "eval24",
 )
 
+Toy = Literal["toy", "tiny", "audioset", "audioset_tiny", "dcase2016", "dcase2016_tiny", "maestro", "maestro_tiny"]
+
 # Augmentations of stages 1 and 2, and those that change what the encoder hears.
 STAGED_ONLY = ("wavmix_probability", "impulse_probability", "time_mask", "warp_probability")
 NOT_FRAMEWISE = ("start", "loss.teacher_moves", "augment.impulse_probability")
 UNCACHED = ("wavmix_probability", "impulse_probability", "warp_probability")
+
+
+@dataclass(frozen=True)
+class System:
+    """A kind of system. work: what it does (verbs and their parts) -> module:function of this package."""
+
+    called: str
+    work: Mapping[str, str]
+
+    def does(self, what: str) -> Any:
+        """The function, imported now. Raises UserError where a system of this kind has none."""
+        if what not in self.work:
+            others = " or ".join(of.called for of in SYSTEMS.values() if what in of.work)
+            raise UserError(f"{what}: the recipe is of {self.called}, expected one of {others}")
+        module, _, name = self.work[what].partition(":")
+        return getattr(import_module(f"{__package__}.{module}"), name)
+
+
+FRAMEWISE = {
+    "train": "training.train:train_framewise",
+    "system": "training.framewise:FramewiseSystem",
+    "counts": "evaluation.complexity:framewise_counts",
+    "trained": "evaluation.complexity:framewise_parts",
+}
+# By Config.system.
+SYSTEMS = {
+    "challenge": System(
+        "the challenge",
+        {
+            "prepare": "data.prepare:prepare_challenge",
+            "train": "training.train:train_challenge",
+            "predict": "inference.predict:predict_run",
+            "predict --logits": "inference.predict:predict_logits",
+            "predict FILES": "inference.detect:predict_files",
+            "evaluate": "evaluation.report:evaluate_runs",
+            "evaluate --ensemble": "inference.ensemble:join",
+            "package": "submission.package:package_runs",
+            "compare": "evaluation.report:compare_challenge",
+            "benchmark": "evaluation.benchmark:benchmark",
+            "counts": "evaluation.complexity:challenge_counts",
+            "trained": "evaluation.complexity:challenge_parts",
+        },
+    ),
+    "audioset": System(
+        "frame-level pre-training",
+        FRAMEWISE
+        | {
+            "prepare": "data.prepare_audioset:prepare_audioset",
+            "classes": "data.own:framewise_classes",
+            "data": "training.data:FramewiseData",
+            "set": "data.own:framewise_set",
+            "predict": "inference.framewise:predict_framewise",
+            "predict --logits": "inference.framewise:predict_framewise_logits",
+            "evaluate": "evaluation.framewise:evaluate_framewise",
+            "evaluate --ensemble": "inference.ensemble:join",
+            "compare": "evaluation.framewise:compare_framewise",
+        },
+    ),
+    "audioset_weak": System(
+        "pre-training on clip labels",
+        FRAMEWISE
+        | {
+            "prepare": "data.prepare_audioset:prepare_audioset",
+            "classes": "data.weak:weak_classes",
+            "data": "training.tagging:TaggingData",
+            "system": "training.tagging:TaggingSystem",
+            "predict": "inference.tagging:predict_tags",
+            "predict --logits": "inference.tagging:predict_tag_logits",
+            "evaluate": "evaluation.tagging:evaluate_tags",
+        },
+    ),
+    "hear": System(
+        "fine-tuning on a data set of HEAR",
+        FRAMEWISE
+        | {
+            "prepare": "data.hear:prepare_hear",
+            "classes": "data.hear:hear_classes",
+            "data": "training.downstream:HearData",
+            "predict": "inference.hear:predict_hear",
+            "evaluate": "evaluation.hear:evaluate_hear",
+        },
+    ),
+    "desed": System(
+        "fine-tuning on DESED",
+        FRAMEWISE
+        | {
+            "prepare": "data.prepare:prepare_challenge",
+            "classes": "data.desed:desed_classes",
+            "data": "training.downstream:DesedData",
+            "system": "training.downstream:DesedSystem",
+            "set": "data.desed:desed_set",
+            "predict": "inference.framewise:predict_framewise",
+            "evaluate": "evaluation.framewise:evaluate_framewise",
+        },
+    ),
+}
 
 
 @dataclass
@@ -57,12 +157,24 @@ class BlocksConfig:
 
 
 @dataclass
+class OwnClipsConfig:
+    """Clips with classes of one's own beside AudioSet-strong's, which the network then has after the 447."""
+
+    root: str  # folder with classes.csv, train_strong.tsv, eval_strong.tsv, audio/train and audio/eval (data/own.py)
+    share: float = in_range(0.2, 1e-6, 1 - 1e-6)  # of the draws
+
+
+@dataclass
 class DataConfig:
     """Where the data set lies and how batches are made of it."""
 
     root: str | None = None  # folder in the official layout
-    # `prepare` writes this embedded data set to root, that of AudioSet-strong for loss.kind framewise
-    toy: Literal["toy", "tiny", "audioset", "audioset_tiny"] | None = None
+    # Of loss.kind framewise: AudioSet-strong; before that AudioSet's clip labels; after it DCASE 2016 Task 2 or MAESTRO
+    # in HEAR's form, or DESED
+    format: Literal["audioset", "audioset_weak", "hear", "desed"] = "audioset"
+    fold: int | None = in_range(None, 0, 4)  # of MAESTRO, tested; the next validates; null: of training n number n - 1
+    # `prepare` writes this embedded data set to root; of loss.kind framewise one for its format
+    toy: Toy | None = None
     packs: str | None = None  # where `prepare` packs the audio; default: <root>/packed
     blocks: BlocksConfig = field(default_factory=BlocksConfig)
     desed_to_maestro: bool = False  # labels Speech and Dishes also count for their MAESTRO aliases
@@ -70,11 +182,13 @@ class DataConfig:
     maestro_dog: bool = False  # Dog counts among the classes that MAESTRO is labelled for (as in the baseline)
     exclude_overlapping: bool = True  # leave out clips that the exclusion lists name
     pseudo_labels: str | None = None  # stored logits of all training clips; all are cropped at 0 then
-    # Framewise: clips of AudioSet-strong in a batch and in an epoch. balanced: drawn by how rare what is heard in them
-    # is, with replacement; or without it, as published, which nearly orders the clips where an epoch has most of them.
+    # Framewise: clips in a batch and in an epoch; of HEAR's files random pieces, 12 for each.
+    # balanced: drawn by how rare what is heard in them is, with replacement; or without it, as published, which nearly
+    # orders the clips where an epoch has most of them.
     batch: int = in_range(256, 1)
     draws: int = in_range(100_000, 1)
     sampler: Literal["uniform", "balanced", "balanced_without_replacement"] = "uniform"
+    own: OwnClipsConfig | None = None  # beside AudioSet-strong
     workers: int = in_range(2, 0, 128)  # loader processes
     eval_batch: int = in_range(16, 1)
 
@@ -154,6 +268,9 @@ class EncoderConfig:
     # the first; the upper one lies within half the second around sample rate / 2 less that half. null: the encoder's.
     mel_range: tuple[int, int] | None = in_range(None, 1)
     batch_floor: bool = False  # of a mel with a floor (atst-f): below the loudest of the batch, as published
+    keep_head: bool = (
+        False  # framewise: of the head in `checkpoint`, too, for the classes that it has; else a fresh one
+    )
     cache: bool = False  # store the embeddings of all clips beside the packs; longer clips are cropped at 0 then
 
 
@@ -190,6 +307,9 @@ class AugmentConfig:
     The baseline's order is that here, and of stages 1 and 2 that in training/augmentation.py.
     """
 
+    # Of data.format audioset_weak only: waveforms moved by up to so many samples; louder by -gain_db to gain_db - 1 dB.
+    roll_samples: int = in_range(0, 0)
+    gain_db: int = in_range(0, 0, 60)
     # Of stages 1 and 2 only, up to impulse_time_zero: waveforms of MAESTRO, strong and synth, each with any of its set.
     wavmix_probability: float = in_range(0.0, 0, 1)
     wavmix_beta: float = in_range(0.2, 1e-6, FINITE)
@@ -259,6 +379,20 @@ class LossConfig:
 
 
 @dataclass
+class OnlineTeacherConfig:
+    """Framewise: a frozen network that hears what the student hears, in place of stored logits.
+
+    Beside the labelled clips each step may have clips of AudioSet without frame labels, for its answers alone.
+    """
+
+    checkpoint: str  # a published one by name, or one of an own training
+    weak_batch: int = in_range(64, 0)  # clips of AudioSet without frame labels in each step, drawn by their clip labels
+    weak_share: float = in_range(0.5, 0, 1)  # of them in the distillation
+    weak_mixup_probability: float = in_range(1.0, 0, 1)
+    weak_mixup_beta: float = in_range(0.3, 1e-6, FINITE)
+
+
+@dataclass
 class OptimizerConfig:
     """Of the baseline Adam; the rate rises exponentially, stays, then falls along a quarter of a cosine.
 
@@ -279,6 +413,7 @@ class OptimizerConfig:
     encoder_lr: float = in_range(1e-4, 0, FINITE)  # where it trains: of its final norm
     encoder_decay: float = in_range(1.0, 0, 1)  # of the rate, from each layer to the one below
     # Framewise: lr is that of sequence model and heads; biases and other vectors have a weight decay of their own.
+    sequence_lr: float | None = in_range(None, 0, FINITE)  # of a sequence model; null: lr
     algorithm: Literal["adam", "adamw"] = "adamw"
     vector_decay: float = in_range(0.0, 0, FINITE)
     # The published code never read its option of the warm-up: steps that it took instead; null: as warmup_steps says.
@@ -297,6 +432,17 @@ class ValidationConfig:
     # window with events, up to the end of the last one, of the largest score in each second.
     as_published: bool = False
     median_frames: int = in_range(9, 1)  # framewise: of the filter before PSDS1; the paper has 12
+
+
+@dataclass
+class EventsConfig:
+    """From frames to events and to the main figure, for data.format hear."""
+
+    median_ms: float = in_range(250.0, 0, FINITE)
+    min_ms: tuple[float, ...] = in_range((125.0, 250.0), 0, FINITE)  # least duration: the best for validation files
+    threshold: float = in_range(0.5, 0, 1)
+    of_logits: bool = False  # as published: the threshold is one of logits; 0.5 is a probability of 0.62
+    figure: Literal["onset_200ms", "onset_50ms", "onset_offset_50ms"] = "onset_200ms"
 
 
 @dataclass
@@ -320,10 +466,12 @@ class Config:
     sequence: SequenceConfig | None = None  # framewise: between encoder and heads
     # Of stages 1 and 2: this recipe's run of the same number; or a checkpoint's networks, its name, file or address.
     start: str | None = None
+    teacher: OnlineTeacherConfig | None = None
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+    events: EventsConfig = field(default_factory=EventsConfig)
     postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     energy: EnergyConfig = field(default_factory=EnergyConfig)
@@ -346,13 +494,27 @@ class Config:
                 if name not in SET_NAMES:
                     raise UserError(f"{key}: unknown data set {name!r}{did_you_mean(name, SET_NAMES)}")
 
+    @property
+    def system(self) -> System:
+        """The kind of system that the recipe is of."""
+        return SYSTEMS[self.data.format if self.loss.kind == "framewise" else "challenge"]
+
     def _check_stage(self) -> None:
         """Settings that exclude each other or belong to another kind of training."""
-        augment, staged = self.augment, self.loss.kind != "baseline"
-        if self.sequence is not None and self.loss.kind != "framewise":
+        augment, staged, framewise = self.augment, self.loss.kind != "baseline", self.loss.kind == "framewise"
+        if self.sequence is not None and not framewise:
             raise UserError(f"sequence: only for loss.kind framewise, this is {self.loss.kind}")
-        if self.loss.distillation and self.data.pseudo_labels is None:
+        if self.loss.distillation and self.data.pseudo_labels is None and self.teacher is None:
             raise UserError("data.pseudo_labels: not set, but loss.distillation is above 0; a file of stored logits")
+        if self.teacher is not None and self.data.pseudo_labels is not None:
+            raise UserError("teacher.checkpoint: not beside data.pseudo_labels; set one of them to null")
+        learnt = self.data.format if framewise else self.loss.kind
+        beside = {"teacher": self.teacher, "data.own": self.data.own, "augment.time_mask": augment.time_mask}
+        for key, on in beside.items():
+            if on and learnt != "audioset" and (key != "augment.time_mask" or learnt == "audioset_weak"):
+                raise UserError(f"{key}: only for loss.kind framewise with data.format audioset, this is {learnt}")
+        if augment.roll_samples and learnt != "audioset_weak":
+            raise UserError("augment.roll_samples: only for data.format audioset_weak: frame labels would not move")
         for key, given in {
             "start": self.start is not None,
             "data.pseudo_labels": self.data.pseudo_labels is not None,
@@ -360,7 +522,7 @@ class Config:
             "loss.teacher_moves": self.loss.teacher_moves == "before_step_copy",
             **{f"augment.{name}": bool(getattr(augment, name)) for name in STAGED_ONLY},
         }.items():
-            if given and (not staged or (self.loss.kind == "framewise" and key in NOT_FRAMEWISE)):
+            if given and (not staged or (framewise and key in NOT_FRAMEWISE)):
                 raise UserError(f"{key}: only for loss.kind stage1 or stage2, this is {self.loss.kind}")
         if self.loss.weights.pseudo and self.data.pseudo_labels is None:
             raise UserError("data.pseudo_labels: not set, but loss.weights.pseudo is above 0; a file of stored logits")

@@ -68,6 +68,9 @@ RECIPES = {
     "postprocess: {csebbs: default}" + TINY_NETWORK,
     "toy_pretrain_teacher": f"extends: toy_pretrain_teacher\n{TINY_PRETRAIN}",
     "toy_pretrain_student": f"extends: toy_pretrain_student\n{TINY_PRETRAIN}",
+    **{
+        f"toy_pretrain_{name}": f"extends: toy_pretrain_{name}\n{TINY_PRETRAIN}" for name in ("weak", "advanced", "own")
+    },
     "recordings": f"extends: recordings\ndata: {{workers: 0, blocks: {ONE_EACH}}}\npostprocess: {{csebbs: default}}"
     + TINY_NETWORK,
 }

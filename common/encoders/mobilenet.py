@@ -251,8 +251,7 @@ MODELS: dict[str, Callable[..., Encoder]] = {
     "mn10-fc": partial(MobileNet, head="fully_convolutional"),
     "mn10-fc-s2221": partial(MobileNet, head="fully_convolutional", strides=clip_strides(2, 2, 2, 1)),
     "mn10-fc-s2211": partial(MobileNet, head="fully_convolutional", strides=clip_strides(2, 2, 1, 1)),
-    "frame_mn06": partial(FrameMobileNet, width=0.6),
-    "frame_mn10": FrameMobileNet,
+    **{f"frame_mn{round(10 * width):02d}": partial(FrameMobileNet, width=width) for width in (0.4, 0.6, 1.0, 2.0, 3.0)},
     "mn-tiny": partial(MobileNet, width=0.1, strides=(2, 2, 2), blocks=TINY),
     "frame_mn-tiny": partial(FrameMobileNet, width=0.1, strides=((4, 2), (4, 1), (4, 1)), blocks=TINY),
 }

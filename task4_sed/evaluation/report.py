@@ -308,10 +308,12 @@ def _cell(value: float | None, interval: Mapping[str, float] | None) -> str:
 
 def compare_runs(runs: Sequence[Run]) -> Mapping[str, Any]:
     """Own results, mean and spread over the runs, beside the published ones; table, csv, markdown and plot."""
-    if runs[0].config.loss.kind == "framewise":
-        from task4_sed.evaluation.framewise import compare_framewise
+    found: Mapping[str, Any] = runs[0].config.system.does("compare")(runs)
+    return found
 
-        return compare_framewise(runs)
+
+def compare_challenge(runs: Sequence[Run]) -> Mapping[str, Any]:
+    """See `compare_runs`."""
     folders = [run.folder for run in runs]
     tests = [section_of(folder, "test", "no test results; `evaluate` makes them") for folder in folders]
     data = tests[0]["data"]

@@ -59,22 +59,25 @@ def join(run: Run, names: Sequence[str]) -> Run:
     scores/<set>.h5: mean logits of the test, tuning and submission sets; config.yaml: the settings of `run`, by which
     it is evaluated; results.json: members, energy of everything that they come of. Raises UserError.
     """
-    joined, config, framewise = members(run, names), run.config, run.config.loss.kind == "framewise"
+    joined, config = members(run, names), run.config
     for member in joined:
-        if (member.config.loss.kind == "framewise") != framewise:
-            raise UserError(f"--ensemble: {member.folder} has other classes than recipe {run.recipe}")
+        if member.config.system != config.system:
+            raise UserError(
+                f"--ensemble: {member.folder} is of {member.config.system.called}, not {config.system.called}"
+            )
         check_network(member.folder, config.postprocess.network)
     submission = [config.submission_set] if config.submission_set else []
     sets = dict.fromkeys([*config.test_sets, *config.postprocess.tune_on, *submission])
-    if framewise:
-        sets = {"audioset_eval": None}
+    if framewise := "set" in config.system.work:
+        sets = {config.system.does("set")(config, "eval").name: None}
     found = [[_scores(member.folder, name) for member in joined] for name in sets]
     run = replace(run, recipe=run.folder.parent.name)
     with alone(run.folder, "ensemble", run.folder):
         out = run.folder / "scores"
-        dtype = np.float16 if framewise else np.float32
-        clips = {name: average(files, out / f"{name}.h5", dtype) for name, files in zip(sets, found, strict=True)}
-        _join_other(config, joined, out)
+        kept = np.float16 if framewise else np.float32  # as single runs have them; 3.8 GB of AudioSet-strong
+        clips = {name: average(files, out / f"{name}.h5", kept) for name, files in zip(sets, found, strict=True)}
+        if not framewise:
+            _join_other(config, joined, out)
         folders = [member.folder for member in joined]
         kwh = sum((recorded(folder, "predict") or {}).get("kwh", 0.0) for folder in folders)
         record(run.folder, "predict", {"network": config.postprocess.network, "clips": clips, "kwh": kwh})

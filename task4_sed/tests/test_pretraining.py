@@ -104,6 +104,7 @@ def test_teacher_ensemble_student(root: Path, tmp_path: Path, monkeypatch: pytes
 def test_validation_is_evaluation(tiny: Configure) -> None:
     """What selects a checkpoint is what is reported of it, but for the half precision of stored logits."""
     system, data = build_framewise(tiny("toy_pretrain_teacher"), 1)
+    assert system.network.encoder.training
     system.eval()
     with torch.no_grad():
         for batch in data.val_dataloader():
