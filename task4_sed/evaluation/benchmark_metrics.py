@@ -55,7 +55,7 @@ def random_set(clips: int, seed: int = 0) -> tuple[ScoreSet, dict[str, list[Even
 
 
 class _Clock:
-    """Prints and keeps the seconds of each piece of work; prints those of the CPU too, of a machine that others share."""
+    """Prints and keeps the seconds of each piece of work; prints those of the CPU too: others may share the machine."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
