@@ -9,7 +9,7 @@ from common.run.errors import UserError
 from common.run.numbers import integer
 from common.run.task_verbs import compare, export, pipeline, prepare_data, runs
 from common.run.verbs import Run, Task, computes, main
-from task4_sed.config import Config, check_threshold
+from task4_sed.config import Config, Format, check_stream, check_threshold
 
 
 def prepare(
@@ -81,7 +81,7 @@ def predict(
     files: list[Path],
     checkpoint: Path | None = None,
     out: Path | None = None,
-    threshold: float = 0.5,
+    threshold: float | None = None,
     csebbs: str | None = None,
     no_plots: bool = False,
     floors: bool = False,
@@ -91,14 +91,14 @@ def predict(
     """Scores of a trained run on the recipe's data sets; or events in any audio files and folders that are named.
 
     With --logits those of training clips, from which pseudo labels are made, in <run>/logits.h5. Named files may have
-    any length, rate and number of channels. Each gets a table (.tsv), .json, an Audacity label track (.txt) and a
-    picture (.png) in --out.
+    any length, rate and number of channels. Each gets a table (.tsv), .json, an Audacity label track (.txt), a picture
+    (.png) and frame scores in --out: it is `detect FILES --model RUN`, which has more to choose.
 
     Args:
         files: audio files or folders; none: the recipe's validation, test and submission sets
         checkpoint: another checkpoint than the run's best one; for named files also a folder that `export` wrote
         out: folder for the events of named files (default: predictions)
-        threshold: least confidence of an event in named files
+        threshold: least score of an event in named files (default: as of `detect`)
         csebbs: post-processing of named files: default, filter=F,abs=A,rel=R or a table (default: as tuned for the run)
         no_plots: no pictures of named files
         floors: also store what an untrained network and a constant prior give on the test sets
@@ -113,18 +113,92 @@ def predict(
     if (sets and not logits) or (files and logits):
         raise UserError("predict: --sets goes with --logits, and --logits without files")
     folder = out_folder(files, out)
-    check_threshold(threshold)
+    if threshold is not None:
+        check_threshold(threshold)
     if files:
-        from functools import partial
-
-        predict_files = runs[0].config.system.does("predict FILES")
         from task4_sed.evaluation.plots import draw_events
+        from task4_sed.inference.detect import predict_files
 
-        draw = None if no_plots else partial(draw_events, threshold=threshold)
+        draw = None if no_plots else draw_events
         return _of_all([predict_files(run, files, checkpoint, folder, threshold, csebbs, draw) for run in runs])
     from task4_sed.inference.runs import predict_runs
 
     return _of_all(predict_runs(runs, checkpoint, floors, (sets or []) if logits else None))
+
+
+@computes
+def detect(
+    files: list[Path],
+    model: list[str],
+    out: Path | None = None,
+    formats: list[Format] | None = None,
+    merged: Path | None = None,
+    threshold: float | None = None,
+    low: float | None = None,
+    median: float | None = None,
+    min_duration: float | None = None,
+    gap: float | None = None,
+    per_class: Path | None = None,
+    csebbs: Annotated[str, "default"] | None = None,
+    top: int | None = None,
+    labels: list[str] | None = None,
+    groups: Path | None = None,
+    hop: float = 5.0,
+    page: float | None = None,
+    zoom: list[float] | None = None,
+    rows: int | None = None,
+    truth: Path | None = None,
+    parity: bool = False,
+    resume: bool = False,
+) -> Mapping[str, Any]:
+    """Sound events in any audio files and folders, by any network: tables, label tracks, frame scores, pictures.
+
+    Files may have any length, rate and number of channels. Times and lengths are seconds, scores 0 to 1.
+
+    Args:
+        files: audio files and folders, lists of them (.txt, one a line), - for a list on standard input
+        model: a published checkpoint (BEATs_strong_1), a run's folder, a checkpoint, what `export` wrote, yamnet;
+            several are an ensemble, the mean of their logits
+        out: folder for what is found (default: predictions)
+        formats: what is written beside .json for each file (default: tsv json audacity png)
+        merged: a table of the events of all files, .tsv or .csv
+        threshold: what a score must exceed (default: 0.2; of boxes the least confidence, default: 0.5)
+        low: an event that exceeds the threshold goes on as long as its score exceeds this
+        median: length of the median filter of scores (default: 0.36)
+        min_duration: shorter events are left out
+        gap: events of a class at most so far apart are one
+        per_class: table of event_label and any of threshold, low, median, min_duration, gap
+        csebbs: bounding boxes: default (also the bare flag), filter=F,abs=A,rel=R or a table; networks of the
+            challenge have them unless low, median, min-duration, gap or per-class is given
+        top: in each file only so many classes, those with the highest scores
+        labels: only these classes: names, MIDs, text files with one a line
+        groups: table of event_label and group: the highest score of a group's classes is told under its name
+        hop: from window to window
+        page: pictures of so much of a file each
+        zoom: picture of a part only, from where to where
+        rows: classes in a picture, the loudest first (default: 15, in their order)
+        truth: table of strong labels, drawn in the pictures
+        parity: as the published script: windows follow each other, thresholds 0.1, 0.2 and 0.5
+        resume: leave out files that are done with the same settings
+
+    Example:
+        recording.wav --model yamnet --threshold 0.3
+    """
+    from common.audio.answers import out_folder
+    from task4_sed.inference.options import FORMATS, Options
+
+    if not files:
+        raise UserError("detect: no files, expected audio files, folders or lists of them")
+    given = {name: value for name, value in locals().items() if name in Options.__dataclass_fields__}
+    tuples = {"formats": tuple(formats or FORMATS), "labels": labels and tuple(labels), "zoom": zoom and tuple(zoom)}
+    options, folder = Options(**given | tuples), out_folder(files, out)
+    from common.audio.recordings import find_recordings
+    from task4_sed.evaluation.plots import draw_events
+    from task4_sed.inference.detect import detect_files
+    from task4_sed.inference.detectors import load_detector
+
+    recordings = find_recordings(files)
+    return detect_files(load_detector(model), recordings, folder, options, draw_events)
 
 
 def pseudo_labels(runs: list[Run], files: list[Path], out: Path) -> Mapping[str, Any]:
@@ -239,8 +313,76 @@ def complexity(run: Run) -> Mapping[str, Any]:
 
 
 @computes
+def demo(run: Run | None, model: list[str] | None = None, port: int = 7860, host: str = "127.0.0.1") -> None:
+    """A page on this machine: drop or record a sound, see when what happens in it, play it; Ctrl-C ends it.
+
+    Without --model the network of --recipe answers, or of recipe toy where it is trained, and YAMNet.
+
+    Args:
+        model: what answers, as in `detect`; several are an ensemble
+        port: of the page; 0 takes a free one
+        host: another address lets others on the network use the page
+
+    Example:
+        --model yamnet
+    """
+    from common.run.verbs import open_run
+    from common.search.page import serve
+    from task4_sed.evaluation.demo import page, systems
+
+    if run and model:
+        raise UserError("demo: --model or --recipe, not both")
+    answering = systems(run, run or open_run(TASK, TASK.default_recipe), model)
+    serve(lambda: page(answering, host), host, port)
+
+
+@computes
+def stream(
+    files: list[Path],
+    model: list[str],
+    rate: int = 16000,
+    threshold: float = 0.2,
+    low: float | None = None,
+    labels: list[str] | None = None,
+    groups: Path | None = None,
+    microphone: str | None = None,
+    json: bool = False,
+) -> Mapping[str, Any]:
+    """Events of a sound that goes on, as they begin and end: of a microphone, or of 16-bit PCM from a pipe (-).
+
+    Every half second the last 10 s are heard, and the newest half second of them counts. Ctrl-C ends it. With --json a
+    line of JSON for each event that begins (offset null) or has ended.
+
+    Args:
+        files: - for PCM from standard input: 16 bits, little-endian, mono; nothing for the microphone
+        model: the network, or several, as of `detect`; frame_mn06 is the one for small machines
+        rate: of the samples, Hz
+        threshold: score above which an event begins
+        low: score above which it goes on (default: the threshold)
+        labels: only these classes, as of `detect`
+        groups: groups of classes, as of `detect`
+        microphone: name of another one than the usual
+
+    Example:
+        - --model yamnet --rate 44100
+    """
+    check_stream(files, rate, threshold, low, microphone)
+    from task4_sed.inference import stream as streams
+    from task4_sed.inference.detectors import load_detector
+    from task4_sed.inference.labels import labels_of
+
+    detector = load_detector(model)
+    chosen = labels_of(detector.classes, detector.mids, labels, groups)
+    blocks = streams.pcm(sys.stdin.buffer) if files else streams.microphone(microphone, rate)
+    return streams.show_stream(detector, chosen, blocks, rate, threshold, low, json)
+
+
+@computes
 def benchmark(
-    run: Run, seconds: float = 10.0, metrics: Annotated[Literal["desed", "audioset", "index"], "desed"] | None = None
+    run: Run,
+    seconds: float = 10.0,
+    metrics: Annotated[Literal["desed", "audioset", "index"], "desed"] | None = None,
+    detect: bool = False,
 ) -> Mapping[str, Any]:
     """Clips a second: decoding, front end, a training step in memory, whole training; parameters, MACs, activations.
 
@@ -249,6 +391,7 @@ def benchmark(
         metrics: seconds of metrics and post-processing instead, on random scores of DESED's size (also the bare flag),
             or of PSDS1 on those of AudioSet-strong's: 16,996 clips, 407 classes; index: seconds and memory of the start
             of a training on packs of 2,000,000 clips
+        detect: real-time factors of detection instead, of all backbones
 
     Example:
         --recipe iteration2_stage1_atst --seconds 5
@@ -261,6 +404,10 @@ def benchmark(
         from task4_sed.evaluation.benchmark_metrics import benchmark_audioset, benchmark_metrics
 
         return {"seconds": benchmark_audioset() if metrics == "audioset" else benchmark_metrics()}
+    if detect:
+        from task4_sed.evaluation.benchmark_detect import benchmark_detect
+
+        return benchmark_detect(min(seconds, 5.0))
     rates: Mapping[str, Any] = run.config.system.does("benchmark")(run, seconds)
     return rates
 
@@ -307,6 +454,8 @@ TASK = Task(
         prepare,
         train,
         predict,
+        detect,
+        stream,
         pseudo_labels,
         evaluate,
         package,
@@ -314,6 +463,7 @@ TASK = Task(
         compare,
         runs,
         pipeline,
+        demo,
         complexity,
         export,
         benchmark,

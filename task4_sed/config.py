@@ -1,8 +1,9 @@
 """The settings of a recipe."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Literal
 
 from common.run.config import FINITE, in_range
@@ -68,11 +69,11 @@ SYSTEMS = {
             "train": "training.train:train_challenge",
             "predict": "inference.predict:predict_run",
             "predict --logits": "inference.predict:predict_logits",
-            "predict FILES": "inference.detect:predict_files",
             "evaluate": "evaluation.report:evaluate_runs",
             "evaluate --ensemble": "inference.ensemble:join",
-            "package": "submission.package:package_runs",
+            "ensembled": "inference.ensemble:ensembled",
             "compare": "evaluation.report:compare_challenge",
+            "package": "submission.package:package_runs",
             "benchmark": "evaluation.benchmark:benchmark",
             "counts": "evaluation.complexity:challenge_counts",
             "trained": "evaluation.complexity:challenge_parts",
@@ -90,6 +91,7 @@ SYSTEMS = {
             "predict --logits": "inference.framewise:predict_framewise_logits",
             "evaluate": "evaluation.framewise:evaluate_framewise",
             "evaluate --ensemble": "inference.ensemble:join",
+            "ensembled": "inference.framewise:ensembled",
             "compare": "evaluation.framewise:compare_framewise",
         },
     ),
@@ -114,7 +116,8 @@ SYSTEMS = {
             "classes": "data.hear:hear_classes",
             "data": "training.downstream:HearData",
             "predict": "inference.hear:predict_hear",
-            "evaluate": "evaluation.hear:evaluate_hear",
+            "evaluate": "evaluation.downstream:evaluate_hear",
+            "compare": "evaluation.downstream:compare_downstream",
         },
     ),
     "desed": System(
@@ -128,6 +131,7 @@ SYSTEMS = {
             "set": "data.desed:desed_set",
             "predict": "inference.framewise:predict_framewise",
             "evaluate": "evaluation.framewise:evaluate_framewise",
+            "compare": "evaluation.downstream:compare_downstream",
         },
     ),
 }
@@ -162,6 +166,7 @@ class OwnClipsConfig:
 
     root: str  # folder with classes.csv, train_strong.tsv, eval_strong.tsv, audio/train and audio/eval (data/own.py)
     share: float = in_range(0.2, 1e-6, 1 - 1e-6)  # of the draws
+    weight: float = in_range(100.0, 0, FINITE)  # of the labels of an own class, one of the 447 having 1
 
 
 @dataclass
@@ -533,7 +538,24 @@ class Config:
                     raise UserError(f"encoder.cache: stored embeddings know nothing of {key}; set one of them to 0")
 
 
+# What `detect` writes for a file.
+Format = Literal["tsv", "csv", "json", "audacity", "raven", "scores", "npz", "h5", "png"]
+
+
 def check_threshold(threshold: float) -> None:
     """UserError where it is no probability."""
     if not 0 <= threshold <= 1:
         raise UserError(f"--threshold is {threshold:g}, expected 0 to 1")
+
+
+def check_stream(files: Sequence[Path], rate: int, threshold: float, low: float | None, microphone: str | None) -> None:
+    """UserError for words of `stream` that do not go together."""
+    check_threshold(threshold)
+    if low is not None and not 0 <= low <= threshold:
+        raise UserError(f"--low is {low:g}, expected 0 to the threshold, {threshold:g}")
+    if not 1000 <= rate <= 10_000_000:
+        raise UserError(f"--rate: {rate}, expected samples a second, e.g. 16000")
+    if list(files) not in ([], [Path("-")]):
+        raise UserError(f"stream: {files[0]}: it hears - (standard input) or a microphone; `detect` takes files")
+    if files and microphone is not None:
+        raise UserError("stream: --microphone goes without -")

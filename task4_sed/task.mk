@@ -7,6 +7,11 @@ task4-predict-words = --floors
 task4-evaluate-words = $(if $(filter toy_iteration%,$(RECIPE)),--no-plots)
 $(eval $(call task,task4,task4_sed,Task 4,1 2 3))
 
+.PHONY: task4-benchmark-detect
+benchmark: task4-benchmark-detect
+task4-benchmark-detect: $(READY) ## Task 4: real-time factors of detection, of all backbones
+	$(PY) -m task4_sed benchmark --detect
+
 # The system that ranked first, of the recipes iteration<1, 2>_stage<1, 2>_<model>; with RECIPE=toy of toy_iteration...
 # Teachers are single trainings, the last iteration has RUNS (three, as the challenge wants).
 task4-models := atst fpasst beats
@@ -33,6 +38,10 @@ task4-reproduce: $(task4-$(task4-all)$(if $(task4-package-runs),archive,comparis
 	$(call pipeline,task4,$(task4-all)system)
 task4-pipeline: $(READY) ## Task 4: the steps of that system so far: seconds, energy, figures, a picture
 	$(call pipeline,task4,$(task4-all)system)
+
+.PHONY: task4-demo
+task4-demo: $(READY) ## Task 4: a page: drop or record a sound, see when what happens in it (MODEL=name, default: YAMNet)
+	$(PY) -m task4_sed demo $(if $(MODEL),--model $(MODEL)) $(if $(RECIPE),--recipe $(RECIPE)) $(ARGS)
 
 # Frame-level pre-training: teachers (RUNS), scored alone and together, the mean of their logits, a student; with
 # RECIPE=toy of toy_pretrain_...

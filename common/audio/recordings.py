@@ -14,6 +14,7 @@ import soundfile
 
 from common.audio.reading import Waveform, blocks, explained, resampled
 from common.run.errors import UserError
+from common.run.files import existing_file
 from common.run.folders import below, printable
 
 # Other endings of what libsndfile reads than the names of its formats. `.mat` and `.raw` are left out: the first holds
@@ -134,10 +135,11 @@ class Recordings:
 def find_recordings(paths: Iterable[Path]) -> Recordings:
     """Every file that is named, and those of audio below every named folder; what else lies there is said.
 
+    A .txt names further ones, a file or folder a line, from the working directory; so does standard input, `-`.
     Raises UserError where there is nothing to hear at all.
     """
     found = Recordings([])
-    for path in paths:
+    for path in (path for named in paths for path in _listed(named)):
         if path.is_dir():
             _search(path, found)
         else:
@@ -146,6 +148,16 @@ def find_recordings(paths: Iterable[Path]) -> Recordings:
     if not found.files:
         found.finish({})
     return found
+
+
+def _listed(path: Path) -> Iterator[Path]:
+    """The paths in a list; any other path as it is."""
+    if str(path) != "-" and (path.suffix.lower() != ".txt" or path.is_dir()):
+        yield path
+        return
+    # Names are bytes, as the file system has them.
+    text = sys.stdin.buffer.read() if str(path) == "-" else existing_file(path, "list of recordings").read_bytes()
+    yield from (Path(os.fsdecode(line.strip())) for line in text.splitlines() if line.strip())
 
 
 def _search(folder: Path, found: Recordings) -> None:

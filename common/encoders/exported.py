@@ -1,17 +1,29 @@
-"""An encoder as a folder for others, and back: `create(FOLDER)`."""
+"""An encoder as a folder for others, and back: `create(FOLDER)`. Frame-wise MobileNets also as a graph (ONNX) there."""
 
+import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from common.encoders.base import Encoder
+import torch
+from torch import Tensor, nn
+
+from common.encoders.base import Encoder, FrameEncoder
+from common.encoders.matrix_mel import exportable
+from common.encoders.mobilenet import FrameMobileNet
 from common.run.config import config_of
 from common.run.errors import UserError
 from common.run.export import CARD, WEIGHTS, Card, made_here, read_card
 from common.run.export import export as write_export
+from common.run.onnx_graphs import trial_sounds, write_graph
 
 SYSTEM = "encoder"
+GRAPH = "model.onnx"
+GRAPH_SECONDS = 10
+GRAPH_TOLERANCE = 1e-4  # of a logit, as a share of the logits' root mean square
+GRAPH_USAGE = "\n\n# without this software: {0}, waveform (batch, {1:,}) at 16 kHz -> logits (batch, {2}, classes)"
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,40 @@ def export(
         made_with=made_here(),
     )
     usage = f'from common import encoders\n\nencoders.create("{folder.name}").embed("recording.wav")'
-    return write_export(folder, encoder.state_dict(), card, usage, push, public)
+    with TemporaryDirectory() as place:
+        beside, more = graph_beside(encoder, Path(place))
+        return write_export(folder, encoder.state_dict(), card, usage + more, push, public, beside)
+
+
+class Windows(nn.Module):
+    """Waveforms (batch, samples) -> frame logits (batch, frames, classes)."""
+
+    def __init__(self, encoder: FrameEncoder, frames: int) -> None:
+        super().__init__()
+        self.encoder, self.frames = encoder, frames
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        logits = self.encoder.from_mel(self.encoder.mel(waveform), self.frames).frame_logits
+        assert logits is not None
+        return logits
+
+
+def graph_beside(encoder: Encoder, folder: Path) -> tuple[dict[str, Path], str]:
+    """{name: file} of the graph that an exported folder has beside the weights, and what its README says of it.
+
+    Of frame-wise MobileNets with heads alone. Raises UserError where onnxruntime answers otherwise than PyTorch.
+    """
+    if not isinstance(encoder, FrameMobileNet) or encoder.strong_head is None:
+        return {}, ""
+    samples = GRAPH_SECONDS * encoder.sample_rate
+    frames, given = encoder.num_frames(samples), trial_sounds(samples, encoder.sample_rate)
+    assert frames is not None
+    network, path = copy.deepcopy(Windows(encoder, frames)).cpu().eval(), folder / GRAPH
+    with torch.inference_mode():
+        expected = network(given).numpy()
+    network.encoder.front_end = exportable(network.encoder.front_end)
+    write_graph(network, given, expected, path, ("waveform", "logits"), GRAPH_TOLERANCE)
+    return {GRAPH: path}, GRAPH_USAGE.format(GRAPH, samples, frames)
 
 
 def read_exported(folder: Path) -> tuple[Network, Path]:

@@ -3,7 +3,8 @@
 A task lists its verbs as functions. A function whose first parameter is `run: Run` or `runs: list[Run]` works on runs
 of a recipe: `--recipe`, `--run-dir`, `--runs` and `key=value` overrides are added; with `run` it is called once for
 each run, with `runs` once for all; with `run: Run | None` it does without, where none of these is given. A parameter
-`files: list[Path]` takes the positional arguments, `task: Task` gets the task. All others become options; `@computes`
+`files: list[Path]` takes the positional arguments, `task: Task` gets the task, `json: bool` whether `--json` is given:
+such a verb prints JSON lines of its own before it. All others become options; `@computes`
 adds `--device`. What a verb returns, a plain mapping, is printed as one line of JSON at the end with `--json`. The
 docstring's section `Example:` is the words after the verb that `--help` shows; `{task}` in it is the task's name.
 """
@@ -159,6 +160,8 @@ def _dispatch(task: Task, arguments: list[str]) -> int:
         raise UserError(f"{name}: unknown option {unknown[0]!r}{did_you_mean(unknown[0], options)}")
     of_runs = ("recipe", "runs", "run_dir") if _takes_runs(verb) else ()
     keywords = {key: value for key, value in values.items() if key not in of_runs}
+    if "json" in inspect.signature(verb).parameters:
+        keywords["json"] = as_json
     try:
         with on_device(chosen):
             result = _call(task, verb, values, keywords, loose)
@@ -293,14 +296,14 @@ def _parser(task: Task, name: str, verb: Verb) -> argparse.ArgumentParser:
             metavar="DIR",
             help=f"run N lies in DIR/run<N> (default: runs/{task.name}/<recipe>)",
         )
-        if verb in _computing:
-            text = "where networks compute: cpu, cuda or cuda:N (default: a GPU where there is one)"
-            group.add_argument("--device", type=device, metavar="DEVICE", help=text)
+    if verb in _computing:
+        text = "where networks compute: cpu, cuda or cuda:N (default: a GPU where there is one)"
+        parser.add_argument("--device", type=device, metavar="DEVICE", help=text)
     with_files = "files" in parameters
     loose_help = described.get("files", "files or folders") if with_files else "settings of the recipe"
     parser.add_argument("loose", nargs="*", metavar="FILE" if with_files else "key=value", help=loose_help)
     for parameter in parameters.values():
-        if parameter.name not in ("task", "run", "runs", "files"):
+        if parameter.name not in ("task", "run", "runs", "files", "json"):
             _add_option(parser, parameter, hints[parameter.name], described.get(parameter.name, ""))
     parser.add_argument("--json", action="store_true", help="print the result as JSON in the last line")
     return parser

@@ -165,17 +165,17 @@ def mixed_folder(folder: Path) -> set[str]:
 
 
 def shown_table(folder: Path, table: list[str], language: str, lines: list[str]) -> list[str]:
-    """The lines of a README's block that is a table; `table`, of the block before, is written with a beep for each row.
+    """The lines of a README's block that is a table; `table`, of the block before, is written.
 
-    Its name is that of the next command, `--from-table NAME`.
+    Its name is that of the next command, `--groups NAME` or `--from-table NAME`: there with a beep for each row.
     """
     import numpy as np
     import soundfile
 
-    named = re.search(r"--from-table (\S+)", "\n".join(lines)) if language == "sh" and table else None
+    named = re.search(r"--(from-table|groups) (\S+)", "\n".join(lines)) if language == "sh" and table else None
     if named:
-        (folder / named[1]).write_text("\n".join([*table, ""]))
-        for number, row in enumerate(csv.DictReader(table)):
+        (folder / named[2]).write_text("\n".join([*table, ""]))
+        for number, row in enumerate(csv.DictReader(table) if named[1] == "from-table" else ()):
             path = folder / row["file"]
             path.parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(path, 0.3 * np.sin((0.2 + 0.02 * number) * np.arange(32_000)), 16_000)

@@ -7,7 +7,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,11 +15,9 @@ from common.encoders.base import Encoder
 from common.encoders.matrix_mel import exportable
 from common.run.checkpoints import fill, read_checkpoint
 from common.run.config import config_dict, config_of
-from common.run.errors import UserError
 from common.run.export import CARD, WEIGHTS, card_of, evaluated, export, read_card
-from common.run.files import write_then_rename
 from common.run.latency import latency_table
-from common.run.onnx_graphs import answers, graph_of
+from common.run.onnx_graphs import trial_sounds, write_graph
 from common.run.results.tables import print_table
 from common.run.verbs import Run
 from qbv.config import SAMPLE_RATE, TRAINED, Config, ModelConfig
@@ -64,34 +61,15 @@ def write_encoders(network: DualEncoder, seconds: float, folder: Path) -> list[d
     Any batch, sounds of `seconds`. Returns path, bytes and difference (largest, as a share of the vectors' root mean
     square) of both. Raises UserError, and writes nothing, where onnxruntime answers otherwise than PyTorch.
     """
-    import onnx
-
     network = network.cpu().eval()
-    sounds, written = _sounds(round(seconds * SAMPLE_RATE)), []
+    sounds, written = trial_sounds(round(seconds * SAMPLE_RATE), SAMPLE_RATE), []
     for side in ("imitation", "recording"):
         path = folder / f"{side}.onnx"
         with torch.inference_mode():
             expected = getattr(network, f"{side}s")(sounds).numpy()
-        graph = graph_of(_Side(network, side), sounds[:1], "waveform", "vector")
-        with write_then_rename(path) as partial:
-            onnx.save(graph, partial)
-            error = np.abs(answers(partial, sounds.numpy()) - expected).max()
-            difference = float(error / np.sqrt(np.mean(expected.astype(np.float64) ** 2)))
-            if not difference <= TOLERANCE:
-                raise UserError(
-                    f"{path}: not written, differs from the network by {difference:.2g}, over {TOLERANCE:g}"
-                )
+        difference = write_graph(_Side(network, side), sounds, expected, path, ("waveform", "vector"), TOLERANCE)
         written.append({"path": path, "bytes": path.stat().st_size, "difference": difference})
     return written
-
-
-def _sounds(samples: int) -> Tensor:
-    """Silence, noise of several levels, a sweep, a clipped one: (6, samples)."""
-    noise = torch.randn(3, samples, generator=torch.Generator().manual_seed(0)).clamp(-3, 3) / 3
-    time = torch.arange(samples) / SAMPLE_RATE
-    sweep = 0.5 * torch.sin(2 * torch.pi * (100 + 1000 * time / time[-1]) * time)
-    levels = torch.tensor([[1e-4], [0.02], [0.9]])
-    return torch.cat((torch.zeros(1, samples), levels * noise, sweep[None], (8 * sweep).clamp(-1, 1)[None]))
 
 
 def export_run(part: Run, out: Path, licence: str | None, push: str | None, public: bool) -> Mapping[str, Any]:

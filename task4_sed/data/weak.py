@@ -147,7 +147,7 @@ class BesideWeak(Dataset[Batch]):
     """Batches of labelled clips, and after them waveforms of others, without labels. Those are asked for by positions
     beyond the labelled ones."""
 
-    def __init__(self, labelled: Dataset[Batch] | Any, weak: WeakSet) -> None:
+    def __init__(self, labelled: Any, weak: WeakSet) -> None:
         self.labelled, self.weak = labelled, weak
 
     def __len__(self) -> int:

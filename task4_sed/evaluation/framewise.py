@@ -16,29 +16,24 @@ from common.run.results.ensembles import called
 from common.run.results.intervals import interval_of
 from common.run.results.runs import Place, beside_published, own_values, section_of
 from common.run.results.store import read_results, record
-from common.run.results.tables import format_value, print_table
+from common.run.results.tables import print_table
 from common.run.tensorboard import summarise
 from common.run.verbs import Run
 from task4_sed.config import Config
+from task4_sed.data.audioset import scored_classes
 from task4_sed.data.framewise import StrongSet
 from task4_sed.data.own import own_part
 from task4_sed.data.pseudo import StoredLogits
 from task4_sed.evaluation.report import caveat_of
-from task4_sed.inference.framewise import scores_of, untrained_of
+from task4_sed.inference.framewise import scores_of
 from task4_sed.metrics.psds import PSDS1
 from task4_sed.metrics.streamed import CLIPS_AT_ONCE, StreamedScores, streamed_metrics
 from task4_sed.training.framewise import EDGES, figures_of, strong_truth
 
 DRAWS = 200
-NAMES = {"audioset_eval": "AudioSet-strong"}
-SHOWN = {
-    "psds1_macro": "PSDS1, mean over classes",
-    "psds1": "PSDS1 with the variance penalty",
-    "mpauc": "mean pAUROC",
-    "own_psds1": "PSDS1 of own classes, on own clips",
-}
-CLIPS = ".clips.txt"  # the list of the scored ones, beside the scores
+NAMES = {"audioset_eval": "AudioSet-strong", "devtest": "DESED"}
 PUBLISHED_CLIPS = 16_935  # that the authors had of the evaluation set
+SHOWN = {"psds1_macro": "PSDS1, mean over classes", "psds1": "PSDS1 with the variance penalty", "mpauc": "mean pAUROC"}
 
 
 def evaluate_framewise(runs: Sequence[Run], plots: bool = True) -> list[Mapping[str, Any]]:
@@ -49,45 +44,50 @@ def evaluate_framewise(runs: Sequence[Run], plots: bool = True) -> list[Mapping[
 def _evaluate(run: Run) -> Mapping[str, Any]:
     config: Config = run.config
     clips: StrongSet = config.system.does("set")(config, "eval")
-    scores = _stored(existing_file(scores_of(run, clips), "scores (`predict` makes them)"), clips)
-    truth, random = strong_truth(clips), np.random.default_rng(0)
-    count = len(truth.clips)
+    truth, random, median = strong_truth(clips), np.random.default_rng(0), config.validation.median_frames
+    count, ended = len(truth.clips), not clips.published
     weights = [random.multinomial(count, np.full(count, 1 / count)).astype(float) for _ in range(DRAWS)]
-    frames, ended = config.validation.median_frames, not clips.published
-    found = streamed_metrics(scores, truth, PSDS1, frames, end_with_clip=ended, weights=weights)
+    path = existing_file(scores_of(run, clips), "scores (`predict` makes them)")
+    scores = _stored(path, clips)
+    found = streamed_metrics(scores, truth, PSDS1, median, end_with_clip=ended, weights=weights)
     figures, floors = figures_of(found), dict[str, StreamedScores]()
-    if untrained_of(run, clips).is_file():
-        floors["untrained"] = _stored(untrained_of(run, clips), clips)
+    if clips.own:
+        of_own = streamed_metrics(scores, strong_truth(own_part(clips)), PSDS1, median, end_with_clip=ended)
+        figures["own_psds1"] = of_own.psds.mean_of_classes
+    if (floor := scores_of(run, clips, "untrained")).is_file():
+        floors["untrained"] = _stored(floor, clips)
         silence = np.zeros((CLIPS_AT_ONCE, len(EDGES) - 1, len(scores.classes)), np.float16)
         floors["constant"] = replace(scores, read=lambda start, stop: silence[: stop - start])
     low, high = interval_of(figures["psds1_macro"], found.draws, count, share=True)
     listed = "".join(f"{name}\n" for name in sorted(truth.clips))
-    write_text(scores_of(run, clips).with_suffix(CLIPS), listed)
+    listing = path.with_suffix(".clips.txt")
+    write_text(listing, listed)
     results: dict[str, Any] = {
         "data": made_of(root_of(config.data)),
         "clips": count,
         "clips_sha256": hashlib.sha256(listed.encode()).hexdigest(),
-        "median_frames": frames,
+        "median_frames": median,
         "sets": {},
         clips.name: figures,
+        "floors": {
+            name: figures_of(streamed_metrics(of, truth, PSDS1, median, end_with_clip=ended))
+            for name, of in floors.items()
+        },
+        "intervals": {"psds1_macro": {"low": _known(low), "high": _known(high)}},
     }
     if clips.figure == "psds1":
-        results["figure"] = {"metric": "PSDS1", "set": clips.name, "value": figures["psds1"]}
-    results["intervals"] = {"psds1_macro": {"low": _known(low), "high": _known(high)}}
-    if clips.own:
-        of_own = streamed_metrics(scores, strong_truth(own_part(clips)), PSDS1, frames)
-        figures["own_psds1"] = of_own.psds.mean_of_classes
-    results["floors"] = {
-        name: figures_of(streamed_metrics(of, truth, PSDS1, frames, end_with_clip=ended)) for name, of in floors.items()
-    }
+        results["figure"] = {"metric": "PSDS1", "set": clips.name, "value": figures["psds1"], "low": None, "high": None}
     record(run.folder, "test", results)
     summarise(run, figures)
-    shown = {name: text for name, text in SHOWN.items() if name in figures}
-    lines = {"trained": figures} | results["floors"]
-    rows = [[name, *(format_value(of.get(key), decimals=4) for key in shown)] for name, of in lines.items()]
+    rows = [
+        [name, *(f"{of[key]:.4f}" for key in SHOWN)] for name, of in {"trained": figures, **results["floors"]}.items()
+    ]
     rows[0][1] += f" [{low:.4f}, {high:.4f}]"
-    title = f"{run.folder}: {NAMES.get(clips.name, clips.name)}, {_scored_on(results, clips)}"
-    print_table(title, ["scores", *shown.values()], rows, caveat_of(results["data"]))
+    if clips.own:
+        rows.append(["own classes, on own clips", f"{figures['own_psds1']:.4f}", *["" for _ in range(len(SHOWN) - 1)]])
+    scored = _scored_on(results, clips.name, clips.scored)
+    title = f"{run.folder}: {NAMES.get(clips.name, clips.name)}, {scored} of {listing}"
+    print_table(title, ["scores", *SHOWN.values()], rows, caveat_of(results["data"]))
     return results
 
 
@@ -97,10 +97,10 @@ def _stored(path: Path, clips: StrongSet) -> StreamedScores:
     return StreamedScores(names, stored.classes, EDGES, lambda start, stop: stored.read(slice(start, stop)))
 
 
-def _scored_on(results: Mapping[str, Any], clips: StrongSet) -> str:
+def _scored_on(results: Mapping[str, Any], name: str, scored: Sequence[str]) -> str:
     """What a figure is of."""
-    classes, digest = results[clips.name]["classes"], results["clips_sha256"][:12]
-    return f"{classes:.0f} of {len(clips.scored)} classes, {results['clips']:,} clips (SHA-256 {digest}...)"
+    classes, digest = results[name]["classes"], results["clips_sha256"][:12]
+    return f"{classes:.0f} of {len(scored)} classes, {results['clips']:,} clips (SHA-256 {digest}...)"
 
 
 def compare_framewise(runs: Sequence[Run]) -> Mapping[str, Any]:
@@ -110,18 +110,17 @@ def compare_framewise(runs: Sequence[Run]) -> Mapping[str, Any]:
     """
     folders = [run.folder for run in runs]
     tests = [section_of(folder, "test", "no test results; `evaluate` makes them") for folder in folders]
-    first, clips = tests[0], runs[0].config.system.does("set")(runs[0].config, "eval")
-    for run, test in zip(runs, tests, strict=True):
+    first = tests[0]
+    for folder, test in zip(folders, tests, strict=True):
         if test["clips_sha256"] != first["clips_sha256"]:
-            listed = scores_of(run, clips).with_suffix(CLIPS)
-            raise UserError(f"{listed}: other clips than those that {folders[0]} was scored on")
+            raise UserError(f"{folder}: scored on other clips than {folders[0]}")
     return beside_published(
         folders,
         called(runs[0]),
         own_values([read_results(folder) for folder in folders], OWN_METRICS),
         [MetricColumn("psds1_macro", "audioset_eval", "PSDS1, mean over classes")],
         read_baselines(Path(__file__).parents[1] / "baselines.csv"),
-        title=f"AudioSet-strong: own, {_scored_on(first, clips)}, median filter of "
+        title=f"AudioSet-strong: own, {_scored_on(first, 'audioset_eval', scored_classes())}, median filter of "
         f"{first['median_frames']} frames; published, mostly {PUBLISHED_CLIPS:,} clips",
         caveat=CAVEATS[first["data"]],
         reference=None,

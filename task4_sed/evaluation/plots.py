@@ -57,6 +57,7 @@ def event_roll(
     band_hz: np.ndarray | None = None,
     title: str = "",
     note: str | None = None,
+    rows: int | None = None,
 ) -> "Figure":
     """One clip of any length: log-mel spectrogram above; below, a row per relevant class on the same time axis.
 
@@ -64,7 +65,7 @@ def event_roll(
     scores: columns in the order of `classes`; -inf (no box) is drawn as 0. truth: annotated events, drawn as bars
     whose strength is their confidence; None: unknown. detections: boxes, drawn as outlines from a confidence of
     `min_score` on. A class is relevant with an annotated event or any score above `min_score`; the first MAX_ROWS are
-    shown, annotated ones and the loudest scores before others.
+    shown, annotated ones and the loudest scores before others; with `rows` as many, in that order.
     Raises ValueError when shapes do not fit or an event's class is not in `classes`.
     """
     if log_mel.ndim != 2 or scores.scores.shape != (len(scores.edges) - 1, len(classes)):
@@ -76,7 +77,7 @@ def event_roll(
         if event.label not in classes:
             raise ValueError(f"an event of class {event.label!r}, which has no scores")
     relevant = relevant_classes(scores, classes, truth, min_score)
-    shown = _most_relevant(relevant, scores, classes, truth)
+    shown = _most_relevant(relevant, scores, classes, truth, rows)
     if len(shown) < len(relevant):
         more = f"{len(relevant) - len(shown)} more classes with scores above {min_score:g}"
         note = "; ".join(filter(None, (more, note)))
@@ -113,6 +114,7 @@ def draw_events(
     note: str | None = None,
     setting: "MelSetting | None" = None,
     about: str = "",
+    rows: int | None = None,
 ) -> None:
     """Write the event roll of the first clip of `scores`; truth of classes without scores is left out.
 
@@ -122,7 +124,7 @@ def draw_events(
     clip, classes = next(iter(scores.clips.values())), scores.classes
     known = None if truth is None else [event for event in truth if event.label in classes]
     hz = None if setting is None else band_frequencies(setting)
-    figure = event_roll(log_mel, clip, classes, known, events, min(threshold, 0.3), hz, title, note)
+    figure = event_roll(log_mel, clip, classes, known, events, min(threshold, 0.3), hz, title, note, rows)
     save(figure, path)
 
 
@@ -145,13 +147,17 @@ def relevant_classes(
 
 
 def _most_relevant(
-    relevant: Sequence[str], scores: ClipScores, classes: Sequence[str], truth: Sequence[Event] | None
+    relevant: Sequence[str],
+    scores: ClipScores,
+    classes: Sequence[str],
+    truth: Sequence[Event] | None,
+    rows: int | None,
 ) -> list[str]:
-    """At most MAX_ROWS of the relevant classes, in their order."""
+    """At most MAX_ROWS of the relevant classes, in their order; or `rows`, annotated and loud ones first."""
     annotated = {event.label for event in truth or ()}
     peaks = dict(zip(classes, np.nan_to_num(scores.scores, nan=0.0, neginf=0.0).max(axis=0), strict=True))
-    kept = sorted(relevant, key=lambda name: (name not in annotated, -peaks[name]))[:MAX_ROWS]
-    return [name for name in relevant if name in kept]
+    kept = sorted(relevant, key=lambda name: (name not in annotated, -peaks[name]))[: rows or MAX_ROWS]
+    return kept if rows else [name for name in relevant if name in kept]
 
 
 def _pool(edges: np.ndarray, scores: np.ndarray) -> Curve:

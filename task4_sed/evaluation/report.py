@@ -243,7 +243,8 @@ def _draw_classes(variants: Mapping[str, Any], boxed: str, title: str, note: str
 def _draw_rolls(run: Run, test: TestSet, csebbs: str, note: str | None, plots: Path) -> None:
     """Truth against scores over the spectrogram, for the clips with the most different classes."""
     from common.audio.reading import load
-    from task4_sed.inference.detect import boxes_title, events_of
+    from task4_sed.inference.detect import boxes_title
+    from task4_sed.inference.events import events_of
     from task4_sed.inference.predict import log_mel
     from task4_sed.model.networks import front_end
 
@@ -313,7 +314,7 @@ def compare_runs(runs: Sequence[Run]) -> Mapping[str, Any]:
 
 
 def compare_challenge(runs: Sequence[Run]) -> Mapping[str, Any]:
-    """See `compare_runs`."""
+    """`compare_runs` of the challenge's recipes."""
     folders = [run.folder for run in runs]
     tests = [section_of(folder, "test", "no test results; `evaluate` makes them") for folder in folders]
     data = tests[0]["data"]

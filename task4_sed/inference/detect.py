@@ -1,34 +1,56 @@
-"""Events in any audio: a table, JSON, an Audacity label track and a picture for every file; or as plain Python."""
+"""Events in any audio: tables, JSON, label tracks, frame scores and a picture for every file; or as plain Python."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from common.audio.answers import SCORES, stems, write_answer
-from common.audio.recordings import Recording, Recordings, beginning, find_recordings
-from common.run.export import note_of
-from common.run.files import write_text
+from common.audio.answers import stems
+from common.audio.reading import Waveform
+from common.audio.recordings import Recording, Recordings, beginning, find_recordings, rechunked
+from common.frontends import LogMel
+from common.run.files import read_json, sha256, write_json
 from common.run.folders import printable
-from common.run.progress import progress
-from common.run.results.runs import network_note
+from common.run.progress import clock, progress
 from common.run.results.tables import print_table
 from common.run.verbs import Run
-from task4_sed.config import Config, check_threshold
-from task4_sed.data.annotations import Event
-from task4_sed.data.classes import FRAME_SECONDS, SAMPLE_RATE
-from task4_sed.inference.checkpoints import checkpoint_of, load_network
-from task4_sed.inference.exported import open_exported
-from task4_sed.inference.networks import scored_network
+from task4_sed.config import Format
+from task4_sed.data.annotations import read_strong
+from task4_sed.data.classes import SAMPLE_RATE
+from task4_sed.inference.checkpoints import checkpoint_of
+from task4_sed.inference.detectors import Detector, load_detector
+from task4_sed.inference.events import (
+    PUBLISHED_THRESHOLDS,
+    Detection,
+    Parameters,
+    detections,
+    events_of,
+    read_rules,
+)
+from task4_sed.inference.formats import SUFFIX, columns_of, file_of, listed, write_all, write_events
+from task4_sed.inference.labels import Labels, labels_of
+from task4_sed.inference.options import Options
 from task4_sed.inference.postprocess.boxes import parse_csebbs
-from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE, CsebbsParameters, csebbs
-from task4_sed.inference.predict import Predictor, log_mel
-from task4_sed.inference.scores import from_logits, write_score_table
-from task4_sed.metrics.types import ScoreSet
+from task4_sed.inference.postprocess.csebbs import CsebbsParameters
+from task4_sed.inference.predict import log_mel
+from task4_sed.inference.spool import Spool
+from task4_sed.inference.stitch import grid_of, stitched
+from task4_sed.metrics.types import ClipScores, ScoreSet
 
-Parameters = CsebbsParameters | Mapping[str, CsebbsParameters]
+BOX_CONFIDENCE = 0.5
+SHORTEST = 0.01  # seconds in which something can be heard
+FULL_SCALE, CLIPPED = 1 - 2**-15, 1e-4  # largest value of 16 bits; share of samples there from which on it is said
+MOST_ROWS = 100  # of the table on the screen
+PICTURED = "task4_crnn"  # front end of the pictures, whatever network it is
+COLUMNS = 1200  # of a picture
+# What `predict FILES` writes.
+OF_PREDICT: tuple[Format, ...] = ("tsv", "json", "audacity", "scores", "png")
 Draw = Callable[..., None]
 
 
@@ -37,64 +59,120 @@ def predict_files(
     files: list[Path],
     checkpoint: Path | None,
     out: Path,
-    threshold: float,
-    setting: str | None,
+    threshold: float | None,
+    csebbs: str | None,
     draw: Draw | None,
 ) -> Mapping[str, Any]:
-    """Events in named files, by the run's network and its tuned boxes."""
-    check_threshold(threshold)
+    """`detect` with the run's network, or a checkpoint that is read with its settings."""
     recordings = find_recordings(files)
-    if checkpoint is not None and checkpoint.is_dir():
-        loaded, tuned, note = open_exported(checkpoint), checkpoint / CSEBBS_FILE, note_of(checkpoint)
-        who = checkpoint.name
-    else:
-        path, expected = checkpoint_of(run, checkpoint)
-        config: Config = run.config
-        loaded = load_network(path, config.postprocess.network, config.model, expected, config.encoder)
-        tuned = (run.folder if checkpoint is None else Path()) / CSEBBS_FILE
-        note = network_note(path.parent.parent)
-        who = f"{run.title if checkpoint is None else checkpoint}, {config.postprocess.network}"
-    setting = setting or (str(tuned) if tuned.is_file() else "default")
-    parameters = parameters_for(loaded.classes, setting)
-    if draw is not None:
-        about = f"{who}\n{boxes_title(setting, threshold)}"
-        draw = partial(draw, note=note, about=about)
-    found = detect(Predictor(loaded), recordings, out, parameters, threshold, draw, note)
-    rows = [
-        [name, f"{e['onset']:.2f}", f"{e['offset']:.2f}", e["event_label"], f"{e['confidence']:.2f}"]
-        for name, events in found.items()
-        for e in events
-    ]
-    if found:
-        columns = ["file", "onset (s)", "offset (s)", "event", "confidence"]
-        print_table("events", columns, rows, note="; ".join(filter(None, (note, f"all files: {out}"))), whole=out)
-    return recordings.finish({"out": str(out), "files": found, "note": note})
+    if checkpoint is None or not checkpoint.is_dir():
+        checkpoint_of(run, checkpoint)  # it says what is missing
+    detector = load_detector([checkpoint or run.folder], recipe=run.config)
+    name = f"{run.title if checkpoint is None else checkpoint}"
+    name += f", {run.config.postprocess.network}" if detector.mids is None else ""
+    formats = tuple(name for name in OF_PREDICT if draw is not None or name != "png")
+    options = Options(formats=formats, threshold=threshold, csebbs=csebbs)
+    return detect_files(replace(detector, name=name), recordings, out, options, draw)
+
+
+class Heard:
+    """The blocks of a recording at 16 kHz, and how loud they were."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording, self.loudest, self.at_full_scale = recording, 0.0, 0
+
+    def __iter__(self) -> Iterator[Waveform]:
+        self.loudest, self.at_full_scale = 0.0, 0
+        for block in self.recording:
+            level = np.abs(block)
+            self.loudest = max(self.loudest, float(level.max(initial=0.0)))
+            self.at_full_scale += int((level >= FULL_SCALE).sum())
+            yield block
+
+    @property
+    def seconds(self) -> float:
+        """Duration, once it was heard."""
+        return self.recording.seconds
+
+    @property
+    def nothing(self) -> str | None:
+        """Why there can be no event in it."""
+        return "silent" if self.loudest == 0 else f"shorter than {SHORTEST:g} s" if self.seconds < SHORTEST else None
+
+    @property
+    def note(self) -> str | None:
+        """What is wrong with its sound."""
+        share = self.at_full_scale / max(1, self.recording.samples)
+        clipped = f"{100 * share:.2g} % of its samples at full scale: clipped?" if share > CLIPPED else None
+        return self.nothing or clipped
+
+    def edges(self, spool: Spool, frame_seconds: float) -> np.ndarray:
+        """Borders (frames + 1,) of its frames, seconds; the last one ends with it."""
+        frames = max(1, min(spool.frames, math.ceil(round(self.seconds / frame_seconds, 6))))
+        edges = np.arange(frames + 1) * frame_seconds
+        edges[-1] = min(edges[-1], self.seconds)
+        return edges
+
+
+@dataclass(frozen=True)
+class Finder:
+    """How scores become events. least: (classes,), what a score must reach; find(scores, names, edges) -> events."""
+
+    find: Callable[[np.ndarray, Sequence[str], np.ndarray], list[Detection]]
+    least: np.ndarray
+    lowest: float  # confidence of an event
+    frame_seconds: float
+    title: str
+    setting: Mapping[str, Any]
+
+
+def finder_of(detector: Detector, labels: Labels, options: Options) -> Finder:
+    """Thresholds, as published or not; of networks of the challenge boxes, where no option of thresholds is given."""
+    step = detector.frame_seconds
+    if options.csebbs is not None or (detector.mids is None and not options.by_threshold and not options.parity):
+        return _boxes_of(detector, labels, options)
+    rules = dict.fromkeys(labels.names, options.rule)
+    if options.per_class is not None:
+        rules = read_rules(options.per_class, options.rule, labels.names, labels.mids)
+    several = options.parity and options.threshold is None
+    thresholds = PUBLISHED_THRESHOLDS if several else (options.rule.threshold,)
+
+    def find(scores: np.ndarray, names: Sequence[str], edges: np.ndarray) -> list[Detection]:
+        if not several:
+            return detections(scores, names, rules, step, edges[-1])
+        found = []
+        for threshold in thresholds:
+            of = {name: replace(rules[name], threshold=threshold) for name in names}
+            found += [replace(e, threshold=threshold) for e in detections(scores, names, of, step, edges[-1])]
+        return found
+
+    least = np.array([min(thresholds) if several else rules[name].threshold for name in labels.names])
+    lowest = min(min(rule.threshold if rule.low is None else rule.low, *thresholds) for rule in rules.values())
+    title = f"detected: scores above {', '.join(f'{value:g}' for value in thresholds)}"
+    title += f" ({options.per_class.name})" if options.per_class else ""
+    setting = {"thresholds": thresholds, "rule": asdict(options.rule)}
+    different = {name: asdict(rule) for name, rule in rules.items() if rule != options.rule}
+    return Finder(find, least, lowest, step, title, setting | ({"per_class": different} if different else {}))
+
+
+def _boxes_of(detector: Detector, labels: Labels, options: Options) -> Finder:
+    setting = options.csebbs or (str(detector.tuned) if detector.tuned else "default")
+    threshold = BOX_CONFIDENCE if options.threshold is None else options.threshold
+    parameters = parameters_for(labels.names, setting)
+
+    def find(scores: np.ndarray, names: Sequence[str], edges: np.ndarray) -> list[Detection]:
+        return events_of(ScoreSet(tuple(names), {"clip": ClipScores(edges, scores)}), parameters, threshold)
+
+    least = np.full(len(labels.names), np.nextafter(threshold, -1))
+    about = {"csebbs": setting, "threshold": threshold}
+    about |= {"csebbs_sha256": sha256(setting)} if setting.endswith(".tsv") else {}
+    return Finder(find, least, threshold, detector.frame_seconds, boxes_title(setting, threshold), about)
 
 
 def boxes_title(setting: str, threshold: float) -> str:
     """What pictures say of the post-processing."""
     name = Path(setting).name if setting.endswith(".tsv") else setting
     return f"detected: cSEBBs ({name}) with a confidence of {threshold:g} or more"
-
-
-def detect_in(
-    recording: str | Path | np.ndarray,
-    checkpoint: str | Path,
-    sample_rate: int | None,
-    threshold: float,
-    csebbs: str | None,
-) -> list[dict[str, Any]]:
-    """What `task4_sed.detect` gives."""
-    check_threshold(threshold)
-    if Path(checkpoint).is_dir():
-        folder, loaded = Path(checkpoint), open_exported(Path(checkpoint))
-    else:
-        folder = Path(checkpoint).absolute().parents[1]  # of the run that the checkpoint lies in
-        loaded = load_network(checkpoint, scored_network(folder) or "student")
-    tuned = folder / CSEBBS_FILE
-    parameters = parameters_for(loaded.classes, csebbs or (str(tuned) if tuned.is_file() else "default"))
-    scores = heard(Predictor(loaded), Recording(recording, SAMPLE_RATE, sample_rate))
-    return listed(events_of(scores, parameters, threshold))
 
 
 def parameters_for(classes: Sequence[str], setting: str) -> Parameters:
@@ -105,85 +183,179 @@ def parameters_for(classes: Sequence[str], setting: str) -> Parameters:
     return parameters
 
 
-def detect(
-    predictor: Predictor,
-    recordings: Recordings,
-    out: Path,
-    parameters: Parameters,
-    threshold: float = 0.5,
-    draw: Draw | None = None,
-    note: str | None = None,
-) -> dict[str, Any]:
-    """Write the events (confidence >= threshold) of every file to `out`; returns {file: events}.
+def found_in(spool: Spool, heard: Heard, labels: Labels, finder: Finder, top: int | None) -> list[Detection]:
+    """The events of a recording by threshold, onset and name, of the `top` classes with the highest scores only."""
+    if heard.nothing:
+        return []
+    peaks = spool.peaks
+    order = np.argsort(-peaks, kind="stable")[:top]
+    which = sorted(column for column in order.tolist() if peaks[column] > finder.least[column])
+    edges = heard.edges(spool, finder.frame_seconds)
+    events: list[Detection] = []
+    for some in spool.shares(which):
+        events += finder.find(spool.columns(some), [labels.names[column] for column in some], edges)
+    if labels.mids is not None:
+        mid_of = dict(zip(labels.names, labels.mids, strict=True))
+        events = [replace(event, mid=mid_of[event.label]) for event in events]
+    return sorted(events, key=lambda e: (e.threshold or 0.0, e.onset, e.label))
 
-    `draw(path, log_mel, scores, events, title=..., setting=...)` makes the picture of a file, `out/<name>.png`; the
-    frame scores go to `out/scores`, in the form that `evaluate --scores` reads; `note` stands in the JSON. What lies
-    there for other files stays. A file that cannot be read is left out; `recordings` knows why. Raises UserError where
-    a table of somebody else would be replaced.
+
+def detect_files(
+    detector: Detector, recordings: Recordings, out: Path, options: Options, draw: Draw | None = None
+) -> Mapping[str, Any]:
+    """Write the events of every file to `out` and show them.
+
+    `draw(path, log_mel, scores, events, threshold=..., ...)` makes a picture. What lies in `out` of other files stays.
+    A file that cannot be read is left out and named at the end: UserError. Raises UserError where a table of somebody
+    else would be replaced.
     """
-    check_threshold(threshold)
-    names = recordings.names()
-    found: dict[str, Any] = {}
-    with progress("detect", len(names), "files") as advance:
-        for path, stem in stems(out, recordings, "events", (".tsv", ".txt")).items():
-            with recordings.skipping(path):
-                events = _detect(predictor, path, stem, parameters, threshold, draw, note)
-                found[names[path]] = listed(events)
-                advance(note=names[path])
-    return found
+    work = _Work(detector, recordings, out, options, draw)
+    start = time.monotonic()
+    found, audio = work.all()
+    seconds = time.monotonic() - start
+    pace = f"{clock(audio)} of audio in {clock(seconds)}, real-time factor {seconds / audio:.4f}" if audio else None
+    _show(found, out, "; ".join(filter(None, (detector.note, pace, f"all files: {out}"))))
+    if options.merged is not None:
+        columns = columns_of(work.labels, "thresholds" in work.finder.setting and options.parity)
+        rows = ({"filename": name, **event} for name, events in found.items() for event in events)
+        write_events(options.merged, columns, list(rows))
+    result = {"out": str(out), "files": found, "note": detector.note, "audio_seconds": audio, "seconds": seconds}
+    return recordings.finish(result)
 
 
-def _detect(
-    predictor: Predictor,
-    path: Path,
-    stem: Path,
-    parameters: Parameters,
-    threshold: float,
-    draw: Draw | None,
-    note: str | None,
-) -> list[Event]:
-    """The events of one file, and all that is written for it."""
-    recording = Recording(path, SAMPLE_RATE)
-    scores = heard(predictor, recording)
-    events = events_of(scores, parameters, threshold)
-    write_events(stem, events, path, recording.seconds, note)
-    write_score_table(stem.parent / SCORES / f"{stem.name}.tsv", scores.clips["clip"], scores.classes)
-    if draw is not None:
-        shown = beginning(recording, round(scores.clips["clip"].edges[-1] * SAMPLE_RATE))
-        seen = log_mel(predictor.front_end, shown)
-        setting = predictor.front_end.setting
-        draw(stem.with_name(f"{stem.name}.png"), seen, scores, events, title=printable(path.name), setting=setting)
-    return events
+def _show(found: Mapping[str, list[dict[str, Any]]], out: Path, note: str) -> None:
+    rows = [
+        [name, f"{e['onset']:.2f}", f"{e['offset']:.2f}", e["event_label"], f"{e['confidence']:.2f}"]
+        for name, events in found.items()
+        for e in events
+    ]
+    if found:
+        columns = ["file", "onset (s)", "offset (s)", "event", "confidence"]
+        more = f"{len(rows) - MOST_ROWS:,} more events; " if len(rows) > MOST_ROWS else ""
+        print_table("events", columns, rows[:MOST_ROWS], note=more + note, whole=out)
 
 
-def heard(predictor: Predictor, recording: Recording) -> ScoreSet:
-    """Scores of the single clip "clip"."""
-    logits = predictor.recording(recording)
-    return from_logits(["clip"], logits[None], predictor.classes, FRAME_SECONDS, durations=[recording.seconds])
+class _Work:
+    """All files of one command."""
+
+    def __init__(
+        self, detector: Detector, recordings: Recordings, out: Path, options: Options, draw: Draw | None
+    ) -> None:
+        self.detector, self.recordings, self.out, self.options, self.draw = detector, recordings, out, options, draw
+        self.labels = labels_of(detector.classes, detector.mids, options.labels, options.groups)
+        self.finder = finder_of(detector, self.labels, options)
+        self.formats = tuple(name for name in options.formats if name != "png" or draw is not None)
+        suffixes = [SUFFIX[name] for name in self.formats if name in SUFFIX and name != "json"]
+        self.stems = stems(out, recordings, "events", suffixes)
+        self.names = recordings.names()
+        self.truth = {} if options.truth is None else read_strong(options.truth)
+
+    def all(self) -> tuple[dict[str, Any], float]:
+        """{name of a file: its events}, and seconds of audio that were heard."""
+        done = {path: events for path in self.stems if (events := self._done(path)) is not None}
+        found = {self.names[path]: events for path, events in done.items()}
+        heard: dict[Path, Heard] = {}
+        grid = grid_of(self.detector, self.options.hop, self.options.parity)
+
+        def sources() -> Iterator[tuple[Path, Heard]]:
+            for path in self.stems:
+                if path not in done:
+                    heard[path] = Heard(Recording(path, SAMPLE_RATE))
+                    yield path, heard[path]
+
+        start, frames, total = time.monotonic(), 0, 0.0
+        spool, of = None, None
+        with progress("detect", len(self.stems), "files", len(done)) as advance:
+            for path, logits, last in stitched(self.detector, sources(), grid, self.recordings.skipping):
+                if spool is None or of != path:
+                    spool, of = Spool(len(self.labels.names), self.out), path
+                spool.add(self.labels(logits))
+                frames += len(logits)
+                audio = frames * self.detector.frame_seconds
+                pace = f"real-time factor {(time.monotonic() - start) / max(audio, 1e-9):.4f}"
+                if last:
+                    with self.recordings.skipping(path):
+                        found[self.names[path]] = self._answer(path, heard[path], spool)
+                    total += heard.pop(path).seconds
+                advance(int(last), note=f"{pace} · {self.names[path]}")
+        in_order = {name: found[name] for path in self.stems if (name := self.names[path]) in found}
+        return in_order, total
+
+    def _about(self, path: Path) -> dict[str, Any]:
+        """What stands in the .json beside the events, and by which a finished file is known."""
+        options = self.options
+        setting = {"hop": options.hop, "parity": options.parity, **self.finder.setting}
+        setting |= {} if options.top is None else {"top": options.top}
+        if options.labels is not None or options.groups is not None:
+            setting["labels"] = self.labels.members(self.detector.classes)
+        model = {"model": self.detector.name, "checkpoint": self.detector.sha256}
+        return {"file": printable(path), **model, "settings": setting}
+
+    def _done(self, path: Path) -> list[dict[str, Any]] | None:
+        """The events of a file that an earlier command has finished with the same settings, where `--resume` asks."""
+        told = file_of(self.stems[path], "json")
+        if not (self.options.resume and told.is_file() and path.is_file()):
+            return None
+        there, about = read_json(told), json.loads(json.dumps(self._about(path) | {"formats": self.formats}))
+        same = all(there.get(key) == value for key, value in about.items())
+        return there["events"] if same and path.stat().st_mtime <= told.stat().st_mtime else None
+
+    def _answer(self, path: Path, heard: Heard, spool: Spool) -> list[dict[str, Any]]:
+        """The events of one file, and all that is written for it."""
+        stem, step = self.stems[path], self.detector.frame_seconds
+        events = found_in(spool, heard, self.labels, self.finder, self.options.top)
+        edges = heard.edges(spool, step)
+        about = self._about(path) | {"duration": round(heard.seconds, 3), "events": listed(events)}
+        notes = "; ".join(filter(None, (heard.note, self.detector.note)))
+        about |= {"note": notes} if notes else {}
+        if heard.note:
+            print(f"{printable(path)}: {heard.note}", file=sys.stderr)
+        # The first: it tells that the others are no tables of somebody else. Once more: all of them are there.
+        write_json(file_of(stem, "json"), about)
+        write_all(stem, self.formats, path, events, spool, self.labels, edges, step)
+        if "png" in self.formats:
+            self._pictures(stem, path, spool, events, edges)
+        write_json(file_of(stem, "json"), about | {"formats": self.formats})
+        return about["events"]
+
+    def _pictures(self, stem: Path, path: Path, spool: Spool, events: Sequence[Detection], edges: np.ndarray) -> None:
+        """Event rolls: of the whole recording, page by page, or of a part."""
+        assert self.draw is not None
+        front_end, options = LogMel(PICTURED), self.options
+        about = {"note": self.detector.note, "about": f"{self.detector.name}\n{self.finder.title}"}
+        truth = self.truth.get(path.name)
+        for (start, end), blocks in _spans(Recording(path, SAMPLE_RATE), float(edges[-1]), options):
+            first, after = int(np.searchsorted(edges, start, "right")), int(np.searchsorted(edges, end, "left"))
+            begins, scores = spool.pooled(first - 1, max(first, after), COLUMNS)
+            clip = ClipScores(np.append(np.maximum(edges[begins], start), end), scores)
+            whole = end - start >= edges[-1]
+            name = f"{stem.name}.png" if whole else f"{stem.name}-{start:g}-{end:g}.png"
+            self.draw(
+                stem.with_name(name),
+                log_mel(front_end, blocks),
+                ScoreSet(self.labels.names, {"clip": clip}),
+                [event for event in events if event.onset < end and event.offset > start],
+                threshold=self.finder.lowest,
+                truth=truth and [event for event in truth if event.onset < end and event.offset > start],
+                rows=options.rows,
+                setting=front_end.setting,
+                title=printable(path.name) + ("" if whole else f", {clock(start)} to {clock(end)}"),
+                **about,
+            )
 
 
-def listed(events: Sequence[Event]) -> list[dict[str, Any]]:
-    """Events as plain mappings, for JSON."""
-    return [{"onset": e.onset, "offset": e.offset, "event_label": e.label, "confidence": e.confidence} for e in events]
-
-
-def events_of(scores: ScoreSet, parameters: Parameters, threshold: float) -> list[Event]:
-    """Boxes of one clip with at least the given confidence, by onset."""
-    events = []
-    for label, boxes in csebbs(scores, parameters).items():
-        kept = boxes.confidence >= threshold
-        rows = zip(
-            boxes.onset[kept].tolist(), boxes.offset[kept].tolist(), boxes.confidence[kept].tolist(), strict=True
-        )
-        events += [Event(round(on, 3), round(off, 3), label, round(value, 4)) for on, off, value in rows]
-    return sorted(events, key=lambda e: (e.onset, e.label))
-
-
-def write_events(stem: Path, events: Sequence[Event], source: Path, seconds: float, note: str | None = None) -> None:
-    """`<stem>.tsv`, `<stem>.json` (with the note) and `<stem>.txt` (Audacity: File, Import, Labels)."""
-    about = {"file": printable(source), "duration": round(seconds, 3), "events": listed(events)}
-    rows = [(printable(source.name), e.onset, e.offset, e.label, e.confidence) for e in events]
-    columns = ("filename", "onset", "offset", "event_label", "confidence")
-    write_answer(stem, about | ({"note": note} if note else {}), columns, rows)
-    labels = (f"{e.onset:.6f}\t{e.offset:.6f}\t{e.label} {e.confidence:.2f}\n" for e in events)
-    write_text(Path(f"{stem}.txt"), "".join(labels))
+def _spans(
+    recording: Recording, end: float, options: Options
+) -> Iterator[tuple[tuple[float, float], Iterable[Waveform]]]:
+    """(seconds from, to) of each picture and its samples."""
+    if options.zoom is not None:
+        start, stop = options.zoom[0], min(options.zoom[1], end)
+        if start < stop:
+            samples = np.concatenate([np.empty(0, np.float32), *beginning(recording, round(stop * SAMPLE_RATE))])
+            yield (start, stop), [samples[round(start * SAMPLE_RATE) :]]
+    elif options.page is not None and options.page < end:
+        size = round(options.page * SAMPLE_RATE)
+        for number, piece in enumerate(rechunked(beginning(recording, round(end * SAMPLE_RATE)), size)):
+            yield (number * options.page, min((number + 1) * options.page, end)), [piece]
+    else:
+        yield (0.0, end), beginning(recording, round(end * SAMPLE_RATE))

@@ -61,29 +61,31 @@ def join(run: Run, names: Sequence[str]) -> Run:
     """
     joined, config = members(run, names), run.config
     for member in joined:
-        if member.config.system != config.system:
-            raise UserError(
-                f"--ensemble: {member.folder} is of {member.config.system.called}, not {config.system.called}"
-            )
+        if member.config.system is not config.system:
+            raise UserError(f"--ensemble: {member.folder} has other classes than recipe {run.recipe}")
         check_network(member.folder, config.postprocess.network)
-    submission = [config.submission_set] if config.submission_set else []
-    sets = dict.fromkeys([*config.test_sets, *config.postprocess.tune_on, *submission])
-    if framewise := "set" in config.system.work:
-        sets = {config.system.does("set")(config, "eval").name: None}
+    sets: dict[str, Any] = config.system.does("ensembled")(config)
     found = [[_scores(member.folder, name) for member in joined] for name in sets]
     run = replace(run, recipe=run.folder.parent.name)
     with alone(run.folder, "ensemble", run.folder):
         out = run.folder / "scores"
-        kept = np.float16 if framewise else np.float32  # as single runs have them; 3.8 GB of AudioSet-strong
-        clips = {name: average(files, out / f"{name}.h5", kept) for name, files in zip(sets, found, strict=True)}
-        if not framewise:
-            _join_other(config, joined, out)
+        clips = {
+            name: average(files, out / f"{name}.h5", dtype)
+            for (name, dtype), files in zip(sets.items(), found, strict=True)
+        }
+        _join_other(config, joined, out)
         folders = [member.folder for member in joined]
         kwh = sum((recorded(folder, "predict") or {}).get("kwh", 0.0) for folder in folders)
         record(run.folder, "predict", {"network": config.postprocess.network, "clips": clips, "kwh": kwh})
         about = {"data": made_of(root_of(config.data)), "kwh": training_kwh(*folders)}
         record_ensemble(run, joined, about)
     return run
+
+
+def ensembled(config: Config) -> dict[str, Any]:
+    """Files of scores whose mean makes an ensemble: {data set: type of the numbers}."""
+    submission = [config.submission_set] if config.submission_set else []
+    return dict.fromkeys([*config.test_sets, *config.postprocess.tune_on, *submission], np.float32)
 
 
 def _scores(member: Path, name: str) -> Path:

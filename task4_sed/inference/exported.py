@@ -1,10 +1,13 @@
-"""A trained network as a folder for others (`export`), and back: `detect(..., checkpoint=FOLDER)`."""
+"""A trained network as a folder for others (`export`), and back: `detect(..., FOLDER)`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from common.encoders import RANDOM
+from common.encoders.exported import graph_beside
 from common.run.checkpoints import fill, read_checkpoint
 from common.run.config import config_dict, config_of
 from common.run.export import CARD, WEIGHTS, card_of, evaluated, export, figures_in, read_card
@@ -12,6 +15,7 @@ from common.run.verbs import Run
 from task4_sed.config import Config, EncoderConfig, ModelConfig
 from task4_sed.inference.checkpoints import Loaded, Which, checkpoint_of, load_network
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE
+from task4_sed.model.framewise import FramewiseNetwork, load_framewise, network_of
 from task4_sed.model.networks import network_beside
 
 SYSTEM = "task4_sed"
@@ -32,6 +36,8 @@ def export_run(run: Run, out: Path, licence: str | None, push: str | None, publi
     """Write the run's best network with its tuned boxes to `out`. A frozen encoder is only named."""
     config: Config = run.config
     path, expected = checkpoint_of(run, None)
+    if (framewise := read_checkpoint(path, expected).get("framewise")) is not None:
+        return _export_framewise(run, path, framewise, out, licence, push, public)
     which = config.postprocess.network
     loaded = load_network(path, which, config.model, expected, config.encoder)
     encoder = None if loaded.encoder is None else replace(loaded.encoder, cache=False)
@@ -39,10 +45,37 @@ def export_run(run: Run, out: Path, licence: str | None, push: str | None, publi
     name = f"{run.recipe}: sound events of {len(loaded.classes)} classes"
     metrics = figures_in(evaluated(run.folder).get("sets", {}), 3)
     card = card_of(run, run.folder, name, config_dict(about), metrics, licence)
-    usage = f'import task4_sed\n\ntask4_sed.detect("recording.wav", checkpoint="{out.name}")'
+    usage = f'import task4_sed\n\ntask4_sed.detect("recording.wav", model="{out.name}")'
     boxes = {CSEBBS_FILE: run.folder / CSEBBS_FILE}
     beside = {name: source for name, source in boxes.items() if source.is_file()}
     return export(out, loaded.network.state_dict(), card, usage, push, public, beside)
+
+
+def _export_framewise(
+    run: Run, path: Path, about: Mapping[str, Any], out: Path, licence: str | None, push: str | None, public: bool
+) -> Mapping[str, Any]:
+    """The same of a network of frame-level pre-training, whose encoder is a part of it.
+
+    MobileNets without a sequence model also as a graph: that of a GRU would have every step of 250 apart.
+    """
+    network, classes = load_framewise(path)
+    encoder = {**about["encoder"], "checkpoint": RANDOM}  # its weights are the network's
+    name = f"{run.recipe}: sound events of {len(classes)} classes"
+    card = card_of(run, run.folder, name, {**about, "encoder": encoder}, figures_in(evaluated(run.folder), 2), licence)
+    usage = f'import task4_sed\n\ntask4_sed.detect("recording.wav", "{out.name}")'
+    with TemporaryDirectory() as place:
+        beside, more = graph_beside(network.encoder, Path(place)) if network.seq_model is None else ({}, "")
+        return export(out, network.state_dict(), card, usage + more, push, public, beside)
+
+
+def open_framewise(folder: Path) -> tuple[FramewiseNetwork, tuple[str, ...]] | None:
+    """The network of a folder and its classes, where it is one of frame-level pre-training."""
+    card = read_card(folder, SYSTEM)
+    if "model" in card.network:
+        return None
+    network = network_of(card.network, folder / CARD)
+    fill(network, {str(k): v for k, v in read_checkpoint(folder / WEIGHTS).items()}, folder / WEIGHTS)
+    return network.eval(), tuple(card.network["classes"])
 
 
 def open_exported(folder: Path) -> Loaded:

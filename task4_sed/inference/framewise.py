@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 
 from common.audio.loading import sequential_loader
-from common.encoders import RANDOM
+from common.run.checkpoints import read_checkpoint
 from common.run.energy import measure
 from common.run.errors import UserError
 from common.run.processes import working_device
@@ -24,7 +23,7 @@ from task4_sed.data.framewise import StrongClips, StrongSet
 from task4_sed.data.pseudo import new_logits
 from task4_sed.inference.checkpoints import checkpoint_of
 from task4_sed.inference.ensemble import LOGITS
-from task4_sed.model.framewise import FramewiseNetwork, load_framewise, new_network
+from task4_sed.model.framewise import FramewiseNetwork, load_framewise, network_of
 
 
 def predict_framewise(run: Run, checkpoint: Path | None, floors: bool = False) -> Mapping[str, Any]:
@@ -32,16 +31,7 @@ def predict_framewise(run: Run, checkpoint: Path | None, floors: bool = False) -
 
     floors: those of the same network untrained too.
     """
-    found = _predict(run, checkpoint, training=False)
-    if floors:
-        config, clips = run.config, run.config.system.does("set")(run.config, "eval")
-        torch.manual_seed(run.seed)
-        blank, head = replace(config.encoder, checkpoint=RANDOM, keep_head=False), config.system.does("system").head
-        network = new_network(blank, len(clips.labels.classes), config.sequence, head).eval()
-        path = untrained_of(run, clips)
-        path.parent.mkdir(exist_ok=True)
-        write_network_logits(network, clips.labels.classes, clips, path, config, "untrained")
-    return found
+    return _predict(run, checkpoint, training=False, floors=floors)
 
 
 def predict_framewise_logits(run: Run, checkpoint: Path | None, names: Sequence[str] = ()) -> Mapping[str, Any]:
@@ -49,7 +39,7 @@ def predict_framewise_logits(run: Run, checkpoint: Path | None, names: Sequence[
     return _predict(run, checkpoint, training=True)
 
 
-def _predict(run: Run, checkpoint: Path | None, training: bool) -> Mapping[str, Any]:
+def _predict(run: Run, checkpoint: Path | None, training: bool, floors: bool = False) -> Mapping[str, Any]:
     config: Config = run.config
     path, expected = checkpoint_of(run, checkpoint)
     network, classes = load_framewise(path, expected)
@@ -62,6 +52,14 @@ def _predict(run: Run, checkpoint: Path | None, training: bool) -> Mapping[str, 
     (run.folder / "codecarbon" / f"emissions_{stage}.csv").unlink(missing_ok=True)
     with measure(run.folder, stage, config.energy) as meter:
         write_network_logits(network, classes, clips, out, config, str(run.folder))
+    if floors:
+        torch.manual_seed(run.seed)
+        untrained, floor = (
+            network_of(read_checkpoint(path)["framewise"], path).eval(),
+            scores_of(run, clips, "untrained"),
+        )
+        floor.parent.mkdir(exist_ok=True)
+        write_network_logits(untrained, classes, clips, floor, config, "untrained")
     result = {
         "checkpoint": str(path),
         "file": str(out),
@@ -73,14 +71,14 @@ def _predict(run: Run, checkpoint: Path | None, training: bool) -> Mapping[str, 
     return result
 
 
-def scores_of(run: Run, clips: StrongSet) -> Path:
-    """Where the logits of the evaluation clips lie."""
-    return run.folder / "scores" / f"{clips.name}.h5"
+def scores_of(run: Run, clips: StrongSet, floor: str = "") -> Path:
+    """Where the logits of the evaluation clips lie, or those of a floor."""
+    return run.folder / "scores" / floor / f"{clips.name}.h5"
 
 
-def untrained_of(run: Run, clips: StrongSet) -> Path:
-    """Where those of the untrained network lie."""
-    return run.folder / "scores" / "untrained" / f"{clips.name}.h5"
+def ensembled(config: Config) -> dict[str, Any]:
+    """Files of scores whose mean makes an ensemble: {data set: type of the numbers}."""
+    return {"audioset_eval": np.float16}
 
 
 @torch.inference_mode()

@@ -18,8 +18,8 @@ from task4_sed.data.audioset import FRAME_SECONDS
 from task4_sed.data.hear import HearClips, HearSet, Part, fold_of, joined, load_hear
 from task4_sed.data.pseudo import StoredLogits, new_logits
 from task4_sed.inference.checkpoints import checkpoint_of
-from task4_sed.inference.framewise import load_framewise, logits_of
-from task4_sed.model.framewise import FramewiseNetwork
+from task4_sed.inference.framewise import logits_of
+from task4_sed.model.framewise import FramewiseNetwork, load_framewise
 
 PARTS: tuple[Part, ...] = ("valid", "test")
 

@@ -1,10 +1,9 @@
 """A trained network over data sets and over any audio: probabilities per class and frame of 64 ms."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,7 @@ from common.run.results.store import record
 from common.run.verbs import Run
 from task4_sed.config import Config
 from task4_sed.data.batches import CLIP_SAMPLES, eval_loader
-from task4_sed.data.classes import FRAME_SECONDS, FRAMES_PER_CLIP, SAMPLE_RATE
-from task4_sed.data.labels import frames_of
+from task4_sed.data.classes import FRAMES_PER_CLIP, SAMPLE_RATE
 from task4_sed.data.layout import SETS, Part
 from task4_sed.data.pseudo import new_logits, stem
 from task4_sed.data.sets import ClipSet, classes_of, load_set
@@ -36,9 +34,6 @@ from task4_sed.inference.scores import FLOORS, stored_scores, write_logits
 from task4_sed.model.embedder import Embedder, check_weights
 from task4_sed.model.networks import front_end, network_beside
 
-# Long recordings: windows of 156 frames that overlap by half, so that no event is seen only at a window's edge.
-WINDOW_HOP_FRAMES = FRAMES_PER_CLIP // 2
-FRAME_SAMPLES = round(FRAME_SECONDS * SAMPLE_RATE)
 # Pictures of long recordings: a minute at a time, frames joined to columns of a quarter of a second.
 MINUTE, POOLED_FRAMES = 60 * SAMPLE_RATE, 16
 
@@ -68,39 +63,6 @@ class Predictor:
         waveform = waveform.to(self.device)
         embeddings = self.embedder(waveform) if self.embedder else None
         return self.network(self.front_end(waveform), embeddings).logits.transpose(1, 2)
-
-    def recording(self, blocks: Iterable[np.ndarray]) -> np.ndarray:
-        """Logits (frames, classes) of a recording of any length at 16 kHz; the mean where windows overlap.
-
-        blocks: its samples, piece by piece. As many frames as the network has for that length (at least one): a clip of
-        10 s is a single window.
-        """
-        halves: list[np.ndarray] = []  # (78, classes) each: the second half of a window and the first of the next
-        windows = iter(_windows(blocks))
-        while chosen := list(islice(windows, self.batch)):
-            logits = self.logits(torch.from_numpy(np.stack([samples for samples, _ in chosen]))).float().cpu().numpy()
-            for of_window in logits.astype(np.float64):
-                first, second = of_window[:WINDOW_HOP_FRAMES], of_window[WINDOW_HOP_FRAMES:]
-                halves[-1:] = [(halves[-1] + first) / 2, second] if halves else [first, second]
-            total = chosen[-1][1]
-        return np.concatenate(halves)[:total]
-
-
-def _windows(blocks: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, int]]:
-    """(samples of a window, frames up to its end), every 78 frames; the last ones are filled up with silence."""
-    hop = WINDOW_HOP_FRAMES * FRAME_SAMPLES
-    heard = start = 0
-    buffer = np.empty(0, np.float32)
-    for piece in rechunked(blocks, hop):
-        heard += len(piece)
-        buffer = np.concatenate((buffer, piece))
-        if len(buffer) >= CLIP_SAMPLES:
-            yield buffer[:CLIP_SAMPLES], start + FRAMES_PER_CLIP
-            buffer, start = buffer[hop:], start + WINDOW_HOP_FRAMES
-    total = max(1, frames_of(heard))
-    while start == 0 or start + WINDOW_HOP_FRAMES < total:
-        yield np.pad(buffer, (0, CLIP_SAMPLES))[:CLIP_SAMPLES], total
-        buffer, start = buffer[hop:], start + WINDOW_HOP_FRAMES
 
 
 def load_clips(predictor: Predictor, config: Config, name: str, part: Part) -> ClipSet:

@@ -8,7 +8,7 @@ import os
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from common.run.errors import UserError, did_you_mean
-from common.run.files import Row, existing_file, partial_name, read_rows, write_then_rename
+from common.run.files import Row, existing_file, partial_name, read_rows
 from common.run.numbers import number
 from task4_sed.data.classes import CLASSES, FRAME_SECONDS
 from task4_sed.data.hdf5 import check_memory, data_set, is_hdf5, number_attribute, numbers, open_hdf5, texts
@@ -338,18 +338,17 @@ def write_scores_folder(folder: str | Path, scores: ScoreSet) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def write_score_table(path: Path, clip: ClipScores, classes: Sequence[str]) -> None:
-    """Write the scores of one clip, whole or not at all."""
-    with write_then_rename(path) as partial:
-        _write_table(partial, clip, classes)
-
-
 def _write_table(path: Path, clip: ClipScores, classes: Sequence[str]) -> None:
-    line = "\t".join([_SCORE_FORMAT] * (2 + len(classes))) + "\n"
     with open(path, "w", encoding="utf-8", newline="") as file:
         file.write("\t".join(("onset", "offset", *classes)) + "\n")
-        times = zip(clip.edges[:-1].tolist(), clip.edges[1:].tolist(), strict=True)
-        file.writelines(line % (*edges, *row.tolist()) for edges, row in zip(times, clip.scores, strict=True))
+        file.writelines(score_lines(clip.edges, clip.scores))
+
+
+def score_lines(edges: np.ndarray, scores: np.ndarray) -> Iterator[str]:
+    """Lines of a table of scores (frames, classes) between edges (frames + 1,) in seconds."""
+    line = "\t".join([_SCORE_FORMAT] * (2 + scores.shape[1])) + "\n"
+    times = zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
+    return (line % (*ends, *row.tolist()) for ends, row in zip(times, scores, strict=True))
 
 
 def write_logits(

@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -79,11 +78,10 @@ class ScoresOnDisk:
 
     def __init__(self, folder: Path | None = None) -> None:
         self._file, self._shape = tempfile.TemporaryFile(dir=folder), (0, 0)  # noqa: SIM115 (gone with this object)
-        self._clips = 0
 
     def put(self, clips: np.ndarray, scores: np.ndarray) -> None:
         """Scores (batch, frames, classes) of clips (batch,) by their positions, in any order."""
-        self._shape, self._clips = scores.shape[1:], max(self._clips, int(clips.max()) + 1)
+        self._shape = scores.shape[1:]
         for clip, of_clip in zip(clips.tolist(), scores.astype(np.float16), strict=True):
             self._file.seek(clip * of_clip.nbytes)
             self._file.write(of_clip.tobytes())
@@ -92,9 +90,6 @@ class ScoresOnDisk:
         size = 2 * int(np.prod(self._shape))
         self._file.seek(clips.start * size)
         return np.frombuffer(self._file.read((clips.stop - clips.start) * size), np.float16).reshape(-1, *self._shape)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self[0 : self._clips].astype(dtype or np.float16)
 
 
 @dataclass(frozen=True)

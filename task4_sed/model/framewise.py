@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -100,15 +100,20 @@ def load_framewise(path: Path, expected_sha256: str | None = None) -> tuple[Fram
     about = content.get("framewise")
     if about is None:
         raise UserError(f"{path}: no network of frame-level pre-training, expected a checkpoint of a pretrain recipe")
+    network = network_of(about, path)
+    fill(network, network_state(content, ("network",), path), path)
+    return network.eval(), tuple(about["classes"])
+
+
+def network_of(about: Mapping[str, Any], path: Path) -> FramewiseNetwork:
+    """A network as its checkpoint or its exported folder describes it, with random weights."""
     encoder = create(about["encoder"]["name"], RANDOM, num_classes=None)
     if not isinstance(encoder, FrameEncoder):
         raise UserError(f"{path}: its encoder {about['encoder']['name']} is not frame-wise")
     encoder.front_end.top_db_per_batch = about["encoder"]["batch_floor"]
     encoder.head_kind = about.get("head", "linear")
     sequence = None if about["sequence"] is None else SequenceConfig(**about["sequence"])
-    network = FramewiseNetwork(encoder, len(about["classes"]), sequence)
-    fill(network, network_state(content, ("network",), path), path)
-    return network.eval(), tuple(about["classes"])
+    return FramewiseNetwork(encoder, len(about["classes"]), sequence)
 
 
 def named_network(name: str) -> tuple[FramewiseNetwork, tuple[str, ...] | None]:

@@ -14,6 +14,7 @@ from task4_sed.config import Config
 from task4_sed.data.audioset import FRAMES
 from task4_sed.data.classes import DESED_CLASSES
 from task4_sed.data.desed import desed_set
+from task4_sed.evaluation.report import compare_runs
 from task4_sed.evaluation.runs import main_figure
 from task4_sed.inference.runs import predict_runs
 from task4_sed.training.downstream import DesedSystem
@@ -39,6 +40,7 @@ def test_train_predict_evaluate(tiny_root: Path, tmp_path: Path, monkeypatch: py
     predict_runs([run], None, False)
     (results,) = run.config.system.does("evaluate")([run])
     assert 0 <= results["devtest"]["psds1"] <= 1
+    assert compare_runs([run]).keys() == {"desed_simplified/psds1_finetuned"}
     assert main_figure(run.folder, results)[:3] == ("PSDS1", "devtest", results["devtest"]["psds1"])
 
 
@@ -74,6 +76,15 @@ def test_losses_are_of_frames_and_of_clips(tiny_root: Path) -> None:
     torch.testing.assert_close(terms["loss"], terms["strong"] + terms["weak"])
     terms["loss"].backward()
     assert head.weak_head.weight.grad.abs().sum() > 0
+
+
+def test_heads_may_begin_with_the_prior(tiny_root: Path) -> None:
+    system, data = build_framewise(tiny_desed(tiny_root, "loss.head_bias=prior"), 1)
+    head = system.network.encoder.strong_head
+    assert head is not None
+    targets = data.training.labels.targets(np.arange(data.counts["synth"]))
+    share = targets.mean(axis=(0, 2))
+    np.testing.assert_allclose(head.bias.detach().sigmoid().numpy(), share, atol=1e-3)
 
 
 def test_perfect_frames_are_nearly_perfect(tiny_root: Path) -> None:

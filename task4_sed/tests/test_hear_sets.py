@@ -32,6 +32,7 @@ from task4_sed.data.hear import (
     splits_of,
 )
 from task4_sed.data.prepare import prepare, write_toy_data
+from task4_sed.evaluation.report import compare_runs
 from task4_sed.evaluation.runs import main_figure
 from task4_sed.inference.runs import predict_runs
 from task4_sed.metrics.hear import event_counts, hear_figures
@@ -101,6 +102,10 @@ def test_train_predict_evaluate(
     assert read_results(run.folder)["test"]["values"]["hear"] == results["hear"]
     assert main_figure(run.folder, results).value == figure
     assert "onset F1, 200 ms" in capsys.readouterr().out
+    ((compared, own),) = compare_runs([run]).items()
+    assert compared == {"dcase2016": "dcase2016_task2", "maestro": "maestro_5h"}[name] + "/onset_f1_finetuned"
+    assert own["value"] == figure
+    assert "ATST-F after step 1" in (run.folder.parent / "comparison.md").read_text()
     validated = [row for row in (run.folder / "metrics.csv").read_text().splitlines() if row]
     assert run.config.events.figure in validated[0]
     begun = checks_start(run)

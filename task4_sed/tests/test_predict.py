@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,20 +21,19 @@ from task4_sed.data.layout import SETS
 from task4_sed.data.sets import load_set
 from task4_sed.evaluation.plots import draw_events
 from task4_sed.inference.checkpoints import Loaded
-from task4_sed.inference.detect import detect, events_of
+from task4_sed.inference.detect import OF_PREDICT, detect_files
+from task4_sed.inference.detectors import Detector
+from task4_sed.inference.events import events_of
+from task4_sed.inference.options import Options
 from task4_sed.inference.postprocess.csebbs import CsebbsParameters
-from task4_sed.inference.predict import (
-    FRAME_SAMPLES,
-    WINDOW_HOP_FRAMES,
-    Predictor,
-    log_mel,
-    predict_set,
-)
+from task4_sed.inference.predict import Predictor, log_mel, predict_set
 from task4_sed.inference.scores import read_logits, read_scores
 from task4_sed.metrics.types import ClipScores, ScoreSet
 from task4_sed.model.crnn import CRNN
+from task4_sed.tests.detectors import detector_of, logits_of
 
 Configure = Callable[..., Config]
+FRAME, HOP = 1024, 78  # samples of a frame, frames between windows
 SMALL = ModelConfig(
     num_mels=16, fft=512, channels=(4, 4), pooling=((2, 4), (2, 4)), rnn_hidden=4, rnn_layers=1, embedding_dim=None
 )  # fmt: skip
@@ -47,6 +45,17 @@ def predictor() -> Predictor:
     return Predictor(Loaded(CRNN(SMALL).eval(), CLASSES), device="cpu", batch=2)
 
 
+@pytest.fixture(scope="module")
+def detector(predictor: Predictor) -> Detector:
+    return detector_of(predictor)
+
+
+def options(threshold: float = 0.5, pictures: bool = False) -> Options:
+    """As of `predict FILES`."""
+    formats = tuple(name for name in OF_PREDICT if pictures or name != "png")
+    return Options(formats=formats, threshold=threshold, csebbs="default")
+
+
 def noise(samples: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 0.1, samples).astype(np.float32)
 
@@ -54,11 +63,11 @@ def noise(samples: int, seed: int = 0) -> np.ndarray:
 # --- windows
 
 
-def test_ten_seconds_are_one_window(predictor: Predictor) -> None:
+def test_ten_seconds_are_one_window(predictor: Predictor, detector: Detector) -> None:
     """So that a clip has the same scores as a file and within its data set."""
     waveform = noise(CLIP_SAMPLES)
     single = predictor.logits(torch.from_numpy(waveform)[None])[0].numpy()
-    found = predictor.recording([waveform])
+    found = logits_of(detector, [waveform])
     assert found.shape == (156, 27)
     np.testing.assert_allclose(found, single, rtol=1e-6)
 
@@ -68,25 +77,23 @@ def test_ten_seconds_are_one_window(predictor: Predictor) -> None:
     [
         (0.0, 1),
         (0.001, 1),
-        (0.1, 1),
+        (0.1, 2),
         (0.5, 8),
-        (9.9, 154),
+        (9.9, 155),
         (10.0, 156),
         (10.1, 158),
-        (15.0, 234),
+        (15.0, 235),
         (15.1, 236),
         (30.0, 469),
     ],
 )
-def test_frames_of_a_recording(predictor: Predictor, seconds: float, frames: int) -> None:
-    """As many as the network has for that length: about one for each 64 ms, at least one."""
+def test_frames_of_a_recording(detector: Detector, seconds: float, frames: int) -> None:
+    """To its end, but for the 16 ms that a window of 10 s has after its last frame; at least one."""
     waveform = noise(round(seconds * 16_000))
-    found = predictor.recording([waveform])
+    found = logits_of(detector, [waveform])
     assert found.shape == (frames, 27)
     assert np.isfinite(found).all()
-    if len(waveform) >= SMALL.fft:
-        at_once = predictor.logits(torch.from_numpy(waveform)[None])[0]
-        assert len(at_once) == frames
+    assert -FRAME / 4 <= frames * FRAME - len(waveform) < FRAME or not len(waveform)
 
 
 class Level:
@@ -98,7 +105,7 @@ class Level:
         def logits(waveform: torch.Tensor) -> torch.Tensor:
             assert waveform.shape[1] == CLIP_SAMPLES
             self.batches.append(len(waveform))
-            frames = waveform[:, : 156 * FRAME_SAMPLES].reshape(len(waveform), 156, FRAME_SAMPLES).mean(dim=2)
+            frames = waveform[:, : 156 * FRAME].reshape(len(waveform), 156, FRAME).mean(dim=2)
             return (frames + slope * torch.arange(156))[..., None].expand(-1, -1, 27)
 
         monkeypatch.setattr(predictor, "logits", logits)
@@ -106,40 +113,47 @@ class Level:
 
 @pytest.mark.parametrize("frames", [1, 156, 157, 234, 235, 400])
 def test_every_frame_of_a_long_recording_is_its_own(
-    predictor: Predictor, monkeypatch: pytest.MonkeyPatch, frames: int
+    predictor: Predictor, detector: Detector, monkeypatch: pytest.MonkeyPatch, frames: int
 ) -> None:
     fake = Level(predictor, monkeypatch, slope=0.0)
-    waveform = np.repeat(np.arange(frames, dtype=np.float32), FRAME_SAMPLES)
-    found = predictor.recording([waveform])
+    waveform = np.repeat(np.arange(frames, dtype=np.float32), FRAME)
+    found = logits_of(detector, [waveform], batch=2)
     np.testing.assert_allclose(found[:, 5], np.arange(frames), rtol=1e-5)
-    windows = 1 + max(0, -(-(frames - 156) // WINDOW_HOP_FRAMES))
+    windows = 1 + max(0, -(-(frames - 156) // HOP))
     assert sum(fake.batches) == windows
-    assert max(fake.batches) <= predictor.batch
+    assert max(fake.batches) <= 2
 
 
-def test_where_windows_overlap_the_mean_counts(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+TRIANGLE = np.minimum(np.arange(156) + 0.5, 155.5 - np.arange(156))
+
+
+def test_where_windows_overlap_the_weighted_mean_counts(
+    predictor: Predictor, detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Level(predictor, monkeypatch, slope=1.0)
-    found = predictor.recording([np.zeros(300 * FRAME_SAMPLES, np.float32)])[:, 0]
-    frame = np.arange(300)
-    windows = [frame - start for start in (0, 78, 156)]  # place in each window
-    expected = [np.mean([place[i] for place in windows if 0 <= place[i] < 156]) for i in frame]
-    np.testing.assert_allclose(found, expected)
+    found = logits_of(detector, [np.zeros(300 * FRAME, np.float32)])[:, 0]
+    sums, weights = np.zeros(300), np.zeros(300)
+    for start in (0, 78, 144):  # the last one ends with the recording
+        sums[start : start + 156] += TRIANGLE * np.arange(156)
+        weights[start : start + 156] += TRIANGLE
+    np.testing.assert_allclose(found, sums / weights, rtol=1e-6)
 
 
-def test_two_windows_of_a_network_are_averaged(predictor: Predictor) -> None:
-    waveform = noise(CLIP_SAMPLES + WINDOW_HOP_FRAMES * FRAME_SAMPLES)
-    hop = WINDOW_HOP_FRAMES * FRAME_SAMPLES
-    first, second = predictor.logits(torch.from_numpy(np.stack([waveform[:CLIP_SAMPLES], waveform[hop:]]))).numpy()
-    found = predictor.recording([waveform])
+def test_two_windows_of_a_network_are_averaged(predictor: Predictor, detector: Detector) -> None:
+    waveform = noise(CLIP_SAMPLES + HOP * FRAME)
+    both = np.stack([waveform[:CLIP_SAMPLES], waveform[HOP * FRAME :]])
+    first, second = predictor.logits(torch.from_numpy(both)).numpy()
+    found = logits_of(detector, [waveform])
+    weight = TRIANGLE[78:, None] / (TRIANGLE[78:] + TRIANGLE[:78])[:, None]
     np.testing.assert_allclose(found[:78], first[:78], rtol=1e-5)
-    np.testing.assert_allclose(found[78:156], (first[78:] + second[:78]) / 2, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found[78:156], weight * first[78:] + (1 - weight) * second[:78], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(found[156:234], second[78:], rtol=1e-5)
 
 
 # --- files
 
 
-def test_rates_and_channels(predictor: Predictor, tmp_path: Path) -> None:
+def test_rates_and_channels(detector: Detector, tmp_path: Path) -> None:
     time = np.arange(32_000) / 16_000
     tone = 0.3 * np.sin(2 * np.pi * 440 * time).astype(np.float32)
     soundfile.write(tmp_path / "mono.wav", tone, 16_000, subtype="FLOAT")
@@ -148,9 +162,9 @@ def test_rates_and_channels(predictor: Predictor, tmp_path: Path) -> None:
     found = {}
     for name in ("mono.wav", "stereo.flac", "slow.wav"):
         recording = Recording(tmp_path / name, 16_000)
-        logits = predictor.recording(recording)
+        logits = logits_of(detector, recording)
         assert recording.samples == 32_000
-        assert logits.shape == (31, 27)
+        assert logits.shape == (32, 27)
         found[name] = logits
     np.testing.assert_allclose(found["stereo.flac"], found["mono.wav"], atol=5e-3)
     assert not np.array_equal(found["slow.wav"], found["mono.wav"])
@@ -173,15 +187,15 @@ def test_files_and_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert again.files.count(tmp_path / "in" / "b.wav") == 1
 
 
-def test_a_folder_is_heard_as_far_as_it_can_be(predictor: Predictor, tmp_path: Path) -> None:
+def test_a_folder_is_heard_as_far_as_it_can_be(detector: Detector, tmp_path: Path) -> None:
     names = mixed_folder(tmp_path / "in")
     recordings = find_recordings([tmp_path / "in"])
-    found = detect(predictor, recordings, tmp_path / "out", CsebbsParameters())
+    with pytest.raises(UserError, match="2 of 10 files cannot be read") as error:
+        detect_files(detector, recordings, tmp_path / "out", options())
+    assert error.value.result is not None
+    found = error.value.result["files"]
     assert {Path(file).name for file in found} == names
     assert "x.wav/f.FLAC" in found  # the path below the folder that was named
-    with pytest.raises(UserError, match="2 of 10 files cannot be read") as error:
-        recordings.finish({"files": found})
-    assert error.value.result is not None
     assert {Path(file).name for file in error.value.result["skipped"]} == {"broken.wav", "gone.flac"}
     assert set(read_scores(tmp_path / "out" / "scores").clips) == stems(tmp_path)
     assert len(list((tmp_path / "out").glob("*.json"))) == len(names)
@@ -191,12 +205,12 @@ def stems(place: Path) -> set[str]:
     return {path.stem for path in (place / "out").glob("*.json")}
 
 
-def test_blocks_of_any_size_give_the_same(predictor: Predictor) -> None:
+def test_blocks_of_any_size_give_the_same(predictor: Predictor, detector: Detector) -> None:
     waveform = noise(35 * 16_000)
-    expected = predictor.recording([waveform])
+    expected = logits_of(detector, [waveform])
     for size in (1_000, 79_872, 160_000, 200_001):
         blocks = np.split(waveform, np.arange(size, len(waveform), size))
-        np.testing.assert_array_equal(predictor.recording(blocks), expected)
+        np.testing.assert_array_equal(logits_of(detector, blocks), expected)
     np.testing.assert_array_equal(
         log_mel(predictor.front_end, np.split(waveform, 7)), log_mel(predictor.front_end, [waveform])
     )
@@ -215,7 +229,7 @@ def test_the_picture_of_a_long_recording_is_joined_to_columns(predictor: Predict
 # --- data sets
 
 
-def test_a_data_set(tiny: Configure, predictor: Predictor, tmp_path: Path) -> None:
+def test_a_data_set(tiny: Configure, predictor: Predictor, detector: Detector, tmp_path: Path) -> None:
     config = tiny("data.eval_batch=4")
     assert predict_set(predictor, config, "devtest", tmp_path) == 6
     stored = read_logits(tmp_path / "devtest.h5")
@@ -226,7 +240,7 @@ def test_a_data_set(tiny: Configure, predictor: Predictor, tmp_path: Path) -> No
     for name, logits, seconds in zip(stored.names, stored.logits, stored.durations, strict=True):
         path = root / SETS["devtest"].audio[0] / f"{name}.wav"
         recording = Recording(path, 16_000)
-        of_file = predictor.recording(recording)
+        of_file = logits_of(detector, recording)
         assert seconds == pytest.approx(recording.seconds)
         np.testing.assert_allclose(logits[: len(of_file)], of_file, rtol=1e-4, atol=1e-5)
 
@@ -262,13 +276,11 @@ def test_events_of_a_clip_are_boxes_above_the_threshold() -> None:
     assert everything == sorted(everything, key=lambda e: (e.onset, e.label))
 
 
-def test_what_is_written_for_a_file(predictor: Predictor, tmp_path: Path) -> None:
+def test_what_is_written_for_a_file(detector: Detector, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "short.wav", noise(1_600), 16_000)
     soundfile.write(tmp_path / "long.wav", noise(25 * 8_000), 8_000)
-    out, draw = tmp_path / "out", partial(draw_events, threshold=0.3)
-    found = detect(
-        predictor, Recordings([tmp_path / "short.wav", tmp_path / "long.wav"]), out, CsebbsParameters(), 0.3, draw
-    )
+    out, recordings = tmp_path / "out", Recordings([tmp_path / "short.wav", tmp_path / "long.wav"])
+    found = detect_files(detector, recordings, out, options(0.3, pictures=True), draw_events)["files"]
     assert set(found) == {str(tmp_path / "short.wav"), str(tmp_path / "long.wav")}
     found = {Path(file).stem: events for file, events in found.items()}
     assert {path.name for path in out.iterdir()} == {
@@ -289,18 +301,18 @@ def test_what_is_written_for_a_file(predictor: Predictor, tmp_path: Path) -> Non
         assert all(event["offset"] <= seconds + 1e-9 and event["confidence"] >= 0.3 for event in found[name])
     assert found["long"]
     events = read_soft(out / "long.tsv", CLASSES)  # the project's own tables read it
-    assert events["long.wav"][0] == Event(
-        **{"label" if k == "event_label" else k: v for k, v in found["long"][0].items()}
-    )
+    first = {"label" if k == "event_label" else k: v for k, v in found["long"][0].items()}
+    assert first.pop("peak") >= first["confidence"]
+    assert events["long.wav"][0] == Event(**first)
     stored = read_scores(out / "scores")
     assert set(stored.clips) == {"short", "long"}
-    assert stored.clips["short"].edges.tolist() == [0.0, 0.064]
-    assert stored.clips["long"].scores.shape == (390, 27)
-    logits = predictor.recording(Recording(tmp_path / "long.wav", 16_000))
+    assert stored.clips["short"].edges.tolist() == [0.0, 0.064, 0.1]
+    assert stored.clips["long"].scores.shape == (391, 27)
+    logits = logits_of(detector, Recording(tmp_path / "long.wav", 16_000))
     np.testing.assert_allclose(stored.clips["long"].scores, 1 / (1 + np.exp(-logits)), atol=1e-6)
 
 
-def test_what_lies_in_out_of_other_files_stays(predictor: Predictor, tmp_path: Path) -> None:
+def test_what_lies_in_out_of_other_files_stays(detector: Detector, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / "scores").mkdir(parents=True)
     own = {"mine.tsv": "onset\toffset\n", "scores/mine.tsv": "x", "scores/notes.txt": "y"}
@@ -308,7 +320,7 @@ def test_what_lies_in_out_of_other_files_stays(predictor: Predictor, tmp_path: P
         (out / name).write_text(text)
     for name, seed in (("a", 1), ("b", 2), ("a", 3)):  # a is replaced
         soundfile.write(tmp_path / f"{name}.wav", noise(16_000, seed), 16_000)
-        detect(predictor, Recordings([tmp_path / f"{name}.wav"]), out, CsebbsParameters())
+        detect_files(detector, Recordings([tmp_path / f"{name}.wav"]), out, options())
     assert {name: (out / name).read_text() for name in own} == own
     assert sorted(path.name for path in out.iterdir() if path.stem in "ab") == [
         f"{name}.{suffix}" for name in "ab" for suffix in ("json", "tsv", "txt")
@@ -316,34 +328,34 @@ def test_what_lies_in_out_of_other_files_stays(predictor: Predictor, tmp_path: P
     (out / "scores" / "mine.tsv").unlink()
     stored = read_scores(out / "scores").clips
     assert set(stored) == {"a", "b"}
-    logits = predictor.recording(Recording(tmp_path / "a.wav", 16_000))
+    logits = logits_of(detector, Recording(tmp_path / "a.wav", 16_000))
     np.testing.assert_allclose(stored["a"].scores, 1 / (1 + np.exp(-logits)), atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("name", "text"), [("a.tsv", "onset\toffset\n"), ("a.txt", "0\t1\tmine\n"), ("a.json", "{}"), ("a.json", "5")]
 )
-def test_a_table_of_somebody_else_is_not_touched(predictor: Predictor, tmp_path: Path, name: str, text: str) -> None:
+def test_a_table_of_somebody_else_is_not_touched(detector: Detector, tmp_path: Path, name: str, text: str) -> None:
     """`--out` may be the folder of the recordings, with their own annotation beside them."""
     soundfile.write(tmp_path / "a.wav", noise(16_000), 16_000)
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=rf"{name}: is there and not of an earlier `predict`"):
-        detect(predictor, Recordings([tmp_path / "a.wav"]), tmp_path, CsebbsParameters())
+        detect_files(detector, Recordings([tmp_path / "a.wav"]), tmp_path, options())
     assert (tmp_path / name).read_text() == text
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["a.wav", name])
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan")])
-def test_a_threshold_out_of_range(predictor: Predictor, tmp_path: Path, threshold: float) -> None:
+def test_a_threshold_out_of_range(threshold: float) -> None:
     with pytest.raises(UserError, match=r"--threshold is .*, expected 0 to 1"):
-        detect(predictor, Recordings([]), tmp_path / "out", CsebbsParameters(), threshold)
-    assert not (tmp_path / "out").exists()
+        options(threshold)
 
 
-def test_a_broken_file_leaves_nothing_half_written(predictor: Predictor, tmp_path: Path) -> None:
+def test_a_broken_file_leaves_nothing_half_written(detector: Detector, tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_text("not audio")
     recordings = find_recordings([tmp_path / "a.wav"])
-    assert detect(predictor, recordings, tmp_path / "out", CsebbsParameters()) == {}
-    with pytest.raises(UserError, match=r"a\.wav: not readable"):
-        recordings.finish({})
+    with pytest.raises(UserError, match=r"a\.wav: not readable") as error:
+        detect_files(detector, recordings, tmp_path / "out", options())
+    assert error.value.result is not None
+    assert error.value.result["files"] == {}
     assert not list(tmp_path.glob("out/*"))

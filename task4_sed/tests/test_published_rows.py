@@ -70,6 +70,13 @@ def small() -> Iterator[tuple[str, list[str]]]:
                 yield recipe, [*more, *words(head), *([] if head == "`sequence=null`" else [dim])]
 
 
+def downstream() -> Iterator[tuple[str, list[str]]]:
+    for row in tables()["encoder"]:
+        for recipe, figure in list(row.items())[2:]:
+            assert FIGURE.fullmatch(figure)
+            yield recipe.strip("`"), words(row["words"])
+
+
 @functools.cache
 def network_of(encoder: str, sequence: SequenceConfig | None) -> FramewiseNetwork:
     with torch.device("meta"):
@@ -98,6 +105,14 @@ def test_rows_are_recipes_with_overrides(recipe: str, overrides: list[str]) -> N
     assert config.data.batch * config.trainer.accumulate_grad_batches == 256
 
 
+@pytest.mark.parametrize(("recipe", "overrides"), list(downstream()))
+def test_rows_of_fine_tuning_are_recipes_with_overrides(recipe: str, overrides: list[str]) -> None:
+    config = config_of(recipe, overrides)
+    assert config.encoder is not None
+    assert config.encoder.train == (not recipe.endswith("_frozen"))
+    assert config.loss.kind == "framewise"
+
+
 @pytest.mark.parametrize(("recipe", "overrides"), list(sequences()))
 def test_sequence_models_on_atst(recipe: str, overrides: list[str]) -> None:
     config = config_of(recipe, overrides)
@@ -110,8 +125,8 @@ def test_sequence_models_on_atst(recipe: str, overrides: list[str]) -> None:
 
 
 def test_every_published_figure_stands_there() -> None:
-    counts = [len(list(rows)) for rows in (students_and_teachers(), sequences(), small())]
-    assert counts == [7 * 5, 4 * 10, 5 + 3 * 8 + 1]
+    counts = [len(list(rows)) for rows in (students_and_teachers(), sequences(), downstream(), small())]
+    assert counts == [7 * 5, 4 * 10, 15 * 6, 5 + 3 * 8 + 1]
 
 
 def test_sizes_are_those_of_the_tables() -> None:

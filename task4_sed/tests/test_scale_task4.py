@@ -38,5 +38,5 @@ def test_scores_on_disk_come_back_in_the_order_of_the_clips(tmp_path: Path) -> N
     for chosen in ([3, 0], [4, 1], [2, 3]):  # across processes some come twice
         kept.put(np.array(chosen), scores[chosen].astype(np.float32))
     np.testing.assert_array_equal(kept[1:4], scores[1:4])
-    np.testing.assert_array_equal(np.asarray(kept), scores)
+    np.testing.assert_array_equal(kept[0:5], scores)
     assert not list(tmp_path.iterdir())

@@ -20,9 +20,9 @@ from task4_sed.data.prepare import prepare, write_toy_data
 from task4_sed.data.tag_logits import INDEX, read_tag_logits
 from task4_sed.data.toy.audioset import TEACHER, UNTAUGHT
 from task4_sed.data.weak import SEGMENTS, WeakClips, load_weak, read_segments
-from task4_sed.inference.framewise import load_framewise
 from task4_sed.inference.runs import predict_runs
 from task4_sed.metrics.tagging import average_precisions
+from task4_sed.model.framewise import load_framewise
 from task4_sed.training.framewise import cross_entropy
 from task4_sed.training.tagging import TaggingSystem
 from task4_sed.training.train import build_framewise, train_run

@@ -1,5 +1,6 @@
 """The data of a training, as Lightning asks for it."""
 
+import numpy as np
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
@@ -94,6 +95,10 @@ class FramewiseData(LightningDataModule):
         probability = augment.wavmix_probability
         self.mixing = WavMix(probability, augment.wavmix_beta, [True]) if probability else None
         self.counts = {"train": len(self.training.labels.clips), "eval": len(self.validation.labels.clips)}
+
+    def log_odds(self) -> np.ndarray:
+        """Of the classes (classes,) in the frames of the training clips."""
+        return self.training.labels.log_odds()
 
     def validator(self) -> Validate:
         """Figures of the evaluation clips."""

@@ -14,7 +14,7 @@ from task4_sed.config import Config, EventsConfig
 from task4_sed.data.batches import Batch, BlockSampler, WavMix
 from task4_sed.data.desed import load_desed
 from task4_sed.data.framewise import DrawSampler, StrongClips
-from task4_sed.data.hear import FRAME_MS, HearClips, HearSet, fold_of, joined, load_hear
+from task4_sed.data.hear import FRAME_MS, HearClips, HearSet, fold_of, joined, load_hear, pieces_of
 from task4_sed.metrics.hear import Events, hear_events, hear_figures
 from task4_sed.training.framewise import Frames, FramewiseSystem, Validate, cross_entropy, validator
 
@@ -30,10 +30,15 @@ class HearData(LightningDataModule):
         self.clips = HearClips(self.training, True, WavMix(probability, beta, [True]) if probability else None)
         self.counts = {"train": len(self.training.files), "valid": len(self.validation.files)}
 
+    def log_odds(self) -> np.ndarray:
+        """Of the classes (classes,) in the frames of the training files."""
+        active, total = sum(of.sum(axis=1) for of in self.training.targets), self.training.frames.sum()
+        return np.log((active + 1) / (total - active + 1))
+
     def validator(self) -> Validate:
         """Figures of the validation files."""
         of, events = self.validation, self.config.events
-        return lambda logits: best_of(of, joined(np.asarray(logits), of.frames), events)[1]
+        return lambda logits: best_of(of, joined(logits[0 : int(pieces_of(of.frames).sum())], of.frames), events)[1]
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of `data.draws` pieces an epoch."""
@@ -92,6 +97,11 @@ class DesedData(LightningDataModule):
             if size < batch:
                 raise UserError(f"data.blocks.{name}: batch is {batch}, but its sets have only {size} clips")
         self.counts = dict(zip(used, self.sizes, strict=True)) | {"validation": len(self.validation.labels.clips)}
+
+    def log_odds(self) -> np.ndarray:
+        """Of the classes (classes,) in the frames of the clips with strong labels."""
+        strong = sum(size for name, size in self.counts.items() if name in ("strong", "synth"))
+        return self.training.labels.chosen(np.arange(strong)).log_odds()
 
     def validator(self) -> Validate:
         """Figures of the validation clips."""

@@ -38,7 +38,7 @@ from common.run.imports import apply_own
 from common.run.training import folder_of, of_all_processes
 from common.schedules import half_cosine
 from task4_sed.config import AugmentConfig, Config, OptimizerConfig
-from task4_sed.data.audioset import FRAME_SECONDS, FRAMES
+from task4_sed.data.audioset import FRAME_SECONDS, FRAMES, output_classes
 from task4_sed.data.batches import Batch
 from task4_sed.data.framewise import StrongSet
 from task4_sed.data.own import own_part
@@ -140,19 +140,24 @@ STEPS: dict[str, Callable[[Frames, FrameDraws, AugmentConfig, MelSetting], Frame
 
 
 @full_precision
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Binary, the mean over all entries; one whose target is NaN, unknown, adds nothing."""
+def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | float = 1.0) -> Tensor:
+    """Binary, the mean over all entries (batch, classes, ...); one whose target is NaN, unknown, adds nothing.
+
+    weights: of the entries, in a shape that fits.
+    """
     known = targets.isfinite()
-    return F.binary_cross_entropy_with_logits(logits, targets.where(known, 0.0), known.to(logits.dtype))
+    return F.binary_cross_entropy_with_logits(logits, targets.where(known, 0.0), known.to(logits.dtype) * weights)
 
 
-def frame_loss(logits: Tensor, targets: Tensor, pseudo: Tensor | None, share: float) -> dict[str, Tensor]:
+def frame_loss(
+    logits: Tensor, targets: Tensor, pseudo: Tensor | None, share: float, weights: Tensor | float = 1.0
+) -> dict[str, Tensor]:
     """Terms "labels" and "distillation", and "loss", their sum with the weights 1 - share and share.
 
-    All (batch, classes, frames); pseudo labels are probabilities, of the first classes or all. Schmid et al. 2025,
-    section 3.3.
+    All (batch, classes, frames); pseudo labels are probabilities, of the first classes or all. weights: of the
+    labels (classes, 1). Schmid et al. 2025, section 3.3.
     """
-    labels = cross_entropy(logits, targets)
+    labels = cross_entropy(logits, targets, weights)
     if pseudo is None or not share:
         return {"labels": labels, "distillation": labels.new_zeros(()), "loss": labels}
     distillation = cross_entropy(logits[:, : pseudo.shape[1]], pseudo)
@@ -268,6 +273,14 @@ class FramewiseSystem(LightningModule):
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch.waveform), sync_dist=True)
         return terms["loss"]
 
+    def weights(self) -> Tensor | float:
+        """Of the labels of each class (classes, 1); 1 without own classes."""
+        own = self.config.data.own
+        if own is None:
+            return 1.0
+        beyond = torch.arange(len(self.classes), device=self.device) >= len(output_classes())
+        return torch.where(beyond, own.weight, 1.0)[:, None]
+
     def blocks(self, clips: int) -> list[int]:
         """How many clips of a batch are of one kind, in their order."""
         return [clips]
@@ -299,7 +312,7 @@ class FramewiseSystem(LightningModule):
     def losses(self, frames: Frames) -> dict[str, Tensor]:
         """`frame_loss` of the network on augmented inputs."""
         logits = self.answers(frames.mel).transpose(1, 2)
-        return frame_loss(logits, frames.targets, frames.pseudo, self.config.loss.distillation)
+        return frame_loss(logits, frames.targets, frames.pseudo, self.config.loss.distillation, self.weights())
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the logits in half precision, as `predict` stores them; those of all processes in the first."""

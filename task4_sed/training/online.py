@@ -61,15 +61,13 @@ class TaughtSystem(FramewiseSystem):
         mel, theirs = self.mel(batch.waveform), self.teacher.front_end.to(batch.waveform.device)(batch.waveform)
         frames, pseudo = self.heard_by_both(mel[:strong], theirs[:strong], batch.targets, config.augment)
         if strong == len(mel):
-            return frame_loss(
-                self.answers(frames.mel).transpose(1, 2), frames.targets, pseudo, config.loss.distillation
-            )
+            return self.losses(frames._replace(pseudo=pseudo))
         beta, probability = self.settings.weak_mixup_beta, self.settings.weak_mixup_probability
         augment = replace(config.augment, mixup_beta=beta, mixup_probability=probability)
         nothing = mel.new_zeros(len(mel) - strong, 1, FRAMES)
         beside, weak_pseudo = self.heard_by_both(mel[strong:], theirs[strong:], nothing, augment)
         logits = self.answers(torch.cat((frames.mel, beside.mel))).transpose(1, 2)
-        found = frame_loss(logits[:strong], frames.targets, pseudo, config.loss.distillation)
+        found = frame_loss(logits[:strong], frames.targets, pseudo, config.loss.distillation, self.weights())
         weak = cross_entropy(logits[strong:, : weak_pseudo.shape[1]], weak_pseudo)
         distillation = torch.lerp(found["distillation"], weak, self.settings.weak_share)
         loss = torch.lerp(found["labels"], distillation, config.loss.distillation)

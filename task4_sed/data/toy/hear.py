@@ -46,7 +46,7 @@ SIZES: dict[str, tuple[float, Mapping[str, int]]] = {
 }
 VARIANTS = 12
 EVERY = 3.5  # seconds from event to event in an office
-PITCHES, SOUNDING = tuple(range(21, 109)), tuple(range(60, 72))  # of a piano, and those that are played
+PITCHES, SOUNDING = tuple(range(21, 109)), (45, 52, 57, 61, 64, 69, 73, 76)  # of a piano, and those that are played
 BEFORE = 0.15  # least seconds between two notes of a pitch
 
 

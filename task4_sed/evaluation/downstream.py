@@ -1,13 +1,17 @@
-"""Stored logits of a run on HEAR's data sets -> events, onset F1 and error rates, with intervals over files."""
+"""What a pre-trained encoder has learnt next: events of HEAR's files scored; beside published figures."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from common.audio.coverage import made_of, root_of
+from common.run.results.comparison import CAVEATS, MetricColumn, read_baselines
+from common.run.results.ensembles import called
 from common.run.results.intervals import bootstrap_interval
-from common.run.results.store import record
+from common.run.results.runs import Place, beside_published, own_values, section_of
+from common.run.results.store import read_results, record
 from common.run.results.tables import format_value, print_table
 from common.run.tensorboard import summarise
 from common.run.verbs import Run
@@ -24,6 +28,8 @@ SHOWN = {
     "onset_offset_50ms": "onset and offset F1, 50 ms, 20 %",
     "segment_error_rate": "segment error rate, 1 s",
 }
+
+PUBLISHED = {"maestro": "maestro_5h"}  # names in baselines.csv
 
 
 def evaluate_hear(runs: Sequence[Run], plots: bool = True) -> list[Mapping[str, Any]]:
@@ -52,6 +58,26 @@ def _evaluate(run: Run) -> Mapping[str, Any]:
     events = f"events of at least {min_ms:g} ms"
     print_table(title, ["metric", "value"], rows, "; ".join(filter(None, (events, caveat_of(results["data"])))))
     return results
+
+
+def compare_downstream(runs: Sequence[Run]) -> Mapping[str, Any]:
+    """The own main figure, mean and spread over the runs, beside the published ones of encoders that learn as much."""
+    folders, config = [run.folder for run in runs], runs[0].config
+    first = section_of(folders[0], "test", "no test results; `evaluate` makes them")
+    metric, name = first["figure"]["metric"], first["figure"]["set"].partition(" ")[0]
+    key, on = ("psds1", "desed_simplified") if metric == "PSDS1" else ("onset_f1", PUBLISHED.get(name, name))
+    key += "_finetuned" if config.encoder.train else "_frozen"
+    place = Place(("test", "values", "figure", "value"), ("test", "values", "figure"))
+    return beside_published(
+        folders,
+        called(runs[0]),
+        own_values([read_results(folder) for folder in folders], {f"{on}/{key}": place}),
+        [MetricColumn(key, on, metric)],
+        read_baselines(Path(__file__).parents[1] / "baselines.csv"),
+        title=f"{on}, {'all of the encoder learns' if config.encoder.train else 'the encoder is frozen'}",
+        caveat=CAVEATS[first["data"]],
+        reference=None,
+    )
 
 
 def _interval(counts: np.ndarray) -> dict[str, float | None]:

@@ -1,0 +1,82 @@
+"""Frame-wise networks as folders for others: weights, a card, and MobileNets as a graph from waveform to logits."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from onnxruntime import InferenceSession
+
+from common.encoders import create, export
+from common.encoders.__main__ import main as encoders
+from common.encoders.exported import GRAPH, GRAPH_TOLERANCE
+from common.run.errors import UserError
+from common.run.verbs import main
+from task4_sed.__main__ import TASK
+from task4_sed.data.audioset import output_classes
+from task4_sed.inference.detectors import load_detector
+from task4_sed.tests.test_detectors import framewise, noise
+from task4_sed.tests.test_exported_task4 import leave_run
+
+RUN = ["--recipe", "toy_pretrain_student", "--run-dir", "runs"]
+
+
+def close(found: np.ndarray, expected: np.ndarray) -> bool:
+    return float(np.abs(found - expected).max()) <= GRAPH_TOLERANCE * float(np.sqrt(np.mean(expected**2)))
+
+
+def test_a_graph_hears_what_its_run_hears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    best = leave_run(tmp_path, framewise())
+    assert main(TASK, ["export", "--out", "small", *RUN]) == 0
+    assert sorted(path.name for path in Path("small").iterdir()) == [
+        *("README.md", "config.json", GRAPH, "model.safetensors")
+    ]
+    assert "logits (batch, 250, classes)" in Path("small/README.md").read_text()
+    expected = load_detector([best], "cpu")
+    session = InferenceSession(f"small/{GRAPH}")
+    for windows in (noise(3), torch.zeros(1, 160_000)):
+        (logits,) = session.run(["logits"], {"waveform": windows.numpy()})
+        assert close(logits, expected.logits(windows).numpy())
+    detector = load_detector([Path("small")], "cpu")
+    assert (detector.classes, detector.mids, detector.note) == (expected.classes, expected.mids, expected.note)
+    assert np.array_equal(detector.logits(noise(3)).numpy(), session.run(None, {"waveform": noise(3).numpy()})[0])
+    (Path("small") / GRAPH).unlink()
+    assert torch.equal(load_detector(["small"], "cpu").logits(noise()), expected.logits(noise()))
+    (Path("small") / GRAPH).write_bytes(b"none")
+    with pytest.raises(UserError, match="onnxruntime cannot run it"):
+        load_detector(["small"], "cpu")
+
+
+@pytest.mark.parametrize(("encoder", "sequence"), [("atst-f-tiny", False), ("frame_mn-tiny", True)])
+def test_other_networks_have_no_graph(
+    encoder: str, sequence: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    best = leave_run(tmp_path, framewise(encoder, sequence=sequence))
+    assert main(TASK, ["export", "--out", "big", *RUN]) == 0
+    assert not (Path("big") / GRAPH).exists()
+    found = load_detector(["big"], "cpu").logits(noise())
+    assert torch.equal(found, load_detector([best], "cpu").logits(noise()))
+
+
+@pytest.mark.parametrize("model", ["frame_mn-tiny", pytest.param("frame_mn06", marks=pytest.mark.slow)])
+def test_a_named_checkpoint_as_a_graph(model: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    encoder, path = create(model, "random"), tmp_path / "frame_mn06_strong_1.pt"
+    torch.save(encoder.state_dict(), path)
+    words = ["--checkpoint", str(path), "--out", str(tmp_path / "small")]
+    assert encoders(["export", "--model", model, *words]) == 0
+    detector = load_detector([tmp_path / "small"], "cpu")
+    logits = encoder(noise()).frame_logits
+    assert logits is not None
+    assert close(detector.logits(noise()).numpy(), logits.detach().numpy())
+    assert detector.classes == output_classes()
+    assert create(tmp_path / "small").name == model
+
+
+def test_a_graph_that_answers_otherwise_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.encoders.exported.GRAPH_TOLERANCE", 0.0)
+    with pytest.raises(UserError, match="differs from the network by"):
+        export(create("frame_mn-tiny"), tmp_path / "small")
+    assert not (tmp_path / "small").exists()
