@@ -123,8 +123,7 @@ class WeakClips(Dataset[Batch]):
     the clips, pseudo labels; those of a clip without any are NaN."""
 
     def __init__(self, clips: WeakSet, teacher: StoredLogits | None = None) -> None:
-        self.clips = clips
-        self.logits = None if teacher is None else teacher.strong
+        self.clips, self.teacher = clips, teacher
         self.rows = None if teacher is None else pseudo_rows(teacher, list(clips.names()))
 
     def __len__(self) -> int:
@@ -136,10 +135,10 @@ class WeakClips(Dataset[Batch]):
         targets = torch.from_numpy(self.clips.labels(position)).float()[..., None]
         valid = torch.ones(targets.shape[:2], dtype=torch.bool)
         pseudo = None
-        if self.logits is not None and self.rows is not None:
+        if self.teacher is not None and self.rows is not None:
             rows, pseudo = self.rows[position], torch.full_like(targets, torch.nan)
             there = np.flatnonzero(rows >= 0)
-            pseudo[there] = torch.from_numpy(self.logits[rows[there]]).float().sigmoid().transpose(1, 2)
+            pseudo[there] = torch.from_numpy(self.teacher.read(rows[there])).float().sigmoid().transpose(1, 2)
         waveform = self.clips.read(position, CLIP_SAMPLES)
         return Batch(waveform, targets, valid, torch.from_numpy(position), None, pseudo)
 

@@ -26,7 +26,7 @@ def _evaluate(run: Run) -> Mapping[str, Any]:
     config: Config = run.config
     clips = load_weak(config.data, "eval")
     stored = read_tag_logits(existing_file(run.folder / SCORES, "scores (`predict` makes them)"), clips.classes)
-    figures = tag_figures(clips)(stored.strong[stored.rows(list(clips.names()))])
+    figures = tag_figures(clips)(stored.read(stored.rows(list(clips.names()))))
     results: dict[str, Any] = {
         "data": made_of(root_of(config.data)),
         "clips": len(clips),

@@ -51,7 +51,7 @@ def scores_of(run: Run, part: Part) -> Path:
 def stored_of(run: Run, part: Part, of: HearSet) -> list[np.ndarray]:
     """The logits (frames, classes) of each file of a part. Raises UserError where they are not all there."""
     stored = StoredLogits.open(scores_of(run, part), of.classes)
-    return [stored.strong[row][:count] for row, count in zip(stored.rows(of.files), of.frames, strict=True)]
+    return [of_file[:count] for of_file, count in zip(stored.read(stored.rows(of.files)), of.frames, strict=True)]
 
 
 def _write(network: FramewiseNetwork, of: HearSet, out: Path, config: Config) -> None:
