@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -169,7 +170,7 @@ def _table(events: Sequence[Detection]) -> str:
 def _files(sound: Sound, rule: Rule, chosen: Collection[str], events: Sequence[Detection]) -> str:
     """Links with the files in them."""
     of = sound.detector
-    about = {"file": sound.name, "model": of.name, "checkpoint": of.sha256, "settings": asdict(rule)}
+    about: dict[str, Any] = {"file": sound.name, "model": of.name, "checkpoint": of.sha256, "settings": asdict(rule)}
     about |= {"labels": sorted(chosen)} if chosen else {}
     about |= {"duration": round(sound.seconds, 3), "events": listed(events)}
     about |= {"note": said} if (said := "; ".join(filter(None, (sound.note, of.note)))) else {}
@@ -192,7 +193,7 @@ def _png(values: np.ndarray) -> str:
     from matplotlib.image import imsave
 
     encoded = io.BytesIO()
-    imsave(encoded, values, format="png", cmap="magma", vmin=0, vmax=1, origin="lower", metadata={"Software": None})
+    imsave(encoded, values, format="png", cmap="magma", vmin=0, vmax=1, origin="lower")
     return _embedded("image/png", encoded.getvalue())
 
 
