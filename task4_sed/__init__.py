@@ -4,30 +4,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     import pandas as pd
 
+    from task4_sed.inference.listener import Listener
+
 
 def detect(
     recording: "str | Path | np.ndarray",
-    checkpoint: str | Path,
+    model: "str | Path | Sequence[str | Path]",
     sample_rate: int | None = None,
-    threshold: float = 0.5,
-    csebbs: str | None = None,
+    **options: Any,
 ) -> list[dict[str, Any]]:
     """Sound events in a recording of any length: {"onset", "offset", "event_label", "confidence"}, times in seconds.
 
-    recording: a file of any rate and number of channels, or an array (samples,) with its `sample_rate` in Hz.
-    checkpoint: of a training, or a folder that `export` wrote.
-    threshold: least confidence, 0 to 1. csebbs: parameters of the bounding boxes as in `predict --csebbs`; None: those
-    tuned for the run that the checkpoint lies in, else the default.
-    Raises UserError for a file that is not audio, and a checkpoint that is none.
+    recording: a file of any rate and number of channels, or an array (samples,) with its `sample_rate` in Hz. The rest
+    as of `load`. Raises UserError for a file that is not audio, too.
     """
-    from task4_sed.inference.detect import detect_in
+    return load(model, **options).detect(recording, sample_rate)
 
-    return detect_in(recording, checkpoint, sample_rate, threshold, csebbs)
+
+def load(model: "str | Path | Sequence[str | Path]", device: str | None = None, **options: Any) -> "Listener":
+    """A network, loaded once: its `detect(recording)` gives events, its `scores(recording)` a data frame of all frames.
+
+    model: a published checkpoint ("BEATs_strong_1"), a run's folder, a checkpoint, a folder that `export` wrote, or
+    "yamnet"; several are an ensemble. options: those of the verb `detect` that make events of scores: threshold, low,
+    median, min_duration, gap, per_class, csebbs, top, labels, groups, hop, parity.
+    Raises UserError for an unknown model, one that is not on this machine, and options that make no sense.
+    """
+    from task4_sed.inference.listener import Listener
+    from task4_sed.inference.options import options_of
+
+    return Listener(model, options_of(options), device)
 
 
 def scores(path: str | Path) -> "dict[str, pd.DataFrame]":

@@ -81,7 +81,7 @@ def predict(
     files: list[Path],
     checkpoint: Path | None = None,
     out: Path | None = None,
-    threshold: float = 0.5,
+    threshold: float | None = None,
     csebbs: str | None = None,
     no_plots: bool = False,
     floors: bool = False,
@@ -98,7 +98,7 @@ def predict(
         files: audio files or folders; none: the recipe's validation, test and submission sets
         checkpoint: another checkpoint than the run's best one; for named files also a folder that `export` wrote
         out: folder for the events of named files (default: predictions)
-        threshold: least confidence of an event in named files
+        threshold: least score of an event in named files (default: as of `detect`)
         csebbs: post-processing of named files: default, filter=F,abs=A,rel=R or a table (default: as tuned for the run)
         no_plots: no pictures of named files
         floors: also store what an untrained network and a constant prior give on the test sets
@@ -113,7 +113,8 @@ def predict(
     if (sets and not logits) or (files and logits):
         raise UserError("predict: --sets goes with --logits, and --logits without files")
     folder = out_folder(files, out)
-    check_threshold(threshold)
+    if threshold is not None:
+        check_threshold(threshold)
     if files:
         from task4_sed.evaluation.plots import draw_events
         from task4_sed.inference.detect import predict_files
@@ -146,6 +147,7 @@ def detect(
     page: float | None = None,
     zoom: list[float] | None = None,
     rows: int | None = None,
+    truth: Path | None = None,
     parity: bool = False,
     resume: bool = False,
 ) -> Mapping[str, Any]:
@@ -175,6 +177,7 @@ def detect(
         page: pictures of so much of a file each
         zoom: picture of a part only, from where to where
         rows: classes in a picture, the loudest first (default: 15, in their order)
+        truth: table of strong labels, drawn in the pictures
         parity: as the published script: windows follow each other, thresholds 0.1, 0.2 and 0.5
         resume: leave out files that are done with the same settings
 
@@ -244,19 +247,11 @@ def evaluate(
         --recipe toy --runs 1 2 3
     """
     if scores is None:
+        system = runs[0].config.system
         if ensemble is not None:
-            _refuse_framewise(runs, "evaluate --ensemble")
-        if runs[0].config.loss.kind == "framewise":
-            from task4_sed.evaluation.framewise import evaluate_framewise
-
-            return _of_all(evaluate_framewise(runs))
-        from task4_sed.evaluation.report import evaluate_runs
-
-        if ensemble is not None:
-            from task4_sed.inference.ensemble import join
-
+            join = system.does("evaluate --ensemble")
             runs = [join(run, ensemble) for run in runs]
-        return _of_all(evaluate_runs(runs, plots=not no_plots))
+        return _of_all(system.does("evaluate")(runs, plots=not no_plots))
     if ensemble is not None:
         raise UserError("evaluate: --ensemble goes without --scores")
     if ground_truth is None or durations is None:
@@ -281,10 +276,8 @@ def package(
     Example:
         --runs 1 2 3 --out entry.zip
     """
-    _refuse_framewise(runs, "package")
-    from task4_sed.submission.package import package_runs
-
-    return package_runs(runs, out, report, ensemble)
+    packed: Mapping[str, Any] = runs[0].config.system.does("package")(runs, out, report, ensemble)
+    return packed
 
 
 def validate(
@@ -350,6 +343,8 @@ def stream(
     rate: int = 16000,
     threshold: float = 0.2,
     low: float | None = None,
+    labels: list[str] | None = None,
+    groups: Path | None = None,
     microphone: str | None = None,
     json: bool = False,
 ) -> Mapping[str, Any]:
@@ -364,26 +359,29 @@ def stream(
         rate: of the samples, Hz
         threshold: score above which an event begins
         low: score above which it goes on (default: the threshold)
-        microphone: name or number of another one than the usual
+        labels: only these classes, as of `detect`
+        groups: groups of classes, as of `detect`
+        microphone: name of another one than the usual
 
     Example:
         - --model yamnet --rate 44100
     """
     check_stream(files, rate, threshold, low, microphone)
+    from task4_sed.inference import stream as streams
     from task4_sed.inference.detectors import load_detector
-    from task4_sed.inference.stream import microphone as heard
-    from task4_sed.inference.stream import pcm, show_stream
+    from task4_sed.inference.labels import labels_of
 
     detector = load_detector(model)
-    blocks = pcm(sys.stdin.buffer) if files else heard(microphone, rate)
-    return show_stream(detector, blocks, rate, threshold, low, json)
+    chosen = labels_of(detector.classes, detector.mids, labels, groups)
+    blocks = streams.pcm(sys.stdin.buffer) if files else streams.microphone(microphone, rate)
+    return streams.show_stream(detector, chosen, blocks, rate, threshold, low, json)
 
 
 @computes
 def benchmark(
     run: Run,
     seconds: float = 10.0,
-    metrics: Annotated[Literal["desed", "audioset"], "desed"] | None = None,
+    metrics: Annotated[Literal["desed", "audioset", "index"], "desed"] | None = None,
     detect: bool = False,
 ) -> Mapping[str, Any]:
     """Clips a second: decoding, front end, a training step in memory, whole training; parameters, MACs, activations.
@@ -391,12 +389,17 @@ def benchmark(
     Args:
         seconds: how long each stage is measured
         metrics: seconds of metrics and post-processing instead, on random scores of DESED's size (also the bare flag),
-            or of PSDS1 on those of AudioSet-strong's: 16,996 clips, 407 classes
+            or of PSDS1 on those of AudioSet-strong's: 16,996 clips, 407 classes; index: seconds and memory of the start
+            of a training on packs of 2,000,000 clips
         detect: real-time factors of detection instead, of all backbones
 
     Example:
         --recipe iteration2_stage1_atst --seconds 5
     """
+    if metrics == "index":
+        from task4_sed.evaluation.benchmark_index import benchmark_index
+
+        return benchmark_index(run.task.recipes)
     if metrics:
         from task4_sed.evaluation.benchmark_metrics import benchmark_audioset, benchmark_metrics
 
@@ -405,19 +408,8 @@ def benchmark(
         from task4_sed.evaluation.benchmark_detect import benchmark_detect
 
         return benchmark_detect(min(seconds, 5.0))
-    _refuse_framewise([run], "benchmark")
-    from task4_sed.evaluation.benchmark import benchmark as measure
-
-    return measure(run, seconds)
-
-
-def _refuse_framewise(runs: Sequence[Run], verb: str) -> None:
-    """UserError for recipes of frame-level pre-training."""
-    for run in runs:
-        if run.config.loss.kind == "framewise":
-            raise UserError(
-                f"{verb}: recipe {run.recipe} is of frame-level pre-training, expected one of the challenge"
-            )
+    rates: Mapping[str, Any] = run.config.system.does("benchmark")(run, seconds)
+    return rates
 
 
 def _of_all(results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

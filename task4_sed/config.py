@@ -1,7 +1,8 @@
 """The settings of a recipe."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,10 +30,98 @@ SET_NAMES = (
     "eval24",
 )
 
+Toy = Literal["toy", "tiny", "audioset", "audioset_tiny", "dcase2016", "dcase2016_tiny", "maestro", "maestro_tiny"]
+
 # Augmentations of stages 1 and 2, and those that change what the encoder hears.
 STAGED_ONLY = ("wavmix_probability", "impulse_probability", "time_mask", "warp_probability")
 NOT_FRAMEWISE = ("start", "loss.teacher_moves", "augment.impulse_probability")
 UNCACHED = ("wavmix_probability", "impulse_probability", "warp_probability")
+
+
+@dataclass(frozen=True)
+class System:
+    """A kind of system. work: what it does (verbs and their parts) -> module:function of this package."""
+
+    called: str
+    work: Mapping[str, str]
+
+    def does(self, what: str) -> Any:
+        """The function, imported now. Raises UserError where a system of this kind has none."""
+        if what not in self.work:
+            others = " or ".join(of.called for of in SYSTEMS.values() if what in of.work)
+            raise UserError(f"{what}: the recipe is of {self.called}, expected one of {others}")
+        module, _, name = self.work[what].partition(":")
+        return getattr(import_module(f"{__package__}.{module}"), name)
+
+
+FRAMEWISE = {
+    "train": "training.train:train_framewise",
+    "system": "training.framewise:FramewiseSystem",
+    "counts": "evaluation.complexity:framewise_counts",
+    "trained": "evaluation.complexity:framewise_parts",
+}
+# By Config.system.
+SYSTEMS = {
+    "challenge": System(
+        "the challenge",
+        {
+            "prepare": "data.prepare:prepare_challenge",
+            "train": "training.train:train_challenge",
+            "predict": "inference.predict:predict_run",
+            "predict --logits": "inference.predict:predict_logits",
+            "evaluate": "evaluation.report:evaluate_runs",
+            "evaluate --ensemble": "inference.ensemble:join",
+            "ensembled": "inference.ensemble:ensembled",
+            "compare": "evaluation.report:compare_challenge",
+            "package": "submission.package:package_runs",
+            "benchmark": "evaluation.benchmark:benchmark",
+            "counts": "evaluation.complexity:challenge_counts",
+            "trained": "evaluation.complexity:challenge_parts",
+        },
+    ),
+    "audioset": System(
+        "frame-level pre-training",
+        FRAMEWISE
+        | {
+            "prepare": "data.prepare_audioset:prepare_audioset",
+            "classes": "data.framewise:framewise_classes",
+            "data": "training.data:FramewiseData",
+            "set": "data.framewise:audioset_set",
+            "predict": "inference.framewise:predict_framewise",
+            "predict --logits": "inference.framewise:predict_framewise_logits",
+            "evaluate": "evaluation.framewise:evaluate_framewise",
+            "evaluate --ensemble": "inference.ensemble:join",
+            "ensembled": "inference.framewise:ensembled",
+            "compare": "evaluation.framewise:compare_framewise",
+        },
+    ),
+    "hear": System(
+        "fine-tuning on a data set of HEAR",
+        FRAMEWISE
+        | {
+            "prepare": "data.hear:prepare_hear",
+            "classes": "data.hear:hear_classes",
+            "data": "training.downstream:HearData",
+            "predict": "inference.hear:predict_hear",
+            "evaluate": "evaluation.downstream:evaluate_hear",
+            "compare": "evaluation.downstream:compare_downstream",
+        },
+    ),
+    "desed": System(
+        "fine-tuning on DESED",
+        FRAMEWISE
+        | {
+            "prepare": "data.prepare:prepare_challenge",
+            "classes": "data.desed:desed_classes",
+            "data": "training.downstream:DesedData",
+            "system": "training.downstream:DesedSystem",
+            "set": "data.desed:desed_set",
+            "predict": "inference.framewise:predict_framewise",
+            "evaluate": "evaluation.framewise:evaluate_framewise",
+            "compare": "evaluation.downstream:compare_downstream",
+        },
+    ),
+}
 
 
 @dataclass
@@ -63,8 +152,11 @@ class DataConfig:
     """Where the data set lies and how batches are made of it."""
 
     root: str | None = None  # folder in the official layout
-    # `prepare` writes this embedded data set to root, that of AudioSet-strong for loss.kind framewise
-    toy: Literal["toy", "tiny", "audioset", "audioset_tiny"] | None = None
+    # Of loss.kind framewise: AudioSet-strong, or after that DCASE 2016 Task 2 or MAESTRO in HEAR's form, or DESED
+    format: Literal["audioset", "hear", "desed"] = "audioset"
+    fold: int | None = in_range(None, 0, 4)  # of MAESTRO, tested; the next validates; null: of training n number n - 1
+    # `prepare` writes this embedded data set to root; of loss.kind framewise one for its format
+    toy: Toy | None = None
     packs: str | None = None  # where `prepare` packs the audio; default: <root>/packed
     blocks: BlocksConfig = field(default_factory=BlocksConfig)
     desed_to_maestro: bool = False  # labels Speech and Dishes also count for their MAESTRO aliases
@@ -72,8 +164,9 @@ class DataConfig:
     maestro_dog: bool = False  # Dog counts among the classes that MAESTRO is labelled for (as in the baseline)
     exclude_overlapping: bool = True  # leave out clips that the exclusion lists name
     pseudo_labels: str | None = None  # stored logits of all training clips; all are cropped at 0 then
-    # Framewise: clips of AudioSet-strong in a batch and in an epoch. balanced: drawn by how rare what is heard in them
-    # is, with replacement; or without it, as published, which nearly orders the clips where an epoch has most of them.
+    # Framewise: clips in a batch and in an epoch; of HEAR's files random pieces, 12 for each.
+    # balanced: drawn by how rare what is heard in them is, with replacement; or without it, as published, which nearly
+    # orders the clips where an epoch has most of them.
     batch: int = in_range(256, 1)
     draws: int = in_range(100_000, 1)
     sampler: Literal["uniform", "balanced", "balanced_without_replacement"] = "uniform"
@@ -242,6 +335,9 @@ class LossConfig:
 
     kind: Literal["baseline", "stage1", "stage2", "framewise"] = "baseline"
     distillation: float = in_range(0.0, 0, 1)  # framewise: share of the pseudo labels, the rest is the labels'
+    # Framewise, of new heads: random, as published, or the classes' log odds in the frames of the training labels, on
+    # which a training else spends its first thousand steps.
+    head_bias: Literal["random", "prior"] = "random"
     consistency_weight: float = in_range(2.0, 0, FINITE)
     consistency_ramp_epochs: float = in_range(50.0, 0, FINITE)
     # Stages 1 and 2:
@@ -299,6 +395,17 @@ class ValidationConfig:
 
 
 @dataclass
+class EventsConfig:
+    """From frames to events and to the main figure, for data.format hear."""
+
+    median_ms: float = in_range(250.0, 0, FINITE)
+    min_ms: tuple[float, ...] = in_range((125.0, 250.0), 0, FINITE)  # least duration: the best for validation files
+    threshold: float = in_range(0.5, 0, 1)
+    of_logits: bool = False  # as published: the threshold is one of logits; 0.5 is a probability of 0.62
+    figure: Literal["onset_200ms", "onset_50ms", "onset_offset_50ms"] = "onset_200ms"
+
+
+@dataclass
 class PostprocessConfig:
     """From frame scores to detections."""
 
@@ -323,6 +430,7 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+    events: EventsConfig = field(default_factory=EventsConfig)
     postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     energy: EnergyConfig = field(default_factory=EnergyConfig)
@@ -345,10 +453,15 @@ class Config:
                 if name not in SET_NAMES:
                     raise UserError(f"{key}: unknown data set {name!r}{did_you_mean(name, SET_NAMES)}")
 
+    @property
+    def system(self) -> System:
+        """The kind of system that the recipe is of."""
+        return SYSTEMS[self.data.format if self.loss.kind == "framewise" else "challenge"]
+
     def _check_stage(self) -> None:
         """Settings that exclude each other or belong to another kind of training."""
-        augment, staged = self.augment, self.loss.kind != "baseline"
-        if self.sequence is not None and self.loss.kind != "framewise":
+        augment, staged, framewise = self.augment, self.loss.kind != "baseline", self.loss.kind == "framewise"
+        if self.sequence is not None and not framewise:
             raise UserError(f"sequence: only for loss.kind framewise, this is {self.loss.kind}")
         if self.loss.distillation and self.data.pseudo_labels is None:
             raise UserError("data.pseudo_labels: not set, but loss.distillation is above 0; a file of stored logits")
@@ -359,7 +472,7 @@ class Config:
             "loss.teacher_moves": self.loss.teacher_moves == "before_step_copy",
             **{f"augment.{name}": bool(getattr(augment, name)) for name in STAGED_ONLY},
         }.items():
-            if given and (not staged or (self.loss.kind == "framewise" and key in NOT_FRAMEWISE)):
+            if given and (not staged or (framewise and key in NOT_FRAMEWISE)):
                 raise UserError(f"{key}: only for loss.kind stage1 or stage2, this is {self.loss.kind}")
         if self.loss.weights.pseudo and self.data.pseudo_labels is None:
             raise UserError("data.pseudo_labels: not set, but loss.weights.pseudo is above 0; a file of stored logits")

@@ -43,14 +43,18 @@ task4-pipeline: $(READY) ## Task 4: the steps of that system so far: seconds, en
 task4-demo: $(READY) ## Task 4: a page: drop or record a sound, see when what happens in it (MODEL=name, default: YAMNet)
 	$(PY) -m task4_sed demo $(if $(MODEL),--model $(MODEL)) $(if $(RECIPE),--recipe $(RECIPE)) $(ARGS)
 
-# Frame-level pre-training: teachers (RUNS), the mean of their logits, a student; with RECIPE=toy of toy_pretrain_...
+# Frame-level pre-training: teachers (RUNS), scored alone and together, the mean of their logits, a student; with
+# RECIPE=toy of toy_pretrain_...
 ifneq (,$(filter task4-pretrain,$(MAKECMDGOALS)))
 task4-prepared :=
+task4-steps :=
 task4-teacher := $(task4-all)pretrain_teacher
 $(call node,task4,$(task4-teacher),$(task4-runs),,evaluate)
+$(call joined,task4,$(task4-all)pretrain_ensemble,.evaluated,evaluate --ensemble $(task4-runs:%=runs/task4_sed/$(task4-teacher)/run%) --recipe $(task4-teacher) --run-dir runs/task4_sed/$(task4-all)pretrain_ensemble,$(task4-teacher))
 $(call joined,task4,$(task4-teacher)_logits,.predicted,predict --logits --recipe $(task4-teacher) --runs $(task4-runs),$(task4-teacher))
 $(call joined,task4,$(task4-all)pretrain_logits,logits.h5,pseudo_labels $(task4-teacher) --runs $(task4-runs) --out runs/task4_sed/$(task4-all)pretrain_logits/logits.h5,$(task4-teacher)_logits)
-$(call node,task4,$(task4-all)pretrain_student,1,$(task4-all)pretrain_logits,evaluate)
+$(call node,task4,$(task4-all)pretrain_student,1,$(task4-all)pretrain_logits,compare)
 endif
 .PHONY: task4-pretrain
-task4-pretrain: $(task4-$(task4-all)pretrain_student-done) ## Task 4: frame-level pre-training on AudioSet-strong: teachers, their mean logits, a student (RECIPE=toy: on embedded data)
+task4-pretrain: $(task4-$(task4-all)pretrain_student-done) $(task4-$(task4-all)pretrain_ensemble-done) ## Task 4: frame-level pre-training on AudioSet-strong: teachers, their mean logits, a student (RECIPE=toy: on embedded data)
+	$(call pipeline,task4,$(task4-all)pretrain)

@@ -36,6 +36,11 @@ WRONG = {
     ),
     "task4_sed": (
         ["predict", "x.wav", "--threshold", "2"],
+        ["detect", "x.wav"],
+        ["detect", "--model", "yamnet"],
+        ["detect", "x.wav", "--model", "yamnet", "--hop", "11"],
+        ["detect", "x.wav", "--model", "yamnet", "--csebbs", "--low", "0.1"],
+        ["detect", "x.wav", "--model", "yamnet", "--out", "file"],
         ["train", "--jobs", "0", "--runs", "1", "2"],
     ),
     "task6_retrieval": (

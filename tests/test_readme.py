@@ -163,6 +163,12 @@ RULES = (
         names=("task4_sed/evaluation/benchmark_metrics.py",),
     ),
     Rule(r"python -m task4_sed prepare .*--download .+", "settings", "needs the network"),
+    Rule(
+        r"python -m task4_sed detect .*_strong_1.*",
+        "named",
+        "needs published weights",
+        names=("task4_sed/inference/detectors.py",),
+    ),
     Rule(r"python -m task4_sed benchmark.*", "run", "an instant a stage", ((r"$", " --seconds 0.02"),)),
     Rule(
         r"python -m task4_sed evaluate( --runs .*)?",

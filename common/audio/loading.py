@@ -110,11 +110,38 @@ def as_it_is(batch: Any) -> Any:
     return batch
 
 
+class _Rest(Sampler[Any]):
+    """What a sampler draws in an epoch, without the first batches."""
+
+    def __init__(self, whole: Any) -> None:
+        self.whole, self.first = whole, 0
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def __iter__(self) -> Iterator[Any]:
+        return islice(self.whole, self.first, None)
+
+
+class TrainingLoader(DataLoader[Any]):
+    """A loader that can go on in the middle of an epoch: `first` batches of the next one that is begun are left out.
+
+    An epoch begins with its first batch, not with `iter`: a resumed training asks for that before it knows the epoch.
+    """
+
+    batch_sampler: _Rest
+    first = 0
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        self.batch_sampler.first, self.first = self.first, 0
+        yield from super().__iter__()
+
+
 def training_loader(data: Dataset[Any], sampler: Sampler[Any], workers: int) -> DataLoader[Any]:
     """Batches as the sampler draws them, from `workers` processes that stay for the whole training (0: this one)."""
-    return DataLoader(
+    return TrainingLoader(
         data,
-        batch_sampler=sampler,
+        batch_sampler=_Rest(sampler),
         collate_fn=as_it_is,
         num_workers=workers,
         worker_init_fn=ignore_interruption,

@@ -90,8 +90,7 @@ class Windows(nn.Module):
 def graph_beside(encoder: Encoder, folder: Path) -> tuple[dict[str, Path], str]:
     """{name: file} of the graph that an exported folder has beside the weights, and what its README says of it.
 
-    Of frame-wise MobileNets with heads; nothing of all others. Raises UserError where onnxruntime answers otherwise than
-    PyTorch.
+    Of frame-wise MobileNets with heads alone. Raises UserError where onnxruntime answers otherwise than PyTorch.
     """
     if not isinstance(encoder, FrameMobileNet) or encoder.strong_head is None:
         return {}, ""

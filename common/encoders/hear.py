@@ -60,24 +60,25 @@ def load_model(model_file_path: str | Path = "", name: str = "yamnet") -> HearMo
 
 
 def get_scene_embeddings(audio: Tensor, model: HearModel) -> Tensor:
-    """audio (sounds, samples) in [-1, 1] at `model.sample_rate` -> (sounds, `model.scene_embedding_size`) float32."""
-    audio = audio.to(next(model.parameters()).device)
-    return scene_embeddings(model.encoder, audio, model.mode).float()
+    """audio (sounds, samples) in [-1, 1] at `model.sample_rate` -> (sounds, `model.scene_embedding_size`) float32, on
+    the device of `audio`."""
+    there = audio.to(next(model.parameters()).device)
+    return scene_embeddings(model.encoder, there, model.mode).float().to(audio.device)
 
 
 def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, Tensor]:
     """audio (sounds, samples) -> embeddings (sounds, times, `model.timestamp_embedding_size`) float32, and the times of
-    their middles (sounds, times) in ms."""
-    audio = audio.to(next(model.parameters()).device)
+    their middles (sounds, times) in ms, on the device of `audio`."""
+    there = audio.to(next(model.parameters()).device)
     if not model.by_frames:
-        embeddings, times = timestamp_embeddings(model.encoder, audio, model.mode, (model.window,))
-        return embeddings.float(), times
+        embeddings, times = timestamp_embeddings(model.encoder, there, model.mode, (model.window,))
+        return embeddings.float().to(audio.device), times.to(audio.device)
     with torch.no_grad():
-        embeddings = model.encoder(audio).frames
+        embeddings = model.encoder(there).frames
     count = embeddings.shape[1]
     milliseconds = 1000.0 * audio.shape[1] / model.sample_rate
     times = (torch.arange(count, device=audio.device) + 0.5) * (milliseconds / count)
-    return embeddings.float(), times.expand(len(audio), -1)
+    return embeddings.float().to(audio.device), times.expand(len(audio), -1)
 
 
 @torch.no_grad()

@@ -92,6 +92,14 @@ class Checkpoint(ModelCheckpoint):
     Lightning forgets that when the path has changed, and the next epoch would replace best.ckpt, however bad it is.
     """
 
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save within an epoch: not at its end, before validation, nor where gradients are being accumulated."""
+        loop = trainer.fit_loop.epoch_loop
+        if not loop.batch_progress.is_last_batch and not loop._should_accumulate():
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the state of a checkpoint, with its files in the folder where they are now."""
         state = dict(state_dict)
@@ -119,6 +127,43 @@ class SeedEveryStep(Callback):
         # Without a GPU torch.manual_seed keeps a trace of its callers for later, which takes longer than small steps.
         seeded = torch if torch.accelerator.is_available() else torch.default_generator
         seeded.manual_seed(mix_seed(self.seed, trainer.current_epoch, batch_idx, trainer.global_rank))
+
+
+class WithinEpoch(Callback):
+    """A training goes on from a checkpoint within an epoch: with the batch that is next, to the means of all steps."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """The sums so far, and of how many clips; of several processes their mean."""
+        loop = trainer.fit_loop.epoch_loop
+        if not loop.batch_progress.is_last_batch:
+            means = {key: of for key, of in loop._results.items() if of.is_tensor and of.meta.is_mean_reduction}
+            checkpoint["epoch_sums"] = {
+                key: (trainer.strategy.reduce(of.value.clone(), reduce_op="mean"), of.cumulated_batch_size)
+                for key, of in means.items()
+            }
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave out the batches that the epoch had; Lightning knows of no state of loaders that were asked before."""
+        loader = trainer.train_dataloader
+        if trainer.fit_loop.restarting and hasattr(loader, "first"):  # a TrainingLoader, in the middle of an epoch
+            loader.first = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take the sums of the checkpoint that training resumes from."""
+        self.sums = checkpoint.get("epoch_sums", {})
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any) -> None:
+        """Add them to those of the first step since."""
+        for key, (value, clips) in self.sums.items():
+            of = trainer.fit_loop.epoch_loop._results[key]
+            of.value, of.cumulated_batch_size = (
+                value.to(of.value) + of.value,
+                clips.to(of.value.device) + of.cumulated_batch_size,
+            )
+        self.sums = {}
 
 
 class History(Callback):
@@ -234,7 +279,9 @@ class Progress(Callback):
             return
         clips = int(trainer.num_training_batches) * self.batch_size * trainer.world_size
         epochs = trainer.max_epochs or 1
-        bar = progress.progress(self.what, clips * epochs, done=clips * trainer.current_epoch)
+        within = trainer.fit_loop.epoch_loop.batch_progress.current.ready % int(trainer.num_training_batches)
+        done = clips * trainer.current_epoch + within * self.batch_size * trainer.world_size
+        bar = progress.progress(self.what, clips * epochs, done=done)
         self.advance = self.stack.enter_context(bar)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any) -> None:

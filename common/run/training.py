@@ -35,6 +35,7 @@ from common.run.callbacks import (
     Interruption,
     Progress,
     SeedEveryStep,
+    WithinEpoch,
     check_resumable,
 )
 from common.run.config import config_dict, differences, dump, load_config
@@ -302,6 +303,8 @@ def build_trainer(
         Checkpoint(filename="best", monitor=monitor, mode=mode, save_top_k=1, **common),
         Checkpoint(filename="last", every_n_epochs=1, save_on_train_epoch_end=True, save_top_k=1, **common),
     ]
+    if config.checkpoint_steps:
+        checkpoints.append(Checkpoint(filename="last", every_n_train_steps=config.checkpoint_steps, **common))
     averaging: list[Callback] = []
     if config.weight_average:
         averaging.append(EMAWeightAveraging(decay=config.weight_average))
@@ -319,7 +322,7 @@ def build_trainer(
         use_distributed_sampler=False,
         logger=_loggers(run, config),
         plugins=[AtomicCheckpoints()],
-        callbacks=[SeedEveryStep(run.seed), Divergence(), *averaging, *callbacks, *checkpoints],
+        callbacks=[SeedEveryStep(run.seed), WithinEpoch(), Divergence(), *averaging, *callbacks, *checkpoints],
         enable_progress_bar=False,
         enable_model_summary=False,
         log_every_n_steps=10,
@@ -373,9 +376,23 @@ def gather_in_order(parts: Sequence[tuple[Tensor, ...]], world_size: int) -> tup
     """
     arrays = [(rows.cpu().numpy(), *(of.float().cpu().numpy() for of in others)) for rows, *others in parts]
     if world_size > 1:
-        shared: list[Any] = [None] * world_size
-        torch.distributed.all_gather_object(shared, arrays)
-        arrays = [part for of_rank in shared for part in of_rank]
+        arrays = [part for of_rank in of_all_processes(arrays) for part in of_rank]
     joined = [np.concatenate(column) for column in zip(*arrays, strict=True)]
     _, first = np.unique(joined[0], return_index=True)
     return tuple(column[first] for column in joined)
+
+
+def of_all_processes(value: Any) -> list[Any]:
+    """What each process of a training has for `value`, in their order; all of them wait for each other."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [value]
+    found: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(found, value)
+    return found
+
+
+def folder_of(trainer: Trainer) -> Path:
+    """A folder of the run that a Trainer of `build_trainer` works on, for what does not fit into memory."""
+    folder = Path(str(trainer.log_dir))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

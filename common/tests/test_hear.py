@@ -101,3 +101,41 @@ def test_a_checkpoint_by_path(tmp_path: "object") -> None:
         assert torch.equal(hear.get_scene_embeddings(given, model), expected)
     with pytest.raises(UserError, match="not found"):
         hear.load_model(f"{tmp_path}/none.pt", name="mn-tiny")
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_batch_is_its_sounds_one_by_one(name: str) -> None:
+    """On the device that the sounds came from."""
+    model = hear.load_model(name=name)
+    given = audio(model, 2, 1.3)
+    embeddings, times = hear.get_timestamp_embeddings(given, model)
+    scenes = hear.get_scene_embeddings(given, model)
+    assert embeddings.device == times.device == scenes.device == given.device
+    for number, sound in enumerate(given.split(1)):
+        alone, at = hear.get_timestamp_embeddings(sound, model)
+        torch.testing.assert_close(alone[0], embeddings[number], atol=1e-4, rtol=1e-4)
+        assert torch.equal(at[0], times[number])
+        torch.testing.assert_close(hear.get_scene_embeddings(sound, model)[0], scenes[number], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["atst-f-tiny", "beats-tiny", "frame_mn-tiny", "mn-tiny"])
+@pytest.mark.parametrize("seconds", [1.0, 10.3, 30.0])
+def test_sounds_of_any_length(name: str, seconds: float) -> None:
+    """In one pass of the network and in several: as many times as there should be, evenly spaced, up to the end."""
+    model = hear.load_model(name=name)
+    embeddings, times = hear.get_timestamp_embeddings(audio(model, 1, seconds), model)
+    assert times.shape == (1, embeddings.shape[1])
+    assert times.shape[1] >= seconds * 1000 / LONGEST_GAP - 1
+    gaps = times.diff()
+    torch.testing.assert_close(gaps, gaps[:, :1].expand_as(gaps), atol=0.01, rtol=0)
+    assert 0 <= 1000 * seconds - times.max() <= LONGEST_GAP
+    assert embeddings.isfinite().all()
+    assert hear.get_scene_embeddings(audio(model, 1, seconds), model).isfinite().all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_sounds_may_lie_elsewhere_than_the_model() -> None:
+    model = hear.load_model(name="mn-tiny").cuda()
+    given = audio(model, 2, 1.0)
+    embeddings, times = hear.get_timestamp_embeddings(given, model)
+    assert embeddings.device == times.device == hear.get_scene_embeddings(given, model).device == given.device

@@ -1,6 +1,8 @@
 """Recordings that a person names: found, heard block by block, skipped and listed where they cannot be read."""
 
+import io
 import os
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -210,3 +212,17 @@ def test_an_array_is_heard_as_a_file(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", SECOND, 8_000, subtype="FLOAT")
     of_file, of_array = Recording(tmp_path / "x.wav", 16_000), Recording(SECOND, 16_000, 8_000)
     np.testing.assert_array_equal(of_file.waveform(), of_array.waveform())
+
+
+def test_lists_of_recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.wav", "in/b.flac", "in/c d.ogg"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    (tmp_path / "list.TXT").write_bytes(b"in\r\n\n a.wav \n\xff.wav\n")
+    expected = [Path("in/b.flac"), Path("in/c d.ogg"), Path("a.wav"), Path(os.fsdecode(b"\xff.wav"))]
+    assert find_recordings([Path("list.TXT"), Path("a.wav")]).files == expected
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a.wav\nin\n")))
+    assert find_recordings([Path("-")]).files == [Path("a.wav"), *expected[:2]]
+    with pytest.raises(UserError, match=r"gone\.txt: list of recordings not found"):
+        find_recordings([Path("gone.txt")])

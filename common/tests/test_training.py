@@ -19,8 +19,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch import LightningDataModule, LightningModule
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from common.audio.loading import ShuffledSampler, training_loader, turn_of
 from common.run.callbacks import AtomicCheckpoints, History, SeedEveryStep, mix_seed
 from common.run.energy import EnergyConfig
 from common.run.errors import UserError
@@ -291,6 +292,26 @@ class Points(LightningDataModule):
         return DataLoader(TensorDataset(torch.zeros(1, 1)), batch_size=1)
 
 
+class Values(Dataset[Any]):
+    def __len__(self) -> int:
+        return 9
+
+    def __getitems__(self, requests: Any) -> list[torch.Tensor]:
+        return [torch.from_numpy(requests[:, :1] / 9).float()]
+
+
+class Shuffled(Points):
+    """Values in another order in every epoch, from so many processes."""
+
+    def __init__(self, workers: int) -> None:
+        super().__init__()
+        self.workers = workers
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        sampler = ShuffledSampler(9, 2, 5, *turn_of(self.trainer))
+        return training_loader(Values(), sampler, self.workers)
+
+
 SCORES = [0.2, 0.8, 0.5, 0.6]
 
 
@@ -301,12 +322,13 @@ def train(
     restart: bool = False,
     system: LightningModule | None = None,
     open_ended: bool = False,
+    data: LightningDataModule | None = None,
     **trainer: Any,
 ) -> LightningModule:
     config = TrainerConfig(max_epochs=epochs, **{"accelerator": "cpu", "devices": 1, **trainer})
     system, run = system or Line(SCORES, stop_at), run_in(folder, trainer=config)
     options: dict[str, Any] = {"restart": restart, "notes": {"data": "points"}, "open_ended": open_ended}
-    fit(run, system, Points(), monitor="val/objective", batch_size=2, **options)
+    fit(run, system, data or Points(), monitor="val/objective", batch_size=2, **options)
     return system
 
 
@@ -362,6 +384,22 @@ def test_interrupted_and_resumed_is_as_never_interrupted(whole: Path, tmp_path: 
     assert (tmp_path / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
     ours, theirs = (read_results(folder)["train"]["values"] for folder in (tmp_path, whole))
     assert {**ours, "seconds_of_last_session": 0} == {**theirs, "seconds_of_last_session": 0}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("stop_at", "every"), [(0, 1), (2, 1), (2, None)])
+def test_interrupted_within_an_epoch(tmp_path: Path, workers: int, stop_at: int, every: int | None) -> None:
+    """It goes on from the checkpoint of the step, or else of the epoch before, with the clips that were left."""
+    train(tmp_path / "whole", data=Shuffled(workers))
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "stopped", stop_at=stop_at, data=Shuffled(workers), checkpoint_steps=every)
+    left = torch.load(tmp_path / "stopped" / LAST, weights_only=True)
+    assert left["global_step"] == 5 * stop_at + (every or 0)
+    train(tmp_path / "stopped", data=Shuffled(workers), checkpoint_steps=every)
+    for name in (BEST, LAST):
+        assert same(weights(tmp_path / "stopped" / name), weights(tmp_path / "whole" / name))
+    texts = [(tmp_path / folder / "metrics.csv").read_text() for folder in ("stopped", "whole")]
+    assert texts[0] == texts[1]
 
 
 def test_a_finished_training_is_left_as_it_is(tmp_path: Path) -> None:

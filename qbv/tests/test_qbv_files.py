@@ -11,6 +11,7 @@ import pytest
 import soundfile
 import torch
 
+from common.run import onnx_graphs
 from common.run.errors import UserError
 from common.run.verbs import main
 from qbv.__main__ import TASK
@@ -183,13 +184,13 @@ def test_an_exported_network_is_the_trained_one(
 
 
 def test_other_outputs_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    network, graph_of = DualEncoder(ModelConfig(encoder="mn-tiny")), exported.graph_of
+    network, graph_of = DualEncoder(ModelConfig(encoder="mn-tiny")), onnx_graphs.graph_of
 
     class Other(torch.nn.Module):
         def forward(self, waveform: torch.Tensor) -> torch.Tensor:
             return waveform[:, : network.dim]
 
-    monkeypatch.setattr(exported, "graph_of", lambda _, *rest: graph_of(Other(), *rest))
+    monkeypatch.setattr(onnx_graphs, "graph_of", lambda _, *rest: graph_of(Other(), *rest))
     with pytest.raises(UserError, match=r"imitation\.onnx: not written, differs from the network by .*, over 0\.0001"):
         exported.write_encoders(network, 1.0, tmp_path)
     assert list(tmp_path.iterdir()) == []

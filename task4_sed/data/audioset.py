@@ -83,6 +83,12 @@ class StrongLabels:
         """Frame targets (clips, classes, 250) float32 of some clips by their positions; a frame counts if touched."""
         return self.events.targets(clips, np.zeros(len(clips)), len(self.classes), FRAMES, FRAME_SECONDS)
 
+    def log_odds(self) -> np.ndarray:
+        """Of each class (classes,) in the frames of all clips; one frame more counts as active and as not active."""
+        _, label, frames = self.events.active_frames(FRAMES, FRAME_SECONDS)
+        active, total = np.bincount(label, frames, minlength=len(self.classes)), FRAMES * len(self.clips)
+        return np.log((active + 1) / (total - active + 1))
+
     def balanced_weights(self) -> np.ndarray:
         """How often each clip (clips,) should be drawn: sum over classes of active frames x 1000 / (30 + those of all).
 

@@ -123,7 +123,7 @@ class ClipDataset(Dataset[Batch]):
         targets = torch.from_numpy(of.events.targets(clips, starts / SAMPLE_RATE, self.num_classes, self.frames))
         if self.pseudo is None:
             return Heard(waveform, targets, None)
-        logits = torch.from_numpy(self.pseudo.strong[self.pseudo_rows[number][clips]])
+        logits = torch.from_numpy(self.pseudo.read(self.pseudo_rows[number][clips]))
         return Heard(waveform, targets, logits.float().sigmoid().transpose(1, 2))
 
     def _starts(self, lengths: np.ndarray, seeds: np.ndarray) -> np.ndarray:

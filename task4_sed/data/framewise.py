@@ -1,7 +1,7 @@
 """AudioSet-strong on disk -> batches: whole clips of 10 s, drawn uniformly or by how rare their sounds are."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -14,8 +14,15 @@ from common.audio.coverage import open_packed, packs_of, root_of
 from common.audio.loading import Requests, ShuffledSampler
 from common.audio.packs import Pack, open_pack
 from common.run.errors import UserError
-from task4_sed.config import DataConfig
-from task4_sed.data.audioset import FRAMES, StrongLabels, read_clip_durations, read_strong_labels
+from task4_sed.config import Config, DataConfig
+from task4_sed.data.audioset import (
+    FRAMES,
+    StrongLabels,
+    output_classes,
+    read_clip_durations,
+    read_strong_labels,
+    scored_classes,
+)
 from task4_sed.data.batches import Batch, Heard, WavMix, wave_mixed
 from task4_sed.data.classes import CLIP_SECONDS, SAMPLE_RATE
 from task4_sed.data.embeddings import CLIP_SAMPLES
@@ -37,12 +44,30 @@ DURATIONS = "eval_durations.csv"
 
 @dataclass(frozen=True)
 class StrongSet:
-    """Labelled clips whose audio is there. where: (clips, 2) pack and row; durations: (clips,) seconds."""
+    """Labelled clips whose audio is there. where: (clips, 2) pack and row; durations: (clips,) seconds.
+
+    figure: the main one; scored: the classes that it is of. published: as in the evaluation of AudioSet-strong, clips
+    without events do not count, and what is found after a clip's end does.
+    """
 
     labels: StrongLabels
     packs: tuple[Pack, ...]
     where: np.ndarray
     durations: np.ndarray
+    name: str = "audioset_eval"
+    scored: tuple[str, ...] = field(default_factory=scored_classes)
+    figure: str = "psds1_macro"
+    published: bool = True
+
+
+def framewise_classes(config: DataConfig) -> tuple[str, ...]:
+    """Those that a network of such a recipe gives."""
+    return output_classes()
+
+
+def audioset_set(config: Config, part: Part) -> StrongSet:
+    """`load_strong` of a recipe."""
+    return load_strong(config.data, part)
 
 
 def load_strong(config: DataConfig, part: Part) -> StrongSet:
@@ -52,12 +77,11 @@ def load_strong(config: DataConfig, part: Part) -> StrongSet:
     if table is None:
         raise UserError(f"{root / TABLES[part][0]}: labels of AudioSet-strong not found")
     labels, packs = read_strong_labels(table), open_packs(config, root, part)
-    where = np.full((len(labels.clips), 2), -1, dtype=np.int64)
-    for number, pack in enumerate(packs):
-        row_of = {name: row for row, name in enumerate(pack.names)}
-        for clip, name in enumerate(labels.clips):
-            if name in row_of:
-                where[clip] = number, row_of[name]
+    where, position = np.full((len(labels.clips), 2), -1), {name: clip for clip, name in enumerate(labels.clips)}
+    for number, pack in enumerate(packs):  # two million names go by, those of the labelled clips are kept
+        for row, name in enumerate(pack.names):
+            if (clip := position.get(name)) is not None:
+                where[clip] = number, row
     kept = np.flatnonzero(where[:, 0] >= 0)
     if not len(kept):
         raise UserError(f"{root}: no audio of the clips in {table.name}")
@@ -113,7 +137,7 @@ class StrongClips(Dataset[Batch]):
             return None
         rows, found = self.pseudo_rows[positions], targets.clone()
         there = np.flatnonzero(rows >= 0)
-        logits = torch.from_numpy(self.pseudo.strong[rows[there]])
+        logits = torch.from_numpy(self.pseudo.read(rows[there]))
         found[there] = logits.float().sigmoid().transpose(1, 2)
         return found
 

@@ -39,17 +39,28 @@ class SetCoverage:
 
 def write_toy_data(data: DataConfig) -> None:
     """The embedded data set, where the recipe asks for it."""
-    if data.toy in ("audioset", "audioset_tiny"):
+    kind = (data.toy or "").partition("_")[0]
+    if kind == "audioset":
         from task4_sed.data.toy.audioset import write_toy_audioset
 
         write_embedded(data, write_toy_audioset)
-        return
-    from task4_sed.data.toy.write import write_toy
+    elif kind in ("dcase2016", "maestro"):
+        from task4_sed.data.toy.hear import write_toy_hear
 
-    write_embedded(data, partial(write_toy, workers=usable_cores()))
+        write_embedded(data, write_toy_hear)
+    else:
+        from task4_sed.data.toy.write import write_toy
+
+        write_embedded(data, partial(write_toy, workers=usable_cores()))
 
 
 def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any]:
+    """Check and pack the data set of the recipe's kind of system; returns a report as a mapping. Raises UserError."""
+    report: dict[str, Any] = config.system.does("prepare")(config, workers, verify)
+    return report
+
+
+def prepare_challenge(config: Config, workers: int, verify: bool) -> dict[str, Any]:
     """Report the coverage of every data set and pack what is there; returns the report as a mapping.
 
     Whole recordings of MAESTRO are cut into windows first.
@@ -57,10 +68,6 @@ def prepare(config: Config, workers: int, verify: bool = False) -> dict[str, Any
     Missing clips are listed in `<packs>/<set>.missing.tsv`, broken ones in `<set>.broken.tsv`; both are left out.
     Raises UserError for malformed tables, and where a data set that the recipe needs is not there at all.
     """
-    if config.loss.kind == "framewise":
-        from task4_sed.data.prepare_audioset import prepare_audioset
-
-        return prepare_audioset(config.data, workers, verify)
     root, packs = root_of(config.data), packs_of(config.data)
     classes = classes_of(root)
     remove_partials(packs)

@@ -9,7 +9,7 @@ from common.audio.packs import open_pack
 from common.run.errors import UserError
 from common.run.files import remove_partials, write_json
 from common.run.results.tables import print_table
-from task4_sed.config import DataConfig
+from task4_sed.config import Config
 from task4_sed.data.audioset import read_strong_labels
 from task4_sed.data.classes import SAMPLE_RATE
 from task4_sed.data.framewise import AUDIO, PACKS, TABLES, Part
@@ -18,12 +18,12 @@ from task4_sed.data.sets import first_existing
 CLIPS_WORTH_A_PROCESS = 500
 
 
-def prepare_audioset(config: DataConfig, workers: int, verify: bool) -> dict[str, Any]:
+def prepare_audioset(config: Config, workers: int, verify: bool) -> dict[str, Any]:
     """Print and return how many of the labelled clips are there; pack them where they lie in a folder.
 
     Raises UserError for malformed tables, and where a part has no audio.
     """
-    root, packs = root_of(config), packs_of(config)
+    root, packs = root_of(config.data), packs_of(config.data)
     remove_partials(packs)
     summary: dict[str, Any] = {"root": str(root), "sets": {}}
     parts: tuple[Part, ...] = ("train", "eval")
@@ -49,7 +49,8 @@ def prepare_audioset(config: DataConfig, workers: int, verify: bool) -> dict[str
 
 
 def _of_packs(packs: list[Path], clips: tuple[str, ...]) -> dict[str, int]:
-    found = set(clips) & {name for path in packs for name in open_pack(path, SAMPLE_RATE).names}
+    wanted = set(clips)
+    found = {name for path in packs for name in open_pack(path, SAMPLE_RATE).names if name in wanted}
     return {"listed": len(clips), "missing": len(clips) - len(found), "broken": 0, "packed": len(found)}
 
 

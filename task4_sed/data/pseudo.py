@@ -16,7 +16,7 @@ from task4_sed.data.hdf5 import data_set, number_attribute, numbers, open_hdf5, 
 if TYPE_CHECKING:
     import h5py
 
-CLIPS_AT_ONCE = 1024  # that are asked for NaN
+CLIPS_AT_ONCE = 1024  # that are averaged
 
 
 def stem(clip: str) -> str:
@@ -45,8 +45,8 @@ class StoredLogits:
     def open(path: str | Path, classes: Sequence[str] | None = None) -> "StoredLogits":
         """A file of `filenames` (clips), `strong_logits` (clips, frames, classes), and `classes` if any.
 
-        Raises UserError for files that are missing, cut off, of other `classes` (None: any), or that hold a name twice
-        or NaN.
+        Raises UserError for files that are missing, cut off, of other `classes` (None: any), or that hold a name twice.
+        The logits are not looked at yet: of AudioSet-strong they are 22 GB.
         """
         path = Path(path)
         with open_hdf5(path, "stored logits (`predict --logits` and `pseudo_labels` make them)") as file:
@@ -77,9 +77,19 @@ class StoredLogits:
             )
         return np.array([self.position[stem(clip)] for clip in clips])
 
+    def read(self, rows: np.ndarray | slice) -> np.ndarray:
+        """Frame logits of some rows, (rows, frames, classes). Raises UserError where they have NaN or infinity."""
+        found = self.strong[rows]
+        wrong = ~np.isfinite(found.reshape(len(found), -1)).all(axis=1)
+        if wrong.any():
+            row = np.arange(len(self.strong))[rows][int(wrong.argmax())]
+            name = next(name for name, of in self.position.items() if of == row)
+            raise UserError(f"{self.path}: strong_logits of {name!r} has NaN or infinity")
+        return found
+
     def row(self, clip: str) -> np.ndarray:
         """Frame logits of one clip, (frames, classes)."""
-        return self.strong[self.rows([clip])[0]]
+        return self.read(self.rows([clip]))[0]
 
 
 def _check_classes(path: Path, found: Sequence[str] | None, classes: Sequence[str]) -> None:
@@ -97,11 +107,6 @@ def _check_logits(path: Path, logits: np.ndarray, names: Sequence[str], classes:
         raise UserError(f"{path}: strong_logits has {len(logits)} clips, but filenames {len(names)}")
     if logits.shape[-1] != len(classes):
         raise UserError(f"{path}: strong_logits has {logits.shape[-1]} classes, expected {len(classes)}")
-    for start in range(0, len(names), CLIPS_AT_ONCE):
-        part = logits[start : start + CLIPS_AT_ONCE]
-        wrong = ~np.isfinite(part.reshape(len(part), -1)).all(axis=1)
-        if wrong.any():
-            raise UserError(f"{path}: strong_logits of {names[start + int(wrong.argmax())]!r} has NaN or infinity")
 
 
 def _logits(file: "h5py.File", key: str, dims: int) -> np.ndarray:
@@ -181,5 +186,5 @@ def average(files: Sequence[Path], out: Path, dtype: Any, runs: Sequence[str] = 
     with new_logits(out, names, frames, first.classes, dtype, first.frame_seconds, durations, runs) as append:
         for start in range(0, len(names), CLIPS_AT_ONCE):
             chosen = names[start : start + CLIPS_AT_ONCE]
-            append(sum(part.strong[part.rows(chosen)].astype(np.float64) for part in (first, *others)) / len(files))
+            append(sum(part.read(part.rows(chosen)).astype(np.float64) for part in (first, *others)) / len(files))
     return len(names)

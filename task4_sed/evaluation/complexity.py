@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from common.encoders import RANDOM
 from common.run.errors import UserError
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 def network_counts(run: Run) -> dict[str, int]:
     """Parameters, bytes and MACs for 10 s of audio of a recipe's network and its encoder."""
+    counts: dict[str, int] = run.config.system.does("counts")(run.config)
+    return counts
+
+
+def challenge_counts(config: Config) -> dict[str, int]:
+    """`network_counts` of one of the challenge's recipes."""
     import torch
 
     from common.encoders.table import macs as encoder_macs
@@ -26,9 +32,6 @@ def network_counts(run: Run) -> dict[str, int]:
     from task4_sed.model.embedder import Embedder
     from task4_sed.model.networks import build_network, fitted, front_end
 
-    config: Config = run.config
-    if config.loss.kind == "framewise":
-        return framewise_counts(config)
     root = Path(config.data.root) if config.data.root else None
     classes = classes_of(root) if root else CLASSES
     embedder = Embedder(replace(config.encoder, checkpoint=None, train=False)) if config.encoder else None
@@ -53,13 +56,12 @@ def network_counts(run: Run) -> dict[str, int]:
 def framewise_network(config: Config) -> "FramewiseNetwork":
     """The network of frame-level pre-training, with random weights."""
     from common.encoders import create
-    from task4_sed.data.audioset import output_classes
     from task4_sed.model.framewise import FramewiseNetwork
 
     if config.encoder is None:
         raise UserError("encoder: not set, but loss.kind is framewise; a frame-wise model such as atst-f")
     encoder: Any = create(config.encoder.name, RANDOM, num_classes=None)
-    return FramewiseNetwork(encoder, len(output_classes()), config.sequence)
+    return FramewiseNetwork(encoder, len(config.system.does("classes")(config.data)), config.sequence)
 
 
 def framewise_counts(config: Config) -> dict[str, int]:
@@ -87,19 +89,7 @@ def activation_bytes(config: Config) -> int:
     """
     import torch
 
-    from task4_sed.model.embedder import Embedder
-    from task4_sed.model.networks import build_network, fitted, front_end
-
-    network: torch.nn.Module
-    if config.loss.kind == "framewise":
-        network, embedder = framewise_network(config).train(), None
-        listen: torch.nn.Module = cast(Any, network).encoder.front_end
-        batch = config.data.batch
-    else:
-        embedder = Embedder(replace(config.encoder, checkpoint=RANDOM)) if config.encoder else None
-        network = build_network(fitted(config.model, embedder, len(CLASSES)), embedder).train()
-        listen = front_end(config.model)
-        batch = sum(block.batch for block in config.data.blocks.named().values())
+    network, listen, embedder, batch = config.system.does("trained")(config)
     weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
 
     def kept(clips: int) -> int:
@@ -117,6 +107,23 @@ def activation_bytes(config: Config) -> int:
 
     one, two = kept(1), kept(2)
     return one + (batch - 1) * (two - one)
+
+
+def framewise_parts(config: Config) -> tuple[Any, Any, Any, int]:
+    """The network that trains, its front end, what embeds beside it, and the clips of a batch."""
+    network = framewise_network(config).train()
+    return network, network.encoder.front_end, None, config.data.batch
+
+
+def challenge_parts(config: Config) -> tuple[Any, Any, Any, int]:
+    """The same of the student of one of the challenge's recipes."""
+    from task4_sed.model.embedder import Embedder
+    from task4_sed.model.networks import build_network, fitted, front_end
+
+    embedder = Embedder(replace(config.encoder, checkpoint=RANDOM)) if config.encoder else None
+    network = build_network(fitted(config.model, embedder, len(CLASSES)), embedder).train()
+    batch = sum(block.batch for block in config.data.blocks.named().values())
+    return network, front_end(config.model), embedder, batch
 
 
 def network_complexity(run: Run) -> Mapping[str, Any]:

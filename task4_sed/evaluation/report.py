@@ -307,8 +307,14 @@ def _cell(value: float | None, interval: Mapping[str, float] | None) -> str:
     return format_value(value, low, high)
 
 
-def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
+def compare_runs(runs: Sequence[Run]) -> Mapping[str, Any]:
     """Own results, mean and spread over the runs, beside the published ones; table, csv, markdown and plot."""
+    found: Mapping[str, Any] = runs[0].config.system.does("compare")(runs)
+    return found
+
+
+def compare_challenge(runs: Sequence[Run]) -> Mapping[str, Any]:
+    """`compare_runs` of the challenge's recipes."""
     folders = [run.folder for run in runs]
     tests = [section_of(folder, "test", "no test results; `evaluate` makes them") for folder in folders]
     data = tests[0]["data"]

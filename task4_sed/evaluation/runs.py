@@ -33,6 +33,8 @@ def further_figures(folder: Path, values: Mapping[str, Any]) -> list[Figure]:
 
 def _figures(values: Mapping[str, Any]) -> list[Figure]:
     found = []
+    if figure := values.get("figure"):
+        found.append(Figure(**figure, caveat=CAVEATS.get(values["data"])))
     if macro := kept(values, ("audioset_eval", "psds1_macro")):
         low, high = (kept(values, ("intervals", "psds1_macro", end)) for end in ("low", "high"))
         found.append(Figure("PSDS1", "audioset_eval", macro, low, high, CAVEATS.get(values["data"])))

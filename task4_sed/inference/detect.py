@@ -15,12 +15,13 @@ from common.audio.answers import stems
 from common.audio.reading import Waveform
 from common.audio.recordings import Recording, Recordings, beginning, find_recordings, rechunked
 from common.frontends import LogMel
-from common.run.files import read_json, write_json
+from common.run.files import read_json, sha256, write_json
 from common.run.folders import printable
 from common.run.progress import clock, progress
 from common.run.results.tables import print_table
 from common.run.verbs import Run
 from task4_sed.config import Format
+from task4_sed.data.annotations import read_strong
 from task4_sed.data.classes import SAMPLE_RATE
 from task4_sed.inference.checkpoints import checkpoint_of
 from task4_sed.inference.detectors import Detector, load_detector
@@ -58,7 +59,7 @@ def predict_files(
     files: list[Path],
     checkpoint: Path | None,
     out: Path,
-    threshold: float,
+    threshold: float | None,
     csebbs: str | None,
     draw: Draw | None,
 ) -> Mapping[str, Any]:
@@ -67,27 +68,11 @@ def predict_files(
     if checkpoint is None or not checkpoint.is_dir():
         checkpoint_of(run, checkpoint)  # it says what is missing
     detector = load_detector([checkpoint or run.folder], recipe=run.config)
-    name = f"{run.title if checkpoint is None else checkpoint}, {run.config.postprocess.network}"
+    name = f"{run.title if checkpoint is None else checkpoint}"
+    name += f", {run.config.postprocess.network}" if detector.mids is None else ""
     formats = tuple(name for name in OF_PREDICT if draw is not None or name != "png")
     options = Options(formats=formats, threshold=threshold, csebbs=csebbs)
     return detect_files(replace(detector, name=name), recordings, out, options, draw)
-
-
-def detect_in(
-    recording: str | Path | np.ndarray,
-    checkpoint: str | Path,
-    sample_rate: int | None,
-    threshold: float,
-    csebbs: str | None,
-) -> list[dict[str, Any]]:
-    """What `task4_sed.detect` gives."""
-    options = Options(threshold=threshold, csebbs=csebbs)
-    detector = load_detector([checkpoint])
-    labels = labels_of(detector.classes, detector.mids)
-    heard, spool = Heard(Recording(recording, SAMPLE_RATE, sample_rate)), Spool(len(labels.names))
-    for piece in stitched(detector, [(0, heard)], grid_of(detector, options.hop)):
-        spool.add(labels(piece.logits))
-    return listed(found_in(spool, heard, labels, finder_of(detector, labels, options), options.top))
 
 
 class Heard:
@@ -180,6 +165,7 @@ def _boxes_of(detector: Detector, labels: Labels, options: Options) -> Finder:
 
     least = np.full(len(labels.names), np.nextafter(threshold, -1))
     about = {"csebbs": setting, "threshold": threshold}
+    about |= {"csebbs_sha256": sha256(setting)} if setting.endswith(".tsv") else {}
     return Finder(find, least, threshold, detector.frame_seconds, boxes_title(setting, threshold), about)
 
 
@@ -262,6 +248,7 @@ class _Work:
         suffixes = [SUFFIX[name] for name in self.formats if name in SUFFIX and name != "json"]
         self.stems = stems(out, recordings, "events", suffixes)
         self.names = recordings.names()
+        self.truth = {} if options.truth is None else read_strong(options.truth)
 
     def all(self) -> tuple[dict[str, Any], float]:
         """{name of a file: its events}, and seconds of audio that were heard."""
@@ -298,8 +285,9 @@ class _Work:
         """What stands in the .json beside the events, and by which a finished file is known."""
         options = self.options
         setting = {"hop": options.hop, "parity": options.parity, **self.finder.setting}
-        chosen = {"top": options.top, "labels": options.labels, "groups": options.groups and str(options.groups)}
-        setting |= {key: value for key, value in chosen.items() if value is not None}
+        setting |= {} if options.top is None else {"top": options.top}
+        if options.labels is not None or options.groups is not None:
+            setting["labels"] = self.labels.members(self.detector.classes)
         model = {"model": self.detector.name, "checkpoint": self.detector.sha256}
         return {"file": printable(path), **model, "settings": setting}
 
@@ -335,6 +323,7 @@ class _Work:
         assert self.draw is not None
         front_end, options = LogMel(PICTURED), self.options
         about = {"note": self.detector.note, "about": f"{self.detector.name}\n{self.finder.title}"}
+        truth = self.truth.get(path.name)
         for (start, end), blocks in _spans(Recording(path, SAMPLE_RATE), float(edges[-1]), options):
             first, after = (int(np.searchsorted(edges, at, side)) for at, side in ((start, "right"), (end, "left")))
             begins, scores = spool.pooled(first - 1, max(first, after), COLUMNS)
@@ -347,6 +336,7 @@ class _Work:
                 ScoreSet(self.labels.names, {"clip": clip}),
                 [event for event in events if event.onset < end and event.offset > start],
                 threshold=self.finder.lowest,
+                truth=truth and [event for event in truth if event.onset < end and event.offset > start],
                 rows=options.rows,
                 setting=front_end.setting,
                 title=printable(path.name) + ("" if whole else f", {clock(start)} to {clock(end)}"),

@@ -61,14 +61,18 @@ def join(run: Run, names: Sequence[str]) -> Run:
     """
     joined, config = members(run, names), run.config
     for member in joined:
+        if member.config.system is not config.system:
+            raise UserError(f"--ensemble: {member.folder} has other classes than recipe {run.recipe}")
         check_network(member.folder, config.postprocess.network)
-    submission = [config.submission_set] if config.submission_set else []
-    sets = dict.fromkeys([*config.test_sets, *config.postprocess.tune_on, *submission])
+    sets: dict[str, Any] = config.system.does("ensembled")(config)
     found = [[_scores(member.folder, name) for member in joined] for name in sets]
     run = replace(run, recipe=run.folder.parent.name)
     with alone(run.folder, "ensemble", run.folder):
         out = run.folder / "scores"
-        clips = {name: average(files, out / f"{name}.h5", np.float32) for name, files in zip(sets, found, strict=True)}
+        clips = {
+            name: average(files, out / f"{name}.h5", dtype)
+            for (name, dtype), files in zip(sets.items(), found, strict=True)
+        }
         _join_other(config, joined, out)
         folders = [member.folder for member in joined]
         kwh = sum((recorded(folder, "predict") or {}).get("kwh", 0.0) for folder in folders)
@@ -76,6 +80,12 @@ def join(run: Run, names: Sequence[str]) -> Run:
         about = {"data": made_of(root_of(config.data)), "kwh": training_kwh(*folders)}
         record_ensemble(run, joined, about)
     return run
+
+
+def ensembled(config: Config) -> dict[str, Any]:
+    """Files of scores whose mean makes an ensemble: {data set: type of the numbers}."""
+    submission = [config.submission_set] if config.submission_set else []
+    return dict.fromkeys([*config.test_sets, *config.postprocess.tune_on, *submission], np.float32)
 
 
 def _scores(member: Path, name: str) -> Path:

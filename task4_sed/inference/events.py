@@ -106,9 +106,9 @@ def detections(
         rows[lengths == length] = running_median(rows[lengths == length], length)
     for name, row in zip(names, rows, strict=True):
         for start, stop in runs_of(row, rules[name], frame_seconds):
-            times = [round(min(frame * frame_seconds, end), 3) for frame in (start, stop)]
-            part = row[start:stop]
-            found.append(Detection(*times, name, round(float(part.mean()), 4), round(float(part.max()), 4)))
+            on, off = (round(min(frame * frame_seconds, end), 3) for frame in (start, stop))
+            mean, peak = (round(float(of(row[start:stop])), 4) for of in (np.mean, np.max))
+            found.append(Detection(on, off, name, mean, peak))
     return found
 
 

@@ -46,7 +46,7 @@ def export_run(run: Run, out: Path, licence: str | None, push: str | None, publi
     name = f"{run.recipe}: sound events of {len(loaded.classes)} classes"
     metrics = figures_in(evaluated(run.folder).get("sets", {}), 3)
     card = card_of(run, run.folder, name, config_dict(about), metrics, licence)
-    usage = f'import task4_sed\n\ntask4_sed.detect("recording.wav", checkpoint="{out.name}")'
+    usage = f'import task4_sed\n\ntask4_sed.detect("recording.wav", model="{out.name}")'
     boxes = {CSEBBS_FILE: run.folder / CSEBBS_FILE}
     beside = {name: source for name, source in boxes.items() if source.is_file()}
     return export(out, loaded.network.state_dict(), card, usage, push, public, beside)

@@ -26,6 +26,11 @@ class Labels:
         """Logits (frames, classes) -> (frames, labels), the largest of a group."""
         return np.maximum.reduceat(logits[:, self.order], self.starts, axis=1)
 
+    def members(self, classes: Sequence[str]) -> dict[str, list[str]]:
+        """{label: its classes} of the network's."""
+        parts = np.split(self.order, self.starts[1:])
+        return {name: [classes[at] for at in part] for name, part in zip(self.names, parts, strict=True)}
+
 
 class Names:
     """Names and MIDs, in any case, to positions."""

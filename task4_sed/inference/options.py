@@ -1,9 +1,11 @@
 """What a person may ask of `detect`: checked before any network is loaded."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from common.run.errors import UserError
+from common.run.errors import UserError, did_you_mean
 from task4_sed.config import Format, check_threshold
 from task4_sed.inference.events import Rule
 
@@ -32,6 +34,7 @@ class Options:
     page: float | None = None
     zoom: tuple[float, ...] | None = None
     rows: int | None = None
+    truth: Path | None = None
     resume: bool = False
 
     def __post_init__(self) -> None:
@@ -70,3 +73,19 @@ class Options:
         """Of every class that the table per class does not have."""
         names = ("threshold", "low", "median", "min_duration", "gap")
         return Rule(**{name: value for name in names if (value := getattr(self, name)) is not None})
+
+
+IN_PYTHON = (
+    *("threshold", "low", "median", "min_duration", "gap", "per_class", "csebbs", "top", "labels", "groups", "hop"),
+    "parity",
+)
+
+
+def options_of(given: Mapping[str, Any]) -> Options:
+    """Those that make events of scores, by name. Raises UserError for others, too."""
+    for name in given:
+        if name not in IN_PYTHON:
+            raise UserError(f"detect: no option {name!r}{did_you_mean(name, IN_PYTHON)}")
+    paths = {name: Path(value) for name in ("per_class", "groups") if (value := given.get(name)) is not None}
+    labels = {"labels": tuple(given["labels"])} if given.get("labels") is not None else {}
+    return Options(**{**given, **paths, **labels})

@@ -34,11 +34,8 @@ def predict_runs(
 def _predict(
     run: Run, checkpoint: Path | None, floors: bool, logits: Sequence[str] | None, label: str
 ) -> Mapping[str, Any]:
-    from task4_sed.inference.framewise import predict_framewise
-    from task4_sed.inference.predict import predict_logits, predict_run
-
+    predict = run.config.system.does("predict" if logits is None else "predict --logits")
     show_as(label)
     with alone(run.folder, "predict", run.folder):
-        if run.config.loss.kind == "framewise":
-            return predict_framewise(run, checkpoint, training=logits is not None)
-        return predict_run(run, checkpoint, floors) if logits is None else predict_logits(run, checkpoint, logits)
+        found: Mapping[str, Any] = predict(run, checkpoint, floors if logits is None else logits)
+        return found

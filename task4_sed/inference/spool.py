@@ -8,7 +8,7 @@ from typing import IO
 
 import numpy as np
 
-VALUES = 1 << 23  # float64 that are in memory at once
+VALUES = 1 << 22  # float64 that are in memory at once
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
@@ -44,7 +44,7 @@ class Spool:
     def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
         """Logits (some frames, classes) float32, in order."""
         stop = self.frames if stop is None else stop
-        rows = max(1, VALUES // 4 // self.classes)
+        rows = max(1, VALUES // 8 // self.classes)
         for first in range(start, stop, rows):
             count = min(rows, stop - first)
             self.file.seek(4 * first * self.classes)
@@ -71,7 +71,3 @@ class Spool:
             found[groups] = np.maximum(found[groups], np.maximum.reduceat(block, begins))
             at += len(block)
         return first, sigmoid(found)
-
-    def close(self) -> None:
-        """The file is gone."""
-        self.file.close()

@@ -17,6 +17,8 @@ from common.audio.recordings import rechunked
 from common.run.errors import UserError
 from task4_sed.data.classes import SAMPLE_RATE
 from task4_sed.inference.detectors import Detector
+from task4_sed.inference.labels import Labels
+from task4_sed.inference.spool import sigmoid
 
 REGION_SECONDS = 0.5  # to the next whole frame
 READ = 1 << 16  # bytes at once, at most
@@ -71,8 +73,8 @@ def microphone(name: str | None, rate: int) -> Iterator[Waveform]:
         raise UserError(f"microphone {name or 'by default'}: {error}") from None
 
 
-def regions(detector: Detector, blocks: Iterable[Waveform]) -> Iterator[np.ndarray]:
-    """Probabilities (frames, classes) of one region after the other, from samples at 16 kHz as they come.
+def regions(detector: Detector, labels: Labels, blocks: Iterable[Waveform]) -> Iterator[np.ndarray]:
+    """Scores (frames, labels) of one region after the other, from samples at 16 kHz as they come.
 
     Each is the end of a window whose last sample is the region's; before the first sample there is silence. The last
     region may have fewer frames.
@@ -84,22 +86,21 @@ def regions(detector: Detector, blocks: Iterable[Waveform]) -> Iterator[np.ndarr
     for piece in rechunked(blocks, size):
         window = np.concatenate((window[size:], piece, np.zeros(size - len(piece), np.float32)))
         heard = torch.from_numpy(np.concatenate((window, behind)))
-        scores = detector.logits(heard[None])[0, -size // step :].sigmoid().cpu().numpy()
-        yield scores[: -(-len(piece) // step)]
+        logits = detector.logits(heard[None])[0, -size // step :].cpu().numpy()
+        yield sigmoid(labels(logits[: -(-len(piece) // step)]))
 
 
 class Follower:
     """Changes between frames of scores, frame by frame."""
 
-    def __init__(self, detector: Detector, threshold: float, low: float) -> None:
-        self.detector, self.threshold, self.low = detector, threshold, low
+    def __init__(self, labels: Labels, frame_seconds: float, threshold: float, low: float) -> None:
+        self.labels, self.frame_seconds, self.threshold, self.low = labels, frame_seconds, threshold, low
         self.frame = 0  # frames heard
-        self.onset = np.full(len(detector.classes), -1)  # first frame of the open events
-        self.total = np.zeros(len(detector.classes))
-        self.peak = np.zeros(len(detector.classes))
+        self.onset = np.full(len(labels.names), -1)  # first frame of the open events
+        self.total, self.peak = np.zeros(len(labels.names)), np.zeros(len(labels.names))
 
     def __call__(self, scores: np.ndarray) -> Iterator[Change]:
-        """Of the next frames (frames, classes): what has begun and ended there, in the order of time."""
+        """Of the next frames (frames, labels): what has begun and ended there, in the order of time."""
         for frame in scores:
             open_, active = self.onset >= 0, frame > np.where(self.onset >= 0, self.low, self.threshold)
             yield from self._end(open_ & ~active)
@@ -121,16 +122,15 @@ class Follower:
             yield change
 
     def _change(self, index: int, end: int | None) -> Change:
-        seconds, first = self.detector.frame_seconds, int(self.onset[index])
-        mid = self.detector.mids and self.detector.mids[index]
-        offset = None if end is None else round(end * seconds, 3)
-        mean = float(self.total[index]) / (self.frame - first)
-        label = self.detector.classes[index]
-        return Change(label, mid, round(first * seconds, 3), offset, round(mean, 4), round(float(self.peak[index]), 4))
+        first, mids = int(self.onset[index]), self.labels.mids
+        times = [None if at is None else round(at * self.frame_seconds, 3) for at in (first, end)]
+        mean, peak = float(self.total[index]) / (self.frame - first), float(self.peak[index])
+        return Change(self.labels.names[index], mids and mids[index], *times, round(mean, 4), round(peak, 4))
 
 
 def show_stream(
     detector: Detector,
+    labels: Labels,
     blocks: Iterable[Waveform],
     rate: int,
     threshold: float,
@@ -162,9 +162,9 @@ def show_stream(
             events += change.offset is not None
             print(json.dumps(change._asdict()) if as_json else line(change), flush=True)
 
-    follower = Follower(detector, threshold, threshold if low is None else low)
+    follower = Follower(labels, detector.frame_seconds, threshold, threshold if low is None else low)
     try:
-        for scores in regions(detector, resampled(counted(), rate, SAMPLE_RATE)):
+        for scores in regions(detector, labels, resampled(counted(), rate, SAMPLE_RATE)):
             show(follower(scores))
     except KeyboardInterrupt:
         print(file=sys.stderr)

@@ -62,7 +62,7 @@ def _collar_pairs(
     return row[near], event[near]
 
 
-def _matching_size(pairs: Sequence[tuple[int, int]]) -> int:
+def matching_size(pairs: Sequence[Sequence[int]]) -> int:
     """Largest number of pairs (detection, event) in which no detection and no event occurs twice."""
     events_of: dict[int, list[int]] = {}
     for detection, event in pairs:
@@ -88,7 +88,7 @@ def _ambiguous_steps(row: np.ndarray, event: np.ndarray, found: Detections) -> l
     steps, size = [], 0
     for value in values.tolist():
         there = (born >= value) & (dies < value)
-        now = _matching_size(list(zip(row[there].tolist(), event[there].tolist(), strict=True)))
+        now = matching_size(list(zip(row[there].tolist(), event[there].tolist(), strict=True)))
         if now != size:
             steps.append((value, now - size))
         size = now

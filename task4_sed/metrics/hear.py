@@ -4,11 +4,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from task4_sed.metrics.f1 import matching_size
 from task4_sed.metrics.filters import running_median
 
 Interval = tuple[float, float]
 # {file: {class: (onset, offset) in seconds}}; every file of the references is there.
 Events = Mapping[str, Mapping[str, Sequence[Interval]]]
+# Figures by name: seconds that an onset may be away, and the share of its length that an offset may be away, if any.
+ONSETS: dict[str, tuple[float, float | None]] = {
+    "onset_200ms": (0.2, None),
+    "onset_50ms": (0.05, None),
+    "onset_offset_50ms": (0.05, 0.2),
+}
 
 
 def hear_events(
@@ -30,20 +37,46 @@ def hear_events(
     return found
 
 
-def onset_f1(found: Events, truth: Events, collar: float = 0.2) -> tuple[float, float, float]:
-    """F1, precision and recall over all files and classes; an event is found by an onset at most `collar` s away.
+def event_counts(found: Events, truth: Events, collar: float = 0.2, share: float | None = None) -> np.ndarray:
+    """(files, 3): events that are found, events given, events of the truth; in the order of `truth`.
 
-    Of the largest number of pairs, each event in one at most. As sed_eval with evaluate_onset alone and optimal
+    An event is found by an onset at most `collar` s away and, with `share`, an offset at most the greater of `collar`
+    and that share of its length away. The largest number of pairs, each event in one at most: as sed_eval with optimal
     matching, Mesaros et al. 2016.
     """
-    hits = 0
-    for file, classes in truth.items():
+    counts = np.zeros((len(truth), 3), dtype=np.int64)
+    for row, (file, classes) in zip(counts, truth.items(), strict=True):
         for name in {*classes, *found.get(file, {})}:
-            first, second = (np.sort([on for on, _ in of.get(file, {}).get(name, ())]) for of in (found, truth))
-            hits += _pairs(first, second, collar)
-    given, expected = (sum(len(of) for file in side.values() for of in file.values()) for side in (found, truth))
-    precision, recall = hits / max(given, 1), hits / max(expected, 1)
-    return 2 * hits / max(given + expected, 1), precision, recall
+            given, expected = (list(of.get(file, {}).get(name, ())) for of in (found, truth))
+            row += _matched(given, expected, collar, share), len(given), len(expected)
+    return counts
+
+
+def f1_of(counts: np.ndarray) -> tuple[float, float, float]:
+    """F1, precision and recall from `event_counts` summed over files (3,)."""
+    hits, given, expected = counts.tolist()
+    return 2 * hits / max(given + expected, 1), hits / max(given, 1), hits / max(expected, 1)
+
+
+def onset_f1(found: Events, truth: Events, collar: float = 0.2) -> tuple[float, float, float]:
+    """F1, precision and recall over all files and classes, offsets ignored; see `event_counts`."""
+    return f1_of(event_counts(found, truth, collar).sum(axis=0))
+
+
+def hear_figures(found: Events, truth: Events) -> dict[str, float]:
+    """F1 of each of ONSETS, and the error rate in segments of one second."""
+    figures = {name: f1_of(event_counts(found, truth, *how).sum(axis=0))[0] for name, how in ONSETS.items()}
+    return figures | {"segment_error_rate": segment_error_rate(found, truth)}
+
+
+def _matched(given: list[Interval], expected: list[Interval], collar: float, share: float | None) -> int:
+    if share is None:
+        first, second = (np.sort([onset for onset, _ in of]) for of in (given, expected))
+        return _pairs(first, second, collar)
+    (on, off), (onset, offset) = (np.array(of, dtype=np.float64).reshape(-1, 2).T for of in (given, expected))
+    near = np.abs(off[:, None] - offset) <= np.maximum(collar, share * (offset - onset))
+    near &= np.abs(on[:, None] - onset) <= collar
+    return matching_size(np.argwhere(near).tolist())
 
 
 def _pairs(first: np.ndarray, second: np.ndarray, collar: float) -> int:

@@ -4,8 +4,10 @@ Frame-level pre-training is scored on 17,000 clips and 407 classes; as the array
 15 GB. Values are the same.
 """
 
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -68,6 +70,26 @@ def _positions(there: Sequence[str], wanted: Sequence[str], what: str) -> np.nda
         if name not in index:
             raise UserError(f"no scores of {what} {name!r}")
     return np.array([index[name] for name in wanted], dtype=np.int64)
+
+
+class ScoresOnDisk:
+    """Scores of clips that come batch by batch, in half precision in a nameless file below `folder` (None: the
+    system's place for such files), not in memory. Of a slice: (clips, frames, classes)."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._file, self._shape = tempfile.TemporaryFile(dir=folder), (0, 0)  # noqa: SIM115 (gone with this object)
+
+    def put(self, clips: np.ndarray, scores: np.ndarray) -> None:
+        """Scores (batch, frames, classes) of clips (batch,) by their positions, in any order."""
+        self._shape = scores.shape[1:]
+        for clip, of_clip in zip(clips.tolist(), scores.astype(np.float16), strict=True):
+            self._file.seek(clip * of_clip.nbytes)
+            self._file.write(of_clip.tobytes())
+
+    def __getitem__(self, clips: slice) -> np.ndarray:
+        size = 2 * int(np.prod(self._shape))
+        self._file.seek(clips.start * size)
+        return np.frombuffer(self._file.read((clips.stop - clips.start) * size), np.float16).reshape(-1, *self._shape)
 
 
 @dataclass(frozen=True)

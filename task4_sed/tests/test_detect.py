@@ -214,17 +214,21 @@ def test_resuming_hears_only_what_is_not_done(tmp_path: Path) -> None:
     assert call() == (1, first[1])
     write(tmp_path / "a.wav", (1.0, 0.02))
     assert call()[0] == 1, "another recording of the same name"
+    (tmp_path / "g.csv").write_text("event_label,group\nLoud,Sound\n")
+    assert [call(groups=tmp_path / "g.csv")[0] for _ in range(2)] == [2, 0]
+    (tmp_path / "g.csv").write_text("event_label,group\nLoud,Sound\nQuiet,Sound\n")
+    assert call(groups=tmp_path / "g.csv")[0] == 2
     assert [call(threshold=0.3)[0], call(threshold=0.3)[0], call(("tsv",), threshold=0.3)[0]] == [2, 0, 2]
 
 
 def test_pages_parts_and_rows(recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[tuple[str, Any, Any, Any]] = []
+    drawn: list[tuple[str, Any, Any, Any, Any]] = []
 
     def draw(path: Path, mel: np.ndarray, scores: Any, events: Any, **more: Any) -> None:
         draw_events(path, mel, scores, events, **more)
-        drawn.append((path.name, mel, scores.clips["clip"], (more["rows"], more["title"], len(events))))
+        drawn.append((path.name, mel, scores.clips["clip"], (more["rows"], more["title"], len(events)), more["truth"]))
 
-    def pictures(**options: Any) -> list[tuple[str, Any, Any, Any]]:
+    def pictures(**options: Any) -> list[tuple[str, Any, Any, Any, Any]]:
         drawn.clear()
         detect_files(DETECTOR, find_recordings([recording]), tmp_path / "o", Options(("png",), **options), draw)
         return drawn
@@ -241,6 +245,11 @@ def test_pages_parts_and_rows(recording: Path, tmp_path: Path, monkeypatch: pyte
     assert (part[0], part[2].scores.shape, part[3][2]) == ("a-2-4.png", (50, 3), 3)
     assert part[1].shape[1] == pytest.approx(2 * RATE / 256, abs=1)
     assert pictures(zoom=(20.0, 30.0)) == []
+    (tmp_path / "truth.tsv").write_text(
+        "filename\tonset\toffset\tevent_label\na.wav\t3\t4.9\tLoud\na.wav\t9\t9.5\tBird\n"
+    )
+    pages = pictures(page=6.0, truth=tmp_path / "truth.tsv")
+    assert [[event.label for event in page[4]] for page in pages] == [["Loud"], ["Bird"], []]
 
 
 def test_nothing_of_somebody_else_is_replaced(recording: Path, tmp_path: Path) -> None:
@@ -337,6 +346,6 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
 
 def test_one_line_of_python_is_the_same_code(desk: Path) -> None:
     best = leave_run(desk, own())
-    found = task4_sed.detect("a.wav", checkpoint=best, threshold=0.1)
+    found = task4_sed.detect("a.wav", model=best, threshold=0.1)
     assert main(TASK, ["detect", "a.wav", "--model", str(best), "--threshold", "0.1", "--formats", "json"]) == 0
     assert told(Path("predictions"))["events"] == found

@@ -271,9 +271,9 @@ def test_one_line_of_python(house: House) -> None:
     """`task4_sed.detect` gives what `predict FILES` gives, for a file and for its samples."""
     path = min((house.root.parent / "files").iterdir())
     best = house.run(1) / BEST
-    found = task4_sed.detect(path, checkpoint=best, threshold=0.1)
+    found = task4_sed.detect(path, model=best, threshold=0.1)
     assert found == house.results["detect"]["files"][path.name]
     samples, rate = soundfile.read(path, dtype="float32")
-    assert task4_sed.detect(samples, sample_rate=rate, checkpoint=best, threshold=0.1) == found
+    assert task4_sed.detect(samples, sample_rate=rate, model=best, threshold=0.1) == found
     with pytest.raises(UserError, match="sample_rate: an array needs it, in Hz"):
-        task4_sed.detect(samples, checkpoint=best)
+        task4_sed.detect(samples, model=best)

@@ -77,7 +77,7 @@ def test_from_training_to_archive(
     run = runs / "run1"
     assert {path.name for path in run.glob("*.py")} == {"both.py", "tilt.py", "ears.py"}
     sound = np.sin(np.arange(80_000) / 5).astype(np.float32)
-    events = task4_sed.detect(sound, sample_rate=16_000, checkpoint=run / BEST, threshold=0.01)
+    events = task4_sed.detect(sound, sample_rate=16_000, model=run / BEST, threshold=0.01)
 
     for name in ("both.py", "ears.py"):
         (ideas / name).write_text((ideas / name).read_text() + "\n")
@@ -88,13 +88,13 @@ def test_from_training_to_archive(
     shutil.rmtree(ideas)
     shutil.move(run, tmp_path / "elsewhere")
     best = tmp_path / "elsewhere" / BEST
-    assert task4_sed.detect(sound, sample_rate=16_000, checkpoint=best, threshold=0.01) == events
+    assert task4_sed.detect(sound, sample_rate=16_000, model=best, threshold=0.01) == events
     (tmp_path / "elsewhere" / "both.py").write_text(BESIDE + "\n")
     with pytest.raises(UserError, match=r"both\.py: its hash is \w+, but \S+ was trained with \w+"):
-        task4_sed.detect(sound, sample_rate=16_000, checkpoint=best)
+        task4_sed.detect(sound, sample_rate=16_000, model=best)
     (tmp_path / "elsewhere" / "both.py").unlink()
     with pytest.raises(UserError, match="no module 'both'"):
-        task4_sed.detect(sound, sample_rate=16_000, checkpoint=best)
+        task4_sed.detect(sound, sample_rate=16_000, model=best)
 
 
 def own(tiny: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, *settings: str) -> Config:

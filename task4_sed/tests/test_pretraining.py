@@ -12,6 +12,7 @@ import torch
 from common.audio.packs import open_pack
 from common.run.config import load_config
 from common.run.errors import UserError
+from common.run.files import read_rows
 from common.run.results.store import read_results
 from common.run.verbs import Run, open_run
 from task4_sed.__main__ import TASK as TASK4
@@ -22,7 +23,8 @@ from task4_sed.data.framewise import DrawSampler, StrongClips, load_strong, pseu
 from task4_sed.data.prepare import prepare, write_toy_data
 from task4_sed.data.pseudo import StoredLogits
 from task4_sed.evaluation.framewise import evaluate_framewise
-from task4_sed.inference.ensemble import pseudo_labels
+from task4_sed.evaluation.report import compare_runs
+from task4_sed.inference.ensemble import join, pseudo_labels
 from task4_sed.inference.framewise import load_framewise
 from task4_sed.inference.runs import predict_runs
 from task4_sed.training.framewise import STEPS, FrameDraws, Frames, draw, frame_loss, warmup_of
@@ -67,6 +69,7 @@ def test_teacher_ensemble_student(root: Path, tmp_path: Path, monkeypatch: pytes
     for run in teachers:
         train_run(run)
         predict_runs([run], None, False, [])
+        predict_runs([run], None, False)
     out = tmp_path / "mean.h5"
     pseudo_labels(teachers, ["toy_pretrain_teacher"], out)
     with h5py.File(out) as file:
@@ -74,13 +77,25 @@ def test_teacher_ensemble_student(root: Path, tmp_path: Path, monkeypatch: pytes
         assert file["strong_logits"].shape[1:] == (FRAMES, len(output_classes()))
     student = opened("toy_pretrain_student", 1, f"data.pseudo_labels={out}")
     train_run(student)
-    predict_runs([student], None, False)
+    predict_runs([student], None, True)
     (results,) = evaluate_framewise([student])
     assert 0 <= results["audioset_eval"]["psds1_macro"] <= 1
     assert (
         results["audioset_eval"]["psds1_macro"]
         == read_results(student.folder)["test"]["values"]["audioset_eval"]["psds1_macro"]
     )
+    assert results["floors"].keys() == {"untrained", "constant"}
+    assert results["floors"]["constant"]["mpauc"] < results["audioset_eval"]["mpauc"]
+    scored = (student.folder / "scores" / "audioset_eval.clips.txt").read_text().split()
+    assert len(scored) == results["clips"]
+    (system,) = compare_runs([student])
+    assert system == "audioset_eval/psds1_macro"
+    rows = list(read_rows(student.folder.parent / "comparison.csv", ("system", "rank", "result")))
+    assert [row["rank"] for row in rows if row["result"] == "own"] == [""]
+    assert len(rows) > 100
+    both = join(replace(teachers[0], folder=Path("both") / "run1"), [str(run.folder) for run in teachers])
+    (mean,) = evaluate_framewise([both])
+    assert mean["clips_sha256"] == results["clips_sha256"]
     network, classes = load_framewise(student.folder / "checkpoints" / "last.ckpt")
     assert classes == output_classes()
     assert network.seq_model is None
@@ -89,11 +104,13 @@ def test_teacher_ensemble_student(root: Path, tmp_path: Path, monkeypatch: pytes
 def test_validation_is_evaluation(tiny: Configure) -> None:
     """What selects a checkpoint is what is reported of it, but for the half precision of stored logits."""
     system, data = build_framewise(tiny("toy_pretrain_teacher"), 1)
+    assert system.network.encoder.training
     system.eval()
     with torch.no_grad():
         for batch in data.val_dataloader():
             system.validation_step(batch, 0)
-    logits = torch.cat([of for _, of in system.predicted]).numpy()
+    assert system.predicted is not None
+    logits = system.predicted[0 : len(data.validation.labels.clips)]
     assert logits.shape == (len(data.validation.labels.clips), FRAMES, len(output_classes()))
     assert system.validate is not None
     assert set(system.validate(logits)) == {"psds1_macro", "psds1", "mpauc", "classes"}
@@ -215,3 +232,14 @@ def test_loss_is_the_weighted_sum_of_its_terms() -> None:
     torch.testing.assert_close(terms["loss"], 0.9 * terms["distillation"] + 0.1 * terms["labels"])
     alone = frame_loss(logits, targets, targets, 0.9)
     torch.testing.assert_close(alone["loss"], frame_loss(logits, targets, None, 0.9)["loss"])
+
+
+def test_encoders_train_and_heads_begin_with_the_prior(tiny: Configure) -> None:
+    system, data = build_framewise(tiny("toy_pretrain_teacher", "loss.head_bias=prior"), 1)
+    assert all(module.training for module in system.modules())
+    bias, targets = system.network.encoder.strong_head.bias.detach(), data.training.labels.targets(np.arange(10))  # type: ignore[union-attr]
+    share = targets.mean(axis=(0, 2))
+    np.testing.assert_allclose(bias.sigmoid().numpy()[share > 0], share[share > 0], atol=1e-3)
+    assert (bias[share == 0] < -7).all()
+    frozen, _ = build_framewise(tiny("toy_pretrain_teacher", "encoder.train=false"), 1)
+    assert not any(module.training for module in frozen.network.encoder.features.modules())  # type: ignore[union-attr]

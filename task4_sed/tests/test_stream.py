@@ -19,6 +19,7 @@ from common.run.verbs import main
 from task4_sed.__main__ import TASK
 from task4_sed.inference import stream
 from task4_sed.inference.detectors import Detector, load_detector
+from task4_sed.inference.labels import labels_of
 
 FRAME, FRAMES = 640, 250
 RATE = 16_000
@@ -43,8 +44,9 @@ def bursts(seconds: float) -> np.ndarray:
 
 
 def changes(detector: Detector, blocks: Any, threshold: float = 0.5, low: float | None = None) -> list[Any]:
-    follower = stream.Follower(detector, threshold, threshold if low is None else low)
-    found = [change for scores in stream.regions(detector, blocks) for change in follower(scores)]
+    labels = labels_of(detector.classes, detector.mids)
+    follower = stream.Follower(labels, detector.frame_seconds, threshold, threshold if low is None else low)
+    found = [change for scores in stream.regions(detector, labels, blocks) for change in follower(scores)]
     return found + list(follower.finish())
 
 
@@ -71,9 +73,10 @@ def by_loop(detector: Detector, samples: np.ndarray, region: int) -> np.ndarray:
 @pytest.mark.parametrize("seconds", [0.3, 12.0, 25.5])
 def test_regions_are_the_ends_of_windows(seconds: float) -> None:
     detector, samples = load_detector(["random:frame_mn-tiny"], "cpu"), bursts(seconds)[:-17]
-    found = np.concatenate(list(stream.regions(detector, in_pieces(samples))))
+    labels = labels_of(detector.classes, detector.mids)
+    found = np.concatenate(list(stream.regions(detector, labels, in_pieces(samples))))
     np.testing.assert_allclose(found, by_loop(detector, samples, 12), atol=1e-6)
-    again = np.concatenate(list(stream.regions(detector, in_pieces(samples, seed=1))))
+    again = np.concatenate(list(stream.regions(detector, labels, in_pieces(samples, seed=1))))
     assert np.array_equal(found, again)
 
 
@@ -148,7 +151,7 @@ def test_memory_does_not_grow() -> None:
 
     def peak(seconds: int) -> int:
         tracemalloc.start()
-        for _ in stream.regions(ears(), (block for _ in range(seconds))):
+        for _ in stream.regions(ears(), labels_of(("Loud", "Quiet"), None), (block for _ in range(seconds))):
             pass
         _, highest = tracemalloc.get_traced_memory()
         tracemalloc.stop()
@@ -178,6 +181,9 @@ def test_verb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     assert summary["events"] == sum(event["offset"] is not None for event in events) > 0
     assert run_verb([*words, "--rate", "48000", "--json"], data, monkeypatch) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["seconds"] == 1.0
+    assert run_verb([*words, "--labels", "speech", "/m/0bt9lr", "--json"], data, monkeypatch) == 0
+    *chosen, _ = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert chosen == [event for event in events if event["label"] in ("Speech", "Dog")]
 
 
 @pytest.mark.parametrize(
@@ -202,7 +208,7 @@ def test_ctrl_c_is_an_end(capsys: pytest.CaptureFixture[str]) -> None:
         yield np.full(RATE, 0.9, np.float32)
         raise KeyboardInterrupt
 
-    result = stream.show_stream(ears(), interrupted(), RATE, 0.5)
+    result = stream.show_stream(ears(), labels_of(("Loud", "Quiet"), None), interrupted(), RATE, 0.5)
     assert result["events"] == 1
     assert "0.96  ended   Loud" in capsys.readouterr().out
 

@@ -1,5 +1,6 @@
 """The data of a training, as Lightning asks for it."""
 
+import numpy as np
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
@@ -14,6 +15,7 @@ from task4_sed.data.framewise import DrawSampler, StrongClips, load_strong
 from task4_sed.data.pseudo import StoredLogits
 from task4_sed.data.sets import classes_of, load_set
 from task4_sed.model.embedder import Embedder
+from task4_sed.training.framewise import Validate, validator
 
 
 class SedData(LightningDataModule):
@@ -87,6 +89,15 @@ class FramewiseData(LightningDataModule):
         self.pseudo = None if path is None else StoredLogits.open(path, output_classes())
         probability = augment.wavmix_probability
         self.mixing = WavMix(probability, augment.wavmix_beta, [True]) if probability else None
+        self.counts = {"train": len(self.training.labels.clips), "eval": len(self.validation.labels.clips)}
+
+    def log_odds(self) -> np.ndarray:
+        """Of the classes (classes,) in the frames of the training clips."""
+        return self.training.labels.log_odds()
+
+    def validator(self) -> Validate:
+        """Figures of the evaluation clips."""
+        return validator(self.validation, self.config.validation.median_frames)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of `data.draws` clips an epoch."""

@@ -3,7 +3,7 @@ and from stored logits of teachers (Schmid et al. 2025, section 3)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -35,15 +35,15 @@ from common.frontends import MelSetting
 from common.losses import full_precision
 from common.run.errors import UserError
 from common.run.imports import apply_own
-from common.run.training import gather_in_order
+from common.run.training import folder_of, of_all_processes
 from common.schedules import half_cosine
 from task4_sed.config import AugmentConfig, Config, OptimizerConfig
-from task4_sed.data.audioset import FRAME_SECONDS, FRAMES, scored_classes
+from task4_sed.data.audioset import FRAME_SECONDS, FRAMES
 from task4_sed.data.batches import Batch
 from task4_sed.data.framewise import StrongSet
 from task4_sed.metrics.psds import PSDS1
 from task4_sed.metrics.segments import mean_of_defined
-from task4_sed.metrics.streamed import Streamed, StreamedScores, streamed_metrics
+from task4_sed.metrics.streamed import ScoresOnDisk, Streamed, StreamedScores, streamed_metrics
 from task4_sed.metrics.truth import Truth, truth_arrays
 from task4_sed.model.framewise import FramewiseNetwork
 from task4_sed.training.augmentation import filtered
@@ -68,13 +68,19 @@ class FrameDraws(NamedTuple):
     warp: Warp | None = None
 
 
-def draw(config: AugmentConfig, mel: torch.Size, label_frames: int, device: torch.device) -> FrameDraws:
-    """All draws of a step on log-mel of that size (batch, mel, frames); all but the shift decide for a whole batch."""
+def draw(
+    config: AugmentConfig, mel: torch.Size, label_frames: int, device: torch.device, blocks: Sequence[int] | None = None
+) -> FrameDraws:
+    """All draws of a step on log-mel of that size (batch, mel, frames); all but the shift decide for a whole batch.
+
+    blocks: clips that are mixed among themselves.
+    """
     batch, bands, frames = mel
+    blocks = [batch] if blocks is None else blocks
     return FrameDraws(
         shift=draw_frame_shift(batch, frames, config.frame_shift, device) if config.frame_shift else None,
-        mix=draw_mix([batch], config.mixup_beta, device) if coin(config.mixup_probability) else None,
-        style=draw_mix([batch], config.mixstyle_beta, device) if coin(config.mixstyle_probability) else None,
+        mix=draw_mix(blocks, config.mixup_beta, device) if coin(config.mixup_probability) else None,
+        style=draw_mix(blocks, config.mixstyle_beta, device) if coin(config.mixstyle_probability) else None,
         mask=draw_time_mask(label_frames, longest=config.time_mask_longest) if config.time_mask else None,
         filter=draw_filter_augment(batch, bands, device) if coin(config.filter_probability) else None,
         warp=draw_freq_warp(bands) if coin(config.warp_probability) else None,
@@ -133,7 +139,8 @@ STEPS: dict[str, Callable[[Frames, FrameDraws, AugmentConfig, MelSetting], Frame
 
 
 @full_precision
-def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Binary, the mean over all."""
     return F.binary_cross_entropy_with_logits(logits, targets)
 
 
@@ -142,10 +149,10 @@ def frame_loss(logits: Tensor, targets: Tensor, pseudo: Tensor | None, share: fl
 
     All (batch, classes, frames); pseudo labels are probabilities. Schmid et al. 2025, section 3.3.
     """
-    labels = _cross_entropy(logits, targets)
+    labels = cross_entropy(logits, targets)
     if pseudo is None or not share:
         return {"labels": labels, "distillation": labels.new_zeros(()), "loss": labels}
-    distillation = _cross_entropy(logits, pseudo)
+    distillation = cross_entropy(logits, pseudo)
     loss = share * distillation + (1 - share) * labels
     return {"labels": labels, "distillation": distillation, "loss": loss}
 
@@ -186,28 +193,29 @@ def optimizer_of(network: FramewiseNetwork, config: OptimizerConfig, steps: int)
 
 EDGES = np.arange(FRAMES + 1) * FRAME_SECONDS
 # Logits (clips, frames, classes) of the validation clips, in their order -> named figures
-Validate = Callable[[np.ndarray], dict[str, float]]
+Validate = Callable[[np.ndarray | ScoresOnDisk], dict[str, float]]
 
 
 def validator(clips: StrongSet, median_frames: int) -> Validate:
-    """`figures_of` these clips after a median filter."""
-    truth = strong_truth(clips)
+    """`figures_of` these clips after a median filter, the main one first."""
+    truth, ended = strong_truth(clips), not clips.published
 
-    def validate(logits: np.ndarray) -> dict[str, float]:
+    def validate(logits: np.ndarray | ScoresOnDisk) -> dict[str, float]:
         scores = StreamedScores(clips.labels.clips, clips.labels.classes, EDGES, lambda a, b: logits[a:b])
-        return figures_of(streamed_metrics(scores, truth, PSDS1, median_frames))
+        figures = figures_of(streamed_metrics(scores, truth, PSDS1, median_frames, end_with_clip=ended))
+        return {clips.figure: figures[clips.figure]} | figures
 
     return validate
 
 
 def strong_truth(clips: StrongSet) -> Truth:
-    """Events of the classes that are scored and labelled in these clips; clips without any are left out."""
-    events, scored = clips.labels.by_clip(), set(scored_classes())
+    """Events of the classes that are scored and labelled in these clips; as published without clips that have none."""
+    events, scored = clips.labels.by_clip(), set(clips.scored)
     present = sorted({event.label for of_clip in events.values() for event in of_clip} & scored)
     kept = {
         name: float(seconds)
         for (name, of_clip), seconds in zip(events.items(), clips.durations, strict=True)
-        if any(event.label in scored for event in of_clip)
+        if not clips.published or any(event.label in scored for event in of_clip)
     }
     return truth_arrays(events, kept, present)
 
@@ -223,7 +231,9 @@ def figures_of(found: Streamed) -> dict[str, float]:
 
 
 class FramewiseSystem(LightningModule):
-    """A network on batches of AudioSet-strong; no file access."""
+    """A network on batches of clips with frame labels; no file access."""
+
+    head: Literal["linear", "attention"] = "linear"
 
     def __init__(
         self,
@@ -236,7 +246,7 @@ class FramewiseSystem(LightningModule):
         super().__init__()
         self.config, self.classes, self.steps_per_epoch = config, tuple(classes), steps_per_epoch
         self.network, self.validate = network, validate
-        self.predicted: list[tuple[Tensor, Tensor]] = []
+        self.predicted: ScoresOnDisk | None = None
         if network.encoder.head_kind == "linear" and network.encoder.weak_head is not None:
             network.encoder.weak_head.requires_grad_(False)  # there for the published files, no loss reaches it
 
@@ -249,11 +259,16 @@ class FramewiseSystem(LightningModule):
         front_end = self.network.encoder.front_end
         jitter = front_end.draw_jitter() if front_end.setting.fmax_range > 1 else None
         frames = Frames(front_end(batch.waveform, jitter), batch.targets, batch.pseudo)
-        draws = draw(self.config.augment, frames.mel.shape, batch.targets.shape[-1], batch.waveform.device)
+        blocks, device = self.blocks(len(batch.waveform)), batch.waveform.device
+        draws = draw(self.config.augment, frames.mel.shape, batch.targets.shape[-1], device, blocks)
         terms = self.losses(self.augmented(frames, draws))
         logged = {f"train/{name}": value.detach() for name, value in terms.items()}
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch.waveform), sync_dist=True)
         return terms["loss"]
+
+    def blocks(self, clips: int) -> list[int]:
+        """How many clips of a batch are of one kind, in their order."""
+        return [clips]
 
     def augmented(self, frames: Frames, draws: FrameDraws) -> Frames:
         """Inputs and targets after all steps, and the recipe's own functions of the mel."""
@@ -267,19 +282,22 @@ class FramewiseSystem(LightningModule):
         return frame_loss(logits, frames.targets, frames.pseudo, self.config.loss.distillation)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Collect the logits in half precision, as `predict` stores them."""
+        """Collect the logits in half precision, as `predict` stores them; those of all processes in the first."""
         logits = self.network(self.network.encoder.front_end(batch.waveform)).frame_logits
-        self.predicted.append((batch.clip.cpu(), logits.half().cpu()))
+        if self.predicted is None:
+            self.predicted = ScoresOnDisk(None if self._trainer is None else folder_of(self.trainer))
+        for clips, scores in of_all_processes((batch.clip.cpu().numpy(), logits.half().cpu().numpy())):
+            if self.global_rank == 0:
+                self.predicted.put(clips, scores)
 
     def on_validation_epoch_end(self) -> None:
-        """Figures of the validation clips; `psds1_macro` selects the best checkpoint."""
+        """Figures of the validation clips; the first of them selects the best checkpoint."""
         if self.validate is None:
             return
-        _, logits = gather_in_order(self.predicted, self.trainer.world_size)
-        self.predicted = []
-        figures = self.validate(logits)
+        figures = self.validate(self.predicted) if self.global_rank == 0 and self.predicted is not None else {}
+        figures, self.predicted = self.trainer.strategy.broadcast(figures), None
         named = {f"val/{name}": value for name, value in figures.items()}
-        self.log_dict(named | {"val/objective": figures["psds1_macro"]}, sync_dist=False)
+        self.log_dict(named | {"val/objective": next(iter(figures.values()))}, sync_dist=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """What is needed to rebuild the network without the recipe."""

@@ -3,7 +3,7 @@
 A clip depends on its own seed and on the bank's only, so clips can be made in any order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from common.toy import Signal, active_span, background, fade, filtered, key, limit_peak, mix_at_snr, repitch, tilt
 from task4_sed.data.annotations import Event
 from task4_sed.data.classes import CLASSES, SAMPLE_RATE
-from task4_sed.data.toy.sounds import CONFUSABLE, DESED_WEIGHTS, SOURCES, scene_background
+from task4_sed.data.toy.sounds import CONFUSABLE, DESED_WEIGHTS, SOURCES, Source, scene_background
 
 GAP_SECONDS = 0.2  # least distance between two events of one class: closer ones would be one event
 LABEL_DB = 20.0  # an event lasts as long as its level is within this of its loudest 10 ms
@@ -28,6 +28,7 @@ class Bank:
     seed: int
     part: str
     variants: int
+    sources: Mapping[str, Source] = field(default_factory=lambda: SOURCES)
     _sounds: dict[tuple[str, int], Signal] = field(default_factory=dict)
 
     def draw(self, rng: np.random.Generator, label: str) -> Signal:
@@ -35,7 +36,7 @@ class Bank:
         variant = int(rng.integers(self.variants))
         if (label, variant) not in self._sounds:
             source = np.random.default_rng(key(self.seed, "bank", self.part, label, variant))
-            self._sounds[label, variant] = SOURCES[label](source, SAMPLE_RATE)
+            self._sounds[label, variant] = self.sources[label](source, SAMPLE_RATE)
         sound = repitch(self._sounds[label, variant], rng.uniform(0.93, 1.07))
         if rng.random() < 0.5:
             sound = filtered(sound, SAMPLE_RATE, tilt(rng.uniform(-2, 2), 200))
