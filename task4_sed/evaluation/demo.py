@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from common.audio.reading import Waveform, write_wav
+from common.run.checkpoints import checkpoint_of
 from common.run.errors import UserError
 from common.run.folders import printable
 from common.run.results.runs import kept, quality
@@ -58,6 +59,7 @@ def systems(run: Run | None, toy: Run, model: Sequence[str] | None) -> list[Syst
     found = []
     if run or recorded(toy.folder, "checkpoint"):
         of = run or toy
+        checkpoint_of(of.folder, f"; --model {YAMNET} answers without")
         detector = load_detector([of.folder], recipe=of.config)
         found.append(System(replace(detector, name=of.title), quality_of(of.folder)))
     try:
