@@ -304,5 +304,8 @@ def test_which_networks_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     of_test = {"sets": {"devtest": {"median": {"psds1": 0.25}}}, "intervals": {"psds1": {"low": 0.2, "high": 0.3}}}
     record(toy.folder, "test", of_test)
     assert answering() == answering(toy) == [toy.title, YAMNET]
+    (named,) = systems(None, toy, [str(toy.folder)])
+    assert named.detector.name == f"{tmp_path.name} run1"
+    assert named.quality.startswith("PSDS1 0.250")
     said = systems(None, toy, None)[0].answers
     assert "PSDS1 0.250 [0.200, 0.300] on its own test set; trained on toy sounds" in said
