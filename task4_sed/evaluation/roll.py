@@ -193,7 +193,7 @@ def _png(values: np.ndarray) -> str:
     from matplotlib.image import imsave
 
     encoded = io.BytesIO()
-    imsave(encoded, values, format="png", cmap="magma", vmin=0, vmax=1, origin="lower", metadata={"Software": ""})
+    imsave(encoded, values, format="png", cmap="magma", vmin=0, vmax=1, origin="lower")
     return _embedded("image/png", encoded.getvalue())
 
 
