@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from common.audio.reading import Waveform, write_wav
+from common.run.checkpoints import checkpoint_of
 from common.run.errors import UserError
 from common.run.folders import printable
 from common.run.results.runs import kept, quality
@@ -58,6 +59,7 @@ def systems(run: Run | None, toy: Run, model: Sequence[str] | None) -> list[Syst
     found = []
     if run or recorded(toy.folder, "checkpoint"):
         of = run or toy
+        checkpoint_of(of.folder, f"; --model {YAMNET} answers without")
         detector = load_detector([of.folder], recipe=of.config)
         found.append(System(replace(detector, name=of.title), quality_of(of.folder)))
     try:
@@ -70,13 +72,16 @@ def systems(run: Run | None, toy: Run, model: Sequence[str] | None) -> list[Syst
 
 
 def _named(model: Sequence[str]) -> System:
-    """Of its path the page says the last name alone."""
+    """The page says recipe and training of a run, of any other path the last name alone."""
     detector = load_detector(model)
-    name = " + ".join(printable(Path(word).name) for word in model)
-    folders = [path if path.is_dir() else path.absolute().parent.parent for path in map(Path, model) if path.exists()]
-    measured = " ".join(quality_of(folder) for folder in folders if (folder / FILE_NAME).is_file())
-    said = measured or f"{detector.note or 'How good it is was not measured here'}."
-    return System(replace(detector, name=name), f"{said[:1].upper()}{said[1:]}")
+    names, measured = [], []
+    for path in map(Path, model):
+        folder = path if path.is_dir() else path.absolute().parent.parent
+        of_run = path.exists() and (folder / FILE_NAME).is_file()
+        names.append(printable(f"{folder.parent.name} {folder.name}" if of_run else path.name))
+        measured += [quality_of(folder)] if of_run else []
+    said = " ".join(measured) or f"{detector.note or 'How good it is was not measured here'}."
+    return System(replace(detector, name=" + ".join(names)), f"{said[:1].upper()}{said[1:]}")
 
 
 def quality_of(folder: Path) -> str:

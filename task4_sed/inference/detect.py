@@ -13,10 +13,11 @@ import numpy as np
 
 from common.audio.answers import stems
 from common.audio.reading import Waveform
-from common.audio.recordings import Recording, Recordings, beginning, find_recordings, rechunked
+from common.audio.recordings import Recording, Recordings, find_recordings, rechunked
 from common.frontends import LogMel
 from common.run.files import read_json, sha256, write_json
 from common.run.folders import printable
+from common.run.processes import keep_memory
 from common.run.progress import clock, progress
 from common.run.results.tables import print_table
 from common.run.verbs import Run
@@ -33,7 +34,7 @@ from task4_sed.inference.events import (
     events_of,
     read_rules,
 )
-from task4_sed.inference.formats import SUFFIX, columns_of, file_of, listed, write_all, write_events
+from task4_sed.inference.formats import SUFFIX, file_of, listed, write_all, write_events
 from task4_sed.inference.labels import Labels, labels_of
 from task4_sed.inference.options import Options
 from task4_sed.inference.postprocess.boxes import parse_csebbs
@@ -209,6 +210,7 @@ def detect_files(
     A file that cannot be read is left out and named at the end: UserError. Raises UserError where a table of somebody
     else would be replaced.
     """
+    keep_memory()
     work = _Work(detector, recordings, out, options, draw)
     start = time.monotonic()
     found, audio = work.all()
@@ -216,9 +218,8 @@ def detect_files(
     pace = f"{clock(audio)} of audio in {clock(seconds)}, real-time factor {seconds / audio:.4f}" if audio else None
     _show(found, out, "; ".join(filter(None, (detector.note, pace, f"all files: {out}"))))
     if options.merged is not None:
-        columns = columns_of(work.labels, "thresholds" in work.finder.setting and options.parity)
-        rows = ({"filename": name, **event} for name, events in found.items() for event in events)
-        write_events(options.merged, columns, list(rows))
+        rows = [{"filename": name, **event} for name, events in found.items() for event in events]
+        write_events(options.merged, work.labels, rows)
     result = {"out": str(out), "files": found, "note": detector.note, "audio_seconds": audio, "seconds": seconds}
     return recordings.finish(result)
 
@@ -348,14 +349,21 @@ def _spans(
     recording: Recording, end: float, options: Options
 ) -> Iterator[tuple[tuple[float, float], Iterable[Waveform]]]:
     """(seconds from, to) of each picture and its samples."""
-    if options.zoom is not None:
-        start, stop = options.zoom[0], min(options.zoom[1], end)
-        if start < stop:
-            samples = np.concatenate([np.empty(0, np.float32), *beginning(recording, round(stop * SAMPLE_RATE))])
-            yield (start, stop), [samples[round(start * SAMPLE_RATE) :]]
-    elif options.page is not None and options.page < end:
-        size = round(options.page * SAMPLE_RATE)
-        for number, piece in enumerate(rechunked(beginning(recording, round(end * SAMPLE_RATE)), size)):
+    if options.page is not None and options.page < end:
+        pieces = rechunked(_between(recording, 0, end), round(options.page * SAMPLE_RATE))
+        for number, piece in enumerate(pieces):
             yield (number * options.page, min((number + 1) * options.page, end)), [piece]
-    else:
-        yield (0.0, end), beginning(recording, round(end * SAMPLE_RATE))
+        return
+    start, stop = options.zoom or (0.0, end)
+    if start < end:
+        yield (start, min(stop, end)), _between(recording, start, min(stop, end))
+
+
+def _between(blocks: Iterable[Waveform], start: float, stop: float) -> Iterator[Waveform]:
+    """The samples from one second to another."""
+    first, last, at = round(start * SAMPLE_RATE), round(stop * SAMPLE_RATE), 0
+    for block in blocks:
+        yield block[max(first - at, 0) : max(last - at, 0)]
+        at += len(block)
+        if at >= last:
+            return

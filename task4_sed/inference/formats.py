@@ -46,14 +46,11 @@ def listed(events: Sequence[Detection]) -> list[dict[str, Any]]:
     return rows
 
 
-def columns_of(labels: Labels, several: bool) -> list[str]:
-    """Of tables of events; several: at more than one threshold."""
+def write_events(path: Path, labels: Labels, rows: Sequence[dict[str, Any]]) -> None:
+    """A table, .tsv or .csv, of what `listed` gives, each with its filename."""
     columns = ["filename", "onset", "offset", "event_label", "confidence", "peak"]
-    return (["threshold"] if several else []) + columns + ([] if labels.mids is None else ["mid"])
-
-
-def write_events(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
-    """A table, .tsv or .csv."""
+    columns = ["threshold"] * any("threshold" in row for row in rows) + columns
+    columns += ["mid"] if labels.mids is not None else []
     write_rows(path, columns, ([row[column] for column in columns] for row in rows))
 
 
@@ -124,12 +121,11 @@ def write_all(
     frame_seconds: float,
 ) -> None:
     """The files of all formats but .json and the picture, each whole or not at all."""
-    columns = columns_of(labels, any(event.threshold is not None for event in events))
     rows = [{"filename": printable(source.name), **row} for row in listed(events)]
     for name in formats:
         path = file_of(stem, name)
         if name in ("tsv", "csv"):
-            write_events(path, columns, rows)
+            write_events(path, labels, rows)
         elif name in ("audacity", "raven"):
             (write_audacity if name == "audacity" else write_raven)(path, events)
         elif name in ("scores", "npz"):

@@ -21,7 +21,7 @@ from task4_sed.data.classes import SAMPLE_RATE
 from task4_sed.inference.detectors import Detector
 
 HOP_SECONDS = 5.0
-BATCH = 16  # windows that a network hears at once
+BATCH = 8  # windows that a network hears at once
 Key = TypeVar("Key", bound=Hashable)
 
 

@@ -26,7 +26,7 @@ def fake(hear: Callable[[Tensor], Tensor], classes: Iterable[str] = ("a", "b"), 
     return Detector("fake", names, known, 10.0, 0.04, None, "0" * 64, torch.device("cpu"), hear)
 
 
-def logits_of(detector: Detector, blocks: Iterable[Waveform], grid: Grid | None = None, batch: int = 16) -> np.ndarray:
+def logits_of(detector: Detector, blocks: Iterable[Waveform], grid: Grid | None = None, batch: int = 8) -> np.ndarray:
     """All logits (frames, classes) of one recording."""
     pieces = list(stitched(detector, [(0, blocks)], grid or grid_of(detector), batch=batch))
     assert [piece.last for piece in pieces] == [False] * (len(pieces) - 1) + [True]

@@ -291,17 +291,21 @@ def test_which_networks_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         return [of.detector.name for of in systems(run, toy, model)]
 
     assert answering() == [YAMNET]
-    assert answering(toy) == [toy.title, YAMNET]
+    with pytest.raises(UserError, match="no finished training; `train` makes one; --model yamnet answers without"):
+        answering(toy)
     assert answering(None, ["/home/someone/one.ckpt", "BEATs_strong_1"]) == ["one.ckpt + BEATs_strong_1"]
     with pytest.raises(UserError, match="gone: not on this machine"):
         answering(None, ["gone"])
-    assert "Not measured on its own test set" in systems(toy, toy, None)[0].quality
     from common.run.results.store import record
 
     record(toy.folder, "train", {"data": "toy"})
-    record(toy.folder, "checkpoint", {"path": "best.ckpt"})
+    record(toy.folder, "checkpoint", {"file": "checkpoints/best.ckpt", "sha256": "0" * 64})
+    assert "Not measured on its own test set" in systems(toy, toy, None)[0].quality
     of_test = {"sets": {"devtest": {"median": {"psds1": 0.25}}}, "intervals": {"psds1": {"low": 0.2, "high": 0.3}}}
     record(toy.folder, "test", of_test)
-    assert answering() == [toy.title, YAMNET]
+    assert answering() == answering(toy) == [toy.title, YAMNET]
+    (named,) = systems(None, toy, [str(toy.folder)])
+    assert named.detector.name == f"{tmp_path.name} run1"
+    assert named.quality.startswith("PSDS1 0.250")
     said = systems(None, toy, None)[0].answers
     assert "PSDS1 0.250 [0.200, 0.300] on its own test set; trained on toy sounds" in said

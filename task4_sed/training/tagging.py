@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from common.audio.loading import sequential_loader, share_of, training_loader, turn_of
 from common.augment import draw_gain, draw_roll, gain, roll
+from common.run.errors import UserError
 from task4_sed.config import Config
 from task4_sed.data.batches import Batch
 from task4_sed.data.framewise import DrawSampler
@@ -32,6 +33,10 @@ class TaggingData(LightningDataModule):
         path = config.data.pseudo_labels
         self.clips = WeakClips(self.training, None if path is None else read_tag_logits(path, self.training.classes))
         self.counts = {"train": len(self.training), "eval": len(self.validation)}
+
+    def log_odds(self) -> np.ndarray:
+        """Clip labels say nothing about frames."""
+        raise UserError("loss.head_bias: prior is for labels of frames; data.format is audioset_weak")
 
     def validator(self) -> Validate:
         """Mean average precision of the evaluation clips."""
