@@ -406,7 +406,7 @@ EXPECTED = {
 
 
 def group_of(command: Command) -> str:
-    """The task whose README has the command, where it has rules of its own; pre-training, which has a story of its own."""
+    """The task whose README has the command, where it has rules of its own; pre-training has a group too."""
     folder = command.at.partition("/")[0]
     if "pretrain" in command.text:
         return "pre-training"
