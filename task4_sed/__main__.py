@@ -313,6 +313,30 @@ def complexity(run: Run) -> Mapping[str, Any]:
 
 
 @computes
+def demo(run: Run | None, model: list[str] | None = None, port: int = 7860, host: str = "127.0.0.1") -> None:
+    """A page on this machine: drop or record a sound, see when what happens in it, play it; Ctrl-C ends it.
+
+    Without --model the network of --recipe answers, or of recipe toy where it is trained, and YAMNet.
+
+    Args:
+        model: what answers, as in `detect`; several are an ensemble
+        port: of the page; 0 takes a free one
+        host: another address lets others on the network use the page
+
+    Example:
+        --model yamnet
+    """
+    from common.run.verbs import open_run
+    from common.search.page import serve
+    from task4_sed.evaluation.demo import page, systems
+
+    if run and model:
+        raise UserError("demo: --model or --recipe, not both")
+    answering = systems(run, run or open_run(TASK, TASK.default_recipe), model)
+    serve(lambda: page(answering, host), host, port)
+
+
+@computes
 def stream(
     files: list[Path],
     model: list[str],
@@ -439,6 +463,7 @@ TASK = Task(
         compare,
         runs,
         pipeline,
+        demo,
         complexity,
         export,
         benchmark,

@@ -1,8 +1,7 @@
 """The settings of a recipe."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +10,7 @@ from common.run.energy import EnergyConfig
 from common.run.errors import UserError, did_you_mean
 from common.run.imports import Own, check_class, check_functions
 from common.run.settings import SubmissionConfig, TrainerConfig
+from task4_sed.systems import SYSTEMS, System
 
 # What an own network's class is given where it asks for it.
 OFFERED = ("num_classes", "num_mels", "embedding_dim")
@@ -38,92 +38,6 @@ NOT_FRAMEWISE = ("start", "loss.teacher_moves", "augment.impulse_probability")
 UNCACHED = ("wavmix_probability", "impulse_probability", "warp_probability")
 
 
-@dataclass(frozen=True)
-class System:
-    """A kind of system. work: what it does (verbs and their parts) -> module:function of this package."""
-
-    called: str
-    work: Mapping[str, str]
-
-    def does(self, what: str) -> Any:
-        """The function, imported now. Raises UserError where a system of this kind has none."""
-        if what not in self.work:
-            others = " or ".join(of.called for of in SYSTEMS.values() if what in of.work)
-            raise UserError(f"{what}: the recipe is of {self.called}, expected one of {others}")
-        module, _, name = self.work[what].partition(":")
-        return getattr(import_module(f"{__package__}.{module}"), name)
-
-
-FRAMEWISE = {
-    "train": "training.train:train_framewise",
-    "system": "training.framewise:FramewiseSystem",
-    "counts": "evaluation.complexity:framewise_counts",
-    "trained": "evaluation.complexity:framewise_parts",
-}
-# By Config.system.
-SYSTEMS = {
-    "challenge": System(
-        "the challenge",
-        {
-            "prepare": "data.prepare:prepare_challenge",
-            "train": "training.train:train_challenge",
-            "predict": "inference.predict:predict_run",
-            "predict --logits": "inference.predict:predict_logits",
-            "evaluate": "evaluation.report:evaluate_runs",
-            "evaluate --ensemble": "inference.ensemble:join",
-            "ensembled": "inference.ensemble:ensembled",
-            "compare": "evaluation.report:compare_challenge",
-            "package": "submission.package:package_runs",
-            "benchmark": "evaluation.benchmark:benchmark",
-            "counts": "evaluation.complexity:challenge_counts",
-            "trained": "evaluation.complexity:challenge_parts",
-        },
-    ),
-    "audioset": System(
-        "frame-level pre-training",
-        FRAMEWISE
-        | {
-            "prepare": "data.prepare_audioset:prepare_audioset",
-            "classes": "data.framewise:framewise_classes",
-            "data": "training.data:FramewiseData",
-            "set": "data.framewise:audioset_set",
-            "predict": "inference.framewise:predict_framewise",
-            "predict --logits": "inference.framewise:predict_framewise_logits",
-            "evaluate": "evaluation.framewise:evaluate_framewise",
-            "evaluate --ensemble": "inference.ensemble:join",
-            "ensembled": "inference.framewise:ensembled",
-            "compare": "evaluation.framewise:compare_framewise",
-        },
-    ),
-    "hear": System(
-        "fine-tuning on a data set of HEAR",
-        FRAMEWISE
-        | {
-            "prepare": "data.hear:prepare_hear",
-            "classes": "data.hear:hear_classes",
-            "data": "training.downstream:HearData",
-            "predict": "inference.hear:predict_hear",
-            "evaluate": "evaluation.downstream:evaluate_hear",
-            "compare": "evaluation.downstream:compare_downstream",
-        },
-    ),
-    "desed": System(
-        "fine-tuning on DESED",
-        FRAMEWISE
-        | {
-            "prepare": "data.prepare:prepare_challenge",
-            "classes": "data.desed:desed_classes",
-            "data": "training.downstream:DesedData",
-            "system": "training.downstream:DesedSystem",
-            "set": "data.desed:desed_set",
-            "predict": "inference.framewise:predict_framewise",
-            "evaluate": "evaluation.framewise:evaluate_framewise",
-            "compare": "evaluation.downstream:compare_downstream",
-        },
-    ),
-}
-
-
 @dataclass
 class Block:
     """One part of every batch: `batch` clips drawn from the union of `sets` (of SET_NAMES); 0 leaves it out."""
@@ -148,12 +62,22 @@ class BlocksConfig:
 
 
 @dataclass
+class OwnClipsConfig:
+    """Clips with classes of one's own beside AudioSet-strong's, which the network then has after the 447."""
+
+    root: str  # folder with classes.csv, train_strong.tsv, eval_strong.tsv, audio/train and audio/eval (data/own.py)
+    share: float = in_range(0.2, 1e-6, 1 - 1e-6)  # of the draws
+    weight: float = in_range(100.0, 0, FINITE)  # of the labels of an own class, one of the 447 having 1
+
+
+@dataclass
 class DataConfig:
     """Where the data set lies and how batches are made of it."""
 
     root: str | None = None  # folder in the official layout
-    # Of loss.kind framewise: AudioSet-strong, or after that DCASE 2016 Task 2 or MAESTRO in HEAR's form, or DESED
-    format: Literal["audioset", "hear", "desed"] = "audioset"
+    # Of loss.kind framewise: AudioSet-strong; before that AudioSet's clip labels; after it DCASE 2016 Task 2 or MAESTRO
+    # in HEAR's form, or DESED
+    format: Literal["audioset", "audioset_weak", "hear", "desed"] = "audioset"
     fold: int | None = in_range(None, 0, 4)  # of MAESTRO, tested; the next validates; null: of training n number n - 1
     # `prepare` writes this embedded data set to root; of loss.kind framewise one for its format
     toy: Toy | None = None
@@ -170,6 +94,7 @@ class DataConfig:
     batch: int = in_range(256, 1)
     draws: int = in_range(100_000, 1)
     sampler: Literal["uniform", "balanced", "balanced_without_replacement"] = "uniform"
+    own: OwnClipsConfig | None = None  # beside AudioSet-strong
     workers: int = in_range(2, 0, 128)  # loader processes
     eval_batch: int = in_range(16, 1)
 
@@ -249,6 +174,9 @@ class EncoderConfig:
     # the first; the upper one lies within half the second around sample rate / 2 less that half. null: the encoder's.
     mel_range: tuple[int, int] | None = in_range(None, 1)
     batch_floor: bool = False  # of a mel with a floor (atst-f): below the loudest of the batch, as published
+    keep_head: bool = (
+        False  # framewise: of the head in `checkpoint`, too, for the classes that it has; else a fresh one
+    )
     cache: bool = False  # store the embeddings of all clips beside the packs; longer clips are cropped at 0 then
 
 
@@ -285,6 +213,9 @@ class AugmentConfig:
     The baseline's order is that here, and of stages 1 and 2 that in training/augmentation.py.
     """
 
+    # Of data.format audioset_weak only: waveforms moved by up to so many samples; louder by -gain_db to gain_db - 1 dB.
+    roll_samples: int = in_range(0, 0)
+    gain_db: int = in_range(0, 0, 60)
     # Of stages 1 and 2 only, up to impulse_time_zero: waveforms of MAESTRO, strong and synth, each with any of its set.
     wavmix_probability: float = in_range(0.0, 0, 1)
     wavmix_beta: float = in_range(0.2, 1e-6, FINITE)
@@ -354,6 +285,20 @@ class LossConfig:
 
 
 @dataclass
+class OnlineTeacherConfig:
+    """Framewise: a frozen network that hears what the student hears, in place of stored logits.
+
+    Beside the labelled clips each step may have clips of AudioSet without frame labels, for its answers alone.
+    """
+
+    checkpoint: str  # a published one by name, or one of an own training
+    weak_batch: int = in_range(64, 0)  # clips of AudioSet without frame labels in each step, drawn by their clip labels
+    weak_share: float = in_range(0.5, 0, 1)  # of them in the distillation
+    weak_mixup_probability: float = in_range(1.0, 0, 1)
+    weak_mixup_beta: float = in_range(0.3, 1e-6, FINITE)
+
+
+@dataclass
 class OptimizerConfig:
     """Of the baseline Adam; the rate rises exponentially, stays, then falls along a quarter of a cosine.
 
@@ -374,6 +319,7 @@ class OptimizerConfig:
     encoder_lr: float = in_range(1e-4, 0, FINITE)  # where it trains: of its final norm
     encoder_decay: float = in_range(1.0, 0, 1)  # of the rate, from each layer to the one below
     # Framewise: lr is that of sequence model and heads; biases and other vectors have a weight decay of their own.
+    sequence_lr: float | None = in_range(None, 0, FINITE)  # of a sequence model; null: lr
     algorithm: Literal["adam", "adamw"] = "adamw"
     vector_decay: float = in_range(0.0, 0, FINITE)
     # The published code never read its option of the warm-up: steps that it took instead; null: as warmup_steps says.
@@ -426,6 +372,7 @@ class Config:
     sequence: SequenceConfig | None = None  # framewise: between encoder and heads
     # Of stages 1 and 2: this recipe's run of the same number; or a checkpoint's networks, its name, file or address.
     start: str | None = None
+    teacher: OnlineTeacherConfig | None = None
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -463,8 +410,17 @@ class Config:
         augment, staged, framewise = self.augment, self.loss.kind != "baseline", self.loss.kind == "framewise"
         if self.sequence is not None and not framewise:
             raise UserError(f"sequence: only for loss.kind framewise, this is {self.loss.kind}")
-        if self.loss.distillation and self.data.pseudo_labels is None:
+        if self.loss.distillation and self.data.pseudo_labels is None and self.teacher is None:
             raise UserError("data.pseudo_labels: not set, but loss.distillation is above 0; a file of stored logits")
+        if self.teacher is not None and self.data.pseudo_labels is not None:
+            raise UserError("teacher.checkpoint: not beside data.pseudo_labels; set one of them to null")
+        learnt = self.data.format if framewise else self.loss.kind
+        beside = {"teacher": self.teacher, "data.own": self.data.own, "augment.time_mask": augment.time_mask}
+        for key, on in beside.items():
+            if on and learnt != "audioset" and (key != "augment.time_mask" or learnt == "audioset_weak"):
+                raise UserError(f"{key}: only for loss.kind framewise with data.format audioset, this is {learnt}")
+        if augment.roll_samples and learnt != "audioset_weak":
+            raise UserError("augment.roll_samples: only for data.format audioset_weak: frame labels would not move")
         for key, given in {
             "start": self.start is not None,
             "data.pseudo_labels": self.data.pseudo_labels is not None,

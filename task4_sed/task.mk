@@ -39,6 +39,10 @@ task4-reproduce: $(task4-$(task4-all)$(if $(task4-package-runs),archive,comparis
 task4-pipeline: $(READY) ## Task 4: the steps of that system so far: seconds, energy, figures, a picture
 	$(call pipeline,task4,$(task4-all)system)
 
+.PHONY: task4-demo
+task4-demo: $(READY) ## Task 4: a page: drop or record a sound, see when what happens in it (MODEL=name, default: YAMNet)
+	$(PY) -m task4_sed demo $(if $(MODEL),--model $(MODEL)) $(if $(RECIPE),--recipe $(RECIPE)) $(ARGS)
+
 # Frame-level pre-training: teachers (RUNS), scored alone and together, the mean of their logits, a student; with
 # RECIPE=toy of toy_pretrain_...
 ifneq (,$(filter task4-pretrain,$(MAKECMDGOALS)))

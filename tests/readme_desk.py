@@ -58,6 +58,10 @@ optimizer: {warmup_steps: 1}
 trainer: {max_epochs: 1, check_val_every_n_epoch: 1, accelerator: cpu}
 energy: {enabled: false}
 """
+TINY_HEAR = TINY_PRETRAIN.replace("audioset_tiny", "dcase2016_tiny")
+TINY_DESED = TINY_PRETRAIN.replace(
+    "toy: audioset_tiny, batch: 4", "toy: tiny, blocks: {synth: {batch: 2}, weak: {batch: 1}}"
+)
 ONE_EACH = "{strong: {batch: 1}, synth: {batch: 1}, weak: {batch: 1}, unlabeled: {batch: 1}}"
 RECIPES = {
     "toy": "extends: task4_sed/tests/tiny.yaml\ndata: {root: data/task4_sed/toy}\n",
@@ -68,6 +72,11 @@ RECIPES = {
     "postprocess: {csebbs: default}" + TINY_NETWORK,
     "toy_pretrain_teacher": f"extends: toy_pretrain_teacher\n{TINY_PRETRAIN}",
     "toy_pretrain_student": f"extends: toy_pretrain_student\n{TINY_PRETRAIN}",
+    **{
+        f"toy_pretrain_{name}": f"extends: toy_pretrain_{name}\n{TINY_PRETRAIN}" for name in ("weak", "advanced", "own")
+    },
+    "toy_pretrain_dcase2016": f"extends: toy_pretrain_dcase2016\n{TINY_HEAR}",
+    "toy_pretrain_desed": f"extends: toy_pretrain_desed\n{TINY_DESED}",
     "recordings": f"extends: recordings\ndata: {{workers: 0, blocks: {ONE_EACH}}}\npostprocess: {{csebbs: default}}"
     + TINY_NETWORK,
 }

@@ -52,7 +52,7 @@ def test_wheel_has_recipes_tables_and_types_and_no_tests(installed: Path) -> Non
     for package in PACKAGES:
         wanted = [
             *(ROOT / package).glob("recipes/*.yaml"),
-            *(ROOT / package).glob("**/*.csv"),
+            *(path for kind in ("csv", "css", "js") for path in (ROOT / package).glob(f"**/*.{kind}")),
             ROOT / package / "py.typed",
         ]
         for path in wanted:

@@ -145,6 +145,12 @@ RULES = (
     ),
     Rule(r"make task4-benchmark RECIPE=.*", "named", "takes minutes", names=("task4_sed/evaluation/benchmark.py",)),
     Rule(
+        r"(make task4-|python -m task4_sed )demo.*",
+        "named",
+        "runs until it is stopped",
+        names=("task4_sed/evaluation/demo.py",),
+    ),
+    Rule(
         r"make task4-\S+( .*)?",
         "run",
         "a tiny data set and network in place of the toy and the real ones",
@@ -158,10 +164,23 @@ RULES = (
     ),
     Rule(r"python -m task4_sed prepare .*--download .+", "settings", "needs the network"),
     Rule(
-        r"python -m task4_sed detect .*_strong_1.*",
+        r"python -m (task4_sed detect|common\.encoders export) .*_strong_1.*",
         "named",
         "needs published weights",
         names=("task4_sed/inference/detectors.py",),
+    ),
+    Rule(
+        r"(ffmpeg .* \| )?python -m task4_sed stream .*frame_mn06.*",
+        "named",
+        "needs published weights, ffmpeg, a microphone",
+        names=("task4_sed/inference/stream.py",),
+    ),
+    Rule(r"tail .* \| python -m task4_sed stream .*", "run", "as it is", ((r"\| python", "| .venv/bin/python"),)),
+    Rule(
+        r"python -m task4_sed benchmark --detect",
+        "named",
+        "takes minutes",
+        names=("task4_sed/evaluation/benchmark_detect.py",),
     ),
     Rule(r"python -m task4_sed benchmark.*", "run", "an instant a stage", ((r"$", " --seconds 0.02"),)),
     Rule(

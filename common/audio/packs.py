@@ -312,6 +312,22 @@ class AudioSetPack(Pack):
         header = info(self._encoded(i), f"{self.path}: clip {i}")
         return resampled_length(header.frames, header.sample_rate, self.sample_rate)
 
+    def labels(self, classes: int) -> npt.NDArray[np.uint8]:
+        """The clips' labels `(clips, bytes)`, a bit for each of `classes` as numpy.packbits has them (`target`).
+
+        Raises UserError where the file has none, or of another number of classes.
+        """
+        try:
+            with h5py.File(self.path, "r") as file:
+                found = file["target"][()] if "target" in file else None
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"{self.path}: cannot be read, damaged? ({one_line(error)})") from None
+        expected = (len(self), -(-classes // 8))
+        if found is None or found.dtype != np.uint8 or found.shape != expected:
+            said = "no data set" if found is None else f"{found.dtype} {found.shape} in"
+            raise UserError(f"{self.path}: {said} 'target', expected uint8 {expected}: labels of {classes} classes")
+        return found
+
     def verify(self) -> list[str]:
         """Decode every clip; one line for each that cannot be."""
         problems = []

@@ -177,10 +177,16 @@ def write_wav(path: str | Path, waveform: npt.ArrayLike, sample_rate: int) -> No
         raise ValueError(f"waveform has shape {samples.shape}, expected (samples,)")
     if not np.isfinite(samples).all():
         raise ValueError(f"{path}: the waveform has samples that are not finite")
-    encoded = io.BytesIO()  # libsndfile does not say why it could not write to a disk
-    soundfile.write(encoded, to_pcm16(samples), sample_rate, format="WAV", subtype="PCM_16")
+    encoded = wav_bytes(samples, sample_rate)  # libsndfile does not say why it could not write to a disk
     with write_then_rename(path) as partial:
-        partial.write_bytes(encoded.getbuffer())
+        partial.write_bytes(encoded)
+
+
+def wav_bytes(waveform: npt.NDArray[Any], sample_rate: int) -> bytes:
+    """A mono `(samples,)` waveform as 16-bit wav, clipped to [-1, 1)."""
+    encoded = io.BytesIO()
+    soundfile.write(encoded, to_pcm16(waveform), sample_rate, format="WAV", subtype="PCM_16")
+    return encoded.getvalue()
 
 
 def to_pcm16(waveform: npt.NDArray[Any]) -> npt.NDArray[np.int16]:

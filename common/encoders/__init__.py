@@ -35,7 +35,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "mobilenet": (
         *("mn01", "mn02", "mn04", "mn05", "mn10", "mn20", "mn30", "mn40", "mn10-hop5", "mn10-hop15", "mn10-hop20"),
         *("mn10-hop25", "mn10-mels40", "mn10-mels64", "mn10-mels256", "mn10-fc", "mn10-fc-s2221", "mn10-fc-s2211"),
-        *("frame_mn06", "frame_mn10", "mn-tiny", "frame_mn-tiny"),
+        *("frame_mn04", "frame_mn06", "frame_mn10", "frame_mn20", "frame_mn30", "mn-tiny", "frame_mn-tiny"),
     ),
     "panns": ("panns-cnn10", "panns-cnn14", "panns-tiny"),
     "vggish": ("vggish", "vggish-tiny"),

@@ -31,6 +31,7 @@ SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".zip")
 HEADS = ("strong_head.", "weak_head.")
 # Where files keep the names and tensors, beside other things.
 STATES = ("state_dict", "model", "model_state_dict")
+SYSTEM = "network.encoder."  # where a training of frame-level detection has it, beside a sequence model
 DEEPEST = 8  # dictionaries in each other
 SHOWN = 3
 Part = Literal["student", "teacher"]
@@ -142,6 +143,7 @@ def read_state(path: str | Path, part: Part = "student") -> dict[str, Tensor]:
     except UnreadableError as error:
         raise UserError(f"{path}: {error}") from None
     state = _of_part(_unwrapped(content, part, path), part)
+    state = {name.removeprefix(SYSTEM): of for name, of in state.items() if name.startswith(SYSTEM)} or state
     if not state:
         raise UserError(f"{path}: holds no tensors, expected a checkpoint")
     return state

@@ -11,6 +11,7 @@ errors       what a user did wrong, in one line
 files        files that appear whole or not at all; rows of tables
 download     files from the network: resumed, verified
 hdf5         HDF5 files that appear whole or not at all
+pickles      pickles from anybody, of which nothing is run
 folders      what lies in folders of other people: walked, printable, without clutter
 numbers      numbers in tables and options, as the field reads them
 progress     the one progress line

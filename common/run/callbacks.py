@@ -147,7 +147,7 @@ class WithinEpoch(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave out the batches that the epoch had; Lightning knows of no state of loaders that were asked before."""
-        loader = trainer.train_dataloader
+        loader: Any = trainer.train_dataloader
         if trainer.fit_loop.restarting and hasattr(loader, "first"):  # a TrainingLoader, in the middle of an epoch
             loader.first = trainer.fit_loop.epoch_loop.batch_progress.current.ready
 

@@ -1,13 +1,12 @@
 """The page that searches a library: a sentence or a sound in, ranked recordings with pictures out, to be played."""
 
 import html
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from common.audio.reading import blocks, info, read, to_pcm16
+from common.audio.reading import blocks, info, read, wav_bytes
 from common.audio.recordings import beginning
 from common.run.errors import UserError
 from common.run.files import sha256, write_then_rename
@@ -198,12 +197,8 @@ def _or_reason(answer: "Callable[[], Response]") -> "Response":
 def as_wav(file: Path) -> bytes:
     """The first minute as 16-bit mono. Raises UserError as `reading.read` does."""
     import numpy as np
-    import soundfile
 
-    sound = np.concatenate(list(beginning(blocks(file, HEARD_RATE), HEARD_SECONDS * HEARD_RATE)))
-    encoded = io.BytesIO()
-    soundfile.write(encoded, to_pcm16(sound), HEARD_RATE, format="WAV", subtype="PCM_16")
-    return encoded.getvalue()
+    return wav_bytes(np.concatenate(list(beginning(blocks(file, HEARD_RATE), HEARD_SECONDS * HEARD_RATE))), HEARD_RATE)
 
 
 def draw_spectrogram(file: Path, path: Path) -> None:

@@ -126,10 +126,17 @@ def answered(ask: Callable[..., str]) -> Callable[..., str]:
     return handler
 
 
-def application(blocks: "Blocks", routes: Mapping[str, Callable[..., Any]], host: str = LOCAL) -> "FastAPI":
+def application(
+    blocks: "Blocks",
+    routes: Mapping[str, Callable[..., Any]],
+    host: str = LOCAL,
+    style: Path | None = None,
+    script: Path | None = None,
+) -> "FastAPI":
     """The page at `/` and answers to GET at `routes` ({path: function}) beside it; other names of the host are refused.
 
-    Names: a page elsewhere could otherwise reach this one by a name of its own that leads here.
+    Names: a page elsewhere could otherwise reach this one by a name of its own that leads here. style, script: files of
+    CSS and JavaScript of this page alone.
     """
     import fastapi
     from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -153,7 +160,8 @@ def application(blocks: "Blocks", routes: Mapping[str, Callable[..., Any]], host
         mcp_server=False,
         allowed_paths=[],
         theme=theme,
-        css=STYLE.read_text(encoding="utf-8"),
+        css_paths=[STYLE, *([style] if style else [])],
+        head=f"<script>{script.read_text(encoding='utf-8')}</script>" if script else None,
     )
     blocks.has_launched = True  # else Gradio, mounted, takes any file that a forged request names for an upload
     app.add_middleware(_Headers)
@@ -197,7 +205,7 @@ def serve(make: "Callable[[], FastAPI]", host: str = LOCAL, port: int = PORT) ->
     with _listening(host, port) as listener, own_uploads():
         config = uvicorn.Config(make(), log_level="error", timeout_graceful_shutdown=2)
         if host != LOCAL:
-            print(f"warning: {host}: others on the network can hear the library on this page", file=sys.stderr)
+            print(f"warning: {host}: others on the network can use this page and hear what it plays", file=sys.stderr)
         print(f"http://{host}:{listener.getsockname()[1]} (Ctrl-C ends it)", flush=True)
         # uvicorn raises what stopped it once more, but not where the shell had the signal ignored.
         with suppress(KeyboardInterrupt):

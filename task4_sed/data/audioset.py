@@ -5,7 +5,7 @@ evaluation labels; the 407 that occur in both are scored. Names differ from thos
 """
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -99,23 +99,27 @@ class StrongLabels:
         return np.bincount(clip, frames * 1000.0 / (30.0 + total[label]), minlength=len(self.clips))
 
 
-def read_strong_labels(path: str | Path, classes: Sequence[str] | None = None) -> StrongLabels:
+def read_strong_labels(
+    path: str | Path, classes: Sequence[str] | None = None, own: Mapping[str, str] | None = None
+) -> StrongLabels:
     """The released table (.tsv), or a .csv of the same columns: segment_id, start and end in seconds, label (a MID).
 
     Events of other classes than `classes` (default: the 447) and those of length 0 are left out, and clips without any
-    other. Raises UserError, with file and line, for unknown MIDs, ids, times outside the excerpt and two excerpts of
-    one recording.
+    other. own: {identifier: name} of classes beside AudioSet's; segment_id is the name of a clip then, whatever it is.
+    Raises UserError, with file and line, for unknown MIDs, ids, times outside the excerpt and two excerpts of one
+    recording.
     """
     chosen = tuple(output_classes() if classes is None else classes)
     column = {name: number for number, name in enumerate(chosen)}
     of_mid = {of.mid: column.get(of.name, -1) for of in audioset_classes()}
+    of_mid |= {mid: column[name] for mid, name in (own or {}).items()}
     excerpts: dict[str, str] = {}
     position: dict[str, int] = {}
     clip, label, onset, offset = array("q"), array("h"), array("d"), array("d")
-    for at, segment, start, end, mid in _rows(Path(path)):
+    for at, segment, start, end, mid in _rows(Path(path), own is None):
         if mid not in of_mid:
             raise UserError(f"{at}: unknown label {mid!r}, expected a MID of AudioSet-strong such as /m/09x0r")
-        key = clip_key(segment)
+        key = clip_key(segment) if own is None else segment
         if excerpts.setdefault(key, segment) != segment:
             raise UserError(f"{at}: {segment} and {excerpts[key]} are excerpts of one recording, expected one")
         if of_mid[mid] < 0 or end == start:
@@ -131,7 +135,7 @@ def read_strong_labels(path: str | Path, classes: Sequence[str] | None = None) -
     return StrongLabels(tuple(position), chosen, events)
 
 
-def _rows(path: Path) -> Iterator[tuple[str, str, float, float, str]]:
+def _rows(path: Path, excerpts: bool) -> Iterator[tuple[str, str, float, float, str]]:
     """Checked rows: `<file>:<line>`, segment_id, start, end, label. One at a time: the training table has a million."""
     existing_file(path, "table of strong labels")
     lines = csv_lines(path, "," if path.name.removesuffix(".gz").endswith(".csv") else "\t")
@@ -147,7 +151,8 @@ def _rows(path: Path) -> Iterator[tuple[str, str, float, float, str]]:
         if len(fields) != len(header):
             raise UserError(f"{at}: {len(fields)} fields, expected {len(header)} as in the header")
         segment, start, end, mid = (fields[number].strip() for number in columns)
-        if len(segment) < ID_LENGTH + 2 or segment[ID_LENGTH] != "_" or not segment[ID_LENGTH + 1 :].isdigit():
+        is_excerpt = len(segment) >= ID_LENGTH + 2 and segment[ID_LENGTH] == "_" and segment[ID_LENGTH + 1 :].isdigit()
+        if not (is_excerpt if excerpts else segment):
             raise UserError(f"{at}: segment_id {segment!r}, expected 11 characters, _ and milliseconds")
         try:
             times = float(start), float(end)

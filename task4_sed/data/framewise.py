@@ -14,7 +14,7 @@ from common.audio.coverage import open_packed, packs_of, root_of
 from common.audio.loading import Requests, ShuffledSampler
 from common.audio.packs import Pack, open_pack
 from common.run.errors import UserError
-from task4_sed.config import Config, DataConfig
+from task4_sed.config import DataConfig
 from task4_sed.data.audioset import (
     FRAMES,
     StrongLabels,
@@ -47,7 +47,8 @@ class StrongSet:
     """Labelled clips whose audio is there. where: (clips, 2) pack and row; durations: (clips,) seconds.
 
     figure: the main one; scored: the classes that it is of. published: as in the evaluation of AudioSet-strong, clips
-    without events do not count, and what is found after a clip's end does.
+    without events do not count, and what is found after a clip's end does. own: so many clips at the end are only
+    labelled for the classes after AudioSet-strong's.
     """
 
     labels: StrongLabels
@@ -58,31 +59,22 @@ class StrongSet:
     scored: tuple[str, ...] = field(default_factory=scored_classes)
     figure: str = "psds1_macro"
     published: bool = True
+    own: int = 0
 
+    def __len__(self) -> int:
+        return len(self.labels.clips)
 
-def framewise_classes(config: DataConfig) -> tuple[str, ...]:
-    """Those that a network of such a recipe gives."""
-    return output_classes()
-
-
-def audioset_set(config: Config, part: Part) -> StrongSet:
-    """`load_strong` of a recipe."""
-    return load_strong(config.data, part)
+    def names(self) -> Sequence[str]:
+        """Of the clips, in their order."""
+        return self.labels.clips
 
 
 def load_strong(config: DataConfig, part: Part) -> StrongSet:
     """The clips of a part. Raises UserError for a missing or wrong table, and where no labelled clip has audio."""
     root = root_of(config)
-    table = first_existing(root, TABLES[part])
-    if table is None:
-        raise UserError(f"{root / TABLES[part][0]}: labels of AudioSet-strong not found")
+    table = table_of(root, part)
     labels, packs = read_strong_labels(table), open_packs(config, root, part)
-    where, position = np.full((len(labels.clips), 2), -1), {name: clip for clip, name in enumerate(labels.clips)}
-    for number, pack in enumerate(packs):  # two million names go by, those of the labelled clips are kept
-        for row, name in enumerate(pack.names):
-            if (clip := position.get(name)) is not None:
-                where[clip] = number, row
-    kept = np.flatnonzero(where[:, 0] >= 0)
+    kept, where = located(labels.clips, packs)
     if not len(kept):
         raise UserError(f"{root}: no audio of the clips in {table.name}")
     listed = root / DURATIONS
@@ -90,6 +82,24 @@ def load_strong(config: DataConfig, part: Part) -> StrongSet:
     labels = labels.chosen(kept)
     durations = np.array([seconds.get(name, CLIP_SECONDS) for name in labels.clips])
     return StrongSet(labels, packs, where[kept], durations)
+
+
+def table_of(root: Path, part: Part) -> Path:
+    """The strong labels of a part; UserError where there are none."""
+    found = first_existing(root, TABLES[part])
+    if found is None:
+        raise UserError(f"{root / TABLES[part][0]}: labels of AudioSet-strong not found")
+    return found
+
+
+def located(clips: Sequence[str], packs: Sequence[Pack]) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the clips that are in a pack (found,); pack and row of each clip (clips, 2), -1 where in none."""
+    where, position = np.full((len(clips), 2), -1), {name: clip for clip, name in enumerate(clips)}
+    for number, pack in enumerate(packs):  # two million names go by, those of the labelled clips are kept
+        for row, name in enumerate(pack.names):
+            if (clip := position.get(name)) is not None:
+                where[clip] = number, row
+    return np.flatnonzero(where[:, 0] >= 0), where
 
 
 def open_packs(config: DataConfig, root: Path, part: Part) -> tuple[Pack, ...]:
@@ -130,12 +140,14 @@ class StrongClips(Dataset[Batch]):
             here = of_pack == number
             waveform[here] = self.clips.packs[number].read_many(rows[here], 0, CLIP_SAMPLES)
         targets = torch.from_numpy(self.clips.labels.targets(positions))
+        is_own = torch.from_numpy(positions >= len(self) - self.clips.own)
+        targets[is_own, : len(output_classes())] = torch.nan  # not known
         return Heard(torch.from_numpy(waveform), targets, self._pseudo(positions, targets))
 
     def _pseudo(self, positions: np.ndarray, targets: torch.Tensor) -> torch.Tensor | None:
         if self.pseudo is None or self.pseudo_rows is None:
             return None
-        rows, found = self.pseudo_rows[positions], targets.clone()
+        rows, found = self.pseudo_rows[positions], targets[:, : len(self.pseudo.classes)].clone()
         there = np.flatnonzero(rows >= 0)
         logits = torch.from_numpy(self.pseudo.read(rows[there]))
         found[there] = logits.float().sigmoid().transpose(1, 2)

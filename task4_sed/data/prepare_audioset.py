@@ -1,9 +1,11 @@
-"""AudioSet-strong: what of the labelled clips is there; folders of audio are packed, packs of mp3 files stay."""
+"""AudioSet: what of the labelled clips is there; folders of audio are packed, packs of mp3 files stay."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from common.audio.coverage import Coverage, cover, pack, packs_of, root_of
+from common.audio.audioset import read_labels
+from common.audio.coverage import cover, pack, packs_of, root_of
 from common.audio.coverage import verify as verify_packs
 from common.audio.packs import open_pack
 from common.run.errors import UserError
@@ -12,33 +14,40 @@ from common.run.results.tables import print_table
 from task4_sed.config import Config
 from task4_sed.data.audioset import read_strong_labels
 from task4_sed.data.classes import SAMPLE_RATE
-from task4_sed.data.framewise import AUDIO, PACKS, TABLES, Part
-from task4_sed.data.sets import first_existing
+from task4_sed.data.framewise import AUDIO, PACKS, Part, table_of
+from task4_sed.data.own import pack_of, read_own
+from task4_sed.data.weak import read_segments
 
 CLIPS_WORTH_A_PROCESS = 500
+PARTS: tuple[Part, ...] = ("train", "eval")
+
+
+class Listed(NamedTuple):
+    """Clips of a set (None: all of `files`), the folder of their audio and the pack that becomes of it; files: packs of
+    mp3 files in place of both."""
+
+    clips: Sequence[str] | None
+    folder: Path
+    out: Path
+    files: Sequence[Path] = ()
 
 
 def prepare_audioset(config: Config, workers: int, verify: bool) -> dict[str, Any]:
     """Print and return how many of the labelled clips are there; pack them where they lie in a folder.
 
-    Raises UserError for malformed tables, and where a part has no audio.
+    Of AudioSet-strong, of AudioSet's clip labels, of own classes: what the recipe trains with. Raises UserError for
+    malformed tables, and where a set has no audio.
     """
     root, packs = root_of(config.data), packs_of(config.data)
     remove_partials(packs)
     summary: dict[str, Any] = {"root": str(root), "sets": {}}
-    parts: tuple[Part, ...] = ("train", "eval")
-    for part in parts:
-        table = first_existing(root, TABLES[part])
-        if table is None:
-            raise UserError(f"{root / TABLES[part][0]}: labels of AudioSet-strong not found")
-        clips = read_strong_labels(table).clips
-        there = [root / name for name in PACKS[part] if (root / name).is_file()]
-        counts = _of_packs(there, clips) if there else _of_folder(root, packs, part, clips, workers)
+    listed = sets_of(config)
+    for name, of in listed.items():
+        summary["sets"][name] = counts = _of_packs(of) if of.files else _of_folder(of, workers)
         if not counts["packed"]:
-            raise UserError(f"{root / AUDIO[part]}: no audio of the clips in {table.name}")
-        summary["sets"][f"audioset_{part}"] = counts
-        if verify and not there:
-            verify_packs([packs / f"audioset_{part}"])
+            raise UserError(f"{of.folder}: no audio of the clips of {name}")
+    if verify:
+        verify_packs(of.out for of in listed.values() if not of.files)
     columns = ["listed", "missing", "broken", "packed"]
     rows = [[name, *(str(counts[column]) for column in columns)] for name, counts in summary["sets"].items()]
     print_table(
@@ -48,14 +57,38 @@ def prepare_audioset(config: Config, workers: int, verify: bool) -> dict[str, An
     return summary
 
 
-def _of_packs(packs: list[Path], clips: tuple[str, ...]) -> dict[str, int]:
-    wanted = set(clips)
-    found = {name for path in packs for name in open_pack(path, SAMPLE_RATE).names if name in wanted}
-    return {"listed": len(clips), "missing": len(clips) - len(found), "broken": 0, "packed": len(found)}
+def sets_of(config: Config) -> dict[str, Listed]:
+    """The sets of a recipe by name."""
+    data, root, packs = config.data, root_of(config.data), packs_of(config.data)
+    files = {part: [root / name for name in PACKS[part] if (root / name).is_file()] for part in PARTS}
+    found: dict[str, Listed] = {}
+    if data.format == "audioset":
+        for part in PARTS:
+            clips: Sequence[str] | None = read_strong_labels(table_of(root, part)).clips
+            found[f"audioset_{part}"] = Listed(clips, root / AUDIO[part], packs / f"audioset_{part}", files[part])
+    if data.format == "audioset_weak" or (config.teacher is not None and config.teacher.weak_batch):
+        mids = tuple(read_labels(root))
+        for part in PARTS:
+            clips, name = None if files[part] else read_segments(root, part, mids)[0], f"audioset_weak_{part}"
+            found[name] = Listed(clips, root / AUDIO[part], packs / name, files[part])
+    if data.own is not None:
+        own = Path(data.own.root)
+        for part in PARTS:
+            found[f"own_{part}"] = Listed(read_own(own, part).clips, own / AUDIO[part], pack_of(own, part))
+    return found
 
 
-def _of_folder(root: Path, packs: Path, part: Part, clips: tuple[str, ...], workers: int) -> dict[str, int]:
-    folder = root / AUDIO[part]
-    files = {path.stem: path for path in sorted(folder.iterdir())} if folder.is_dir() else {}
-    found: Coverage = cover((clip, files.get(clip, folder / clip)) for clip in clips)
-    return pack(found, packs / f"audioset_{part}", SAMPLE_RATE, workers, CLIPS_WORTH_A_PROCESS).counts()
+def _of_packs(of: Listed) -> dict[str, int]:
+    packs = [open_pack(path, SAMPLE_RATE) for path in of.files]
+    if of.clips is None:
+        listed = there = sum(map(len, packs))
+    else:
+        wanted = set(of.clips)
+        listed, there = len(of.clips), len({name for each in packs for name in each.names if name in wanted})
+    return {"listed": listed, "missing": listed - there, "broken": 0, "packed": there}
+
+
+def _of_folder(of: Listed, workers: int) -> dict[str, int]:
+    files = {path.stem: path for path in sorted(of.folder.iterdir())} if of.folder.is_dir() else {}
+    found = cover((clip, files.get(clip, of.folder / clip)) for clip in of.clips or ())
+    return pack(found, of.out, SAMPLE_RATE, workers, CLIPS_WORTH_A_PROCESS).counts()

@@ -186,5 +186,5 @@ def average(files: Sequence[Path], out: Path, dtype: Any, runs: Sequence[str] = 
     with new_logits(out, names, frames, first.classes, dtype, first.frame_seconds, durations, runs) as append:
         for start in range(0, len(names), CLIPS_AT_ONCE):
             chosen = names[start : start + CLIPS_AT_ONCE]
-            append(sum(part.read(part.rows(chosen)).astype(np.float64) for part in (first, *others)) / len(files))
+            append(np.stack([part.read(part.rows(chosen)) for part in (first, *others)]).mean(axis=0, dtype=np.float64))
     return len(names)

@@ -22,6 +22,7 @@ from common.run.verbs import Run
 from task4_sed.config import Config
 from task4_sed.data.audioset import scored_classes
 from task4_sed.data.framewise import StrongSet
+from task4_sed.data.own import own_part
 from task4_sed.data.pseudo import StoredLogits
 from task4_sed.evaluation.report import caveat_of
 from task4_sed.inference.framewise import scores_of
@@ -50,6 +51,9 @@ def _evaluate(run: Run) -> Mapping[str, Any]:
     scores = _stored(path, clips)
     found = streamed_metrics(scores, truth, PSDS1, median, end_with_clip=ended, weights=weights)
     figures, floors = figures_of(found), dict[str, StreamedScores]()
+    if clips.own:
+        of_own = streamed_metrics(scores, strong_truth(own_part(clips)), PSDS1, median, end_with_clip=ended)
+        figures["own_psds1"] = of_own.psds.mean_of_classes
     if (floor := scores_of(run, clips, "untrained")).is_file():
         floors["untrained"] = _stored(floor, clips)
         silence = np.zeros((CLIPS_AT_ONCE, len(EDGES) - 1, len(scores.classes)), np.float16)
@@ -79,6 +83,8 @@ def _evaluate(run: Run) -> Mapping[str, Any]:
         [name, *(f"{of[key]:.4f}" for key in SHOWN)] for name, of in {"trained": figures, **results["floors"]}.items()
     ]
     rows[0][1] += f" [{low:.4f}, {high:.4f}]"
+    if clips.own:
+        rows.append(["own classes, on own clips", f"{figures['own_psds1']:.4f}", *["" for _ in range(len(SHOWN) - 1)]])
     scored = _scored_on(results, clips.name, clips.scored)
     title = f"{run.folder}: {NAMES.get(clips.name, clips.name)}, {scored} of {listing}"
     print_table(title, ["scores", *SHOWN.values()], rows, caveat_of(results["data"]))

@@ -326,7 +326,7 @@ class _Work:
         about = {"note": self.detector.note, "about": f"{self.detector.name}\n{self.finder.title}"}
         truth = self.truth.get(path.name)
         for (start, end), blocks in _spans(Recording(path, SAMPLE_RATE), float(edges[-1]), options):
-            first, after = (int(np.searchsorted(edges, at, side)) for at, side in ((start, "right"), (end, "left")))
+            first, after = int(np.searchsorted(edges, start, "right")), int(np.searchsorted(edges, end, "left"))
             begins, scores = spool.pooled(first - 1, max(first, after), COLUMNS)
             clip = ClipScores(np.append(np.maximum(edges[begins], start), end), scores)
             whole = end - start >= edges[-1]

@@ -16,6 +16,7 @@ from common.encoders import RANDOM, create, packaged
 from common.encoders import exported as encoder_folders
 from common.encoders.base import Encoder
 from common.encoders.checkpoints import Checkpoint, cached, catalogue
+from common.encoders.mobilenet import fold_norms
 from common.encoders.yamnet import CLASS_MAP, CLASS_MAP_SHA256, COLUMNS
 from common.run.checkpoints import checkpoint_of, read_checkpoint
 from common.run.errors import UserError, did_you_mean
@@ -30,11 +31,10 @@ from task4_sed.data.batches import CLIP_SAMPLES
 from task4_sed.data.classes import FRAME_SECONDS, SAMPLE_RATE
 from task4_sed.inference.checkpoints import Loaded, load_network
 from task4_sed.inference.exported import open_exported, open_framewise
-from task4_sed.inference.framewise import load_framewise
 from task4_sed.inference.networks import scored_network
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE
 from task4_sed.inference.predict import Predictor
-from task4_sed.model.framewise import FramewiseNetwork
+from task4_sed.model.framewise import FramewiseNetwork, load_framewise
 
 YAMNET = "yamnet"
 YAMNET_NOTE = (
@@ -144,7 +144,7 @@ def _of_encoder(name: str, encoder: Encoder, device: torch.device, note: str | N
     wanted = {len(of): of for of in (audioset.output_classes(), tuple(c.name for c in audioset.audioset_classes()))}
     if head is None or head.out_features not in wanted:
         raise UserError(f"{name}: has no frame-wise head of AudioSet-strong's {' or '.join(map(str, wanted))} classes")
-    encoder.to(device)
+    fold_norms(encoder.to(device))
 
     def hear(windows: Tensor) -> Tensor:
         logits = encoder(windows).frame_logits
@@ -179,7 +179,8 @@ def _of_file(name: str, path: Path, expected: str | None, device: torch.device, 
     if entry is not None:
         return _of_encoder(name, create(entry.models[0], path), device)
     which = recipe.postprocess.network if recipe else scored_network(folder) or "student"
-    loaded = load_network(path, which, recipe and recipe.model, None, recipe and recipe.encoder)
+    given = (recipe.model, None, recipe.encoder) if recipe else ()
+    loaded = load_network(path, which, *given)
     return _of_challenge(name, loaded, note, digest, device, folder)
 
 
@@ -203,7 +204,7 @@ def _of_network(
     device: torch.device,
 ) -> Detector:
     network.encoder.front_end.top_db_per_batch = False  # a window's scores do not depend on its neighbours
-    network.to(device)
+    fold_norms(network.to(device))
 
     def hear(windows: Tensor) -> Tensor:
         logits = network(network.encoder.front_end(windows)).frame_logits

@@ -14,9 +14,8 @@ from common.run.export import CARD, WEIGHTS, card_of, evaluated, export, figures
 from common.run.verbs import Run
 from task4_sed.config import Config, EncoderConfig, ModelConfig
 from task4_sed.inference.checkpoints import Loaded, Which, checkpoint_of, load_network
-from task4_sed.inference.framewise import build_framewise, load_framewise
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE
-from task4_sed.model.framewise import FramewiseNetwork
+from task4_sed.model.framewise import FramewiseNetwork, load_framewise, network_of
 from task4_sed.model.networks import network_beside
 
 SYSTEM = "task4_sed"
@@ -74,7 +73,7 @@ def open_framewise(folder: Path) -> tuple[FramewiseNetwork, tuple[str, ...]] | N
     card = read_card(folder, SYSTEM)
     if "model" in card.network:
         return None
-    network = build_framewise(card.network, folder / CARD)
+    network = network_of(card.network, folder / CARD)
     fill(network, {str(k): v for k, v in read_checkpoint(folder / WEIGHTS).items()}, folder / WEIGHTS)
     return network.eval(), tuple(card.network["classes"])
 

@@ -9,44 +9,21 @@ import numpy as np
 import torch
 
 from common.audio.loading import sequential_loader
-from common.encoders import RANDOM, create
-from common.encoders.base import FrameEncoder
-from common.run.checkpoints import fill, network_state, read_checkpoint
+from common.run.checkpoints import read_checkpoint
 from common.run.energy import measure
 from common.run.errors import UserError
 from common.run.processes import working_device
 from common.run.progress import progress
 from common.run.results.store import record
 from common.run.verbs import Run
-from task4_sed.config import Config, SequenceConfig
+from task4_sed.config import Config
 from task4_sed.data.audioset import FRAME_SECONDS, FRAMES
 from task4_sed.data.batches import Batch
 from task4_sed.data.framewise import StrongClips, StrongSet
 from task4_sed.data.pseudo import new_logits
 from task4_sed.inference.checkpoints import checkpoint_of
 from task4_sed.inference.ensemble import LOGITS
-from task4_sed.model.framewise import FramewiseNetwork
-
-
-def load_framewise(path: Path, expected_sha256: str | None = None) -> tuple[FramewiseNetwork, tuple[str, ...]]:
-    """The network of an own checkpoint, in evaluation mode, and its classes. Raises UserError for any other file."""
-    content = read_checkpoint(path, expected_sha256)
-    about = content.get("framewise")
-    if about is None:
-        raise UserError(f"{path}: no network of frame-level pre-training, expected a checkpoint of a pretrain recipe")
-    network = build_framewise(about, path)
-    fill(network, network_state(content, ("network",), path), path)
-    return network.eval(), tuple(about["classes"])
-
-
-def build_framewise(about: Mapping[str, Any], path: Path) -> FramewiseNetwork:
-    """A network as its checkpoint or its exported folder describes it, with random weights."""
-    encoder = create(about["encoder"]["name"], RANDOM, num_classes=None)
-    if not isinstance(encoder, FrameEncoder):
-        raise UserError(f"{path}: its encoder {about['encoder']['name']} is not frame-wise")
-    encoder.front_end.top_db_per_batch = about["encoder"]["batch_floor"]
-    sequence = None if about["sequence"] is None else SequenceConfig(**about["sequence"])
-    return FramewiseNetwork(encoder, len(about["classes"]), sequence)
+from task4_sed.model.framewise import FramewiseNetwork, load_framewise, network_of
 
 
 def predict_framewise(run: Run, checkpoint: Path | None, floors: bool = False) -> Mapping[str, Any]:
@@ -77,8 +54,10 @@ def _predict(run: Run, checkpoint: Path | None, training: bool, floors: bool = F
         write_network_logits(network, classes, clips, out, config, str(run.folder))
     if floors:
         torch.manual_seed(run.seed)
-        untrained = build_framewise(read_checkpoint(path)["framewise"], path).eval()
-        floor = scores_of(run, clips, "untrained")
+        untrained, floor = (
+            network_of(read_checkpoint(path)["framewise"], path).eval(),
+            scores_of(run, clips, "untrained"),
+        )
         floor.parent.mkdir(exist_ok=True)
         write_network_logits(untrained, classes, clips, floor, config, "untrained")
     result = {

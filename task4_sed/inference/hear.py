@@ -18,8 +18,8 @@ from task4_sed.data.audioset import FRAME_SECONDS
 from task4_sed.data.hear import HearClips, HearSet, Part, fold_of, joined, load_hear
 from task4_sed.data.pseudo import StoredLogits, new_logits
 from task4_sed.inference.checkpoints import checkpoint_of
-from task4_sed.inference.framewise import load_framewise, logits_of
-from task4_sed.model.framewise import FramewiseNetwork
+from task4_sed.inference.framewise import logits_of
+from task4_sed.model.framewise import FramewiseNetwork, load_framewise
 
 PARTS: tuple[Part, ...] = ("valid", "test")
 
@@ -51,7 +51,7 @@ def scores_of(run: Run, part: Part) -> Path:
 def stored_of(run: Run, part: Part, of: HearSet) -> list[np.ndarray]:
     """The logits (frames, classes) of each file of a part. Raises UserError where they are not all there."""
     stored = StoredLogits.open(scores_of(run, part), of.classes)
-    return [stored.strong[row][:count] for row, count in zip(stored.rows(of.files), of.frames, strict=True)]
+    return [of_file[:count] for of_file, count in zip(stored.read(stored.rows(of.files)), of.frames, strict=True)]
 
 
 def _write(network: FramewiseNetwork, of: HearSet, out: Path, config: Config) -> None:

@@ -111,21 +111,23 @@ class Follower:
             for index in np.flatnonzero(active & ~open_).tolist():
                 yield self._change(index, None)
 
-    def finish(self) -> Iterator[Change]:
-        """The end of what is still open."""
-        yield from self._end(self.onset >= 0)
+    def finish(self, seconds: float) -> Iterator[Change]:
+        """The end of what is still open, with the sound that has lasted so long."""
+        yield from self._end(self.onset >= 0, seconds)
 
-    def _end(self, which: np.ndarray) -> Iterator[Change]:
+    def _end(self, which: np.ndarray, latest: float = np.inf) -> Iterator[Change]:
         for index in np.flatnonzero(which).tolist():
-            change = self._change(index, self.frame)
+            change = self._change(index, min(self.frame * self.frame_seconds, latest))
             self.onset[index] = -1
             yield change
 
-    def _change(self, index: int, end: int | None) -> Change:
+    def _change(self, index: int, offset: float | None) -> Change:
         first, mids = int(self.onset[index]), self.labels.mids
-        times = [None if at is None else round(at * self.frame_seconds, 3) for at in (first, end)]
+        onset, end = round(first * self.frame_seconds, 3), None if offset is None else round(offset, 3)
         mean, peak = float(self.total[index]) / (self.frame - first), float(self.peak[index])
-        return Change(self.labels.names[index], mids and mids[index], *times, round(mean, 4), round(peak, 4))
+        return Change(
+            self.labels.names[index], mids[index] if mids else None, onset, end, round(mean, 4), round(peak, 4)
+        )
 
 
 def show_stream(
@@ -168,8 +170,8 @@ def show_stream(
             show(follower(scores))
     except KeyboardInterrupt:
         print(file=sys.stderr)
-    show(follower.finish())
     seconds = heard / rate
+    show(follower.finish(seconds))
     factor = (time.perf_counter() - begun - waited) / seconds if seconds else None
     if not as_json:
         said = "" if factor is None else f", real-time factor {factor:.3f}"

@@ -36,8 +36,9 @@ from task4_sed.evaluation.report import compare_runs
 from task4_sed.evaluation.runs import main_figure
 from task4_sed.inference.runs import predict_runs
 from task4_sed.metrics.hear import event_counts, hear_figures
+from task4_sed.model.framewise import pretrained
 from task4_sed.training.downstream import best_of, events_of
-from task4_sed.training.train import build_framewise, pretrained, train_run
+from task4_sed.training.train import build_framewise, train_run
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 TINY = (

@@ -25,8 +25,8 @@ from task4_sed.data.pseudo import StoredLogits
 from task4_sed.evaluation.framewise import evaluate_framewise
 from task4_sed.evaluation.report import compare_runs
 from task4_sed.inference.ensemble import join, pseudo_labels
-from task4_sed.inference.framewise import load_framewise
 from task4_sed.inference.runs import predict_runs
+from task4_sed.model.framewise import load_framewise
 from task4_sed.training.framewise import STEPS, FrameDraws, Frames, draw, frame_loss, warmup_of
 from task4_sed.training.train import build_framewise, train_run
 

@@ -7,13 +7,16 @@ from torch.utils.data import DataLoader
 from common.audio.coverage import packs_of, root_of
 from common.audio.loading import sequential_loader, share_of, training_loader, turn_of
 from common.run.errors import UserError
+from common.run.seeds import mix_seed
 from task4_sed.config import Config
 from task4_sed.data.audioset import output_classes
 from task4_sed.data.batches import Batch, BlockSampler, ClipDataset, WavMix, eval_loader
 from task4_sed.data.embeddings import store
-from task4_sed.data.framewise import DrawSampler, StrongClips, load_strong
+from task4_sed.data.framewise import DrawSampler, StrongClips
+from task4_sed.data.own import framewise_set, own_weights
 from task4_sed.data.pseudo import StoredLogits
 from task4_sed.data.sets import classes_of, load_set
+from task4_sed.data.weak import BesideSampler, BesideWeak, load_weak
 from task4_sed.model.embedder import Embedder
 from task4_sed.training.framewise import Validate, validator
 
@@ -84,7 +87,9 @@ class FramewiseData(LightningDataModule):
     def __init__(self, config: Config, seed: int) -> None:
         super().__init__()
         self.config, self.seed = config, seed
-        self.training, self.validation = load_strong(config.data, "train"), load_strong(config.data, "eval")
+        self.training, self.validation = framewise_set(config, "train"), framewise_set(config, "eval")
+        beside = config.teacher is not None and config.teacher.weak_batch
+        self.weak = load_weak(config.data, "train") if beside else None
         path, augment = config.data.pseudo_labels, config.augment
         self.pseudo = None if path is None else StoredLogits.open(path, output_classes())
         probability = augment.wavmix_probability
@@ -100,14 +105,22 @@ class FramewiseData(LightningDataModule):
         return validator(self.validation, self.config.validation.median_frames)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches of `data.draws` clips an epoch."""
+        """Batches of `data.draws` clips an epoch, with others of AudioSet where the recipe's teacher has them."""
         config, turn = self.config.data, turn_of(self.trainer)
         weights = None if config.sampler == "uniform" else self.training.labels.balanced_weights()
+        if config.own is not None:
+            weights = own_weights(weights, self.training, config.own.share)
         data = StrongClips(self.training, self.pseudo, self.mixing)
         batch = share_of(config.batch, turn.ranks, self.config.trainer.divide_batch)
         again = config.sampler != "balanced_without_replacement"
         sampler = DrawSampler(len(data), config.draws, batch, self.seed, *turn, weights=weights, replacement=again)
-        return training_loader(data, sampler, config.workers)
+        if self.weak is None or self.config.teacher is None:
+            return training_loader(data, sampler, config.workers)
+        size = share_of(self.config.teacher.weak_batch, turn.ranks, self.config.trainer.divide_batch)
+        draws, seed, rare = len(sampler) * size * turn.ranks, mix_seed(self.seed, 1), self.weak.weights()
+        beside = DrawSampler(len(self.weak), draws, size, seed, *turn, weights=rare)
+        both = BesideSampler(sampler, beside, len(data))
+        return training_loader(BesideWeak(data, self.weak), both, config.workers)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The evaluation clips in order."""

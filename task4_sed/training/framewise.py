@@ -38,9 +38,10 @@ from common.run.imports import apply_own
 from common.run.training import folder_of, of_all_processes
 from common.schedules import half_cosine
 from task4_sed.config import AugmentConfig, Config, OptimizerConfig
-from task4_sed.data.audioset import FRAME_SECONDS, FRAMES
+from task4_sed.data.audioset import FRAME_SECONDS, FRAMES, output_classes
 from task4_sed.data.batches import Batch
 from task4_sed.data.framewise import StrongSet
+from task4_sed.data.own import own_part
 from task4_sed.metrics.psds import PSDS1
 from task4_sed.metrics.segments import mean_of_defined
 from task4_sed.metrics.streamed import ScoresOnDisk, Streamed, StreamedScores, streamed_metrics
@@ -139,20 +140,27 @@ STEPS: dict[str, Callable[[Frames, FrameDraws, AugmentConfig, MelSetting], Frame
 
 
 @full_precision
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Binary, the mean over all."""
-    return F.binary_cross_entropy_with_logits(logits, targets)
+def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | float = 1.0) -> Tensor:
+    """Binary, the mean over all entries (batch, classes, ...); one whose target is NaN, unknown, adds nothing.
+
+    weights: of the entries, in a shape that fits.
+    """
+    known = targets.isfinite()
+    return F.binary_cross_entropy_with_logits(logits, targets.where(known, 0.0), known.to(logits.dtype) * weights)
 
 
-def frame_loss(logits: Tensor, targets: Tensor, pseudo: Tensor | None, share: float) -> dict[str, Tensor]:
+def frame_loss(
+    logits: Tensor, targets: Tensor, pseudo: Tensor | None, share: float, weights: Tensor | float = 1.0
+) -> dict[str, Tensor]:
     """Terms "labels" and "distillation", and "loss", their sum with the weights 1 - share and share.
 
-    All (batch, classes, frames); pseudo labels are probabilities. Schmid et al. 2025, section 3.3.
+    All (batch, classes, frames); pseudo labels are probabilities, of the first classes or all. weights: of the
+    labels (classes, 1). Schmid et al. 2025, section 3.3.
     """
-    labels = cross_entropy(logits, targets)
+    labels = cross_entropy(logits, targets, weights)
     if pseudo is None or not share:
         return {"labels": labels, "distillation": labels.new_zeros(()), "loss": labels}
-    distillation = cross_entropy(logits, pseudo)
+    distillation = cross_entropy(logits[:, : pseudo.shape[1]], pseudo)
     loss = share * distillation + (1 - share) * labels
     return {"labels": labels, "distillation": distillation, "loss": loss}
 
@@ -168,7 +176,8 @@ def parameter_groups(network: FramewiseNetwork, config: OptimizerConfig) -> list
     for matrices in (True, False):
         chosen = [p for p in sequence if (p.dim() > 1) == matrices]
         if chosen:
-            groups.append({"params": chosen, "lr": config.lr, "weight_decay": config.weight_decay, "layer": "sequence"})
+            rate = config.lr if config.sequence_lr is None else config.sequence_lr
+            groups.append({"params": chosen, "lr": rate, "weight_decay": config.weight_decay, "layer": "sequence"})
     for group in groups:
         if all(p.dim() <= 1 for p in group["params"]):
             group["weight_decay"] = config.vector_decay
@@ -197,12 +206,15 @@ Validate = Callable[[np.ndarray | ScoresOnDisk], dict[str, float]]
 
 
 def validator(clips: StrongSet, median_frames: int) -> Validate:
-    """`figures_of` these clips after a median filter, the main one first."""
+    """`figures_of` these clips after a median filter, the main one first; `own_psds1` of own classes, on own clips."""
     truth, ended = strong_truth(clips), not clips.published
+    own = strong_truth(own_part(clips)) if clips.own else None
 
     def validate(logits: np.ndarray | ScoresOnDisk) -> dict[str, float]:
         scores = StreamedScores(clips.labels.clips, clips.labels.classes, EDGES, lambda a, b: logits[a:b])
         figures = figures_of(streamed_metrics(scores, truth, PSDS1, median_frames, end_with_clip=ended))
+        if own is not None:
+            figures["own_psds1"] = streamed_metrics(scores, own, PSDS1, median_frames).psds.mean_of_classes
         return {clips.figure: figures[clips.figure]} | figures
 
     return validate
@@ -256,19 +268,40 @@ class FramewiseSystem(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch."""
-        front_end = self.network.encoder.front_end
-        jitter = front_end.draw_jitter() if front_end.setting.fmax_range > 1 else None
-        frames = Frames(front_end(batch.waveform, jitter), batch.targets, batch.pseudo)
-        blocks, device = self.blocks(len(batch.waveform)), batch.waveform.device
-        draws = draw(self.config.augment, frames.mel.shape, batch.targets.shape[-1], device, blocks)
-        terms = self.losses(self.augmented(frames, draws))
+        terms = self.terms(batch)
         logged = {f"train/{name}": value.detach() for name, value in terms.items()}
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch.waveform), sync_dist=True)
         return terms["loss"]
 
+    def weights(self) -> Tensor | float:
+        """Of the labels of each class (classes, 1); 1 without own classes."""
+        own = self.config.data.own
+        if own is None:
+            return 1.0
+        beyond = torch.arange(len(self.classes), device=self.device) >= len(output_classes())
+        return torch.where(beyond, own.weight, 1.0)[:, None]
+
     def blocks(self, clips: int) -> list[int]:
         """How many clips of a batch are of one kind, in their order."""
         return [clips]
+
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        """The loss and its terms, with all random draws."""
+        frames = Frames(self.mel(batch.waveform), batch.targets, batch.pseudo)
+        blocks, device = self.blocks(len(batch.waveform)), batch.waveform.device
+        draws = draw(self.config.augment, frames.mel.shape, batch.targets.shape[-1], device, blocks)
+        return self.losses(self.augmented(frames, draws))
+
+    def mel(self, waveform: Tensor) -> Tensor:
+        """Log-mel of a training batch, in a random range where the front end has one."""
+        front_end = self.network.encoder.front_end
+        return front_end(waveform, front_end.draw_jitter() if front_end.setting.fmax_range > 1 else None)
+
+    def answers(self, mel: Tensor) -> Tensor:
+        """Log-mel -> logits (batch, frames, classes)."""
+        logits = self.network(mel).frame_logits
+        assert isinstance(logits, Tensor)
+        return logits
 
     def augmented(self, frames: Frames, draws: FrameDraws) -> Frames:
         """Inputs and targets after all steps, and the recipe's own functions of the mel."""
@@ -278,12 +311,12 @@ class FramewiseSystem(LightningModule):
 
     def losses(self, frames: Frames) -> dict[str, Tensor]:
         """`frame_loss` of the network on augmented inputs."""
-        logits = self.network(frames.mel).frame_logits.transpose(1, 2)
-        return frame_loss(logits, frames.targets, frames.pseudo, self.config.loss.distillation)
+        logits = self.answers(frames.mel).transpose(1, 2)
+        return frame_loss(logits, frames.targets, frames.pseudo, self.config.loss.distillation, self.weights())
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the logits in half precision, as `predict` stores them; those of all processes in the first."""
-        logits = self.network(self.network.encoder.front_end(batch.waveform)).frame_logits
+        logits = self.answers(self.network.encoder.front_end(batch.waveform))
         if self.predicted is None:
             self.predicted = ScoresOnDisk(None if self._trainer is None else folder_of(self.trainer))
         for clips, scores in of_all_processes((batch.clip.cpu().numpy(), logits.half().cpu().numpy())):
@@ -304,7 +337,12 @@ class FramewiseSystem(LightningModule):
         config = self.config
         encoder = {} if config.encoder is None else {**asdict(config.encoder), "name": str(config.encoder.name)}
         sequence = None if config.sequence is None else asdict(config.sequence)
-        checkpoint["framewise"] = {"classes": list(self.classes), "encoder": encoder, "sequence": sequence}
+        checkpoint["framewise"] = {
+            "classes": list(self.classes),
+            "encoder": encoder,
+            "sequence": sequence,
+            "head": self.network.encoder.head_kind,
+        }
 
     def configure_optimizers(self) -> Any:
         """See `optimizer_of`."""

@@ -9,20 +9,19 @@ from torch import Tensor, nn
 
 from common.audio.coverage import made_of, root_of
 from common.audio.impulses import load_impulses
-from common.encoders import RANDOM, create
-from common.encoders.base import Encoder, FrameEncoder
 from common.run.checkpoints import checkpoint_of, fill, network_state, read_checkpoint, start_of
 from common.run.errors import UserError
 from common.run.training import finished, fit
 from common.run.verbs import Run
-from task4_sed.config import Config, EncoderConfig
+from task4_sed.config import Config
 from task4_sed.data.classes import SAMPLE_RATE
 from task4_sed.data.sets import classes_of
 from task4_sed.model.embedder import Embedder, check_weights
-from task4_sed.model.framewise import FramewiseNetwork
+from task4_sed.model.framewise import new_network
 from task4_sed.model.networks import TunedNetwork, fitted
 from task4_sed.training.data import FramewiseData, SedData
 from task4_sed.training.framewise import FramewiseSystem, warmup_of
+from task4_sed.training.online import OnlineTeacher, TaughtSystem
 from task4_sed.training.stages import StagedSystem
 from task4_sed.training.system import SedSystem
 from task4_sed.training.validation import validators
@@ -51,37 +50,18 @@ def build_framewise(config: Config, seed: int) -> tuple[FramewiseSystem, Framewi
         raise UserError("encoder: not set, but loss.kind is framewise; a frame-wise model such as atst-f")
     classes = config.system.does("classes")(config.data)
     data: FramewiseData = config.system.does("data")(config, seed)
-    torch.manual_seed(seed)
-    encoder = pretrained(config.encoder)
-    if not isinstance(encoder, FrameEncoder) or encoder.sample_rate != SAMPLE_RATE:
-        raise UserError(f"encoder.name: {config.encoder.name}, expected a frame-wise model of {SAMPLE_RATE} Hz")
-    encoder.checkpointing = config.encoder.checkpointing
-    encoder.front_end.top_db_per_batch = config.encoder.batch_floor
-    if not config.encoder.train:
-        encoder.freeze()
     kind: type[FramewiseSystem] = config.system.does("system")
-    encoder.head_kind = kind.head
-    network = FramewiseNetwork(encoder, len(classes), config.sequence).train()  # Lightning leaves modes as they are
-    if config.loss.head_bias == "prior" and encoder.strong_head is not None:
-        encoder.strong_head.bias.data.copy_(torch.from_numpy(data.log_odds()))
+    torch.manual_seed(seed)
+    # Lightning leaves modes as they are.
+    network = new_network(config.encoder, len(classes), config.sequence, kind.head).train()
+    if config.loss.head_bias == "prior" and network.encoder.strong_head is not None:
+        network.encoder.strong_head.bias.data.copy_(torch.from_numpy(data.log_odds()))
     steps = math.ceil(len(data.train_dataloader()) / config.trainer.accumulate_grad_batches)
     warmup_of(config.optimizer, steps * config.trainer.max_epochs)  # refused before anything is written
-    return kind(config, classes, steps, network, data.validator()), data
-
-
-def pretrained(config: EncoderConfig) -> Encoder:
-    """The encoder with its weights and without heads; those of an own pre-training too, by its checkpoint's file."""
-    path = Path(config.checkpoint or "")
-    content = read_checkpoint(path) if path.suffix == ".ckpt" and path.is_file() else {}
-    if (about := content.get("framewise")) is None:
-        return create(config.name, config.checkpoint, num_classes=None)
-    if (name := about["encoder"]["name"]) != str(config.name):
-        raise UserError(f"encoder.checkpoint: {path} is of {name}, expected one of {config.name}")
-    encoder = create(config.name, RANDOM, num_classes=None)
-    state = {key.removeprefix("encoder."): of for key, of in network_state(content, "network", path).items()}
-    names = encoder.state_dict().keys()
-    fill(encoder, {key: of for key, of in state.items() if key in names}, path)
-    return encoder
+    given = config, classes, steps, network, data.validator()
+    if config.teacher is not None:
+        return TaughtSystem(*given, teacher=OnlineTeacher(config.teacher.checkpoint, classes)), data
+    return kind(*given), data
 
 
 def begin(system: SedSystem, run: Run) -> None:

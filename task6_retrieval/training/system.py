@@ -67,6 +67,7 @@ class RetrievalSystem(LightningModule):
         self.register_buffer("teacher_audio", bank.audio if bank else None, persistent=False)
         self.register_buffer("teacher_sentence", bank.sentence if bank else None, persistent=False)
         self.embedded: list[tuple[Tensor, Tensor]] = []
+        self.logged: list[Mapping[str, Tensor]] = []
 
     def networks(self) -> list[nn.Module]:
         """The networks that torch.compile may compile."""
@@ -88,8 +89,16 @@ class RetrievalSystem(LightningModule):
             logged |= {f"train/{name}": value for name, value in terms.items()}
         if self.config.model.tau_trained:
             logged["train/tau"] = self.network.tau.detach().abs().squeeze()
-        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch.clip))
+        self._log(logged)
         return loss
+
+    def _log(self, values: Mapping[str, Tensor]) -> None:
+        """The means of an epoch, in its last step: Lightning's own, in every step, cost a small network a tenth."""
+        self.logged.append(values)
+        if self._trainer is not None and self.trainer.is_last_batch:
+            means = {name: torch.stack([of[name].float() for of in self.logged]).mean() for name in values}
+            self.log_dict(means, on_step=False, on_epoch=True, batch_size=1)
+            self.logged.clear()
 
     def vectors(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Projections of the batch's clips and of its captions (batch, dim).

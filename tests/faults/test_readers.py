@@ -255,7 +255,8 @@ def retrieval_readers() -> list[Reader]:
 
 
 def zeroshot_readers() -> list[Reader]:
-    from zeroshot.data.layout import read_audioset, read_esc50, read_labels, read_openmic
+    from common.audio.audioset import read_labels
+    from zeroshot.data.layout import read_audioset, read_esc50, read_openmic
     from zeroshot.data.ontology import read_ontology
     from zeroshot.data.splits import _Known, read_split
     from zeroshot.data.texts import read_texts

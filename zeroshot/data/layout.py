@@ -5,10 +5,8 @@ ontology.json, <part>.csv for its three parts as published, audio/<part>/<YouTub
 OpenMIC: openmic-2018.npz, class-map.json, partitions/split01_{train,test}.csv, audio/<three digits>/<key>.ogg.
 """
 
-import csv
-import pickle
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +15,15 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from common.audio.audioset import read_labels, segments
 from common.audio.recordings import SUFFIXES
 from common.run.errors import UserError, did_you_mean
 from common.run.files import Row, existing_file, existing_folder, read_json, read_rows
+from common.run.pickles import read_pickle
 from zeroshot.config import Layout
 
 ESC_COLUMNS = ("filename", "fold", "category", "src_file")
 AUDIOSET_PARTS = ("balanced_train_segments", "unbalanced_train_segments", "eval_segments")  # clip folds 1, 2, 3
-LABEL_COLUMNS = ("index", "mid", "display_name")
 OPENMIC_PARTS = ("train", "test")  # clip folds 1, 2
 RELEVANT = 0.5  # OpenMIC: a relevance above is a positive label
 
@@ -120,19 +119,6 @@ def _whole(row: Row, column: str) -> int:
 # ---------------------------------------------------------------------------------------------------------- AudioSet
 
 
-def read_labels(root: Path) -> dict[str, str]:
-    """{mid: display name} of AudioSet's classes in their order."""
-    rows = read_rows(root / "class_labels_indices.csv", LABEL_COLUMNS)
-    found: dict[str, str] = {}
-    for row in rows:
-        if not row["display_name"].strip() or row["mid"] in found or row["display_name"] in found.values():
-            raise UserError(f"{row.at}: class {row['display_name']!r} ({row['mid']}) has no name or stands there twice")
-        found[row["mid"]] = row["display_name"]
-    if not found:
-        raise UserError(f"{root / 'class_labels_indices.csv'}: no class, expected a line for each")
-    return found
-
-
 def read_audioset(root: Path) -> Listed:
     """Those of the three parts whose tables are there; parts count as clip folds 1 to 3."""
     names = read_labels(root)
@@ -145,7 +131,7 @@ def read_audioset(root: Path) -> Listed:
         if not (root / f"{part}.csv").is_file():
             continue
         there = _by_id(root / "audio" / part)
-        for at, video, mids in _segments(root / f"{part}.csv"):
+        for at, video, mids in segments(root / f"{part}.csv"):
             if (unknown := next((mid for mid in mids if mid not in column), None)) is not None:  # it may be empty
                 raise UserError(f"{at}: unknown label {unknown!r}{did_you_mean(unknown, column)}")
             pairs += [(len(clips), column[mid]) for mid in mids]
@@ -167,20 +153,6 @@ def read_audioset(root: Path) -> Listed:
         single=False,
         test_folds=(3,),
     )
-
-
-def _segments(path: Path) -> Iterator[tuple[str, str, list[str]]]:
-    """(file:line, YouTube id, mids) of a table as published: comments, then `id, start, end, "mid,mid"`."""
-    try:
-        with open(existing_file(path, "table"), encoding="utf-8") as file:
-            for number, fields in enumerate(csv.reader(file, skipinitialspace=True), 1):
-                if not fields or fields[0].startswith("#"):
-                    continue
-                if len(fields) != 4 or not fields[0] or not fields[3]:
-                    raise UserError(f'{path}:{number}: expected YouTube id, start, end, "label,label"')
-                yield f"{path}:{number}", fields[0], fields[3].split(",")
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not a table of segments ({error})") from None
 
 
 def _by_id(folder: Path) -> dict[str, Path]:
@@ -253,25 +225,12 @@ def _openmic_arrays(path: Path, classes: int) -> tuple[list[str], NDArray[np.flo
     return [str(key) for key in keys.tolist()], relevance, judged.astype(bool)
 
 
-class _Plain(pickle.Unpickler):
-    """Arrays of text alone, the form in which the keys are published: nothing that a file names is run."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module.rpartition(".")[2], name) in (
-            ("multiarray", "_reconstruct"),
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-        ):
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"{module}.{name} is no array of text")
-
-
 def _array(stored: zipfile.ZipFile, name: str) -> NDArray[Any]:
     with stored.open(f"{name}.npy") as file:
         version = npy.read_magic(file)
         shape, _, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
         if dtype.hasobject:
-            return np.asarray(_Plain(file).load())
+            return np.asarray(read_pickle(file, f"{stored.filename}: {name}"))
         return np.frombuffer(file.read(), dtype).reshape(shape)
 
 
