@@ -22,7 +22,7 @@ from task4_sed.evaluation.plots import MAX_SCORE_COLUMNS, band_frequencies
 from task4_sed.inference.detect import PICTURED, Heard
 from task4_sed.inference.detectors import Detector
 from task4_sed.inference.events import Detection, Rule, detections
-from task4_sed.inference.formats import columns_of, listed, write_audacity, write_events
+from task4_sed.inference.formats import listed, write_audacity, write_events
 from task4_sed.inference.labels import labels_of
 from task4_sed.inference.predict import log_mel
 from task4_sed.inference.spool import Spool
@@ -176,8 +176,7 @@ def _files(sound: Sound, rule: Rule, chosen: Collection[str], events: Sequence[D
     about |= {"note": said} if (said := "; ".join(filter(None, (sound.note, of.note)))) else {}
     with tempfile.TemporaryDirectory() as folder:
         table, whole, track = (Path(folder, f"events.{suffix}") for suffix in ("tsv", "json", "txt"))
-        columns = columns_of(labels_of(of.classes, of.mids), several=False)
-        write_events(table, columns, [{"filename": sound.name, **row} for row in listed(events)])
+        write_events(table, labels_of(of.classes, of.mids), [{"filename": sound.name, **row} for row in listed(events)])
         write_json(whole, about)
         write_audacity(track, events)
         kinds = {"TSV": table, "JSON": whole, "Audacity": track}
