@@ -205,6 +205,7 @@ def test_a_head_is_kept_for_the_classes_that_it_knows(tiny: Configure, places: t
         build_framewise(tiny("toy_pretrain_own", "sequence={kind: gru, dim: 8, layers: 1}"), 1)
 
 
+@pytest.mark.slow
 def test_own_classes_are_learned_and_the_others_stay(tiny: Configure) -> None:
     """With the teacher's answers the 447 stay nearer to them than without, and the own class is told from all else."""
 
