@@ -112,10 +112,12 @@ def _detecting() -> dict[str, Checkpoint]:
 
 
 def _published(word: str) -> list[Checkpoint]:
-    """The files of a name: some have two, with and without its ending; an encoder's name is that of its `_strong_1`."""
+    """The files of a name: some have two, with and without its ending. An encoder's name is that of its `_strong_1`, or
+    else of any of its own."""
     spellings = {word, word.removesuffix(STRONG), f"{word.removesuffix(STRONG)}{STRONG}"}
     found = [entry for name, entry in _detecting().items() if name.casefold() in spellings]
-    return found or [e for name, e in _detecting().items() if name.endswith(STRONG) and word in e.models]
+    of_encoder = [entry for entry in _detecting().values() if word in entry.models]
+    return found or [entry for entry in of_encoder if entry.name.endswith(STRONG)] or of_encoder
 
 
 def _create(entries: list[Checkpoint]) -> Encoder:

@@ -114,7 +114,10 @@ def test_the_older_models_have_all_classes(tmp_path: Path) -> None:
     assert detector.classes == tuple(of.name for of in audioset_classes())
 
 
-@pytest.mark.parametrize(("called", "file"), [("BEATs", "BEATs_strong_1.pt"), ("frame_mn10", "frame_mn10_strong_1.pt")])
+@pytest.mark.parametrize(
+    ("called", "file"),
+    [("BEATs", "BEATs_strong_1.pt"), ("frame_mn10", "frame_mn10_strong_1.pt"), ("frame_mn04", "fmn04_strong.pt")],
+)
 def test_a_file_that_is_not_there(called: str, file: str) -> None:
     with pytest.raises(UserError) as error:
         load_detector([called])
