@@ -54,6 +54,7 @@ test-faults: $(READY) ## kills, containers, full disks, hostile and broken files
 	DCASE_FAULTS=1 $(PY) -m pytest tests/faults $(SIDE_BY_SIDE) $(PYTEST)
 
 benchmark: $(tasks:%=%-benchmark) ## throughput of every stage on this machine
+	$(if $(filter task4,$(tasks)),$(PY) -m task4_sed benchmark --detect)
 	$(PY) -m common.encoders benchmark
 
 encoders: $(READY) ## the audio encoders: sizes, costs, published checkpoints

@@ -46,6 +46,7 @@ SYSTEMS = {
             "evaluate --ensemble": "inference.ensemble:join",
             "ensembled": "inference.ensemble:ensembled",
             "compare": "evaluation.report:compare_challenge",
+            "compare --runs-of": "evaluation.runs:challenge_parts",
             "package": "submission.package:package_runs",
             "benchmark": "evaluation.benchmark:benchmark",
             "counts": "evaluation.complexity:challenge_counts",
@@ -91,6 +92,7 @@ SYSTEMS = {
             "predict": "inference.hear:predict_hear",
             "evaluate": "evaluation.downstream:evaluate_hear",
             "compare": "evaluation.downstream:compare_downstream",
+            "compare --runs-of": "evaluation.downstream:hear_parts",
         },
     ),
     "desed": System(

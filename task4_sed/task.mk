@@ -7,10 +7,11 @@ task4-predict-words = --floors
 task4-evaluate-words = $(if $(filter toy_iteration%,$(RECIPE)),--no-plots)
 $(eval $(call task,task4,task4_sed,Task 4,1 2 3))
 
-.PHONY: task4-benchmark-detect
-benchmark: task4-benchmark-detect
-task4-benchmark-detect: $(READY) ## Task 4: real-time factors of detection, of all backbones
-	$(PY) -m task4_sed benchmark --detect
+.PHONY: task4-detect task4-stream
+task4-detect: $(READY) ## Task 4: events in any audio (FILES="a.wav folder", MODEL=name, default: YAMNet)
+	$(LAUNCH) $(PY) -m task4_sed detect $(FILES) --model $(or $(MODEL),yamnet) $(ARGS)
+task4-stream: $(READY) ## Task 4: events of the microphone as they begin and end (MODEL=name, default: YAMNet)
+	$(PY) -m task4_sed stream --model $(or $(MODEL),yamnet) $(ARGS)
 
 # The system that ranked first, of the recipes iteration<1, 2>_stage<1, 2>_<model>; with RECIPE=toy of toy_iteration...
 # Teachers are single trainings, the last iteration has RUNS (three, as the challenge wants).

@@ -10,16 +10,17 @@ from common.audio.coverage import made_of, root_of
 from common.run.results.comparison import CAVEATS, MetricColumn, read_baselines
 from common.run.results.ensembles import called
 from common.run.results.intervals import bootstrap_interval
+from common.run.results.paired import Metric, Part, fingerprint
 from common.run.results.runs import Place, beside_published, own_values, section_of
 from common.run.results.store import read_results, record
 from common.run.results.tables import format_value, print_table
 from common.run.tensorboard import summarise
 from common.run.verbs import Run
 from task4_sed.config import Config
-from task4_sed.data.hear import fold_of, load_hear, splits_of
+from task4_sed.data.hear import HearSet, fold_of, load_hear, splits_of
 from task4_sed.evaluation.report import caveat_of
-from task4_sed.inference.hear import stored_of
-from task4_sed.metrics.hear import ONSETS, event_counts, f1_of, hear_figures
+from task4_sed.inference.hear import PARTS, stored_of
+from task4_sed.metrics.hear import ONSETS, Events, event_counts, f1_of, hear_figures
 from task4_sed.training.downstream import best_of, events_of
 
 SHOWN = {
@@ -37,16 +38,20 @@ def evaluate_hear(runs: Sequence[Run], plots: bool = True) -> list[Mapping[str, 
     return [_evaluate(run) for run in runs]
 
 
-def _evaluate(run: Run) -> Mapping[str, Any]:
+def _found(run: Run) -> tuple[HearSet, Events, float]:
+    """The files of the test, the events found in them, and their shortest duration, chosen on the validation files."""
     config: Config = run.config
-    fold, root = fold_of(config, run.seed), root_of(config.data)
-    valid, test = (load_hear(config.data, part, fold) for part in ("valid", "test"))
+    fold = fold_of(config, run.seed)
+    valid, test = (load_hear(config.data, part, fold) for part in PARTS)
     min_ms, _ = best_of(valid, stored_of(run, "valid", valid), config.events)
-    found = events_of(test, stored_of(run, "test", test), config.events, min_ms)
+    return test, events_of(test, stored_of(run, "test", test), config.events, min_ms), min_ms
+
+
+def _evaluate(run: Run) -> Mapping[str, Any]:
+    (test, found, min_ms), root, main = _found(run), root_of(run.config.data), run.config.events.figure
     figures = hear_figures(found, test.events)
     intervals = {name: _interval(event_counts(found, test.events, *how)) for name, how in ONSETS.items()}
-    main = config.events.figure
-    (table,) = splits_of(root, "test", fold)
+    (table,) = splits_of(root, "test", fold_of(run.config, run.seed))
     results: dict[str, Any] = {"data": made_of(root), "files": len(test.files), "sets": {}, "split": table}
     results |= {"min_ms": min_ms, "hear": figures, "intervals": intervals}
     results["figure"] = {"metric": SHOWN[main], "set": f"{test.name} {table}", "value": figures[main]} | intervals[main]
@@ -78,6 +83,19 @@ def compare_downstream(runs: Sequence[Run]) -> Mapping[str, Any]:
         caveat=CAVEATS[first["data"]],
         reference=None,
     )
+
+
+def hear_parts(run: Run) -> list[Part]:
+    """A run's onset F1 as functions of the files' weights."""
+    test, found, _ = _found(run)
+    counts = [event_counts(found, test.events, *how) for how in ONSETS.values()]
+    metrics = tuple(Metric(SHOWN[name]) for name in ONSETS)
+    truth = fingerprint(test.events.items())
+
+    def figures(weights: np.ndarray) -> np.ndarray:
+        return np.array([f1_of(weights @ of)[0] for of in counts])
+
+    return [Part(test.name, "files", test.files, truth, metrics, figures, np.full(len(metrics), len(test.files)))]
 
 
 def _interval(counts: np.ndarray) -> dict[str, float | None]:

@@ -50,7 +50,13 @@ LAYOUT = Layout(test="test", figure=main_figure, beside=further_figures)
 
 
 def parts_of(run: Run) -> list[Part]:
-    """A run's threshold-free figures on its test sets, as functions of the clips' weights; of MAESTRO's recordings."""
+    """A run's figures on its test sets, as functions of the weights of what is drawn."""
+    parts: list[Part] = run.config.system.does("compare --runs-of")(run)
+    return parts
+
+
+def challenge_parts(run: Run) -> list[Part]:
+    """Threshold-free ones, by clips, of MAESTRO by recordings."""
     tests = [open_test_set(run, name) for name in run.config.test_sets]
     return [(_soft if test.soft else _strong)(run, test) for test in tests]
 

@@ -54,8 +54,12 @@ def new_network(
     classes: int,
     sequence: SequenceConfig | None,
     head: Literal["linear", "attention"] = "linear",
+    bias: Tensor | None = None,
 ) -> FramewiseNetwork:
-    """The network of a recipe on what `pretrained` gives. Raises UserError where that lacks a wanted head."""
+    """The network of a recipe on what `pretrained` gives; bias: that of a new frame-wise head (classes,).
+
+    Raises UserError where `pretrained` should bring a head and does not.
+    """
     encoder = pretrained(config)
     encoder.checkpointing, encoder.front_end.top_db_per_batch = config.checkpointing, config.batch_floor
     encoder.head_kind = head
@@ -63,6 +67,8 @@ def new_network(
         encoder.freeze()
     heads = encoder.strong_head, encoder.weak_head
     network = FramewiseNetwork(encoder, classes, sequence)
+    if bias is not None and encoder.strong_head is not None:
+        encoder.strong_head.bias.data.copy_(bias)
     if config.keep_head:
         for old, new in zip(heads, (encoder.strong_head, encoder.weak_head), strict=True):
             _keep(old, new, str(config.checkpoint))

@@ -75,6 +75,7 @@ def test_a_named_checkpoint_as_a_graph(model: str, tmp_path: Path) -> None:
     assert create(tmp_path / "small").name == model
 
 
+@pytest.mark.slow
 def test_a_graph_that_answers_otherwise_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("common.encoders.exported.GRAPH_TOLERANCE", 0.0)
     with pytest.raises(UserError, match="differs from the network by"):

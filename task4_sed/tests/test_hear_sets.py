@@ -33,7 +33,7 @@ from task4_sed.data.hear import (
 )
 from task4_sed.data.prepare import prepare, write_toy_data
 from task4_sed.evaluation.report import compare_runs
-from task4_sed.evaluation.runs import main_figure
+from task4_sed.evaluation.runs import main_figure, parts_of
 from task4_sed.inference.runs import predict_runs
 from task4_sed.metrics.hear import event_counts, hear_figures
 from task4_sed.model.framewise import pretrained
@@ -108,6 +108,8 @@ def test_train_predict_evaluate(
     assert "ATST-F after step 1" in (run.folder.parent / "comparison.md").read_text()
     validated = [row for row in (run.folder / "metrics.csv").read_text().splitlines() if row]
     assert run.config.events.figure in validated[0]
+    (part,) = parts_of(run)
+    assert part.figures(np.ones(len(part.items)))[0] == pytest.approx(results["hear"]["onset_200ms"])
     begun = checks_start(run)
     again = open_run(TASK4, f"toy_pretrain_{name}", [*tiny(name, root), f"encoder.checkpoint={begun}"], 2)
     system, _ = build_framewise(again.config, again.seed)

@@ -10,6 +10,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from common.augment import Mix
+from common.encoders import RANDOM, create
+from common.encoders.checkpoints import cached
 from common.run.config import load_config
 from common.run.errors import UserError
 from common.run.verbs import open_run
@@ -21,7 +23,7 @@ from task4_sed.data.prepare import prepare, write_toy_data
 from task4_sed.data.toy.audioset import OWN, OWN_NAME
 from task4_sed.model.framewise import load_framewise
 from task4_sed.training.framewise import FrameDraws, Frames, cross_entropy, frame_loss
-from task4_sed.training.online import BOTH, TaughtSystem
+from task4_sed.training.online import BOTH, OnlineTeacher, TaughtSystem
 from task4_sed.training.train import build_framewise, train_run
 
 TINY = (
@@ -127,6 +129,22 @@ def test_teachers_of_other_classes_are_refused(tiny: Configure, places: tuple[Pa
         tiny("toy_pretrain_advanced", "data.pseudo_labels=x.h5")
 
 
+def test_published_teachers_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DCASE_CACHE", str(tmp_path))
+    published = create("frame_mn06", RANDOM, num_classes=447)
+    state = {n if "head" in n else f"model.frame_mn.{n}": value for n, value in published.state_dict().items()}
+    path = cached("frame_mn06_strong_1.pt")
+    path.parent.mkdir(parents=True)
+    torch.save(state, path)
+    teacher = OnlineTeacher("frame_mn06_strong_1", (*output_classes(), "Another"))
+    waveform = 0.1 * torch.randn(2, 160_000)
+    with torch.no_grad():
+        expected = published(waveform, FRAMES).frame_logits.sigmoid().transpose(1, 2)
+    torch.testing.assert_close(teacher(teacher.front_end(waveform)), expected)
+    with pytest.raises(UserError, match="has other classes than the first 447"):
+        OnlineTeacher("frame_mn06_strong_1", ("Another", *output_classes()))
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -205,6 +223,7 @@ def test_a_head_is_kept_for_the_classes_that_it_knows(tiny: Configure, places: t
         build_framewise(tiny("toy_pretrain_own", "sequence={kind: gru, dim: 8, layers: 1}"), 1)
 
 
+@pytest.mark.slow
 def test_own_classes_are_learned_and_the_others_stay(tiny: Configure) -> None:
     """With the teacher's answers the 447 stay nearer to them than without, and the own class is told from all else."""
 

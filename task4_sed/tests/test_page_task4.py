@@ -134,6 +134,7 @@ def test_a_sound_is_heard_once_and_redrawn(shown: Shown) -> None:
         assert str(shown.sounds.parent) not in "".join(asked)
 
 
+@pytest.mark.slow
 def test_the_line_follows_the_sound(shown: Shown) -> None:
     with tab(shown.browser, shown.address) as (page, _):
         upload(page, shown.sounds / "scene.flac")
@@ -150,6 +151,7 @@ def test_the_line_follows_the_sound(shown: Shown) -> None:
         assert picture["x"] <= line["x"] <= picture["x"] + picture["width"]
 
 
+@pytest.mark.slow
 def test_events_are_downloaded(shown: Shown) -> None:
     with tab(shown.browser, shown.address) as (page, _):
         upload(page, shown.sounds / "scene.flac")
@@ -181,6 +183,7 @@ def test_what_cannot_be_heard_is_a_sentence(shown: Shown) -> None:
         says(page, "2 events")
 
 
+@pytest.mark.slow
 def test_the_example_and_another_system(shown: Shown) -> None:
     with tab(shown.browser, shown.address) as (page, _):
         page.locator("#example").click()
@@ -195,6 +198,7 @@ def test_the_example_and_another_system(shown: Shown) -> None:
         says(page, demo.START[:20])
 
 
+@pytest.mark.slow
 def test_a_recording_is_heard(shown: Shown) -> None:
     with tab(shown.browser, shown.address) as (page, _):
         page.locator("#sound").get_by_label("Record audio").click()
@@ -207,6 +211,7 @@ def test_a_recording_is_heard(shown: Shown) -> None:
         assert float(page.locator("#player audio").get_attribute("data-seconds")) > 1
 
 
+@pytest.mark.slow
 def test_it_fits_a_telephone(shown: Shown) -> None:
     with tab(shown.browser, shown.address, viewport={"width": 390, "height": 800}) as (page, _):
         upload(page, shown.sounds / "scene.flac")

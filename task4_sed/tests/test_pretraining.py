@@ -85,7 +85,8 @@ def test_teacher_ensemble_student(root: Path, tmp_path: Path, monkeypatch: pytes
         == read_results(student.folder)["test"]["values"]["audioset_eval"]["psds1_macro"]
     )
     assert results["floors"].keys() == {"untrained", "constant"}
-    assert results["floors"]["constant"]["mpauc"] < results["audioset_eval"]["mpauc"]
+    assert results["floors"]["constant"]["mpauc"] == results["floors"]["constant"]["psds1_macro"] == 0.0
+    assert results["floors"]["untrained"] != results["audioset_eval"]
     scored = (student.folder / "scores" / "audioset_eval.clips.txt").read_text().split()
     assert len(scored) == results["clips"]
     (system,) = compare_runs([student])

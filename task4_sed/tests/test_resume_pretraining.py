@@ -89,7 +89,7 @@ def differing(first: Any, second: Any, where: str = "") -> list[str]:
     return [] if first == second else [f"{where}: {first} {second}"]
 
 
-@pytest.mark.parametrize("accumulated", [1, 2])
+@pytest.mark.parametrize("accumulated", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_within_an_epoch(settings: list[str], tmp_path: Path, accumulated: int) -> None:
     more = [f"trainer.accumulate_grad_batches={accumulated}", f"trainer.checkpoint_steps={EVERY // accumulated}"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"

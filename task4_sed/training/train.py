@@ -52,10 +52,9 @@ def build_framewise(config: Config, seed: int) -> tuple[FramewiseSystem, Framewi
     data: FramewiseData = config.system.does("data")(config, seed)
     kind: type[FramewiseSystem] = config.system.does("system")
     torch.manual_seed(seed)
+    bias = torch.from_numpy(data.log_odds()) if config.loss.head_bias == "prior" else None
     # Lightning leaves modes as they are.
-    network = new_network(config.encoder, len(classes), config.sequence, kind.head).train()
-    if config.loss.head_bias == "prior" and network.encoder.strong_head is not None and not config.encoder.keep_head:
-        network.encoder.strong_head.bias.data.copy_(torch.from_numpy(data.log_odds()))
+    network = new_network(config.encoder, len(classes), config.sequence, kind.head, bias).train()
     steps = math.ceil(len(data.train_dataloader()) / config.trainer.accumulate_grad_batches)
     warmup_of(config.optimizer, steps * config.trainer.max_epochs)  # refused before anything is written
     given = config, classes, steps, network, data.validator()
