@@ -157,7 +157,7 @@ RULES = (
         (REAL_DATA,),
     ),
     Rule(
-        r"python -m task4_sed benchmark --metrics",
+        r"python -m task4_sed benchmark --metrics( \w+)?",
         "named",
         "takes a minute",
         names=("task4_sed/evaluation/benchmark_metrics.py",),
