@@ -24,7 +24,13 @@ SYSTEMS = {
 }
 NO_CHALLENGE = {"zeroshot"}  # its chain ends with the comparison
 NO_RECIPE = {"runs", "captions", "detect", "stream"}  # verbs of all recipes, and of none
-AT_ONCE = {"runs", "validate", "complexity", "demo", "stream"}  # verbs that need no machine for long, and a page on this one
+AT_ONCE = {
+    "runs",
+    "validate",
+    "complexity",
+    "demo",
+    "stream",
+}  # verbs that need no machine for long, and a page on this one
 TASKS = sorted(path.parent.name for path in Path(__file__).resolve().parents[1].glob("*/task.mk"))
 # With five runs: whose the archive is (a team may submit four systems in Task 1, three to QVIM).
 PACKAGED = {"task1_asc": "1", "qbv": "1 2 3"}
@@ -120,7 +126,11 @@ def test_every_verb_is_called_by_its_target(checkout: Path, task: str) -> None:
 
 def test_benchmark_runs_that_of_every_task(root: Path) -> None:
     planned = make(root, "-n", "benchmark").stdout
-    assert re.findall(r"-m (\S+) benchmark", planned) == [*TASKS, "task4_sed", "common.encoders"]  # and how fast it detects
+    assert re.findall(r"-m (\S+) benchmark", planned) == [
+        *TASKS,
+        "task4_sed",
+        "common.encoders",
+    ]  # and how fast it detects
     assert "-m task1_asc benchmark data.batch=64" in planned
 
 
