@@ -84,7 +84,12 @@ RULES = (
         "one fast file instead of all tests",
         ((r"$", " PYTEST='-n 0 -k addresses tests/test_contracts.py'"),),
     ),
-    Rule(r"python -m common\.encoders (embed|export) .*", "run", "as it is", ((r"^python", ".venv/bin/python"),)),
+    Rule(
+        r"python -m common\.encoders (embed|export) (?!.*_strong_1).*",
+        "run",
+        "as it is",
+        ((r"^python", ".venv/bin/python"),),
+    ),
     Rule(r"python -m common\.encoders tags .*", "run", "as it is", ((r"^python", ".venv/bin/python"),)),
     Rule(
         r"python -m common\.encoders evaluate .*",

@@ -59,7 +59,8 @@ class SedSystem(LightningModule):
         self.config, self.classes, self.steps_per_epoch = config, tuple(classes), steps_per_epoch
         self.front_end = front_end(config.model)
         try_own(config.augment.own, config.model.num_mels, self.front_end.num_frames(CLIP_SAMPLES))
-        self.student = build_network(config.model, embedder)
+        # `create` gives encoders in evaluation mode, and Lightning leaves modes as they are.
+        self.student = build_network(config.model, embedder).train()
         self.teacher = deepcopy(self.student).requires_grad_(False)
         self.blocks = Blocks(**{name: block.batch for name, block in config.data.blocks.named().items()})
         self.validators = dict(validators)

@@ -135,7 +135,7 @@ def make_step(folder: Path, io: Any, case: str, recipe: str, bank: Bank | None =
     if "negative" in case:
         network.tau.data.neg_()
     system = RetrievalSystem(config, network, 1, bank=bank).train()
-    system.log_dict = lambda values, **_: system.__dict__.setdefault("logged", {}).update(values)  # type: ignore
+    system._log = lambda values: system.__dict__.setdefault("logged", {}).update(values)  # type: ignore
     own = f"{case}/audio_length"
     return system, step_batch(io, network, io[own if own in io.files else "audio_length"])
 

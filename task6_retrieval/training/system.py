@@ -67,7 +67,7 @@ class RetrievalSystem(LightningModule):
         self.register_buffer("teacher_audio", bank.audio if bank else None, persistent=False)
         self.register_buffer("teacher_sentence", bank.sentence if bank else None, persistent=False)
         self.embedded: list[tuple[Tensor, Tensor]] = []
-        self.logged: list[Mapping[str, Tensor]] = []
+        self.of_steps: list[Mapping[str, Tensor]] = []
 
     def networks(self) -> list[nn.Module]:
         """The networks that torch.compile may compile."""
@@ -94,11 +94,11 @@ class RetrievalSystem(LightningModule):
 
     def _log(self, values: Mapping[str, Tensor]) -> None:
         """The means of an epoch, in its last step: Lightning's own, in every step, cost a small network a tenth."""
-        self.logged.append(values)
+        self.of_steps.append(values)
         if self._trainer is not None and self.trainer.is_last_batch:
-            means = {name: torch.stack([of[name].float() for of in self.logged]).mean() for name in values}
+            means = {name: torch.stack([of[name].float() for of in self.of_steps]).mean() for name in values}
             self.log_dict(means, on_step=False, on_epoch=True, batch_size=1)
-            self.logged.clear()
+            self.of_steps.clear()
 
     def vectors(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Projections of the batch's clips and of its captions (batch, dim).
