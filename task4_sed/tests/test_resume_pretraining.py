@@ -11,7 +11,6 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from common.run.config import load_config
 from common.run.training import BEST, LAST
@@ -21,6 +20,7 @@ from task4_sed.config import Config
 from task4_sed.data.audioset import FRAMES, output_classes
 from task4_sed.data.framewise import load_strong
 from task4_sed.data.prepare import prepare, write_toy_data
+from task4_sed.tests.test_resume_task4 import differing
 
 STEPS = 6  # of an epoch
 EVERY = 2  # steps between checkpoints
@@ -74,19 +74,6 @@ def words(folder: Path, settings: list[str], *more: str) -> list[str]:
 
 def checkpoint(folder: Path, name: str = LAST) -> Mapping[str, Any]:
     return torch.load(folder / "run1" / name, map_location="cpu", weights_only=True)
-
-
-def differing(first: Any, second: Any, where: str = "") -> list[str]:
-    """Where two nested structures differ; tensors bit by bit."""
-    if isinstance(first, Tensor):
-        return [] if torch.equal(first, second) else [where]
-    if isinstance(first, Mapping):
-        assert first.keys() == second.keys(), where
-        return [at for key in first for at in differing(first[key], second[key], f"{where}/{key}")]
-    if isinstance(first, list | tuple):
-        assert len(first) == len(second), where
-        return [at for i, pair in enumerate(zip(first, second, strict=True)) for at in differing(*pair, f"{where}/{i}")]
-    return [] if first == second else [f"{where}: {first} {second}"]
 
 
 @pytest.mark.parametrize("accumulated", [1, pytest.param(2, marks=pytest.mark.slow)])
