@@ -143,6 +143,7 @@ class WithinEpoch(Callback):
             checkpoint["epoch_sums"] = {
                 key: (trainer.strategy.reduce(of.value.clone(), reduce_op="mean"), of.cumulated_batch_size)
                 for key, of in means.items()
+                if of.cumulated_batch_size  # else of no step of this epoch
             }
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -248,8 +248,11 @@ def test_both_stages(tiny: Callable[..., Config], tmp_path: Path) -> None:
     assert figures["r@1"] == pytest.approx(best["val/r@1"], abs=1e-6)
 
 
-def test_a_training_goes_on_where_it_stopped(tiny: Callable[..., Config], tmp_path: Path, monkeypatch: Any) -> None:
-    config = tiny("model.late=separate")
+@pytest.mark.parametrize("settings", [[], ["trainer.checkpoint_steps=1"]])
+def test_a_training_goes_on_where_it_stopped(
+    settings: list[str], tiny: Callable[..., Config], tmp_path: Path, monkeypatch: Any
+) -> None:
+    config = tiny("model.late=separate", *settings)
     whole = run_of(tmp_path / "whole", "toy", config)
     train_run(whole)
     stopped, plain = run_of(tmp_path / "stopped", "toy", config), RetrievalSystem.training_step
@@ -267,6 +270,7 @@ def test_a_training_goes_on_where_it_stopped(tiny: Callable[..., Config], tmp_pa
     one, other = (load_file(run.folder / LAST)[0].state_dict() for run in (whole, stopped))
     for name, value in one.items():
         torch.testing.assert_close(other[name], value, rtol=0, atol=0, msg=name)
+    assert (stopped.folder / "metrics.csv").read_text() == (whole.folder / "metrics.csv").read_text()
 
 
 def test_what_teachers_have_not_embedded_is_named(tiny: Callable[..., Config], tmp_path: Path) -> None:

@@ -179,10 +179,16 @@ class RetrievalSystem(LightningModule):
         found = self.validate(sentences.cpu().numpy(), clips)
         self.log_dict({f"val/{name}": value for name, value in found.items()}, sync_dist=False)
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take what the steps of an interrupted epoch had logged."""
+        self.of_steps = list(checkpoint.get("of_steps", []))
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """What is needed to rebuild the network without the recipe; without weights that lie elsewhere."""
         data = {"window_seconds": self.config.data.window_seconds, "segment_seconds": self.config.data.segment_seconds}
         checkpoint["retrieval"] = {"model": asdict(self.config.model), "data": data}
+        if self.of_steps:  # within an epoch
+            checkpoint["of_steps"] = [dict(of) for of in self.of_steps]
         borrowed = tuple(f"network.{name}" for name in self.network.borrowed())
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {n: v for n, v in state.items() if not (borrowed and n.startswith(borrowed))}
