@@ -56,13 +56,16 @@ class Meter:
 
 
 @contextmanager
-def measure(folder: Path, phase: str, config: EnergyConfig) -> Iterator[Meter]:
-    """Measure the block's energy into `<folder>/codecarbon/emissions_<phase>.csv`, one row a session.
+def measure(folder: Path, phase: str, config: EnergyConfig, anew: bool = False) -> Iterator[Meter]:
+    """Measure the block's energy into `<folder>/codecarbon/emissions_<phase>.csv`, one row a session; anew: in place of
+    what is there.
 
     Without a power meter codecarbon estimates from the processor's model and load. Switched off, it says so in the
     results: 0 kWh and `measured: false`.
     """
     file = folder / "codecarbon" / f"emissions_{phase}.csv"
+    if anew:
+        file.unlink(missing_ok=True)
     if not config.enabled:
         yield Meter(file)
         return

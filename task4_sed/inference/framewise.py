@@ -49,15 +49,12 @@ def _predict(run: Run, checkpoint: Path | None, training: bool, floors: bool = F
     out, start = run.folder / LOGITS if training else scores_of(run, clips), time.monotonic()
     out.parent.mkdir(parents=True, exist_ok=True)
     stage = "logits" if training else "test"
-    (run.folder / "codecarbon" / f"emissions_{stage}.csv").unlink(missing_ok=True)
-    with measure(run.folder, stage, config.energy) as meter:
+    with measure(run.folder, stage, config.energy, anew=True) as meter:
         write_network_logits(network, classes, clips, out, config, str(run.folder))
     if floors:
         torch.manual_seed(run.seed)
-        untrained, floor = (
-            network_of(read_checkpoint(path)["framewise"], path).eval(),
-            scores_of(run, clips, "untrained"),
-        )
+        untrained = network_of(read_checkpoint(path)["framewise"], path).eval()
+        floor = scores_of(run, clips, "untrained")
         floor.parent.mkdir(exist_ok=True)
         write_network_logits(untrained, classes, clips, floor, config, "untrained")
     result = {

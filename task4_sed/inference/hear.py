@@ -33,8 +33,7 @@ def predict_hear(run: Run, checkpoint: Path | None, floors: bool = False) -> Map
     parts = {part: load_hear(config.data, part, fold) for part in PARTS}
     if classes != parts["test"].classes:
         raise UserError(f"{path}: its classes ({', '.join(classes[:3])}, ...) are not those of the data set")
-    (run.folder / "codecarbon" / "emissions_test.csv").unlink(missing_ok=True)
-    with measure(run.folder, "test", config.energy) as meter:
+    with measure(run.folder, "test", config.energy, anew=True) as meter:
         for part, of in parts.items():
             _write(network, of, scores_of(run, part), config)
     files = {part: len(of.files) for part, of in parts.items()}

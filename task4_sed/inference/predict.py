@@ -106,8 +106,7 @@ def predict_run(run: Run, checkpoint: Path | None, floors: bool) -> Mapping[str,
     predictor, path = open_predictor(run, checkpoint)
     out = run.folder / "scores"
     clips, start = {}, time.monotonic()
-    (run.folder / "codecarbon" / "emissions_test.csv").unlink(missing_ok=True)
-    with measure(run.folder, "test", config.energy) as meter:
+    with measure(run.folder, "test", config.energy, anew=True) as meter:
         for name in config.test_sets:
             clips[name] = predict_set(predictor, config, name, out)
     seconds = time.monotonic() - start
@@ -145,9 +144,8 @@ def predict_logits(run: Run, checkpoint: Path | None, names: Sequence[str]) -> M
     )
     clips = list(dict.fromkeys(stem(clip) for of in sets for clip in of.clips))
     there: set[str] = set()
-    (run.folder / "codecarbon" / "emissions_logits.csv").unlink(missing_ok=True)
     with (
-        measure(run.folder, "logits", config.energy) as meter,
+        measure(run.folder, "logits", config.energy, anew=True) as meter,
         progress("logits", sum(len(of.clips) for of in sets)) as advance,
         new_logits(out, clips, FRAMES_PER_CLIP, predictor.classes, runs=[str(run.folder)]) as append,
     ):

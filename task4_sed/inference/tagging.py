@@ -42,15 +42,11 @@ def _predict(run: Run, checkpoint: Path | None, training: bool) -> Mapping[str, 
     data = WeakClips(load_weak(config.data, "train" if training else "eval"))
     device = torch.device(working_device(None))
     network, names = network.to(device), list(data.clips.names())
-    out, start, stage = (
-        run.folder / (LOGITS if training else SCORES),
-        time.monotonic(),
-        "logits" if training else "test",
-    )
+    out, stage = run.folder / (LOGITS if training else SCORES), "logits" if training else "test"
+    start = time.monotonic()
     out.parent.mkdir(parents=True, exist_ok=True)
-    (run.folder / "codecarbon" / f"emissions_{stage}.csv").unlink(missing_ok=True)
     with (
-        measure(run.folder, stage, config.energy) as meter,
+        measure(run.folder, stage, config.energy, anew=True) as meter,
         progress("predict AudioSet's clip labels", len(names)) as advance,
         new_logits(out, names, 1, classes, frame_seconds=CLIP_SECONDS, runs=[str(run.folder)]) as append,
     ):

@@ -94,9 +94,8 @@ def predict_run(run: Run, names: Sequence[str] | None = None) -> dict[str, Any]:
     sets = [load_set(data, name) for name in dict.fromkeys(names or usual)]
     embedders = _tags(config) if config.tags else _network(config, load_network(run))
     section, phase = ("teach", "teach") if names else ("predict", "test")
-    (run.folder / "codecarbon" / f"emissions_{phase}.csv").unlink(missing_ok=True)
     start = time.monotonic()
-    with measure(run.folder, phase, config.energy) as meter:
+    with measure(run.folder, phase, config.energy, anew=True) as meter:
         for of in sets:
             done[of.name] = _store(run.folder, of, data, embedders)
     seconds = round(time.monotonic() - start, 2)
