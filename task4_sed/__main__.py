@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from common.run import task_verbs
 from common.run.errors import UserError
 from common.run.numbers import integer
-from common.run.task_verbs import compare, export, pipeline, prepare_data, runs
+from common.run.task_verbs import compare, pipeline, prepare_data, runs
 from common.run.verbs import Run, Task, computes, main
 from task4_sed.config import Config, Format, check_stream, check_threshold
 
@@ -191,7 +192,7 @@ def detect(
         end: of each file only what comes before
         channels: hear each channel apart, not their mean
         weights: folder of published checkpoints (default: $DCASE_CACHE/checkpoints)
-        mean: of an ensemble
+        mean: what an ensemble has the mean of
         precision: what networks compute in; float16 on a GPU only
         threads: on the CPU (default: a core each)
 
@@ -214,6 +215,38 @@ def detect(
     recordings = find_recordings(files)
     detector = load_detector(model, how=Loading(weights, mean, precision, threads))
     return detect_files(detector, recordings, folder, options, draw_events)
+
+
+def export(
+    run: Run,
+    out: Path | None = None,
+    licence: str | None = None,
+    push: str | None = None,
+    public: bool = False,
+    model: str | None = None,
+) -> Mapping[str, Any]:
+    """The run's network as a folder for others: weights, settings, figures, a card; also on the Hugging Face Hub.
+
+    Args:
+        out: the folder (default: <run>/export)
+        licence: of the weights, as the Hub spells it (cc-by-4.0)
+        push: OWNER/NAME on the Hub, to upload it there, private
+        public: with --push, where all may see it
+        model: in place of the run's a frame-wise network: a published one by name, or a checkpoint
+
+    Example:
+        --licence cc-by-4.0 --out my-network
+    """
+    if model is None:
+        return task_verbs.export(run, out, licence, push, public)
+    if out is None:
+        raise UserError("export: --model goes with --out FOLDER")
+    from common.run.export import check_export
+
+    check_export(out, push, public)
+    from task4_sed.inference.exported import export_named
+
+    return export_named(model, out, licence, push, public)
 
 
 def pseudo_labels(runs: list[Run], files: list[Path], out: Path) -> Mapping[str, Any]:

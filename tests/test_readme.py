@@ -169,7 +169,7 @@ RULES = (
     ),
     Rule(r"python -m task4_sed prepare .*--download .+", "settings", "needs the network"),
     Rule(
-        r"python -m (task4_sed detect|common\.encoders export) .*_strong_1.*",
+        r"python -m (task4_sed (detect|export)|common\.encoders export) .*_strong.*",
         "named",
         "needs published weights",
         names=("task4_sed/inference/detectors.py",),

@@ -220,7 +220,7 @@ def _framewise(
     mids = tuple(mid_of[label] for label in classes) if mid_of.keys() >= set(classes) else None
     lengths = audioset.CLIP_SECONDS, audioset.FRAME_SECONDS
     hear, embed = _answering(answer)
-    return Detector(name, classes, mids, *lengths, note, digest, device, hear, None, embed)
+    return Detector(name, classes, mids, *lengths, note, digest, device, hear, embed=embed)
 
 
 def _answering(
@@ -304,10 +304,13 @@ def _yamnet(device: torch.device) -> Detector:
         return out
 
     hear, embed = _answering(answer)
+    digest = (encoder.checkpoint or {}).get("sha256")
     return Detector(
         *(YAMNET, tuple(row["display_name"] for row in rows), tuple(row["mid"] for row in rows)),
         *(STEPS * STEP / SAMPLE_RATE, STEP / SAMPLE_RATE, YAMNET_NOTE),
-        *((encoder.checkpoint or {}).get("sha256"), device, hear, None, embed),
+        *(digest, device),
+        hear,
+        embed=embed,
     )
 
 

@@ -1,7 +1,7 @@
 """A trained network as a folder for others (`export`), and back: `detect(..., FOLDER)`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,12 +13,14 @@ from common.encoders.base import FrameEncoder
 from common.encoders.exported import graph_beside
 from common.run.checkpoints import fill, read_checkpoint
 from common.run.config import config_dict, config_of
-from common.run.export import CARD, WEIGHTS, card_of, evaluated, export, figures_in, read_card
+from common.run.errors import UserError
+from common.run.export import CARD, WEIGHTS, Card, card_of, evaluated, export, figures_in, made_here, read_card
 from common.run.verbs import Run
 from task4_sed.config import Config, EncoderConfig, ModelConfig
+from task4_sed.data.audioset import output_classes
 from task4_sed.inference.checkpoints import Loaded, Which, checkpoint_of, load_network
 from task4_sed.inference.postprocess.csebbs import CSEBBS_FILE
-from task4_sed.model.framewise import FramewiseNetwork, load_framewise, network_of
+from task4_sed.model.framewise import FramewiseNetwork, load_framewise, named_network, network_of
 from task4_sed.model.networks import network_beside
 
 SYSTEM = "task4_sed"
@@ -83,6 +85,27 @@ def _export_framewise(
     encoder = {**about["encoder"], "checkpoint": RANDOM}  # its weights are the network's
     name = f"{run.recipe}: sound events of {len(classes)} classes"
     card = card_of(run, run.folder, name, {**about, "encoder": encoder}, figures_in(evaluated(run.folder), 2), licence)
+    return _write_framewise(network, card, out, push, public)
+
+
+def export_named(name: str, out: Path, licence: str | None, push: str | None, public: bool) -> Mapping[str, Any]:
+    """The same of a published network by its name, or of a checkpoint. Raises UserError for any other."""
+    network, classes = named_network(name)
+    classes = output_classes() if classes is None else classes
+    head = network.encoder.strong_head
+    if head is None or head.out_features != len(classes):
+        raise UserError(f"{name}: no network of AudioSet-strong's {len(classes)} classes")
+    encoder = EncoderConfig(network.encoder.name, RANDOM, batch_floor=network.encoder.front_end.top_db_per_batch)
+    sequence = None if network.sequence is None else asdict(network.sequence)
+    about = {"classes": list(classes), "encoder": asdict(encoder), "sequence": sequence}
+    about |= {"head": network.encoder.head_kind}
+    card = Card(SYSTEM, f"{out.name} ({name})", about, {}, None, None, None, {}, licence, made_here())
+    return _write_framewise(network, card, out, push, public)
+
+
+def _write_framewise(
+    network: FramewiseNetwork, card: Card, out: Path, push: str | None, public: bool
+) -> Mapping[str, Any]:
     usage = f'import task4_sed\n\ntask4_sed.detect("recording.wav", "{out.name}")'
     with TemporaryDirectory() as place:
         beside, more = graph_beside(network.encoder, Path(place), Whole(network))

@@ -29,7 +29,7 @@ class FramewiseNetwork(nn.Module):
 
     def __init__(self, encoder: FrameEncoder, num_classes: int | None, sequence: SequenceConfig | None = None) -> None:
         super().__init__()
-        self.seq_model, width = None, encoder.embedding_dim
+        self.seq_model, width, self.sequence = None, encoder.embedding_dim, sequence
         if sequence is not None:
             self.seq_model, width = sequence_model(sequence, width)
         self.encoder = encoder

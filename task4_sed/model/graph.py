@@ -1,5 +1,7 @@
 """What the ONNX exporter is given in place of operations that it would take step by step, or wrongly."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -8,7 +10,7 @@ from torch import Tensor, nn
 def gru_operator(gru: nn.GRU, x: Tensor) -> Tensor:
     """A bidirectional GRU without dropout, an operator a layer: (batch, steps, inputs) -> (batch, steps, 2 hidden)."""
     x = x.transpose(0, 1)
-    settings = {"hidden_size": gru.hidden_size, "direction": "bidirectional", "linear_before_reset": 1}
+    settings: dict[str, Any] = {"hidden_size": gru.hidden_size, "direction": "bidirectional", "linear_before_reset": 1}
     for layer in range(gru.num_layers):
         into, hidden, *biases = (
             torch.stack([_gates(getattr(gru, f"{kind}_l{layer}{end}")) for end in ("", "_reverse")])
