@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from common.run import task_verbs
 from common.run.errors import UserError
-from common.run.numbers import integer
 from common.run.task_verbs import compare, pipeline, prepare_data, runs
 from common.run.verbs import Run, Task, computes, main
 from task4_sed.config import Config, Format, check_stream, check_threshold
@@ -47,7 +46,9 @@ def prepare(
 
         return fetch_named(Path(__file__).with_name("downloads.csv"), download, run.config.data, "baseline")
     if from_recordings is not None:
-        return _build_from_recordings(from_recordings, out, clips, seed, folds)
+        from task4_sed.data.recordings.build import built
+
+        return built(from_recordings, out, clips, seed, folds)
     if out is not None or folds is not None:
         raise UserError("--out and --folds go with --from-recordings")
     if exclusions:
@@ -463,35 +464,6 @@ def benchmark(
 def _of_all(results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """What a verb returns: the result of its single run, or those of all."""
     return results[0] if len(results) == 1 else {"runs": list(results)}
-
-
-def _build_from_recordings(
-    source: Path, out: Path | None, clips: int, seed: int, folds: list[str] | None
-) -> Mapping[str, Any]:
-    from task4_sed.data.recordings.build import from_recordings
-
-    if out is None:
-        raise UserError("--from-recordings needs --out DIR for the data set")
-    from_recordings(source, out, clips, seed, _parse_folds(folds))
-    print(f"{out}: written; train on it with --recipe recordings data.root={out}")
-    return {"out": str(out)}
-
-
-def _parse_folds(words: list[str] | None) -> dict[Any, tuple[int, ...]] | None:
-    """train=1,2 validation=3 -> {"train": (1, 2), "validation": (3,)}."""
-    if words is None:
-        return None
-    parts: dict[Any, tuple[int, ...]] = {}
-    for word in words:
-        part, _, numbers = word.partition("=")
-        try:
-            folds = tuple(integer(number) for number in numbers.split(","))
-        except ValueError:
-            folds = ()
-        if part not in ("train", "validation", "test") or not folds:
-            raise UserError(f"--folds: {word!r}, expected e.g. train=1,2 validation=3 test=4")
-        parts[part] = folds
-    return parts
 
 
 TASK = Task(
