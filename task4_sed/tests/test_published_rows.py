@@ -3,6 +3,7 @@
 import functools
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ import torch
 from common.encoders import models
 from common.encoders.checkpoints import catalogue
 from common.run.config import load_config
+from common.run.results.comparison import read_baselines
 from task4_sed.config import Config, SequenceConfig
-from task4_sed.model.crnn import CRNN
 from task4_sed.model.framewise import FramewiseNetwork
 from task4_sed.model.networks import build_network
 
@@ -140,8 +141,10 @@ def test_rows_beside_the_crnn(overrides: list[str]) -> None:
     encoder = network_of(config.encoder.name, None, config.encoder.depth).encoder
     assert len([layer for layer in encoder.layers() if layer.startswith("block")]) == (config.encoder.depth or 12)
     assert encoder.embedding_dim == config.model.embedding_dim
+    published = read_baselines(FOLDER / "baselines.csv")
+    parameters = [of.value for of in published if (of.system, of.metric) == ("Baseline_task4a_2", "parameters")]
     with torch.device("meta"):
-        assert isinstance(build_network(config.model), CRNN)
+        assert [size(build_network(replace(config.model, num_classes=10)))] == parameters
 
 
 def test_every_published_figure_stands_there() -> None:
