@@ -450,7 +450,8 @@ class Config:
 
 
 # What `detect` writes for a file.
-Format = Literal["tsv", "csv", "json", "audacity", "raven", "scores", "npz", "h5", "png"]
+_OfEvents = Literal["tsv", "csv", "json", "audacity", "raven", "tracks"]
+Format = Literal[_OfEvents, "tags", "scores", "npz", "h5", "embeddings", "png", "svg"]
 
 
 def check_threshold(threshold: float) -> None:

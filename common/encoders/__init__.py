@@ -127,7 +127,7 @@ def create(
         encoder.name, encoder.options = name, options
         return encoder.eval()
     path, digest, entry = checkpoints.find(checkpoint, name)
-    state = checkpoints.read_state(path, part)
+    state = checkpoints.encoder_alone(checkpoints.read_state(path, part), path)
     if num_classes == "published":
         num_classes = _classes(make, state, options)
     encoder = make(num_classes=num_classes, **options)
