@@ -304,11 +304,10 @@ def _yamnet(device: torch.device) -> Detector:
         return out
 
     hear, embed = _answering(answer)
-    return Detector(
-        *(YAMNET, tuple(row["display_name"] for row in rows), tuple(row["mid"] for row in rows)),
-        *(STEPS * STEP / SAMPLE_RATE, STEP / SAMPLE_RATE, YAMNET_NOTE),
-        *((encoder.checkpoint or {}).get("sha256"), device, hear, None, embed),
-    )
+    names, mids = (tuple(row[column] for row in rows) for column in ("display_name", "mid"))
+    digest = (encoder.checkpoint or {}).get("sha256")
+    lengths = STEPS * STEP / SAMPLE_RATE, STEP / SAMPLE_RATE
+    return Detector(YAMNET, names, mids, *lengths, YAMNET_NOTE, digest, device, hear, None, embed)
 
 
 def _ensemble(members: list[Detector], mean: Mean) -> Detector:
