@@ -4,6 +4,7 @@ encoder = encoders.create("atst-f", checkpoint="ATST-F_strong_1")
 out = encoder(waveform)  # Output(frames, clip, logits, frame_logits)
 """
 
+import inspect
 import logging
 from collections.abc import Callable
 from functools import cache
@@ -115,6 +116,8 @@ def create(
         return encoder
     name = find(str(name))
     make = models()[name]
+    for option in set(options) - set(inspect.signature(make).parameters):
+        raise UserError(f"{name}: a model without the option {option}")
     if checkpoint is None:
         checkpoint = checkpoints.packaged_for(name)
         if checkpoint is None and not name.endswith("-tiny"):

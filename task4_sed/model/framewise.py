@@ -88,7 +88,8 @@ def pretrained(config: EncoderConfig) -> FrameEncoder:
     about = read_checkpoint(path).get("framewise") if path.suffix == ".ckpt" and path.is_file() else None
     if about is not None and (name := about["encoder"]["name"]) != str(config.name):
         raise UserError(f"encoder.checkpoint: {path} is of {name}, expected one of {config.name}")
-    encoder = create(config.name, config.checkpoint, num_classes="published" if config.keep_head else None)
+    classes: Literal["published"] | None = "published" if config.keep_head else None
+    encoder = create(config.name, config.checkpoint, classes, **config.options)
     if not isinstance(encoder, FrameEncoder) or encoder.sample_rate != SAMPLE_RATE:
         raise UserError(f"encoder.name: {config.name}, expected a frame-wise model of {SAMPLE_RATE} Hz")
     return encoder
@@ -117,7 +118,8 @@ def load_framewise(path: Path, expected_sha256: str | None = None) -> tuple[Fram
 
 def network_of(about: Mapping[str, Any], path: Path) -> FramewiseNetwork:
     """A network as its checkpoint or its exported folder describes it, with random weights."""
-    encoder = create(about["encoder"]["name"], RANDOM, num_classes=None)
+    depth = about["encoder"].get("depth")
+    encoder = create(about["encoder"]["name"], RANDOM, None, **({} if depth is None else {"depth": depth}))
     if not isinstance(encoder, FrameEncoder):
         raise UserError(f"{path}: its encoder {about['encoder']['name']} is not frame-wise")
     encoder.front_end.top_db_per_batch = about["encoder"]["batch_floor"]

@@ -62,7 +62,7 @@ class TaggingData(LightningDataModule):
 
 def tag_figures(clips: WeakSet) -> Validate:
     """Logits (clips, 1, classes) -> mean average precision over the classes that occur, and how many these are."""
-    labels = clips.labels(slice(None))
+    labels = clips.labels(np.arange(len(clips)))
 
     def figures(logits: Any) -> dict[str, float]:
         found = average_precisions(logits[0 : len(labels)][:, 0], labels)
