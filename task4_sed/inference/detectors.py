@@ -4,10 +4,10 @@ A published checkpoint of the catalogue of `common.encoders` (`BEATs_strong_1`, 
 run's folder, a checkpoint, a folder that `export` wrote, `yamnet`; several are an ensemble. Nothing is fetched here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -102,6 +102,15 @@ class Loading:
 
 
 AS_USUAL = Loading()
+
+
+def loading_of(given: Mapping[str, Any]) -> Loading:
+    """From Python. Raises UserError for values that do not exist."""
+    for name, known in {"mean": get_args(Mean), "precision": get_args(Precision)}.items():
+        if (value := given.get(name, known[0])) not in known:
+            raise UserError(f"{name}: {value!r}, expected {' or '.join(known)}")
+    weights = given.get("weights")
+    return Loading(**{**given, "weights": None if weights is None else Path(weights)})
 
 
 def load_detector(
@@ -304,14 +313,10 @@ def _yamnet(device: torch.device) -> Detector:
         return out
 
     hear, embed = _answering(answer)
+    names, mids = (tuple(row[column] for row in rows) for column in ("display_name", "mid"))
     digest = (encoder.checkpoint or {}).get("sha256")
-    return Detector(
-        *(YAMNET, tuple(row["display_name"] for row in rows), tuple(row["mid"] for row in rows)),
-        *(STEPS * STEP / SAMPLE_RATE, STEP / SAMPLE_RATE, YAMNET_NOTE),
-        *(digest, device),
-        hear,
-        embed=embed,
-    )
+    lengths = STEPS * STEP / SAMPLE_RATE, STEP / SAMPLE_RATE
+    return Detector(YAMNET, names, mids, *lengths, YAMNET_NOTE, digest, device, hear, embed=embed)
 
 
 def _ensemble(members: list[Detector], mean: Mean) -> Detector:

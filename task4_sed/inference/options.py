@@ -86,13 +86,14 @@ IN_PYTHON = (
     *("threshold", "low", "median", "min_duration", "gap", "per_class", "csebbs", "top", "labels", "groups", "hop"),
     *("parity", "start", "end"),
 )
+LOADING = ("weights", "mean", "precision", "threads")  # options of how networks are loaded
 
 
 def options_of(given: Mapping[str, Any]) -> Options:
     """Those that make events of scores, by name. Raises UserError for others, too."""
     for name in given:
         if name not in IN_PYTHON:
-            raise UserError(f"detect: no option {name!r}{did_you_mean(name, IN_PYTHON)}")
+            raise UserError(f"detect: no option {name!r}{did_you_mean(name, (*IN_PYTHON, *LOADING))}")
     paths = {name: Path(value) for name in ("per_class", "groups") if (value := given.get(name)) is not None}
     labels = {"labels": tuple(given["labels"])} if given.get("labels") is not None else {}
     return Options(**{**given, **paths, **labels})

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from common.encoders import RANDOM, create, packaged
 from common.encoders.base import Encoder, FrameEncoder
-from common.encoders.checkpoints import cached
+from common.encoders.checkpoints import cached, catalogue
 from common.encoders.transformer import SpectrogramTransformer
 from common.run.errors import UserError
 from common.run.files import sha256
@@ -28,7 +28,7 @@ from task4_sed.inference.checkpoints import load_network
 from task4_sed.inference.detectors import STEP, STEPS, YAMNET_NOTE, Loading, load_detector
 from task4_sed.inference.postprocess.csebbs import CsebbsParameters, write_parameters
 from task4_sed.inference.predict import Predictor
-from task4_sed.model.framewise import FramewiseNetwork, named_network, new_network, pretrained
+from task4_sed.model.framewise import FramewiseNetwork, named_network, new_network, pretrained, sequence_of
 from task4_sed.tests.test_checkpoints import own
 from task4_sed.tests.test_exported_task4 import leave_run
 
@@ -299,6 +299,15 @@ def test_published_networks_with_a_sequence_model(name: str, kind: str, cache: P
     torch.testing.assert_close(encoder.features[0][0].weight, network.encoder.features[0][0].weight)
     with pytest.raises(UserError, match=r"keep_head: .* has a head None, expected"):
         new_network(EncoderConfig("frame_mn10", name, keep_head=True), 447, None)
+
+
+def test_the_published_sequence_models() -> None:
+    found = {entry.name: sequence_of(entry) for entry in catalogue().values() if "+" in entry.name}
+    assert len(found) == 25
+    for name, of in found.items():
+        assert of is not None
+        assert f"+{of.kind}-{of.dim}_" in name
+    assert all(sequence_of(entry) is None for entry in catalogue().values() if "+" not in entry.name)
 
 
 def test_a_published_network_of_another_kind(cache: Path) -> None:
