@@ -31,8 +31,9 @@ def load(model: "str | Path | Sequence[str | Path]", device: str | None = None, 
 
     model: a published checkpoint ("BEATs_strong_1"), a run's folder, a checkpoint, a folder that `export` wrote, or
     "yamnet"; several are an ensemble. options: those of the verb `detect` that make events of scores: threshold, low,
-    median, min_duration, gap, per_class, csebbs, top, labels, groups, hop, parity, start, end; and those of the network:
-    weights, mean, precision, threads. Raises UserError for an unknown model, one that is not on this machine, and options that make no sense.
+    median, min_duration, gap, per_class, csebbs, top, labels, groups, hop, parity, start, end; and those that load the
+    network: weights, mean, precision, threads.
+    Raises UserError for an unknown model, one that is not on this machine, and options that make no sense.
     """
     from task4_sed.inference.detectors import loading_of
     from task4_sed.inference.listener import Listener

@@ -95,10 +95,12 @@ def export_named(name: str, out: Path, licence: str | None, push: str | None, pu
     head = network.encoder.strong_head
     if head is None or head.out_features != len(classes):
         raise UserError(f"{name}: no network of AudioSet-strong's {len(classes)} classes")
-    encoder = EncoderConfig(network.encoder.name, RANDOM, batch_floor=network.encoder.front_end.top_db_per_batch)
+    of = network.encoder
+    floor, depth = of.front_end.top_db_per_batch, of.options.get("depth")
+    encoder = EncoderConfig(of.name, RANDOM, batch_floor=floor, depth=depth)
     sequence = None if network.sequence is None else asdict(network.sequence)
     about: dict[str, Any] = {"classes": list(classes), "encoder": asdict(encoder), "sequence": sequence}
-    about["head"] = network.encoder.head_kind
+    about["head"] = of.head_kind
     card = Card(SYSTEM, f"{out.name} ({name})", about, {}, None, None, None, {}, licence, made_here())
     return _write_framewise(network, card, out, push, public)
 

@@ -76,6 +76,8 @@ def new_network(
     if config.keep_head:
         for old, new in zip(heads, (encoder.strong_head, encoder.weak_head), strict=True):
             _keep(old, new, str(config.checkpoint))
+        if sequence is not None:
+            raise UserError("encoder.keep_head: goes without sequence, a head is on the encoder's own features")
     return network
 
 
@@ -88,6 +90,8 @@ def pretrained(config: EncoderConfig) -> FrameEncoder:
     about = read_checkpoint(path).get("framewise") if path.suffix == ".ckpt" and path.is_file() else None
     if about is not None and (name := about["encoder"]["name"]) != str(config.name):
         raise UserError(f"encoder.checkpoint: {path} is of {name}, expected one of {config.name}")
+    if config.keep_head and about is not None and about["sequence"] is not None:
+        raise UserError(f"encoder.keep_head: {path} has its head on a sequence model, which is left out")
     classes: Literal["published"] | None = "published" if config.keep_head else None
     encoder = create(config.name, config.checkpoint, classes, **config.options)
     if not isinstance(encoder, FrameEncoder) or encoder.sample_rate != SAMPLE_RATE:

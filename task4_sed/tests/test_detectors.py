@@ -301,6 +301,14 @@ def test_published_networks_with_a_sequence_model(name: str, kind: str, cache: P
         new_network(EncoderConfig("frame_mn10", name, keep_head=True), 447, None)
 
 
+def test_heads_on_a_sequence_model_are_not_kept(tmp_path: Path) -> None:
+    best = str(leave_run(tmp_path, framewise(sequence=True)))
+    with pytest.raises(UserError, match=r"keep_head: .*best\.ckpt has its head on a sequence model"):
+        new_network(EncoderConfig("frame_mn-tiny", best, keep_head=True), 447, None)
+    with pytest.raises(UserError, match="keep_head: goes without sequence"):
+        new_network(EncoderConfig("frame_mn-tiny", RANDOM, keep_head=True), 447, SequenceConfig("attn", 48))
+
+
 def test_the_published_sequence_models() -> None:
     found = {entry.name: sequence_of(entry) for entry in catalogue().values() if "+" in entry.name}
     assert len(found) == 25
