@@ -150,15 +150,22 @@ def detect(
     truth: Path | None = None,
     parity: bool = False,
     resume: bool = False,
+    start: float = 0.0,
+    end: float | None = None,
+    channels: bool = False,
+    weights: Path | None = None,
+    mean: Literal["logits", "probabilities"] = "logits",
+    precision: Literal["float32", "bfloat16", "float16"] = "float32",
+    threads: int | None = None,
 ) -> Mapping[str, Any]:
     """Sound events in any audio files and folders, by any network: tables, label tracks, frame scores, pictures.
 
     Files may have any length, rate and number of channels. Times and lengths are seconds, scores 0 to 1.
 
     Args:
-        files: audio files and folders, lists of them (.txt, one a line), - for a list on standard input
+        files: audio files, folders, patterns in quotes, lists of them (.txt, one a line), - for a list on stdin
         model: a published checkpoint (BEATs_strong_1), a run's folder, a checkpoint, what `export` wrote, yamnet;
-            several are an ensemble, the mean of their logits
+            random:frame_mn06 (random weights, to try things); several are an ensemble
         out: folder for what is found (default: predictions)
         formats: what is written beside .json for each file (default: tsv json audacity png)
         merged: a table of the events of all files, .tsv or .csv
@@ -180,6 +187,13 @@ def detect(
         truth: table of strong labels, drawn in the pictures
         parity: as the published script: windows follow each other, thresholds 0.1, 0.2 and 0.5
         resume: leave out files that are done with the same settings
+        start: of each file only what comes after so many seconds
+        end: of each file only what comes before
+        channels: hear each channel apart, not their mean
+        weights: folder of published checkpoints (default: $DCASE_CACHE/checkpoints)
+        mean: of an ensemble
+        precision: what networks compute in; float16 on a GPU only
+        threads: on the CPU (default: a core each)
 
     Example:
         recording.wav --model yamnet --threshold 0.3
@@ -195,10 +209,11 @@ def detect(
     from common.audio.recordings import find_recordings
     from task4_sed.evaluation.plots import draw_events
     from task4_sed.inference.detect import detect_files
-    from task4_sed.inference.detectors import load_detector
+    from task4_sed.inference.detectors import Loading, load_detector
 
     recordings = find_recordings(files)
-    return detect_files(load_detector(model), recordings, folder, options, draw_events)
+    detector = load_detector(model, how=Loading(weights, mean, precision, threads))
+    return detect_files(detector, recordings, folder, options, draw_events)
 
 
 def pseudo_labels(runs: list[Run], files: list[Path], out: Path) -> Mapping[str, Any]:

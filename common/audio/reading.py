@@ -85,14 +85,17 @@ def read(
         return waveform, file.samplerate
 
 
-def read_blocks(source: str | Path | bytes, name: str | None = None) -> Iterator[tuple[Waveform, int]]:
+def read_blocks(
+    source: str | Path | bytes, name: str | None = None, channel: int | None = None
+) -> Iterator[tuple[Waveform, int]]:
     """What `read` gives for the whole file, block by block: `(waveform (samples,), sample rate)`, none of them empty.
 
-    Raises UserError as `read` does, some of it only when the block with the fault is asked for.
+    channel: only this one, counted from 0. Raises UserError as `read` does, some of it only when the block with the
+    fault is asked for.
     """
     with _opened(source, name) as (file, name):
         heard = 0
-        for block in _decoded(file, name, 0, None):
+        for block in _decoded(file, name, 0, None, channel):
             if file.subtype in ("FLOAT", "DOUBLE"):
                 _check_finite(block, heard, file.samplerate, name)
             heard += len(block)
@@ -101,8 +104,11 @@ def read_blocks(source: str | Path | bytes, name: str | None = None) -> Iterator
             raise UserError(f"{name}: no samples in this {file.format} file")
 
 
-def _decoded(file: soundfile.SoundFile, name: str, start: int, frames: int | None) -> Iterator[Waveform]:
+def _decoded(
+    file: soundfile.SoundFile, name: str, start: int, frames: int | None, channel: int | None = None
+) -> Iterator[Waveform]:
     """Blocks (samples,) of an opened file, channels averaged. Raises UserError where promised samples are missing."""
+    channel = 0 if file.channels == 1 else channel
     known = file.frames != _UNKNOWN_FRAMES
     first = 0 if file.format in _INEXACT_SEEKING or not known else start
     if first:
@@ -113,7 +119,7 @@ def _decoded(file: soundfile.SoundFile, name: str, start: int, frames: int | Non
         data = file.read(min(size, end - first), dtype="float32", always_2d=True)
         kept = data[max(0, start - first) :]
         if len(kept):
-            yield kept[:, 0] if file.channels == 1 else kept.mean(axis=1)
+            yield kept.mean(axis=1) if channel is None else np.ascontiguousarray(kept[:, channel])
         first += len(data)
         if not len(data):
             # Without a Xing header the length of an mp3 is an estimate.
@@ -122,13 +128,15 @@ def _decoded(file: soundfile.SoundFile, name: str, start: int, frames: int | Non
             return
 
 
-def blocks(source: str | Path | bytes, sample_rate: int, name: str | None = None) -> Iterator[Waveform]:
-    """The whole file block by block, mono float32 `(samples,)` at `sample_rate` Hz.
+def blocks(
+    source: str | Path | bytes, sample_rate: int, name: str | None = None, channel: int | None = None
+) -> Iterator[Waveform]:
+    """The whole file block by block, mono float32 `(samples,)` at `sample_rate` Hz; channel: only this one, from 0 on.
 
     Needs the memory of one block, whatever the two rates. Raises UserError as `read` does.
     """
     with explained(name or ("encoded audio" if isinstance(source, bytes) else str(source))):
-        read_ones = read_blocks(source, name)
+        read_ones = read_blocks(source, name, channel)
         first, file_rate = next(read_ones)
         yield from resampled(chain([first], (block for block, _ in read_ones)), file_rate, sample_rate)
 

@@ -6,7 +6,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from torch import Tensor, nn
+
 from common.encoders import RANDOM
+from common.encoders.base import FrameEncoder
 from common.encoders.exported import graph_beside
 from common.run.checkpoints import fill, read_checkpoint
 from common.run.config import config_dict, config_of
@@ -51,12 +54,30 @@ def export_run(run: Run, out: Path, licence: str | None, push: str | None, publi
     return export(out, loaded.network.state_dict(), card, usage, push, public, beside)
 
 
+class Whole(nn.Module):
+    """Waveforms (batch, samples) -> frame logits (batch, 250, classes)."""
+
+    def __init__(self, network: FramewiseNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    @property
+    def encoder(self) -> FrameEncoder:
+        """Whose front end a graph has in another form."""
+        return self.network.encoder
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        logits = self.network(self.encoder.front_end(waveform)).frame_logits
+        assert logits is not None
+        return logits
+
+
 def _export_framewise(
     run: Run, path: Path, about: Mapping[str, Any], out: Path, licence: str | None, push: str | None, public: bool
 ) -> Mapping[str, Any]:
     """The same of a network of frame-level pre-training, whose encoder is a part of it.
 
-    MobileNets without a sequence model also as a graph: that of a GRU would have every step of 250 apart.
+    MobileNets, with or without a sequence model, also as a graph.
     """
     network, classes = load_framewise(path)
     encoder = {**about["encoder"], "checkpoint": RANDOM}  # its weights are the network's
@@ -64,7 +85,7 @@ def _export_framewise(
     card = card_of(run, run.folder, name, {**about, "encoder": encoder}, figures_in(evaluated(run.folder), 2), licence)
     usage = f'import task4_sed\n\ntask4_sed.detect("recording.wav", "{out.name}")'
     with TemporaryDirectory() as place:
-        beside, more = graph_beside(network.encoder, Path(place)) if network.seq_model is None else ({}, "")
+        beside, more = graph_beside(network.encoder, Path(place), Whole(network))
         return export(out, network.state_dict(), card, usage + more, push, public, beside)
 
 

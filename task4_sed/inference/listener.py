@@ -53,7 +53,8 @@ class Listener:
         return as_objects(ScoreSet(self.labels.names, {"recording": ClipScores(edges, found)}))["recording"]
 
     def _hear(self, recording: Source, sample_rate: int | None) -> tuple[Heard, Spool]:
-        heard, spool = Heard(Recording(recording, SAMPLE_RATE, sample_rate)), Spool(len(self.labels.names))
+        part, spool = Recording(recording, SAMPLE_RATE, sample_rate), Spool(len(self.labels.names))
+        heard = Heard(part, self.options.start, self.options.end)
         grid = grid_of(self.detector, self.options.hop, self.options.parity)
         for piece in stitched(self.detector, [(0, heard)], grid):
             spool.add(self.labels(piece.logits))

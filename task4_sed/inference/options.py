@@ -36,6 +36,9 @@ class Options:
     rows: int | None = None
     truth: Path | None = None
     resume: bool = False
+    start: float = 0.0
+    end: float | None = None
+    channels: bool = False
 
     def __post_init__(self) -> None:
         if self.threshold is not None:
@@ -49,6 +52,10 @@ class Options:
                 raise UserError(f"--{name} is {value:g}, expected more than 0")
         if self.zoom is not None and not (len(self.zoom) == 2 and 0 <= self.zoom[0] < self.zoom[1]):
             raise UserError(f"--zoom is {' '.join(f'{x:g}' for x in self.zoom)}, expected its begin and end in seconds")
+        if not 0 <= self.start < float("inf"):
+            raise UserError(f"--start is {self.start:g}, expected seconds of at least 0")
+        if self.end is not None and not self.end > self.start:
+            raise UserError(f"--end is {self.end:g}, expected seconds after {self.start:g}, where it starts")
         if self.zoom is not None and self.page is not None:
             raise UserError("--zoom or --page, not both")
         self._check_ways()
@@ -77,7 +84,7 @@ class Options:
 
 IN_PYTHON = (
     *("threshold", "low", "median", "min_duration", "gap", "per_class", "csebbs", "top", "labels", "groups", "hop"),
-    "parity",
+    *("parity", "start", "end"),
 )
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from onnxruntime import InferenceSession
@@ -11,12 +12,16 @@ from common.encoders import create, export
 from common.encoders.__main__ import main as encoders
 from common.encoders.exported import GRAPH, GRAPH_TOLERANCE
 from common.run.errors import UserError
+from common.run.onnx_graphs import write_graph
 from common.run.verbs import main
 from task4_sed.__main__ import TASK
+from task4_sed.config import SequenceConfig
 from task4_sed.data.audioset import output_classes
 from task4_sed.inference.detectors import load_detector
+from task4_sed.model.sequence import sequence_model
 from task4_sed.tests.test_detectors import framewise, noise
 from task4_sed.tests.test_exported_task4 import leave_run
+from task4_sed.tests.test_sequence import KINDS
 
 RUN = ["--recipe", "toy_pretrain_student", "--run-dir", "runs"]
 
@@ -25,9 +30,10 @@ def close(found: np.ndarray, expected: np.ndarray) -> bool:
     return float(np.abs(found - expected).max()) <= GRAPH_TOLERANCE * float(np.sqrt(np.mean(expected**2)))
 
 
-def test_a_graph_hears_what_its_run_hears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("sequence", [False, True])
+def test_a_graph_hears_what_its_run_hears(sequence: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    best = leave_run(tmp_path, framewise())
+    best = leave_run(tmp_path, framewise(sequence=sequence))
     assert main(TASK, ["export", "--out", "small", *RUN]) == 0
     assert sorted(path.name for path in Path("small").iterdir()) == [
         *("README.md", "config.json", GRAPH, "model.safetensors")
@@ -48,12 +54,22 @@ def test_a_graph_hears_what_its_run_hears(tmp_path: Path, monkeypatch: pytest.Mo
         load_detector(["small"], "cpu")
 
 
-@pytest.mark.parametrize(("encoder", "sequence"), [("atst-f-tiny", False), ("frame_mn-tiny", True)])
-def test_other_networks_have_no_graph(
-    encoder: str, sequence: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_graphs_of_sequence_models(kind: str, tmp_path: Path) -> None:
+    """Whole, of any batch, and not step by step: 250 of them would be thousands of nodes."""
+    torch.manual_seed(0)
+    model = sequence_model(SequenceConfig(kind, dim=32), 24)[0].eval()  # type: ignore[arg-type]
+    given = torch.randn(3, 250, 24)
+    with torch.no_grad():
+        expected = model(given).numpy()
+    write_graph(model, given, expected, tmp_path / GRAPH, ("x", "y"), GRAPH_TOLERANCE)
+    assert len(onnx.load(tmp_path / GRAPH).graph.node) < 450
+
+
+@pytest.mark.parametrize("sequence", [False, True])
+def test_other_networks_have_no_graph(sequence: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    best = leave_run(tmp_path, framewise(encoder, sequence=sequence))
+    best = leave_run(tmp_path, framewise("atst-f-tiny", sequence=sequence))
     assert main(TASK, ["export", "--out", "big", *RUN]) == 0
     assert not (Path("big") / GRAPH).exists()
     found = load_detector(["big"], "cpu").logits(noise())
