@@ -19,7 +19,7 @@ from common.run.results.store import read_results
 from common.run.verbs import Run, open_run
 from task4_sed.__main__ import TASK
 from task4_sed.config import Config
-from task4_sed.data.prepare import prepare, write_toy_data
+from task4_sed.data.prepare import prepare
 from task4_sed.data.tag_logits import INDEX, read_tag_logits
 from task4_sed.data.toy.audioset import TEACHER, UNTAUGHT
 from task4_sed.data.weak import SEGMENTS, WeakClips, load_weak, read_segments
@@ -28,27 +28,17 @@ from task4_sed.evaluation.tagging import evaluate_tags
 from task4_sed.inference.runs import predict_runs
 from task4_sed.metrics.tagging import average_precisions
 from task4_sed.model.framewise import load_framewise
+from task4_sed.tests.pretraining import TINY, Configure, prepared
 from task4_sed.training.framewise import cross_entropy
 from task4_sed.training.tagging import TaggingSystem
 from task4_sed.training.train import build_framewise, train_run
-
-TINY = (
-    *("data.toy=audioset_tiny", "data.batch=4", "data.draws=8", "data.eval_batch=4", "optimizer.warmup_steps=1"),
-    *("trainer.max_epochs=2", "trainer.check_val_every_n_epoch=1", "trainer.accelerator=cpu", "energy.enabled=false"),
-)
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("audioset") / "data"
-    config = load_config(Config, TASK.recipes, "toy_pretrain_weak", [*TINY, f"data.root={root}"])
-    write_toy_data(config.data)
-    report = prepare(config, workers=1)
-    assert {name: counts["missing"] for name, counts in report["sets"].items()} == dict.fromkeys(report["sets"], 0)
+    prepared(root, "toy_pretrain_weak", *TINY)
     return root
-
-
-Configure = Callable[..., Config]
 
 
 @pytest.fixture(scope="module")
