@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from common.audio.reading import Waveform, blocks, explained, resampled
+from common.audio.reading import Faults, Waveform, blocks, explained, resampled
 from common.run.errors import UserError
 from common.run.files import existing_file
 from common.run.folders import below, printable
@@ -29,9 +29,9 @@ _NAMED = 5  # files spelt out in a note
 class Recording:
     """A file of any length, rate and number of channels, or an array, as blocks of mono float32 at `to_rate` Hz.
 
-    source: a path, or (samples,) in [-1, 1] at `sample_rate` Hz. channel: of a file, from 0 on, in place of all. Every
-    iteration reads it anew, with memory that does not depend on its length; `samples` says afterwards how many there
-    were.
+    source: a path, or (samples,) in [-1, 1] at `sample_rate` Hz. channel: of a file, from 0 on, in place of all. mend:
+    samples of a file that are not finite become 0, and `mended` says which. Every iteration reads it anew, with memory
+    that does not depend on its length; `samples` says afterwards how many there were.
     Raises UserError for an array of another shape, without rate or not finite; an iteration as `read` does.
     """
 
@@ -41,10 +41,12 @@ class Recording:
         to_rate: int,
         sample_rate: int | None = None,
         channel: int | None = None,
+        mend: bool = False,
     ) -> None:
         self.source, self.to_rate, self.sample_rate, self.channel = source, to_rate, sample_rate, channel
         self.name = "recording" if isinstance(source, np.ndarray) else printable(source)
         self.samples = 0
+        self.mended: Faults | None = [] if mend else None
         if not isinstance(source, np.ndarray):
             return
         if sample_rate is None:
@@ -60,7 +62,7 @@ class Recording:
         return self.samples / self.to_rate
 
     def __iter__(self) -> Iterator[Waveform]:
-        self.samples = 0
+        self.samples, self.mended = 0, None if self.mended is None else []
         with explained(self.name):
             for block in self._blocks():
                 self.samples += len(block)
@@ -75,7 +77,7 @@ class Recording:
             assert self.sample_rate is not None
             yield from resampled([self.source.astype(np.float32)], self.sample_rate, self.to_rate)
             return
-        yield from blocks(self.source, self.to_rate, channel=self.channel)
+        yield from blocks(self.source, self.to_rate, channel=self.channel, mended=self.mended)
 
 
 def rechunked(blocks: Iterable[Waveform], size: int, least_last: int = 1) -> Iterator[Waveform]:

@@ -74,7 +74,7 @@ def predict_files(
     name = f"{run.title if checkpoint is None else checkpoint}"
     name += f", {run.config.postprocess.network}" if detector.mids is None else ""
     formats = tuple(name for name in OF_PREDICT if draw is not None or name != "png")
-    options = Options(formats=formats, threshold=threshold, csebbs=csebbs)
+    options = Options(formats=formats, threshold=threshold, csebbs=csebbs, mend=False)
     return detect_files(replace(detector, name=name), recordings, out, options, draw)
 
 
@@ -115,7 +115,9 @@ class Heard:
         """What is wrong with its sound."""
         share = self.at_full_scale / max(1, self.samples)
         clipped = f"{100 * share:.2g} % of its samples at full scale: clipped?" if share > CLIPPED else None
-        return self.nothing or clipped
+        faults = self.recording.mended
+        mended = f"{faults[0]}{', and more' if faults[1:] else ''}: heard as 0" if faults else None
+        return "; ".join(filter(None, (mended, self.nothing or clipped))) or None
 
     def edges(self, spool: Spool, frame_seconds: float) -> np.ndarray:
         """Borders (frames + 1,) of its frames, seconds in the recording; the last one ends with it."""
@@ -256,10 +258,10 @@ class Part(NamedTuple):
     path: Path
     channel: int | None = None
 
-    @property
-    def recording(self) -> Recording:
+    def recording(self, mend: bool) -> Recording:
         """What is heard of it."""
-        return Recording(self.path, SAMPLE_RATE, channel=None if self.channel is None else self.channel - 1)
+        channel = None if self.channel is None else self.channel - 1
+        return Recording(self.path, SAMPLE_RATE, channel=channel, mend=mend)
 
 
 def _parts(out: Path, recordings: Recordings, suffixes: Sequence[str], channels: bool) -> dict[Part, tuple[Path, str]]:
@@ -302,7 +304,7 @@ class _Work:
 
         def sources() -> Iterator[tuple[Part, Heard]]:
             for part in waiting:
-                heard[part] = Heard(part.recording, self.options.start, self.options.end)
+                heard[part] = Heard(part.recording(self.options.mend), self.options.start, self.options.end)
                 yield part, heard[part]
 
         start, frames, total, classes = time.monotonic(), 0, 0.0, len(self.detector.classes)
@@ -378,7 +380,7 @@ class _Work:
         write_all(answer, self.formats, self.labels, step)
         for kind in PICTURES:
             if kind in self.formats:
-                self._pictures(answer, kind, part.recording)
+                self._pictures(answer, kind, part.recording(self.options.mend))
         write_json(file_of(stem, "json"), about | {"formats": self.formats})
         return about["events"]
 

@@ -11,11 +11,11 @@ from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from common.encoders import RANDOM, create, packaged
+from common.encoders import RANDOM, create, models, packaged
 from common.encoders import exported as encoder_folders
-from common.encoders.base import Encoder, Output
+from common.encoders.base import Encoder, FrameEncoder, Output
 from common.encoders.checkpoints import Checkpoint, cached, catalogue
 from common.encoders.mobilenet import fold_norms
 from common.encoders.yamnet import CLASS_MAP, CLASS_MAP_SHA256, COLUMNS
@@ -159,7 +159,7 @@ def _detecting() -> dict[str, Checkpoint]:
 def _published(word: str) -> list[Checkpoint]:
     """The files of a name: some have two, with and without its ending. An encoder's name is that of its `_strong_1`, or
     else of any of its own."""
-    spellings = {word, word.removesuffix(STRONG), f"{word.removesuffix(STRONG)}{STRONG}"}
+    spellings = {word, word.removesuffix(STRONG), f"{word.removesuffix(STRONG)}{STRONG}", f"{word}_strong"}
     found = [entry for name, entry in _detecting().items() if name.casefold() in spellings]
     of_encoder = [entry for entry in _detecting().values() if word in entry.models and sequence_of(entry) is None]
     return found or [entry for entry in of_encoder if entry.name.endswith(STRONG)] or of_encoder
@@ -174,11 +174,21 @@ def _of_entry(name: str, entries: list[Checkpoint], device: torch.device, weight
         fetch = f"`python -m common.encoders fetch {entry.name}` fetches it from {entry.address}"
         fetch = fetch if weights is None else f"it is at {entry.address}"
         raise UserError(
-            f"{entry.file}: not on this machine: {fetch}, or put it at {path}; "
+            f"{entry.file}: not on this machine: {fetch} ({_megabytes(entry):.0f} MB), or put it at {path}; "
             f"`--model {YAMNET}` detects in the meantime"
         )
     entry, path = there
     return _of_published(name, entry, path, checked(path, entry.sha256), device)
+
+
+def _megabytes(entry: Checkpoint) -> float:
+    """What a published file takes, by its parameters."""
+    with torch.device("meta"):
+        network: nn.Module = models()[entry.models[0]]()
+        if (sequence := sequence_of(entry)) is not None:
+            assert isinstance(network, FrameEncoder)
+            network = FramewiseNetwork(network, entry.classes, sequence)
+    return sum(of.numel() for of in network.parameters()) * 4e-6
 
 
 def _of_published(name: str, entry: Checkpoint, path: Path, digest: str, device: torch.device) -> Detector:

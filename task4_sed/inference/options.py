@@ -39,6 +39,7 @@ class Options:
     start: float = 0.0
     end: float | None = None
     channels: bool = False
+    mend: bool = True  # samples that are not finite are heard as 0 and said; else such a file cannot be read
 
     def __post_init__(self) -> None:
         if self.threshold is not None:

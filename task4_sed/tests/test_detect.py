@@ -181,6 +181,23 @@ def test_a_part_of_a_file(recording: Path, tmp_path: Path) -> None:
         detect_files(DETECTOR, find_recordings([recording]), part, Options(("json",), start=20.0))
 
 
+def test_samples_that_are_not_finite_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples, _ = soundfile.read(write(tmp_path / "a.wav", (3.0, 0.02), (2.0, 0.3)), dtype="float32")
+    zeros = samples.copy()
+    samples[[800, 40_000]], zeros[[800, 40_000]] = (np.nan, np.inf), 0
+    for name, values in (("bad", samples), ("zero", zeros)):
+        soundfile.write(tmp_path / f"{name}.wav", values, RATE, subtype="FLOAT")
+    detect_files(
+        DETECTOR, find_recordings([tmp_path / "bad.wav", tmp_path / "zero.wav"]), tmp_path / "o", Options(("npz",))
+    )
+    assert told(tmp_path / "o", "bad")["events"] == told(tmp_path / "o", "zero")["events"]
+    assert "note" not in told(tmp_path / "o", "zero")
+    assert told(tmp_path / "o", "bad")["note"] == "2 samples are not finite, the first (NaN) at 0.0500 s: heard as 0"
+    assert "bad.wav: 2 samples are not finite" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"bad\.wav: 2 samples are not finite, the first \(NaN\) at 0\.0500 s"):
+        detect_files(DETECTOR, find_recordings([tmp_path / "bad.wav"]), tmp_path / "p", Options(("npz",), mend=False))
+
+
 def test_each_channel_apart(tmp_path: Path) -> None:
     for name, steps in (("l", (2.0, 0.3)), ("r", (2.0, 0.02))):
         write(tmp_path / f"{name}.wav", steps)
