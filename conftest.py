@@ -1,6 +1,10 @@
 """Fixtures for every test of the project."""
 
+import ctypes
+import gc
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,23 @@ ROOT = Path(__file__).resolve().parent
 # Small tensors on many threads are slow, the more so where several test processes share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 keep_memory()  # a fifth of the time of tests with large networks
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_core() -> Iterator[None]:
+    """Verbs start no further processes, whose imports take seconds, but where a test asks for a number of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def memory_given_back() -> Iterator[None]:
+    """At the end of each file: a process that keeps what large networks had would be larger than all of them."""
+    yield
+    gc.collect()
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 @pytest.fixture(scope="session")

@@ -6,12 +6,14 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from common.encoders import __main__ as encoders
 from common.run.config import config_dict, dump, load_config
 from common.run.errors import UserError
 from common.run.verbs import Task, main
@@ -115,11 +117,22 @@ def verb(words: list[str]) -> None:
     assert main(TASKS[words[1]], words[2:]) == 0, shlex.join(words)
 
 
+def execute(code: str) -> None:
+    """Run `python -c` in this process; modules of the working directory are found."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", ["", *sys.path])
+        exec(code, {"__name__": "__main__"})
+
+
 def run(command: str, folder: Path) -> None:
     """Run a command as a reader would, but verbs in this process: starting one takes seconds."""
     words = shlex.split(command)
     if VERB.match(command):
         verb(words[1:])
+    elif command.startswith("python -m common.encoders "):
+        assert encoders.main(words[3:]) == 0, command
+    elif command.startswith("python -c "):
+        execute(words[2])
     elif CHAIN.match(command):
         for line in shell(
             shlex.join(["make", "-n", "-o", ".venv/.ready", f"PY={NOTE}", *words[1:]]), folder

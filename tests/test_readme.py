@@ -2,13 +2,13 @@
 
 Commands stand in blocks marked ```sh. They are run in their order, in a copy of the checkout where a handful of clips
 and a network of a few thousand weights take the place of the toy data set: the recipes of the tasks there, `toy` and
-others, are those of tests/tiny.yaml. Verbs run in this process; for `make`, the lines that it would run. Blocks marked
-```yaml or ```python whose first line is `# NAME.yaml` or `# NAME.py` are written to the copy, as a reader would; so are
-those marked ```csv, with a beep for each file, under the name that the next command has for its table.
+others, are those of tests/tiny.yaml. Verbs and `python -c` run in this process; for `make`, the lines that it would
+run. Blocks marked ```yaml or ```python whose first line is `# NAME.yaml` or `# NAME.py` are written to the copy, as a
+reader would; so are those marked ```csv, with a beep for each file, under the name that the next command has for its
+table.
 """
 
 import importlib.util
-import os
 import re
 import shlex
 import shutil
@@ -88,21 +88,20 @@ RULES = (
         r"python -m common\.encoders (embed|export) (?!.*_strong_1).*",
         "run",
         "as it is",
-        ((r"^python", ".venv/bin/python"),),
     ),
-    Rule(r"python -m common\.encoders tags .*", "run", "as it is", ((r"^python", ".venv/bin/python"),)),
+    Rule(r"python -m common\.encoders tags .*", "run", "as it is"),
     Rule(
         r"python -m common\.encoders evaluate .*",
         "run",
         "12 recordings, a small text encoder",
-        ((r"^python (.*) \S+$", r".venv/bin/python \1 recordings --classes recordings/classes.csv --text small"),),
+        ((r"^python (.*) \S+$", r"python \1 recordings --classes recordings/classes.csv --text small"),),
     ),
     Rule(r"make encoders", "named", "builds every model", names=("Makefile",)),
     Rule(
         r"python -m common\.encoders benchmark .*",
         "run",
         "a tiny model, a hundredth of a second",
-        ((r"^python (.*) benchmark .*", r".venv/bin/python \1 benchmark beats-tiny --seconds 0.01"),),
+        ((r"^python (.*) benchmark .*", r"python \1 benchmark beats-tiny --seconds 0.01"),),
     ),
     Rule(
         r"python -m common\.tests\.test_fingerprints .*",
@@ -110,7 +109,7 @@ RULES = (
         "writes into the checkout",
         names=("common/tests/test_fingerprints.py",),
     ),
-    Rule(r"python -c .*", "run", "as it is", ((r"^python", ".venv/bin/python"),)),
+    Rule(r"python -c .*", "run", "as it is"),
     Rule(r"make (help|setup)", "run", "as it is"),
     Rule(r"\. \.venv/bin/activate|mkdir .*|ls .*", "run", "as it is"),
     Rule(
@@ -426,7 +425,6 @@ def test_every_other_command_runs(group: str, desk: Path, monkeypatch: pytest.Mo
     """Of the root's, the common and Task 4's READMEs; those of the other tasks, whose verbs their own tests run too."""
     monkeypatch.chdir(desk)
     monkeypatch.setattr(Task, "recipes", property(lambda task: Path(task.name) / "recipes"))
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})  # starting further processes takes seconds each
     here = [command for command in COMMANDS if group_of(command) == group]
     once = {command.text: command for command in reversed(here)}
     for command in sorted(once.values(), key=here.index):

@@ -40,7 +40,6 @@ KINDS = {
 def test_from_training_to_archive(
     kind: str, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})  # no second process, whose imports take seconds
     ideas = tmp_path / "ideas"
     ideas.mkdir()
     text = RECIPE.format(tiny=Path(__file__).with_name("tiny.yaml"), root=tiny_root) + KINDS[kind]

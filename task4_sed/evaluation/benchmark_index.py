@@ -34,6 +34,8 @@ FIRST, LAST = 4, 100  # batches after which the loader's processes are looked at
 SMALL = 20_000  # clips of the balanced training pack, and of that of the evaluation
 EVENTS = 9  # of a labelled clip
 PRIVATE = ("Private_Clean", "Private_Dirty")
+# Of a loader process; of what is private, clean pages are those of mapped files, which the system may take.
+KINDS = {"private": PRIVATE, "of it dirty": ("Private_Dirty",), "proportional": ("Pss",)}
 PROCESSES = Path("/proc")
 
 
@@ -91,7 +93,7 @@ def _write_pack(path: Path, videos: np.ndarray, random: np.random.Generator) -> 
     where[1:] = where[0]
 
 
-def start_up(recipes: Path, recipe: str, root: Path) -> dict[str, float]:
+def start_up(recipes: Path, recipe: str, root: Path, last: int = LAST) -> dict[str, float]:
     """CPU seconds and MB of this process, the second of two GPUs', up to the first batch that a training would read;
     MB of those that read batches for it."""
     found: dict[str, float] = {}
@@ -115,10 +117,10 @@ def start_up(recipes: Path, recipe: str, root: Path) -> dict[str, float]:
     found["of it private, MB in the end"] = _memory("smaps_rollup", *PRIVATE) - private
     found["memory, MB at most"] = _memory("status", "VmHWM")
     batches = iter(loader)
-    for number in range(1, LAST + 1):
+    for number in range(1, last + 1):
         next(batches)
-        if number in (FIRST, LAST):
-            for kind, fields in {"private": PRIVATE, "proportional": ("Pss",)}.items():
+        if number in (FIRST, last):
+            for kind, fields in KINDS.items():
                 each = [
                     _memory("smaps_rollup", *fields, process=str(of.pid)) for of in multiprocessing.active_children()
                 ]

@@ -47,7 +47,6 @@ class Both(nn.Module):
 def test_from_training_to_archive(
     tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})  # no second process, whose imports take seconds
     ideas = tmp_path / "ideas"
     ideas.mkdir()
     (ideas / "idea.yaml").write_text(

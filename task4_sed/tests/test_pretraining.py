@@ -1,6 +1,6 @@
 """Frame-level pre-training from data to figures: teacher, its logits, student; what is refused; order and draws."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,34 +20,24 @@ from task4_sed.config import Config, EncoderConfig
 from task4_sed.data.audioset import FRAMES, output_classes
 from task4_sed.data.batches import WavMix
 from task4_sed.data.framewise import DrawSampler, StrongClips, load_strong, pseudo_rows
-from task4_sed.data.prepare import prepare, write_toy_data
 from task4_sed.data.pseudo import StoredLogits
 from task4_sed.evaluation.framewise import evaluate_framewise
 from task4_sed.evaluation.report import compare_runs
 from task4_sed.inference.ensemble import join, pseudo_labels
 from task4_sed.inference.runs import predict_runs
 from task4_sed.model.framewise import load_framewise
+from task4_sed.tests.pretraining import TINY, Configure, prepared
 from task4_sed.training.framewise import STEPS, FrameDraws, Frames, draw, frame_loss, warmup_of
 from task4_sed.training.train import build_framewise, train_run
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-TINY = (
-    *("data.toy=audioset_tiny", "data.batch=4", "data.draws=8", "data.eval_batch=4", "optimizer.warmup_steps=1"),
-    *("trainer.max_epochs=2", "trainer.check_val_every_n_epoch=1", "trainer.accelerator=cpu", "energy.enabled=false"),
-)
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("audioset") / "data"
-    config = load_config(Config, RECIPES, "toy_pretrain_teacher", [*TINY, f"data.root={root}"])
-    write_toy_data(config.data)
-    report = prepare(config, workers=1)
-    assert {name: counts["missing"] for name, counts in report["sets"].items()} == dict.fromkeys(report["sets"], 0)
+    prepared(root, "toy_pretrain_teacher", *TINY)
     return root
-
-
-Configure = Callable[..., Config]
 
 
 @pytest.fixture(scope="module")
