@@ -12,6 +12,7 @@ import torch
 from common.audio.recordings import find_recordings
 from common.run.errors import UserError
 from common.run.files import read_rows
+from task4_sed.config import Format
 from task4_sed.evaluation.plots import draw_events
 from task4_sed.inference.detect import detect_files
 from task4_sed.inference.detectors import load_detector
@@ -58,7 +59,8 @@ def test_a_part_of_a_file(recording: Path, tmp_path: Path) -> None:
     samples, _ = soundfile.read(recording, dtype="float32")
     (tmp_path / "cut").mkdir()
     soundfile.write(tmp_path / "cut" / "a.wav", samples[round(2.2 * RATE) : 12 * RATE], RATE, subtype="FLOAT")
-    formats, cut, part = ("scores", "npz", "h5", "png"), tmp_path / "1", tmp_path / "2"
+    formats: tuple[Format, ...] = ("scores", "npz", "h5", "png")
+    cut, part = tmp_path / "1", tmp_path / "2"
     detect_files(DETECTOR, find_recordings([tmp_path / "cut" / "a.wav"]), cut, Options(formats), draw_events)
     options = Options(formats, start=2.2, end=12.0)
     detect_files(DETECTOR, find_recordings([recording]), part, options, draw_events)
@@ -102,7 +104,8 @@ def test_each_channel_apart(tmp_path: Path) -> None:
         write(tmp_path / f"{name}.wav", steps)
     sides = [soundfile.read(tmp_path / f"{name}.wav", dtype="float32")[0] for name in "lr"]
     soundfile.write(tmp_path / "s.wav", np.stack(sides, axis=1), RATE, subtype="FLOAT")
-    out, formats = tmp_path / "out", ("tsv", "raven", "npz", "png")
+    formats: tuple[Format, ...] = ("tsv", "raven", "npz", "png")
+    out = tmp_path / "out"
     options = Options(formats, channels=True, merged=tmp_path / "all.tsv", resume=True)
     found = detect_files(DETECTOR, find_recordings([tmp_path / "s.wav"]), out, options, draw_events)
     apart = detect_files(
