@@ -427,6 +427,14 @@ def check_size(size: str, seed: int, sizes: Collection[str]) -> None:
         raise UserError(f"seed {seed} of the toy data set is negative; expected 0 or more")
 
 
+def write_toy_set(
+    root: str | Path, write: Callable[[Path], None], version: int, seed: int, size: str, sizes: Collection[str]
+) -> None:
+    """`write_once` of the data set of this version, seed and size. Raises UserError for another size as well."""
+    check_size(size, seed, sizes)
+    write_once(root, {"format": version, "seed": seed, "size": size}, write)
+
+
 def write_once(
     root: str | Path, identity: Mapping[str, Any], write: Callable[[Path], None], marker: str = MARKER
 ) -> None:

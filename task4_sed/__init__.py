@@ -31,13 +31,16 @@ def load(model: "str | Path | Sequence[str | Path]", device: str | None = None, 
 
     model: a published checkpoint ("BEATs_strong_1"), a run's folder, a checkpoint, a folder that `export` wrote, or
     "yamnet"; several are an ensemble. options: those of the verb `detect` that make events of scores: threshold, low,
-    median, min_duration, gap, per_class, csebbs, top, labels, groups, hop, parity.
+    median, min_duration, gap, per_class, csebbs, top, labels, groups, hop, parity, start, end; and those that load the
+    network: weights, mean, precision, threads.
     Raises UserError for an unknown model, one that is not on this machine, and options that make no sense.
     """
+    from task4_sed.inference.detectors import loading_of
     from task4_sed.inference.listener import Listener
-    from task4_sed.inference.options import options_of
+    from task4_sed.inference.options import LOADING, options_of
 
-    return Listener(model, options_of(options), device)
+    how = loading_of({name: options.pop(name) for name in LOADING if name in options})
+    return Listener(model, options_of(options), device, how)
 
 
 def scores(path: str | Path) -> "dict[str, pd.DataFrame]":

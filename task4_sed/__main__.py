@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from common.run import task_verbs
 from common.run.errors import UserError
-from common.run.numbers import integer
-from common.run.task_verbs import compare, export, pipeline, prepare_data, runs
+from common.run.task_verbs import compare, pipeline, prepare_data, runs
 from common.run.verbs import Run, Task, computes, main
 from task4_sed.config import Config, Format, check_stream, check_threshold
 
@@ -46,7 +46,9 @@ def prepare(
 
         return fetch_named(Path(__file__).with_name("downloads.csv"), download, run.config.data, "baseline")
     if from_recordings is not None:
-        return _build_from_recordings(from_recordings, out, clips, seed, folds)
+        from task4_sed.data.recordings.build import built
+
+        return built(from_recordings, out, clips, seed, folds)
     if out is not None or folds is not None:
         raise UserError("--out and --folds go with --from-recordings")
     if exclusions:
@@ -150,15 +152,22 @@ def detect(
     truth: Path | None = None,
     parity: bool = False,
     resume: bool = False,
+    start: float = 0.0,
+    end: float | None = None,
+    channels: bool = False,
+    weights: Path | None = None,
+    mean: Literal["logits", "probabilities"] = "logits",
+    precision: Literal["float32", "bfloat16", "float16"] = "float32",
+    threads: int | None = None,
 ) -> Mapping[str, Any]:
     """Sound events in any audio files and folders, by any network: tables, label tracks, frame scores, pictures.
 
     Files may have any length, rate and number of channels. Times and lengths are seconds, scores 0 to 1.
 
     Args:
-        files: audio files and folders, lists of them (.txt, one a line), - for a list on standard input
+        files: audio files, folders, patterns in quotes, lists of them (.txt, one a line), - for a list on stdin
         model: a published checkpoint (BEATs_strong_1), a run's folder, a checkpoint, what `export` wrote, yamnet;
-            several are an ensemble, the mean of their logits
+            random:frame_mn06 (random weights, to try things); several are an ensemble
         out: folder for what is found (default: predictions)
         formats: what is written beside .json for each file (default: tsv json audacity png)
         merged: a table of the events of all files, .tsv or .csv
@@ -180,6 +189,13 @@ def detect(
         truth: table of strong labels, drawn in the pictures
         parity: as the published script: windows follow each other, thresholds 0.1, 0.2 and 0.5
         resume: leave out files that are done with the same settings
+        start: of each file only what comes after so many seconds
+        end: of each file only what comes before
+        channels: hear each channel apart, not their mean
+        weights: folder of published checkpoints (default: $DCASE_CACHE/checkpoints)
+        mean: what an ensemble has the mean of
+        precision: what networks compute in; float16 on a GPU only
+        threads: on the CPU (default: a core each)
 
     Example:
         recording.wav --model yamnet --threshold 0.3
@@ -195,10 +211,43 @@ def detect(
     from common.audio.recordings import find_recordings
     from task4_sed.evaluation.plots import draw_events
     from task4_sed.inference.detect import detect_files
-    from task4_sed.inference.detectors import load_detector
+    from task4_sed.inference.detectors import Loading, load_detector
 
     recordings = find_recordings(files)
-    return detect_files(load_detector(model), recordings, folder, options, draw_events)
+    detector = load_detector(model, how=Loading(weights, mean, precision, threads))
+    return detect_files(detector, recordings, folder, options, draw_events)
+
+
+def export(
+    run: Run,
+    out: Path | None = None,
+    licence: str | None = None,
+    push: str | None = None,
+    public: bool = False,
+    model: str | None = None,
+) -> Mapping[str, Any]:
+    """The run's network as a folder for others: weights, settings, figures, a card; also on the Hugging Face Hub.
+
+    Args:
+        out: the folder (default: <run>/export)
+        licence: of the weights, as the Hub spells it (cc-by-4.0)
+        push: OWNER/NAME on the Hub, to upload it there, private
+        public: with --push, where all may see it
+        model: in place of the run's a frame-wise network: a published one by name, or a checkpoint
+
+    Example:
+        --licence cc-by-4.0 --out my-network
+    """
+    if model is None:
+        return task_verbs.export(run, out, licence, push, public)
+    if out is None:
+        raise UserError("export: --model goes with --out FOLDER")
+    from common.run.export import check_export
+
+    check_export(out, push, public)
+    from task4_sed.inference.exported import export_named
+
+    return export_named(model, out, licence, push, public)
 
 
 def pseudo_labels(runs: list[Run], files: list[Path], out: Path) -> Mapping[str, Any]:
@@ -415,35 +464,6 @@ def benchmark(
 def _of_all(results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """What a verb returns: the result of its single run, or those of all."""
     return results[0] if len(results) == 1 else {"runs": list(results)}
-
-
-def _build_from_recordings(
-    source: Path, out: Path | None, clips: int, seed: int, folds: list[str] | None
-) -> Mapping[str, Any]:
-    from task4_sed.data.recordings.build import from_recordings
-
-    if out is None:
-        raise UserError("--from-recordings needs --out DIR for the data set")
-    from_recordings(source, out, clips, seed, _parse_folds(folds))
-    print(f"{out}: written; train on it with --recipe recordings data.root={out}")
-    return {"out": str(out)}
-
-
-def _parse_folds(words: list[str] | None) -> dict[Any, tuple[int, ...]] | None:
-    """train=1,2 validation=3 -> {"train": (1, 2), "validation": (3,)}."""
-    if words is None:
-        return None
-    parts: dict[Any, tuple[int, ...]] = {}
-    for word in words:
-        part, _, numbers = word.partition("=")
-        try:
-            folds = tuple(integer(number) for number in numbers.split(","))
-        except ValueError:
-            folds = ()
-        if part not in ("train", "validation", "test") or not folds:
-            raise UserError(f"--folds: {word!r}, expected e.g. train=1,2 validation=3 test=4")
-        parts[part] = folds
-    return parts
 
 
 TASK = Task(

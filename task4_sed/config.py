@@ -164,6 +164,7 @@ class EncoderConfig:
 
     name: str | Own  # module:Name: an own one
     checkpoint: str | None = None  # a published one by name, a file or an address; null: random weights
+    depth: int | None = in_range(None, 1)  # only the first so many blocks of a transformer; null: all
     seed: int = in_range(0, 0)  # of random weights and of a frozen projection
     # Where a time step has several tokens, one per band: they follow each other (as published), or their mean.
     bands: Literal["apart", "mean"] = "apart"
@@ -178,6 +179,11 @@ class EncoderConfig:
         False  # framewise: of the head in `checkpoint`, too, for the classes that it has; else a fresh one
     )
     cache: bool = False  # store the embeddings of all clips beside the packs; longer clips are cropped at 0 then
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of the model's class."""
+        return {} if self.depth is None else {"depth": self.depth}
 
 
 @dataclass(frozen=True)
@@ -320,7 +326,8 @@ class OptimizerConfig:
     encoder_decay: float = in_range(1.0, 0, 1)  # of the rate, from each layer to the one below
     # Framewise: lr is that of sequence model and heads; biases and other vectors have a weight decay of their own.
     sequence_lr: float | None = in_range(None, 0, FINITE)  # of a sequence model; null: lr
-    algorithm: Literal["adam", "adamw"] = "adamw"
+    algorithm: Literal["adam", "adamw", "sgd"] = "adamw"  # sgd: with a momentum of 0.9
+    encoder_ends: Literal["merged", "apart"] = "merged"  # final norm and embeddings with their blocks, or a step beyond
     vector_decay: float = in_range(0.0, 0, FINITE)
     # The published code never read its option of the warm-up: steps that it took instead; null: as warmup_steps says.
     warmup_as_run: int | None = in_range(None, 0)
@@ -338,6 +345,7 @@ class ValidationConfig:
     # window with events, up to the end of the last one, of the largest score in each second.
     as_published: bool = False
     median_frames: int = in_range(9, 1)  # framewise: of the filter before PSDS1; the paper has 12
+    loss: bool = False  # framewise: the least loss of the validation clips selects
 
 
 @dataclass
@@ -356,6 +364,7 @@ class PostprocessConfig:
     """From frame scores to detections."""
 
     median_filter: bool = True
+    median_frames: int | None = in_range(None, 1)  # of all classes alike; null: the challenge's lengths
     csebbs: str = "tune:organisers"  # default, filter=...,abs=...,rel=..., tune[:organisers|:winner]
     tune_on: list[str] = field(default_factory=lambda: ["synth_val"])
     network: Literal["student", "teacher"] = "student"
@@ -416,6 +425,7 @@ class Config:
             raise UserError("teacher.checkpoint: not beside data.pseudo_labels; set one of them to null")
         learnt = self.data.format if framewise else self.loss.kind
         beside = {"teacher": self.teacher, "data.own": self.data.own, "augment.time_mask": augment.time_mask}
+        beside["validation.loss"] = self.validation.loss
         for key, on in beside.items():
             if on and learnt != "audioset" and (key != "augment.time_mask" or learnt == "audioset_weak"):
                 raise UserError(f"{key}: only for loss.kind framewise with data.format audioset, this is {learnt}")
@@ -440,7 +450,8 @@ class Config:
 
 
 # What `detect` writes for a file.
-Format = Literal["tsv", "csv", "json", "audacity", "raven", "scores", "npz", "h5", "png"]
+_OfEvents = Literal["tsv", "csv", "json", "audacity", "raven", "tracks"]
+Format = Literal[_OfEvents, "tags", "scores", "npz", "h5", "embeddings", "png", "svg"]
 
 
 def check_threshold(threshold: float) -> None:

@@ -2,10 +2,10 @@
 
 Commands stand in blocks marked ```sh. They are run in their order, in a copy of the checkout where a handful of clips
 and a network of a few thousand weights take the place of the toy data set: the recipes of the tasks there, `toy` and
-others, are those of tests/tiny.yaml. Verbs and `python -c` run in this process; for `make`, the lines
-that it would run. Blocks marked
-```yaml or ```python whose first line is `# NAME.yaml` or `# NAME.py` are written to the copy, as a reader would; so are
-those marked ```csv, with a beep for each file, under the name that the next command has for its table.
+others, are those of tests/tiny.yaml. Verbs and `python -c` run in this process; for `make`, the lines that it would
+run. Blocks marked ```yaml or ```python whose first line is `# NAME.yaml` or `# NAME.py` are written to the copy, as a
+reader would; so are those marked ```csv, with a beep for each file, under the name that the next command has for its
+table.
 """
 
 import importlib.util
@@ -169,7 +169,7 @@ RULES = (
     ),
     Rule(r"python -m task4_sed prepare .*--download .+", "settings", "needs the network"),
     Rule(
-        r"python -m (task4_sed detect|common\.encoders export) .*_strong_1.*",
+        r"python -m (task4_sed (detect|export)|common\.encoders export) .*_strong.*",
         "named",
         "needs published weights",
         names=("task4_sed/inference/detectors.py",),

@@ -34,13 +34,14 @@ def stems(out: Path, recordings: Recordings, says: str, suffixes: Sequence[str] 
     """
     found = {file: out / name for file, name in short_names(recordings.files).items()}
     for stem in found.values():
-        _check_own(stem, says, suffixes)
+        check_own(stem, says, suffixes)
     for folder in (out, out / SCORES):
         remove_partials(folder, recursive=False)
     return found
 
 
-def _check_own(stem: Path, says: str, suffixes: Sequence[str]) -> None:
+def check_own(stem: Path, says: str, suffixes: Sequence[str]) -> None:
+    """UserError where a file of one of the suffixes is there that no earlier `predict` of the task made."""
     about = Path(f"{stem}.json")
     taken = next((path for suffix in (*suffixes, ".json") if (path := Path(f"{stem}{suffix}")).exists()), None)
     if taken is None:

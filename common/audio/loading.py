@@ -4,6 +4,7 @@ What an epoch holds depends on (seed, epoch) alone, not on workers or earlier ep
 `__getitems__`, which makes the whole batch that a sampler's item asks for.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from itertools import cycle, islice
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from common.run.errors import UserError
-from common.run.processes import ignore_interruption
+from common.run.processes import ignore_interruption, return_memory
 from common.run.seeds import mix_seed
 
 # (batch, 2) int64: positions of clips, and a random number for the window of each.
@@ -137,17 +138,30 @@ class TrainingLoader(DataLoader[Any]):
         yield from super().__iter__()
 
 
+def _processes(workers: int) -> dict[str, Any]:
+    """Those of a loader (none: this one). Forked, also by a spawned process, they share its tables and all imports."""
+    return {
+        "num_workers": workers,
+        "worker_init_fn": _start_loading,
+        "multiprocessing_context": "fork" if workers and sys.platform == "linux" else None,
+        "pin_memory": torch.cuda.is_available(),
+        "collate_fn": as_it_is,
+    }
+
+
+def _start_loading(_: int) -> None:
+    ignore_interruption()
+    return_memory()
+
+
 def training_loader(data: Dataset[Any], sampler: Sampler[Any], workers: int) -> DataLoader[Any]:
     """Batches as the sampler draws them, from `workers` processes that stay for the whole training (0: this one)."""
     return TrainingLoader(
         data,
         batch_sampler=_Rest(sampler),
-        collate_fn=as_it_is,
-        num_workers=workers,
-        worker_init_fn=ignore_interruption,
-        pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,
+        **_processes(workers),
     )
 
 
@@ -155,11 +169,4 @@ def sequential_loader(
     data: Dataset[Any], clips: int, batch: int, workers: int, rank: int = 0, ranks: int = 1
 ) -> DataLoader[Any]:
     """All clips in order, read ahead by one process where there are any workers."""
-    return DataLoader(
-        data,
-        batch_sampler=SequentialSampler(clips, batch, rank, ranks),
-        collate_fn=as_it_is,
-        num_workers=min(workers, 1),
-        worker_init_fn=ignore_interruption,
-        pin_memory=torch.cuda.is_available(),
-    )
+    return DataLoader(data, batch_sampler=SequentialSampler(clips, batch, rank, ranks), **_processes(min(workers, 1)))

@@ -28,6 +28,7 @@ from common.audio.shards import (
 )
 from common.run.errors import UserError
 from common.run.files import read_json, sha256
+from common.run.hdf5 import mapped
 
 _OPEN_SHARDS = 64  # opening one takes 0.1 ms, an open one holds a file descriptor and some 100 kB
 _BLOCK = 65_536
@@ -315,12 +316,13 @@ class AudioSetPack(Pack):
     def labels(self, classes: int) -> npt.NDArray[np.uint8]:
         """The clips' labels `(clips, bytes)`, a bit for each of `classes` as numpy.packbits has them (`target`).
 
-        Raises UserError where the file has none, or of another number of classes.
+        Mapped from the file where they lie in one piece: its processes share them. Raises UserError where the file has
+        none, or of another number of classes.
         """
         try:
             with h5py.File(self.path, "r") as file:
-                found = file["target"][()] if "target" in file else None
-        except (OSError, RuntimeError) as error:
+                found = mapped(file["target"]) if "target" in file else None
+        except (OSError, RuntimeError, ValueError) as error:
             raise UserError(f"{self.path}: cannot be read, damaged? ({one_line(error)})") from None
         expected = (len(self), -(-classes // 8))
         if found is None or found.dtype != np.uint8 or found.shape != expected:

@@ -20,6 +20,7 @@ from common.run.errors import UserError
 from common.run.files import existing_file, write_then_rename
 
 Waveform = npt.NDArray[np.float32]
+Faults = list[str]
 RESAMPLING = "soxr_hq"  # as librosa names it: what the published data was made with
 
 _UNKNOWN_SIZES = 0x7FFFF000  # writers to a pipe do not know the size and put at least this (sox) or 0xFFFFFFFF (ffmpeg)
@@ -80,29 +81,38 @@ def read(
         waveform = blocks[0] if len(blocks) == 1 else np.concatenate([np.empty(0, np.float32), *blocks])
         if not len(waveform) and frames != 0:
             raise UserError(f"{name}: no samples at or after sample {start}")
-        if file.subtype in ("FLOAT", "DOUBLE"):
-            _check_finite(waveform, start, file.samplerate, name)
+        if file.subtype in ("FLOAT", "DOUBLE") and (fault := _not_finite(waveform, start, file.samplerate)):
+            raise UserError(f"{name}: {fault}")
         return waveform, file.samplerate
 
 
-def read_blocks(source: str | Path | bytes, name: str | None = None) -> Iterator[tuple[Waveform, int]]:
+def read_blocks(
+    source: str | Path | bytes, name: str | None = None, channel: int | None = None, mended: Faults | None = None
+) -> Iterator[tuple[Waveform, int]]:
     """What `read` gives for the whole file, block by block: `(waveform (samples,), sample rate)`, none of them empty.
 
-    Raises UserError as `read` does, some of it only when the block with the fault is asked for.
+    channel: only this one, counted from 0. mended: what is wrong with samples that are not finite goes there, and they
+    become 0. Raises UserError as `read` does, some of it only when the block with the fault is asked for.
     """
     with _opened(source, name) as (file, name):
         heard = 0
-        for block in _decoded(file, name, 0, None):
-            if file.subtype in ("FLOAT", "DOUBLE"):
-                _check_finite(block, heard, file.samplerate, name)
+        for block in _decoded(file, name, 0, None, channel):
+            if file.subtype in ("FLOAT", "DOUBLE") and (fault := _not_finite(block, heard, file.samplerate)):
+                if mended is None:
+                    raise UserError(f"{name}: {fault}")
+                mended.append(fault)
+                block = np.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0)
             heard += len(block)
             yield block, file.samplerate
         if not heard:
             raise UserError(f"{name}: no samples in this {file.format} file")
 
 
-def _decoded(file: soundfile.SoundFile, name: str, start: int, frames: int | None) -> Iterator[Waveform]:
+def _decoded(
+    file: soundfile.SoundFile, name: str, start: int, frames: int | None, channel: int | None = None
+) -> Iterator[Waveform]:
     """Blocks (samples,) of an opened file, channels averaged. Raises UserError where promised samples are missing."""
+    channel = 0 if file.channels == 1 else channel
     known = file.frames != _UNKNOWN_FRAMES
     first = 0 if file.format in _INEXACT_SEEKING or not known else start
     if first:
@@ -113,7 +123,7 @@ def _decoded(file: soundfile.SoundFile, name: str, start: int, frames: int | Non
         data = file.read(min(size, end - first), dtype="float32", always_2d=True)
         kept = data[max(0, start - first) :]
         if len(kept):
-            yield kept[:, 0] if file.channels == 1 else kept.mean(axis=1)
+            yield kept.mean(axis=1) if channel is None else np.ascontiguousarray(kept[:, channel])
         first += len(data)
         if not len(data):
             # Without a Xing header the length of an mp3 is an estimate.
@@ -122,13 +132,19 @@ def _decoded(file: soundfile.SoundFile, name: str, start: int, frames: int | Non
             return
 
 
-def blocks(source: str | Path | bytes, sample_rate: int, name: str | None = None) -> Iterator[Waveform]:
-    """The whole file block by block, mono float32 `(samples,)` at `sample_rate` Hz.
+def blocks(
+    source: str | Path | bytes,
+    sample_rate: int,
+    name: str | None = None,
+    channel: int | None = None,
+    mended: Faults | None = None,
+) -> Iterator[Waveform]:
+    """The whole file block by block, mono float32 `(samples,)` at `sample_rate` Hz; channel, mended: of `read_blocks`.
 
     Needs the memory of one block, whatever the two rates. Raises UserError as `read` does.
     """
     with explained(name or ("encoded audio" if isinstance(source, bytes) else str(source))):
-        read_ones = read_blocks(source, name)
+        read_ones = read_blocks(source, name, channel, mended)
         first, file_rate = next(read_ones)
         yield from resampled(chain([first], (block for block, _ in read_ones)), file_rate, sample_rate)
 
@@ -285,10 +301,11 @@ def _check_riff(stream: BinaryIO, size: int, name: str) -> None:
         position += 8 + length + length % 2
 
 
-def _check_finite(waveform: Waveform, start: int, sample_rate: int, name: str) -> None:
+def _not_finite(waveform: Waveform, start: int, sample_rate: int) -> str | None:
+    """How many samples (samples,) from `start` on are not, and which is the first."""
     finite = np.isfinite(waveform)
-    if not finite.all():
-        first = int(np.argmin(finite))
-        seconds = (start + first) / sample_rate
-        kind = "NaN" if math.isnan(waveform[first]) else "infinite"
-        raise UserError(f"{name}: {np.sum(~finite)} samples are not finite, the first ({kind}) at {seconds:.4f} s")
+    if finite.all():
+        return None
+    first = int(np.argmin(finite))
+    kind = "NaN" if math.isnan(waveform[first]) else "infinite"
+    return f"{np.sum(~finite)} samples are not finite, the first ({kind}) at {(start + first) / sample_rate:.4f} s"

@@ -1,5 +1,6 @@
 """Recordings that a person names: found in folders, heard block by block, the unreadable ones skipped and listed."""
 
+import glob
 import os
 import sys
 from collections import Counter
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from common.audio.reading import Waveform, blocks, explained, resampled
+from common.audio.reading import Faults, Waveform, blocks, explained, resampled
 from common.run.errors import UserError
 from common.run.files import existing_file
 from common.run.folders import below, printable
@@ -28,15 +29,24 @@ _NAMED = 5  # files spelt out in a note
 class Recording:
     """A file of any length, rate and number of channels, or an array, as blocks of mono float32 at `to_rate` Hz.
 
-    source: a path, or (samples,) in [-1, 1] at `sample_rate` Hz. Every iteration reads it anew, with memory that does
-    not depend on its length; `samples` says afterwards how many there were.
+    source: a path, or (samples,) in [-1, 1] at `sample_rate` Hz. channel: of a file, from 0 on, in place of all. mend:
+    samples of a file that are not finite become 0, and `mended` says which. Every iteration reads it anew, with memory
+    that does not depend on its length; `samples` says afterwards how many there were.
     Raises UserError for an array of another shape, without rate or not finite; an iteration as `read` does.
     """
 
-    def __init__(self, source: str | Path | np.ndarray, to_rate: int, sample_rate: int | None = None) -> None:
-        self.source, self.to_rate, self.sample_rate = source, to_rate, sample_rate
+    def __init__(
+        self,
+        source: str | Path | np.ndarray,
+        to_rate: int,
+        sample_rate: int | None = None,
+        channel: int | None = None,
+        mend: bool = False,
+    ) -> None:
+        self.source, self.to_rate, self.sample_rate, self.channel = source, to_rate, sample_rate, channel
         self.name = "recording" if isinstance(source, np.ndarray) else printable(source)
         self.samples = 0
+        self.mended: Faults | None = [] if mend else None
         if not isinstance(source, np.ndarray):
             return
         if sample_rate is None:
@@ -52,7 +62,7 @@ class Recording:
         return self.samples / self.to_rate
 
     def __iter__(self) -> Iterator[Waveform]:
-        self.samples = 0
+        self.samples, self.mended = 0, None if self.mended is None else []
         with explained(self.name):
             for block in self._blocks():
                 self.samples += len(block)
@@ -67,7 +77,7 @@ class Recording:
             assert self.sample_rate is not None
             yield from resampled([self.source.astype(np.float32)], self.sample_rate, self.to_rate)
             return
-        yield from blocks(self.source, self.to_rate)
+        yield from blocks(self.source, self.to_rate, channel=self.channel, mended=self.mended)
 
 
 def rechunked(blocks: Iterable[Waveform], size: int, least_last: int = 1) -> Iterator[Waveform]:
@@ -135,11 +145,12 @@ class Recordings:
 def find_recordings(paths: Iterable[Path]) -> Recordings:
     """Every file that is named, and those of audio below every named folder; what else lies there is said.
 
-    A .txt names further ones, a file or folder a line, from the working directory; so does standard input, `-`.
-    Raises UserError where there is nothing to hear at all.
+    A .txt names further ones, a file or folder a line, from the working directory; so does standard input, `-`. A
+    pattern (`day*/**/*.wav`) that no shell has replaced names what fits. Raises UserError where there is nothing to
+    hear at all.
     """
     found = Recordings([])
-    for path in (path for named in paths for path in _listed(named)):
+    for path in (path for named in paths for line in _listed(named) for path in _fitting(line)):
         if path.is_dir():
             _search(path, found)
         else:
@@ -158,6 +169,13 @@ def _listed(path: Path) -> Iterator[Path]:
     # Names are bytes, as the file system has them.
     text = sys.stdin.buffer.read() if str(path) == "-" else existing_file(path, "list of recordings").read_bytes()
     yield from (Path(os.fsdecode(line.strip())) for line in text.splitlines() if line.strip())
+
+
+def _fitting(path: Path) -> Sequence[Path]:
+    """What a pattern fits, in order; any other path, and a pattern that fits nothing, as it is."""
+    if not glob.has_magic(str(path)) or path.exists():
+        return [path]
+    return [Path(name) for name in sorted(glob.glob(str(path), recursive=True))] or [path]
 
 
 def _search(folder: Path, found: Recordings) -> None:

@@ -4,6 +4,7 @@ encoder = encoders.create("atst-f", checkpoint="ATST-F_strong_1")
 out = encoder(waveform)  # Output(frames, clip, logits, frame_logits)
 """
 
+import inspect
 import logging
 from collections.abc import Callable
 from functools import cache
@@ -115,6 +116,8 @@ def create(
         return encoder
     name = find(str(name))
     make = models()[name]
+    for option in set(options) - set(inspect.signature(make).parameters):
+        raise UserError(f"{name}: a model without the option {option}")
     if checkpoint is None:
         checkpoint = checkpoints.packaged_for(name)
         if checkpoint is None and not name.endswith("-tiny"):
@@ -124,7 +127,7 @@ def create(
         encoder.name, encoder.options = name, options
         return encoder.eval()
     path, digest, entry = checkpoints.find(checkpoint, name)
-    state = checkpoints.read_state(path, part)
+    state = checkpoints.encoder_alone(checkpoints.read_state(path, part), path)
     if num_classes == "published":
         num_classes = _classes(make, state, options)
     encoder = make(num_classes=num_classes, **options)

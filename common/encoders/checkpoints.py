@@ -175,6 +175,20 @@ def _of_part(state: dict[str, Tensor], part: Part) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if other not in words[name]}
 
 
+def without_sequence(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without the sequence model between encoder and heads (`seq_model.*`) that some files have."""
+    return {name: value for name, value in state.items() if not without_front(name).startswith("seq_model.")}
+
+
+def encoder_alone(state: Mapping[str, Tensor], path: str | Path) -> dict[str, Tensor]:
+    """The same without heads either, which are on the features of the sequence model; it is said."""
+    kept = without_sequence(state)
+    if len(kept) == len(state):
+        return kept
+    log.warning("%s: its sequence model and the heads on it are left out", path)
+    return {name: value for name, value in kept.items() if not without_front(name).startswith(HEADS)}
+
+
 def strip_prefix(state: Mapping[str, Tensor], prefixes: Sequence[str], anchor: str) -> dict[str, Tensor]:
     """Names of an encoder without what stands before them in a file.
 

@@ -87,20 +87,21 @@ class Windows(nn.Module):
         return logits
 
 
-def graph_beside(encoder: Encoder, folder: Path) -> tuple[dict[str, Path], str]:
+def graph_beside(encoder: Encoder, folder: Path, whole: nn.Module | None = None) -> tuple[dict[str, Path], str]:
     """{name: file} of the graph that an exported folder has beside the weights, and what its README says of it.
 
-    Of frame-wise MobileNets with heads alone. Raises UserError where onnxruntime answers otherwise than PyTorch.
+    Of frame-wise MobileNets with heads alone. whole: a network, as of `Windows`, that the encoder is a part of. Raises
+    UserError where onnxruntime answers otherwise than PyTorch.
     """
     if not isinstance(encoder, FrameMobileNet) or encoder.strong_head is None:
         return {}, ""
     samples = GRAPH_SECONDS * encoder.sample_rate
     frames, given = encoder.num_frames(samples), trial_sounds(samples, encoder.sample_rate)
     assert frames is not None
-    network, path = copy.deepcopy(Windows(encoder, frames)).cpu().eval(), folder / GRAPH
+    network, path = copy.deepcopy(whole or Windows(encoder, frames)).cpu().eval(), folder / GRAPH
     with torch.inference_mode():
         expected = network(given).numpy()
-    network.encoder.front_end = exportable(network.encoder.front_end)
+    network.encoder.front_end = exportable(network.encoder.front_end)  # type: ignore[union-attr, arg-type]
     write_graph(network, given, expected, path, ("waveform", "logits"), GRAPH_TOLERANCE)
     return {GRAPH: path}, GRAPH_USAGE.format(GRAPH, samples, frames)
 

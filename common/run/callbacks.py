@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from common.run import progress
 from common.run.checkpoints import read_checkpoint
@@ -204,6 +204,17 @@ class History(Callback):
         writer.writeheader()
         writer.writerows(self.rows)
         write_text(self.path, text.getvalue())
+
+
+class Patience(EarlyStopping):
+    """Ends a training after `patience` validations in a row that were none of the best."""
+
+    def __init__(self, monitor: str, mode: str, patience: int) -> None:
+        super().__init__(monitor, mode=mode, patience=patience, check_finite=False, check_on_train_epoch_end=False)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """One that was killed between its last checkpoint and its end is not trained further."""
+        trainer.should_stop = self.wait_count >= self.patience
 
 
 class Interruption(Callback):

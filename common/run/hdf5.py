@@ -1,10 +1,12 @@
-"""HDF5 files that appear whole or not at all, also where the disk is full."""
+"""HDF5 files that appear whole or not at all, also where the disk is full; data sets that are mapped, not read."""
 
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from common.run.files import write_then_rename
 
@@ -22,6 +24,14 @@ def new_hdf5(path: str | Path) -> Iterator[tuple["h5py.File", Callable[[], None]
         with h5py.File(disk, "w", libver=("earliest", "v110")) as file:
             yield file, disk.check
         disk.check()
+
+
+def mapped(found: "h5py.Dataset") -> np.ndarray:
+    """All of a data set of numbers: mapped from the file where it lies there in one piece, else read."""
+    offset = found.id.get_offset()
+    if offset is None or not found.size or found.dtype.byteorder == ">":
+        return found[()]
+    return np.memmap(found.file.filename, found.dtype, "r", offset, found.shape)
 
 
 class _Disk(io.RawIOBase):

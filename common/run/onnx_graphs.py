@@ -74,11 +74,15 @@ def answers(path: Path, given: np.ndarray) -> np.ndarray:
 
 
 def runner(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """What answers for a file, opened once. Raises UserError for one that onnxruntime cannot run."""
+    """What answers for a file, opened once, with as many threads as torch. Raises UserError for one that onnxruntime
+    cannot run."""
     import onnxruntime
 
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
     try:
-        session = onnxruntime.InferenceSession(str(existing_file(path, "graph")), providers=["CPUExecutionProvider"])
+        path = existing_file(path, "graph")
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own are many
         raise UserError(f"{path}: onnxruntime cannot run it ({' '.join(str(error).split())[:200]})") from None
     (given,) = session.get_inputs()

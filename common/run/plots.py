@@ -65,6 +65,7 @@ STYLE: dict[Any, Any] = {
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.4,
     "lines.markersize": 3.5,
+    "svg.hashsalt": "",  # names of parts are the same every time
     "text.parse_math": False,  # names of classes and systems may hold a dollar sign
 }
 
@@ -173,15 +174,16 @@ def kilohertz(axes: "Axes", low: float, high: float) -> None:
 
 
 def save(figure: "Figure", path: str | Path) -> None:
-    """Write a figure as .png, whole or not at all, without metadata: equal figures give equal files.
+    """Write a figure as .png or .svg, whole or not at all, without metadata: equal figures give equal files.
 
     Raises UserError for another suffix.
     """
     path = Path(path)
-    if path.suffix != ".png":
-        raise UserError(f"{path}: plots are written as .png")
+    if path.suffix not in (".png", ".svg"):
+        raise UserError(f"{path}: plots are written as .png or .svg")
+    said = {"Software": None} if path.suffix == ".png" else {"Date": None}
     with style(), write_then_rename(path) as partial:
-        figure.savefig(partial, format="png", dpi=DPI, metadata={"Software": None})
+        figure.savefig(partial, format=path.suffix[1:], dpi=DPI, metadata=said)
 
 
 # ---------------------------------------------------------------- training curves

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ DIED = (
     "nothing that was finished is lost"
 )
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's numbers of these settings
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # glibc's numbers of these settings
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
 
@@ -170,12 +170,22 @@ def keep_memory() -> None:
 
     Only for glibc, whose default gives every large block back to the system at once; elsewhere nothing happens.
     """
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    _set_malloc({M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1})
+
+
+def return_memory(*_: Any) -> None:
+    """Freed memory goes back to the system, as it is wanted of a process that makes batches of arrays for another.
+
+    Kept, it grows for hours: what is small and stays lies between the large blocks and leaves gaps too small for them.
+    """
+    _set_malloc({M_MMAP_MAX: 65_536, M_MMAP_THRESHOLD: 2**20, M_TRIM_THRESHOLD: 2**20})
+
+
+def _set_malloc(values: Mapping[int, int]) -> None:
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        for name, value in values.items():
+            mallopt(name, value)
 
 
 def worker_pool(workers: int, gpus: int = 0) -> ProcessPoolExecutor:

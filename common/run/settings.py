@@ -34,6 +34,7 @@ class TrainerConfig:
     accumulate_grad_batches: int = in_range(1, 1)
     gradient_clip_val: float | None = in_range(None, 0)
     check_val_every_n_epoch: int = in_range(1, 1)
+    patience: int | None = in_range(None, 1)  # ends after so many validations that were none of the best; null: never
     # A training goes on from its last whole epoch; with this also from its last so many steps within one.
     checkpoint_steps: int | None = in_range(None, 1)
     compile: bool = False

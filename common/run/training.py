@@ -33,6 +33,7 @@ from common.run.callbacks import (
     Divergence,
     History,
     Interruption,
+    Patience,
     Progress,
     SeedEveryStep,
     WithinEpoch,
@@ -305,9 +306,11 @@ def build_trainer(
     ]
     if config.checkpoint_steps:
         checkpoints.append(Checkpoint(filename="last", every_n_train_steps=config.checkpoint_steps, **common))
-    averaging: list[Callback] = []
+    added: list[Callback] = []
     if config.weight_average:
-        averaging.append(EMAWeightAveraging(decay=config.weight_average))
+        added.append(EMAWeightAveraging(decay=config.weight_average))
+    if config.patience is not None:
+        added.append(Patience(monitor, mode, config.patience))
     return Trainer(
         accelerator=config.accelerator,
         devices=config.devices,
@@ -322,7 +325,7 @@ def build_trainer(
         use_distributed_sampler=False,
         logger=_loggers(run, config),
         plugins=[AtomicCheckpoints()],
-        callbacks=[SeedEveryStep(run.seed), WithinEpoch(), Divergence(), *averaging, *callbacks, *checkpoints],
+        callbacks=[SeedEveryStep(run.seed), WithinEpoch(), Divergence(), *added, *callbacks, *checkpoints],
         enable_progress_bar=False,
         enable_model_summary=False,
         log_every_n_steps=10,

@@ -2,16 +2,20 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from torch.utils.data import Dataset
 
 from common.audio.loading import SequentialSampler, share_of, training_loader
 from common.run.callbacks import Interruption
 from common.run.errors import UserError
+from common.run.processes import keep_memory, worker_pool
 
 
 class Processes(Dataset[Any]):
@@ -22,6 +26,34 @@ class Processes(Dataset[Any]):
 
     def __getitems__(self, requests: Any) -> int:
         return os.getpid()
+
+
+class Resident(Dataset[Any]):
+    """Every batch says how many MB of a large array its process still has when that is gone."""
+
+    def __init__(self) -> None:
+        self.size = lambda: 2**27  # nothing that can be pickled
+
+    def __getitems__(self, requests: Any) -> float:
+        before = _resident()
+        np.ones(self.size(), np.uint8)
+        return _resident() - before
+
+
+def _resident() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def left_by_loading() -> float:
+    """Of a training beside others, which is a spawned process."""
+    keep_memory()
+    return float(next(iter(training_loader(Resident(), SequentialSampler(8, 2), workers=1))))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="loaders are forked on Linux alone")
+def test_loading_is_forked_and_gives_memory_back() -> None:
+    with worker_pool(1) as pool:
+        assert pool.submit(left_by_loading).result() < 16
 
 
 @pytest.fixture

@@ -43,7 +43,14 @@ def test_equal_figures_give_equal_files_without_metadata(tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
 
 
-def test_only_png_is_written(tmp_path: Path) -> None:
+def test_equal_figures_give_equal_drawings(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        plots.save(plots.training_curves(CURVES, title="run"), tmp_path / f"{name}.svg")
+    assert "<svg" in (tmp_path / "a.svg").read_text()
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_only_png_and_svg_are_written(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"written as \.png"):
         plots.save(Figure(), tmp_path / "a.jpg")
     assert list(tmp_path.iterdir()) == []

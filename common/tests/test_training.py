@@ -439,6 +439,23 @@ def test_an_average_of_the_weights_is_what_is_kept(whole: Path, tmp_path: Path) 
     assert same(weights(tmp_path / "stopped" / LAST), weights(tmp_path / LAST))
 
 
+def test_patience_ends_a_training(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores are best in the second epoch: one of four is left out with a patience of 1; also after a power cut."""
+    train(tmp_path / "one", patience=1)
+    values = read_results(tmp_path / "one")["train"]["values"]
+    assert (values["epochs"], values["best"]["epoch"]) == (3, 2)
+    assert same(weights(tmp_path / "one" / BEST), weights(whole / BEST))
+    train(tmp_path / "two", patience=2)
+    assert read_results(tmp_path / "two")["train"]["values"]["epochs"] == 4
+    with monkeypatch.context() as patched:  # after the last checkpoint, before the results
+        patched.setattr("common.run.training.record", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "cut", patience=1)
+    train(tmp_path / "cut", patience=1)
+    assert (tmp_path / "cut" / "metrics.csv").read_text() == (tmp_path / "one" / "metrics.csv").read_text()
+    assert same(weights(tmp_path / "cut" / LAST), weights(tmp_path / "one" / LAST))
+
+
 def test_accumulated_gradients_make_fewer_steps(tmp_path: Path) -> None:
     train(tmp_path, epochs=2, accumulate_grad_batches=2)
     assert read_results(tmp_path)["train"]["values"]["steps"] == 4  # two of 3 batches an epoch: the rest is a step too

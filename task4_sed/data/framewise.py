@@ -1,7 +1,8 @@
 """AudioSet-strong on disk -> batches: whole clips of 10 s, drawn uniformly or by how rare their sounds are."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -154,15 +155,17 @@ class StrongClips(Dataset[Batch]):
         return found
 
 
-def pseudo_rows(pseudo: StoredLogits, clips: Sequence[str]) -> np.ndarray:
+def pseudo_rows(pseudo: StoredLogits, clips: Iterable[str]) -> np.ndarray:
     """The row of each clip (clips,), -1 where there is none; names with or without "Y" before the id.
 
     Raises UserError where no clip has one.
     """
-    position = pseudo.position
-    rows = np.array([position.get(clip, position.get(clip[1:], -1)) for clip in clips])
+    position, clips = pseudo.position, iter(clips)
+    first = next(clips)
+    found = (position.get(clip, position.get(clip[1:], -1)) for clip in chain([first], clips))
+    rows = np.fromiter(found, np.int64)
     if (rows < 0).all():
-        raise UserError(f"{pseudo.path}: no logits of any training clip, {clips[0]!r} first")
+        raise UserError(f"{pseudo.path}: no logits of any training clip, {first!r} first")
     return rows
 
 

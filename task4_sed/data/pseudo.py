@@ -4,17 +4,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from common.run.errors import UserError, did_you_mean
-from common.run.hdf5 import new_hdf5
+from common.run.hdf5 import mapped, new_hdf5
 from task4_sed.data.classes import CLASSES, FRAME_SECONDS
 from task4_sed.data.hdf5 import data_set, number_attribute, numbers, open_hdf5, texts
-
-if TYPE_CHECKING:
-    import h5py
 
 CLIPS_AT_ONCE = 256  # that are averaged; of 15 teachers on AudioSet-strong about a GB
 
@@ -51,7 +48,7 @@ class StoredLogits:
         path = Path(path)
         with open_hdf5(path, "stored logits (`predict --logits` and `pseudo_labels` make them)") as file:
             names = [stem(name) for name in texts(file, "filenames")]
-            strong = _logits(file, "strong_logits", 3)
+            strong = mapped(data_set(file, "strong_logits", 3, "f"))
             found = tuple(texts(file, "classes")) if "classes" in file else None
             durations = numbers(file, "durations") if "durations" in file else None
             frame_seconds = number_attribute(file, "frame_seconds")
@@ -83,8 +80,8 @@ class StoredLogits:
         wrong = ~np.isfinite(found.reshape(len(found), -1)).all(axis=1)
         if wrong.any():
             row = np.arange(len(self.strong))[rows][int(wrong.argmax())]
-            name = next(name for name, of in self.position.items() if of == row)
-            raise UserError(f"{self.path}: strong_logits of {name!r} has NaN or infinity")
+            name = next((repr(name) for name, of in self.position.items() if of == row), f"row {row}")
+            raise UserError(f"{self.path}: strong_logits of {name} has NaN or infinity")
         return found
 
     def row(self, clip: str) -> np.ndarray:
@@ -107,14 +104,6 @@ def _check_logits(path: Path, logits: np.ndarray, names: Sequence[str], classes:
         raise UserError(f"{path}: strong_logits has {len(logits)} clips, but filenames {len(names)}")
     if logits.shape[-1] != len(classes):
         raise UserError(f"{path}: strong_logits has {logits.shape[-1]} classes, expected {len(classes)}")
-
-
-def _logits(file: "h5py.File", key: str, dims: int) -> np.ndarray:
-    found = data_set(file, key, dims, "f")
-    offset = found.id.get_offset()
-    if offset is None or not found.size or found.dtype.byteorder == ">":
-        return found[()]
-    return np.memmap(file.filename, found.dtype, "r", offset, found.shape)
 
 
 @contextmanager

@@ -45,4 +45,6 @@ def _index(path: Path, rows: int) -> dict[str, int]:
     for clip, row in found.items():
         if not isinstance(clip, str) or not isinstance(row, int | np.integer) or not 0 <= row < rows:
             raise UserError(f"{path}: {clip!r}: {row!r}, expected a clip and its row from 0 to {rows - 1}")
-    return {stem(clip): int(row) for clip, row in found.items()}
+    for clip in [clip for clip in found if stem(clip) != clip]:  # in place: of AudioSet they are 300 MB
+        found[stem(clip)] = found.pop(clip)
+    return found

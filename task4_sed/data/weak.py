@@ -3,7 +3,7 @@ tables of segments, whose audio `prepare` packs."""
 
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -29,48 +29,59 @@ SEGMENTS: dict[Part, tuple[str, ...]] = {
     "eval": ("eval_segments.csv",),
 }
 TAGS = 527  # classes of AudioSet
-BLOCK = 8192  # clips whose bits are unpacked at once
+BLOCK = 8192  # clips whose labels are counted at once
 
 
 @dataclass(frozen=True)
 class WeakSet:
-    """Clips of AudioSet by their packs, one after the other. bits: (clips, bytes) uint8, the labels of each clip as
-    numpy.packbits has them."""
+    """Clips of AudioSet by their packs, one after the other. bits: of each pack (clips, bytes) uint8, the labels of
+    each clip as numpy.packbits has them."""
 
     classes: tuple[str, ...]
     packs: tuple[Pack, ...]
-    bits: np.ndarray
+    bits: tuple[np.ndarray, ...]
 
     def __len__(self) -> int:
-        return len(self.bits)
+        return sum(len(of) for of in self.bits)
 
     def names(self) -> Iterator[str]:
         """Of the clips, in their order."""
         return chain.from_iterable(pack.names for pack in self.packs)
 
-    def labels(self, clips: np.ndarray | slice) -> np.ndarray:
+    def labels(self, clips: np.ndarray) -> np.ndarray:
         """Labels (clips, classes) of some clips, 0 or 1."""
-        return np.unpackbits(self.bits[clips], axis=1, count=len(self.classes))
+        bits = np.empty((len(clips), self.bits[0].shape[1]), np.uint8)
+        for number, here, rows in self._by_pack(clips):
+            bits[here] = self.bits[number][rows]
+        return np.unpackbits(bits, axis=1, count=len(self.classes))
 
     def weights(self) -> np.ndarray:
         """How often each clip (clips,) should be drawn: sum over its labels of 1000 / (100 + clips with that label).
 
         Schmid et al. 2023 (EfficientAT).
         """
-        blocks = [slice(start, start + BLOCK) for start in range(0, len(self), BLOCK)]
-        total = sum(self.labels(block).sum(axis=0, dtype=np.int64) for block in blocks)
-        rarity = 1000.0 / (100.0 + np.asarray(total))
-        return np.concatenate([self.labels(block) @ rarity for block in blocks])
+        in_byte = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)  # labels of each value of a byte
+        blocks = [of[start : start + BLOCK] for of in self.bits for start in range(0, len(of), BLOCK)]
+        seen = sum(np.stack([np.bincount(of_byte, minlength=256) for of_byte in block.T]) for block in blocks)
+        rarity = 1000.0 / (100.0 + np.asarray(seen) @ in_byte)
+        rarity.flat[len(self.classes) :] = 0.0  # what fills the last byte
+        shares = rarity @ in_byte.T  # (bytes, 256)
+        return np.concatenate([shares[np.arange(len(shares)), block].sum(axis=1) for block in blocks])
 
     def read(self, clips: np.ndarray, samples: int) -> torch.Tensor:
         """The first samples (clips, samples) of some clips, shorter ones followed by silence."""
-        ends = np.cumsum([len(pack) for pack in self.packs])
-        of_pack = np.searchsorted(ends, clips, side="right")
         waveform = np.empty((len(clips), samples), np.float32)
-        for number in np.unique(of_pack):
-            here, pack = of_pack == number, self.packs[number]
-            waveform[here] = pack.read_many(clips[here] - (ends[number] - len(pack)), 0, samples)
+        for number, here, rows in self._by_pack(clips):
+            waveform[here] = self.packs[number].read_many(rows, 0, samples)
         return torch.from_numpy(waveform)
+
+    def _by_pack(self, clips: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Of each pack its number, which of the clips are in it (clips,), and their rows there."""
+        starts = np.cumsum([0, *(len(of) for of in self.bits)])
+        of_pack = np.searchsorted(starts, clips, side="right") - 1
+        for number in np.unique(of_pack):
+            here = of_pack == number
+            yield number, here, clips[here] - starts[number]
 
 
 def weak_classes(config: DataConfig) -> tuple[str, ...]:
@@ -85,13 +96,13 @@ def load_weak(config: DataConfig, part: Part) -> WeakSet:
     files = [root / name for name in PACKS[part] if (root / name).is_file()]
     if files:
         packs = tuple(AudioSetPack(path, SAMPLE_RATE) for path in files)
-        return WeakSet(tuple(names.values()), packs, np.concatenate([pack.labels(len(names)) for pack in packs]))
+        return WeakSet(tuple(names.values()), packs, tuple(pack.labels(len(names)) for pack in packs))
     pack = open_packed(packs_of(config) / f"audioset_weak_{part}", SAMPLE_RATE)
     clips, bits = read_segments(root, part, tuple(names))
     row = {clip: number for number, clip in enumerate(clips)}
     if (unknown := next((name for name in pack.names if name not in row), None)) is not None:
         raise UserError(f"{pack.path}: clip {unknown} is in no table of segments any more; run prepare again")
-    return WeakSet(tuple(names.values()), (pack,), bits[[row[name] for name in pack.names]])
+    return WeakSet(tuple(names.values()), (pack,), (bits[[row[name] for name in pack.names]],))
 
 
 def read_segments(root: Path, part: Part, mids: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
@@ -123,8 +134,9 @@ class WeakClips(Dataset[Batch]):
     the clips, pseudo labels; those of a clip without any are NaN."""
 
     def __init__(self, clips: WeakSet, teacher: StoredLogits | None = None) -> None:
-        self.clips, self.teacher = clips, teacher
-        self.rows = None if teacher is None else pseudo_rows(teacher, list(clips.names()))
+        self.clips = clips
+        self.rows = None if teacher is None else pseudo_rows(teacher, clips.names())
+        self.teacher = None if teacher is None else replace(teacher, position={})  # two million names, found by now
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -60,7 +60,7 @@ def framewise_network(config: Config) -> "FramewiseNetwork":
 
     if config.encoder is None:
         raise UserError("encoder: not set, but loss.kind is framewise; a frame-wise model such as atst-f")
-    encoder: Any = create(config.encoder.name, RANDOM, num_classes=None)
+    encoder: Any = create(config.encoder.name, RANDOM, num_classes=None, **config.encoder.options)
     return FramewiseNetwork(encoder, len(config.system.does("classes")(config.data)), config.sequence)
 
 

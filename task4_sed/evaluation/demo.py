@@ -117,7 +117,7 @@ def _example_file() -> str:
 
 def page(answering: Sequence[System], host: str = LOCAL) -> "FastAPI":
     """The page as an application, which answers by any of the systems."""
-    from task4_sed.evaluation.roll import heard, player, roll
+    from task4_sed.evaluation.roll import ByBoxes, heard, player, roll
 
     ui, first = gradio(), answering[0]
     # One after the other, whatever a person does meanwhile.
@@ -126,12 +126,13 @@ def page(answering: Sequence[System], host: str = LOCAL) -> "FastAPI":
     def redraw(sound: "Sound | None", threshold: float, classes: list[str], *lengths: float) -> Any:
         if sound is None:
             return ui.skip()
-        median, shortest, gap, rows = lengths
+        median, shortest, gap, rows, boxes = lengths
         try:
             rule = Rule(threshold, None, median, shortest, gap)
         except UserError as error:  # a forged request
             return note(str(error))
-        return roll(sound, rule, set(classes), int(rows))
+        how = ByBoxes(threshold, str(sound.detector.tuned or "default")) if boxes else rule
+        return roll(sound, how, set(classes), int(rows))
 
     def hear(path: str | None, system: int, *chosen: Any) -> tuple[Any, str, Any]:
         """The network hears it; everything else only draws."""
@@ -162,6 +163,8 @@ def page(answering: Sequence[System], host: str = LOCAL) -> "FastAPI":
                 classes = ui.Dropdown(
                     multiselect=True, label="Classes (none: all)", elem_id="classes", **_choice(first)
                 )
+                ways = [("scores above the threshold", 0), ("bounding boxes (cSEBBs)", 1)]
+                boxes = ui.Radio(ways, value=0, label="Events", elem_id="ways")
                 with ui.Accordion("More settings", open=False, elem_id="more"):
                     median, shortest, gap = (
                         ui.Slider(0, LONGEST, value, step=0.02, label=label)
@@ -175,7 +178,7 @@ def page(answering: Sequence[System], host: str = LOCAL) -> "FastAPI":
         state = ui.State(None)
         playing = ui.HTML("", elem_id="player")
         found = ui.HTML(note(START), elem_id="found")
-        controls = [threshold, classes, median, shortest, gap, rows]
+        controls = [threshold, classes, median, shortest, gap, rows, boxes]
         given, answer = [sound, system, *controls], [state, playing, found]
         ready.click(_example_file, None, sound, show_progress="hidden", **own)
         sound.change(hear, given, answer, show_progress="minimal", show_progress_on=found, **own)

@@ -33,6 +33,7 @@ from task4_sed.training.framewise import EDGES, figures_of, strong_truth
 DRAWS = 200
 NAMES = {"audioset_eval": "AudioSet-strong", "devtest": "DESED"}
 PUBLISHED_CLIPS = 16_935  # that the authors had of the evaluation set
+DRAWN = ("psds1_macro", "psds1")  # with intervals
 SHOWN = {"psds1_macro": "PSDS1, mean over classes", "psds1": "PSDS1 with the variance penalty", "mpauc": "mean pAUROC"}
 
 
@@ -58,7 +59,8 @@ def _evaluate(run: Run) -> Mapping[str, Any]:
         floors["untrained"] = _stored(floor, clips)
         silence = np.zeros((CLIPS_AT_ONCE, len(EDGES) - 1, len(scores.classes)), np.float16)
         floors["constant"] = replace(scores, read=lambda start, stop: silence[: stop - start])
-    low, high = interval_of(figures["psds1_macro"], found.draws, count, share=True)
+    ends = np.transpose(interval_of([figures[key] for key in DRAWN], found.draws, count, share=True))
+    intervals = {key: {"low": _known(low), "high": _known(high)} for key, (low, high) in zip(DRAWN, ends, strict=True)}
     listed = "".join(f"{name}\n" for name in sorted(truth.clips))
     listing = path.with_suffix(".clips.txt")
     write_text(listing, listed)
@@ -73,16 +75,17 @@ def _evaluate(run: Run) -> Mapping[str, Any]:
             name: figures_of(streamed_metrics(of, truth, PSDS1, median, end_with_clip=ended))
             for name, of in floors.items()
         },
-        "intervals": {"psds1_macro": {"low": _known(low), "high": _known(high)}},
+        "intervals": intervals,
     }
     if clips.figure == "psds1":
-        results["figure"] = {"metric": "PSDS1", "set": clips.name, "value": figures["psds1"], "low": None, "high": None}
+        results["figure"] = {"metric": "PSDS1", "set": clips.name, "value": figures["psds1"]} | intervals["psds1"]
     record(run.folder, "test", results)
     summarise(run, figures)
     rows = [
         [name, *(f"{of[key]:.4f}" for key in SHOWN)] for name, of in {"trained": figures, **results["floors"]}.items()
     ]
-    rows[0][1] += f" [{low:.4f}, {high:.4f}]"
+    for column, (low, high) in enumerate(ends, 1):
+        rows[0][column] += f" [{low:.4f}, {high:.4f}]"
     if clips.own:
         rows.append(["own classes, on own clips", f"{figures['own_psds1']:.4f}", *["" for _ in range(len(SHOWN) - 1)]])
     scored = _scored_on(results, clips.name, clips.scored)

@@ -146,7 +146,10 @@ def evaluate_set(run: Run, test: TestSet, filtered: Mapping[str, int] | bool, cs
 
 def filter_of(config: Config) -> Mapping[str, int] | bool:
     """The median filter of a recipe as `evaluate_files` takes it: {class: frames}, or False."""
-    return median_frames(classes_of(root_of(config.data))) if config.postprocess.median_filter else False
+    classes, same = classes_of(root_of(config.data)), config.postprocess.median_frames
+    if not config.postprocess.median_filter:
+        return False
+    return median_frames(classes) if same is None else dict.fromkeys(classes, same)
 
 
 def csebbs_of(run: Run) -> str:

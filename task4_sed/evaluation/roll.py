@@ -19,14 +19,15 @@ from common.run.folders import printable
 from common.search.page import without_folder
 from task4_sed.data.classes import SAMPLE_RATE
 from task4_sed.evaluation.plots import MAX_SCORE_COLUMNS, band_frequencies
-from task4_sed.inference.detect import PICTURED, Heard
+from task4_sed.inference.detect import PICTURED, Heard, parameters_for
 from task4_sed.inference.detectors import Detector
-from task4_sed.inference.events import Detection, Rule, detections
+from task4_sed.inference.events import Detection, Rule, detections, events_of
 from task4_sed.inference.formats import listed, write_audacity, write_events
 from task4_sed.inference.labels import labels_of
 from task4_sed.inference.predict import log_mel
 from task4_sed.inference.spool import Spool
 from task4_sed.inference.stitch import grid_of, stitched
+from task4_sed.metrics.types import ClipScores, ScoreSet
 
 MARKS_HZ = (500, 1000, 2000, 4000)
 STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)  # seconds between marks of the time axis
@@ -87,11 +88,22 @@ def player(sound: Sound) -> str:
     )
 
 
-def roll(sound: Sound, rule: Rule, chosen: Collection[str], rows: int) -> str:
+@dataclass(frozen=True)
+class ByBoxes:
+    """Events as bounding boxes (cSEBBs), tuned for a run or by default, whose confidence is at least `threshold`."""
+
+    threshold: float
+    csebbs: str = "default"  # or a table
+
+
+How = Rule | ByBoxes
+
+
+def roll(sound: Sound, how: How, chosen: Collection[str], rows: int) -> str:
     """The scores of the `rows` chosen classes (none: of all) with the highest ones, the events, and their files."""
     names = sound.detector.classes
     columns = [column for column, name in enumerate(names) if not chosen or name in chosen]
-    events = events_in(sound, rule, columns)
+    events = events_in(sound, how, columns)
     peaks = sound.scores.max(axis=0)
     top = sorted(columns, key=lambda column: -peaks[column])[:rows]
     tracks = "".join(
@@ -106,17 +118,22 @@ def roll(sound: Sound, rule: Rule, chosen: Collection[str], rows: int) -> str:
         f"<div class='tracks roll'>{tracks}{_times(sound.seconds)}{_lane(sound)}</div>"
         f"<p class='note summary' role='status'><span>{html.escape(said)}</span>"
         "<span class='key'><i class='shade'></i> score 0 to 1 <i class='event'></i> event</span>"
-        f"<span class='files'>{_files(sound, rule, chosen, events)}</span></p>{_table(events)}"
+        f"<span class='files'>{_files(sound, how, chosen, events)}</span></p>{_table(events)}"
     )
 
 
-def events_in(sound: Sound, rule: Rule, columns: Sequence[int]) -> list[Detection]:
+def events_in(sound: Sound, how: How, columns: Sequence[int]) -> list[Detection]:
     """Events of some classes by onset and name; the network is not asked."""
-    of, names = sound.detector, [sound.detector.classes[column] for column in columns]
+    of = sound.detector
+    columns = [column for column in columns if sound.scores[:, column].max() >= how.threshold]
+    names, scores = [of.classes[column] for column in columns], sound.scores[:, columns]
     if sound.nothing or not names:
         return []
-    ends = float(sound.edges[-1])
-    found = detections(sound.scores[:, columns], names, dict.fromkeys(names, rule), of.frame_seconds, ends)
+    if isinstance(how, ByBoxes):
+        clip = ScoreSet(tuple(names), {"clip": ClipScores(sound.edges, scores)})
+        found = events_of(clip, parameters_for(names, how.csebbs), how.threshold)
+    else:
+        found = detections(scores, names, dict.fromkeys(names, how), of.frame_seconds, float(sound.edges[-1]))
     mid_of = dict(zip(of.classes, of.mids or [None] * len(of.classes), strict=True))
     return sorted((replace(e, mid=mid_of[e.label]) for e in found), key=lambda e: (e.onset, e.label))
 
@@ -167,10 +184,12 @@ def _table(events: Sequence[Detection]) -> str:
     return f"<table class='events'><thead>{head}</thead><tbody>{rows}{more}</tbody></table>" if events else ""
 
 
-def _files(sound: Sound, rule: Rule, chosen: Collection[str], events: Sequence[Detection]) -> str:
+def _files(sound: Sound, how: How, chosen: Collection[str], events: Sequence[Detection]) -> str:
     """Links with the files in them."""
     of = sound.detector
-    about: dict[str, Any] = {"file": sound.name, "model": of.name, "checkpoint": of.sha256, "settings": asdict(rule)}
+    about: dict[str, Any] = {"file": sound.name, "model": of.name, "checkpoint": of.sha256, "settings": asdict(how)}
+    if isinstance(how, ByBoxes):
+        about["settings"]["csebbs"] = Path(how.csebbs).name
     about |= {"labels": sorted(chosen)} if chosen else {}
     about |= {"duration": round(sound.seconds, 3), "events": listed(events)}
     about |= {"note": said} if (said := "; ".join(filter(None, (sound.note, of.note)))) else {}

@@ -1,9 +1,11 @@
 """Files of what was found in a recording: tables, label tracks of Audacity and Raven, frame scores."""
 
+import re
 import zipfile
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,13 +28,21 @@ SUFFIX = {
     "npz": ".npz",
     "h5": ".h5",
     "png": ".png",
+    "svg": ".svg",
+    "tags": ".tags.tsv",
+    "embeddings": ".embeddings.npz",
 }
 RAVEN = ("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)", "Low Freq (Hz)", "High Freq (Hz)")
+TRACKS = "tracks"  # folder in which each recording has one with a label track per class
+PICTURES: tuple[Format, ...] = ("png", "svg")
+NO_NAME = r'[/\\:*?"<>|\x00-\x1f]'  # not in names of files
 HIGHEST_HZ = 8000  # that is heard
 
 
 def file_of(stem: Path, name: Format) -> Path:
-    """The file of a format."""
+    """The file of a format, or the folder."""
+    if name == "tracks":
+        return stem.parent / TRACKS / stem.name
     return stem.parent / SCORES / f"{stem.name}.tsv" if name == "scores" else Path(f"{stem}{SUFFIX[name]}")
 
 
@@ -49,6 +59,7 @@ def listed(events: Sequence[Detection]) -> list[dict[str, Any]]:
 def write_events(path: Path, labels: Labels, rows: Sequence[dict[str, Any]]) -> None:
     """A table, .tsv or .csv, of what `listed` gives, each with its filename."""
     columns = ["filename", "onset", "offset", "event_label", "confidence", "peak"]
+    columns[1:1] = ["channel"] * any("channel" in row for row in rows)
     columns = ["threshold"] * any("threshold" in row for row in rows) + columns
     columns += ["mid"] if labels.mids is not None else []
     write_rows(path, columns, ([row[column] for column in columns] for row in rows))
@@ -59,13 +70,39 @@ def write_audacity(path: Path, events: Sequence[Detection]) -> None:
     write_text(path, "".join(f"{e.onset:.6f}\t{e.offset:.6f}\t{e.label} {e.confidence:.2f}\n" for e in events))
 
 
-def write_raven(path: Path, events: Sequence[Detection]) -> None:
+def write_tracks(folder: Path, events: Sequence[Detection], names: Sequence[str]) -> None:
+    """A label track of Audacity for each class that was found; those of the other `names` go."""
+    tracks: defaultdict[str, list[Detection]] = defaultdict(list)
+    for event in events:
+        tracks[re.sub(NO_NAME, "_", event.label)].append(event)
+    for name in {re.sub(NO_NAME, "_", name) for name in names} - tracks.keys():
+        (folder / f"{name}.txt").unlink(missing_ok=True)
+    for name, of_class in tracks.items():
+        write_audacity(folder / f"{name}.txt", of_class)
+
+
+def write_tags(path: Path, spool: Spool, labels: Labels, frames: int) -> None:
+    """The highest and the mean score of every class over a recording, the highest first."""
+    highest, total = np.zeros(spool.classes), np.zeros(spool.classes)
+    for block in spool.blocks(stop=frames):
+        scores = sigmoid(block)
+        highest, total = np.maximum(highest, scores.max(axis=0)), total + scores.sum(axis=0)
+    order = np.argsort(-highest, kind="stable").tolist()
+    mids = labels.mids or [""] * len(labels.names)
+    rows = ((labels.names[at], f"{highest[at]:.4f}", f"{total[at] / frames:.4f}", mids[at]) for at in order)
+    write_rows(path, ("event_label", "max", "mean", "mid"), rows)
+
+
+def write_raven(path: Path, events: Sequence[Detection], channel: int | None = None) -> None:
     """A selection table of Raven: File, Open Selection Table."""
     rows = (
-        (number, "Spectrogram 1", 1, f"{e.onset:.6f}", f"{e.offset:.6f}", 0, HIGHEST_HZ, e.label, e.confidence)
+        (
+            *(number, "Spectrogram 1", channel or 1, f"{e.onset:.6f}", f"{e.offset:.6f}", 0, HIGHEST_HZ, e.label),
+            *(e.confidence, e.peak, e.mid or ""),
+        )
         for number, e in enumerate(events, 1)
     )
-    write_rows(path, (*RAVEN, "Annotation", "Score"), rows, "\t")
+    write_rows(path, (*RAVEN, "Annotation", "Score", "Peak", "MID"), rows, "\t")
 
 
 def write_scores(path: Path, spool: Spool, labels: Labels, edges: np.ndarray) -> None:
@@ -78,17 +115,18 @@ def write_scores(path: Path, spool: Spool, labels: Labels, edges: np.ndarray) ->
             first += len(block)
 
 
-def write_npz(path: Path, spool: Spool, labels: Labels, edges: np.ndarray) -> None:
-    """scores (frames, classes) float16, edges (frames + 1,) in seconds, classes, mids; block by block."""
-    arrays = {"edges": edges, "classes": np.array(labels.names), "mids": np.array(labels.mids or (), dtype=str)}
-    header = {"descr": "<f2", "fortran_order": False, "shape": (len(edges) - 1, spool.classes)}
+def write_npz(
+    path: Path, name: str, frames: int, columns: int, blocks: Iterable[np.ndarray], beside: Mapping[str, np.ndarray]
+) -> None:
+    """An array (frames, columns) float16 of that name, block by block, and others beside it."""
+    header = {"descr": "<f2", "fortran_order": False, "shape": (frames, columns)}
     with write_then_rename(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as file:
-        with file.open("scores.npy", "w", force_zip64=True) as member:
+        with file.open(f"{name}.npy", "w", force_zip64=True) as member:
             np.lib.format.write_array_header_1_0(member, header)
-            for block in spool.blocks(stop=len(edges) - 1):
-                member.write(sigmoid(block).astype("<f2").tobytes())
-        for name, array in arrays.items():
-            with file.open(f"{name}.npy", "w") as member:
+            for block in blocks:
+                member.write(block.astype("<f2").tobytes())
+        for other, array in beside.items():
+            with file.open(f"{other}.npy", "w") as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 
@@ -106,29 +144,52 @@ def write_h5(path: Path, spool: Spool, labels: Labels, edges: np.ndarray, frame_
         for key, words in {"classes": labels.names, "mids": labels.mids or ()}.items():
             if words:
                 file[key] = [word.encode() for word in words]
-        file["durations"] = edges[-1:]
+        file["durations"] = edges[-1:] - edges[0]
         file.attrs["frame_seconds"] = frame_seconds
 
 
-def write_all(
-    stem: Path,
-    formats: Sequence[Format],
-    source: Path,
-    events: Sequence[Detection],
-    spool: Spool,
-    labels: Labels,
-    edges: np.ndarray,
-    frame_seconds: float,
-) -> None:
-    """The files of all formats but .json and the picture, each whole or not at all."""
-    rows = [{"filename": printable(source.name), **row} for row in listed(events)]
+class Answer(NamedTuple):
+    """What is written of one recording, or of one of its channels, from 1 on. edges: (frames + 1,) seconds in the file.
+
+    embeddings: (frames, dim) where they are wanted.
+    """
+
+    stem: Path
+    source: Path
+    channel: int | None
+    events: Sequence[Detection]
+    spool: Spool
+    edges: np.ndarray
+    embeddings: Spool | None
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Its events in tables."""
+        of_channel = {} if self.channel is None else {"channel": self.channel}
+        return [{"filename": printable(self.source.name), **of_channel, **row} for row in listed(self.events)]
+
+
+def write_all(answer: Answer, formats: Sequence[Format], labels: Labels, frame_seconds: float) -> None:
+    """The files of all formats but .json and the pictures, each whole or not at all."""
+    stem, spool, edges = answer.stem, answer.spool, answer.edges
+    frames, since = len(edges) - 1, edges - edges[0]  # what evaluates begins at 0
+    mids = np.array(labels.mids or (), dtype=str)
+    beside = {"edges": edges, "classes": np.array(labels.names), "mids": mids}
+    scores = (sigmoid(block) for block in spool.blocks(stop=frames))
+    heard = answer.embeddings
+    write: dict[Format, Callable[[Path], None]] = {
+        **dict.fromkeys(("tsv", "csv"), lambda path: write_events(path, labels, answer.rows)),
+        "audacity": lambda path: write_audacity(path, answer.events),
+        "tracks": lambda path: write_tracks(path, answer.events, labels.names),
+        "raven": lambda path: write_raven(path, answer.events, answer.channel),
+        "tags": lambda path: write_tags(path, spool, labels, frames),
+        "scores": lambda path: write_scores(path, spool, labels, since),
+        "npz": lambda path: write_npz(path, "scores", frames, spool.classes, scores, beside),
+        "h5": lambda path: write_h5(path, spool, labels, edges, frame_seconds),
+    }
+    if heard is not None:
+        vectors = heard.blocks(stop=frames)
+        write["embeddings"] = lambda path: write_npz(path, "frames", frames, heard.classes, vectors, {"edges": edges})
     for name in formats:
-        path = file_of(stem, name)
-        if name in ("tsv", "csv"):
-            write_events(path, labels, rows)
-        elif name in ("audacity", "raven"):
-            (write_audacity if name == "audacity" else write_raven)(path, events)
-        elif name in ("scores", "npz"):
-            (write_scores if name == "scores" else write_npz)(path, spool, labels, edges)
-        elif name == "h5":
-            write_h5(path, spool, labels, edges, frame_seconds)
+        if name in write:
+            write[name](file_of(stem, name))

@@ -31,40 +31,50 @@ def predict_framewise(run: Run, checkpoint: Path | None, floors: bool = False) -
 
     floors: those of the same network untrained too.
     """
-    return _predict(run, checkpoint, training=False, floors=floors)
+    clips: StrongSet = run.config.system.does("set")(run.config, "eval")
+    result = _predict(run, checkpoint, clips, scores_of(run, clips), "predict")
+    if floors:
+        torch.manual_seed(run.seed)
+        path = Path(result["checkpoint"])
+        untrained = network_of(read_checkpoint(path)["framewise"], path).eval()
+        write_network_logits(untrained, clips, scores_of(run, clips, "untrained"), run.config, "untrained")
+    return result
 
 
 def predict_framewise_logits(run: Run, checkpoint: Path | None, names: Sequence[str] = ()) -> Mapping[str, Any]:
     """Store those of the training clips in logits.h5; there are no data sets to choose from."""
-    return _predict(run, checkpoint, training=True)
+    clips: StrongSet = run.config.system.does("set")(run.config, "train")
+    return _predict(run, checkpoint, clips, run.folder / LOGITS, "logits")
 
 
-def _predict(run: Run, checkpoint: Path | None, training: bool, floors: bool = False) -> Mapping[str, Any]:
-    config: Config = run.config
+def _predict(run: Run, checkpoint: Path | None, clips: StrongSet, out: Path, section: str) -> Mapping[str, Any]:
+    def write(network: FramewiseNetwork) -> dict[str, Any]:
+        write_network_logits(network, clips, out, run.config, str(run.folder))
+        return {"file": str(out), "clips": len(clips)}
+
+    return predicted(run, checkpoint, clips.labels.classes, section, write)
+
+
+def predicted(
+    run: Run,
+    checkpoint: Path | None,
+    classes: Sequence[str],
+    section: str,
+    write: Callable[[FramewiseNetwork], Mapping[str, Any]],
+) -> Mapping[str, Any]:
+    """Let `write` store what a run's network says, and record what it returns, with energy and time, as `section`.
+
+    Raises UserError for a network of other classes than those of the data set.
+    """
     path, expected = checkpoint_of(run, checkpoint)
-    network, classes = load_framewise(path, expected)
-    clips: StrongSet = config.system.does("set")(config, "train" if training else "eval")
-    if classes != clips.labels.classes:
-        raise UserError(f"{path}: its classes ({', '.join(classes[:3])}, ...) are not those of the data set")
-    out, start = run.folder / LOGITS if training else scores_of(run, clips), time.monotonic()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    stage = "logits" if training else "test"
-    with measure(run.folder, stage, config.energy, anew=True) as meter:
-        write_network_logits(network, classes, clips, out, config, str(run.folder))
-    if floors:
-        torch.manual_seed(run.seed)
-        untrained = network_of(read_checkpoint(path)["framewise"], path).eval()
-        floor = scores_of(run, clips, "untrained")
-        floor.parent.mkdir(exist_ok=True)
-        write_network_logits(untrained, classes, clips, floor, config, "untrained")
-    result = {
-        "checkpoint": str(path),
-        "file": str(out),
-        "clips": len(clips.labels.clips),
-        "kwh": meter.kwh,
-        "seconds": round(time.monotonic() - start, 2),
-    }
-    record(run.folder, "logits" if training else "predict", result)
+    network, of_network = load_framewise(path, expected)
+    if of_network != tuple(classes):
+        raise UserError(f"{path}: its classes ({', '.join(of_network[:3])}, ...) are not those of the data set")
+    start = time.monotonic()
+    with measure(run.folder, "logits" if section == "logits" else "test", run.config.energy, anew=True) as meter:
+        made = write(network)
+    result = {"checkpoint": str(path), **made, "kwh": meter.kwh, "seconds": round(time.monotonic() - start, 2)}
+    record(run.folder, section, result)
     return result
 
 
@@ -80,25 +90,28 @@ def ensembled(config: Config) -> dict[str, Any]:
 
 @torch.inference_mode()
 def logits_of(
-    network: FramewiseNetwork, loader: Iterable[Batch], advance: Callable[[int], object]
+    network: FramewiseNetwork, loader: Iterable[Batch], advance: Callable[[int], object], of_clips: bool = False
 ) -> Iterator[np.ndarray]:
-    """Logits (clips, 250, classes) of one batch after the other; `advance` is told of its clips."""
+    """Logits (clips, 250, classes) of one batch after the other; `advance` is told of its clips.
+
+    of_clips: one "frame" each, what the network says of the whole clip.
+    """
     device = torch.device(working_device(None))
     network = network.to(device)
     for batch in loader:
-        logits = network(network.encoder.front_end(batch.waveform.to(device))).frame_logits
+        found = network(network.encoder.front_end(batch.waveform.to(device)))
+        logits = found.logits[:, None] if of_clips else found.frame_logits
         assert logits is not None
         yield logits.float().cpu().numpy()
         advance(len(batch.clip))
 
 
-def write_network_logits(
-    network: FramewiseNetwork, classes: tuple[str, ...], clips: StrongSet, out: Path, config: Config, made_by: str
-) -> None:
+def write_network_logits(network: FramewiseNetwork, clips: StrongSet, out: Path, config: Config, made_by: str) -> None:
     """The logits of all clips, in half precision, batch by batch."""
-    names, data = clips.labels.clips, StrongClips(clips)
+    names, data, classes = clips.labels.clips, StrongClips(clips), clips.labels.classes
     loader = sequential_loader(data, len(data), config.data.eval_batch, config.data.workers)
     ends = clips.durations
+    out.parent.mkdir(parents=True, exist_ok=True)
     with (
         progress(f"predict {clips.name}", len(names)) as advance,
         new_logits(out, names, FRAMES, classes, frame_seconds=FRAME_SECONDS, durations=ends, runs=[made_by]) as append,

@@ -1,6 +1,5 @@
 """A fine-tuned network over the files of HEAR's data sets: stored logits of those that are tested and validated."""
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,18 +7,14 @@ from typing import Any
 import numpy as np
 
 from common.audio.loading import sequential_loader
-from common.run.energy import measure
-from common.run.errors import UserError
 from common.run.progress import progress
-from common.run.results.store import record
 from common.run.verbs import Run
 from task4_sed.config import Config
 from task4_sed.data.audioset import FRAME_SECONDS
 from task4_sed.data.hear import HearClips, HearSet, Part, fold_of, joined, load_hear
 from task4_sed.data.pseudo import StoredLogits, new_logits
-from task4_sed.inference.checkpoints import checkpoint_of
-from task4_sed.inference.framewise import logits_of
-from task4_sed.model.framewise import FramewiseNetwork, load_framewise
+from task4_sed.inference.framewise import logits_of, predicted
+from task4_sed.model.framewise import FramewiseNetwork
 
 PARTS: tuple[Part, ...] = ("valid", "test")
 
@@ -27,19 +22,14 @@ PARTS: tuple[Part, ...] = ("valid", "test")
 def predict_hear(run: Run, checkpoint: Path | None, floors: bool = False) -> Mapping[str, Any]:
     """Store the logits of the files in scores/valid.h5 and scores/test.h5; there are no floors."""
     config: Config = run.config
-    path, expected = checkpoint_of(run, checkpoint)
-    network, classes = load_framewise(path, expected)
-    fold, start = fold_of(config, run.seed), time.monotonic()
-    parts = {part: load_hear(config.data, part, fold) for part in PARTS}
-    if classes != parts["test"].classes:
-        raise UserError(f"{path}: its classes ({', '.join(classes[:3])}, ...) are not those of the data set")
-    with measure(run.folder, "test", config.energy, anew=True) as meter:
+    parts = {part: load_hear(config.data, part, fold_of(config, run.seed)) for part in PARTS}
+
+    def write(network: FramewiseNetwork) -> dict[str, Any]:
         for part, of in parts.items():
             _write(network, of, scores_of(run, part), config)
-    files = {part: len(of.files) for part, of in parts.items()}
-    result = {"checkpoint": str(path), "files": files, "kwh": meter.kwh, "seconds": round(time.monotonic() - start, 2)}
-    record(run.folder, "predict", result)
-    return result
+        return {"files": {part: len(of.files) for part, of in parts.items()}}
+
+    return predicted(run, checkpoint, parts["test"].classes, "predict", write)
 
 
 def scores_of(run: Run, part: Part) -> Path:

@@ -9,7 +9,7 @@ import numpy as np
 from common.audio.recordings import Recording
 from task4_sed.data.classes import SAMPLE_RATE
 from task4_sed.inference.detect import Heard, finder_of, found_in
-from task4_sed.inference.detectors import load_detector
+from task4_sed.inference.detectors import AS_USUAL, Loading, load_detector
 from task4_sed.inference.formats import listed
 from task4_sed.inference.labels import labels_of
 from task4_sed.inference.options import Options
@@ -31,9 +31,15 @@ class Listener:
     Raises UserError for unknown models, and values that make no sense.
     """
 
-    def __init__(self, model: str | Path | Sequence[str | Path], options: Options, device: str | None = None) -> None:
+    def __init__(
+        self,
+        model: str | Path | Sequence[str | Path],
+        options: Options,
+        device: str | None = None,
+        how: Loading = AS_USUAL,
+    ) -> None:
         self.options = options
-        self.detector = load_detector([model] if isinstance(model, str | Path) else model, device)
+        self.detector = load_detector([model] if isinstance(model, str | Path) else model, device, how=how)
         self.labels = labels_of(self.detector.classes, self.detector.mids, options.labels, options.groups)
         self.finder = finder_of(self.detector, self.labels, options)
 
@@ -53,7 +59,8 @@ class Listener:
         return as_objects(ScoreSet(self.labels.names, {"recording": ClipScores(edges, found)}))["recording"]
 
     def _hear(self, recording: Source, sample_rate: int | None) -> tuple[Heard, Spool]:
-        heard, spool = Heard(Recording(recording, SAMPLE_RATE, sample_rate)), Spool(len(self.labels.names))
+        part, spool = Recording(recording, SAMPLE_RATE, sample_rate), Spool(len(self.labels.names))
+        heard = Heard(part, self.options.start, self.options.end)
         grid = grid_of(self.detector, self.options.hop, self.options.parity)
         for piece in stitched(self.detector, [(0, heard)], grid):
             spool.add(self.labels(piece.logits))

@@ -36,6 +36,10 @@ class Options:
     rows: int | None = None
     truth: Path | None = None
     resume: bool = False
+    start: float = 0.0
+    end: float | None = None
+    channels: bool = False
+    mend: bool = True  # samples that are not finite are heard as 0 and said; else such a file cannot be read
 
     def __post_init__(self) -> None:
         if self.threshold is not None:
@@ -49,6 +53,10 @@ class Options:
                 raise UserError(f"--{name} is {value:g}, expected more than 0")
         if self.zoom is not None and not (len(self.zoom) == 2 and 0 <= self.zoom[0] < self.zoom[1]):
             raise UserError(f"--zoom is {' '.join(f'{x:g}' for x in self.zoom)}, expected its begin and end in seconds")
+        if not 0 <= self.start < float("inf"):
+            raise UserError(f"--start is {self.start:g}, expected seconds of at least 0")
+        if self.end is not None and not self.end > self.start:
+            raise UserError(f"--end is {self.end:g}, expected seconds after {self.start:g}, where it starts")
         if self.zoom is not None and self.page is not None:
             raise UserError("--zoom or --page, not both")
         self._check_ways()
@@ -77,15 +85,16 @@ class Options:
 
 IN_PYTHON = (
     *("threshold", "low", "median", "min_duration", "gap", "per_class", "csebbs", "top", "labels", "groups", "hop"),
-    "parity",
+    *("parity", "start", "end"),
 )
+LOADING = ("weights", "mean", "precision", "threads")  # options of how networks are loaded
 
 
 def options_of(given: Mapping[str, Any]) -> Options:
     """Those that make events of scores, by name. Raises UserError for others, too."""
     for name in given:
         if name not in IN_PYTHON:
-            raise UserError(f"detect: no option {name!r}{did_you_mean(name, IN_PYTHON)}")
+            raise UserError(f"detect: no option {name!r}{did_you_mean(name, (*IN_PYTHON, *LOADING))}")
     paths = {name: Path(value) for name in ("per_class", "groups") if (value := given.get(name)) is not None}
     labels = {"labels": tuple(given["labels"])} if given.get("labels") is not None else {}
     return Options(**{**given, **paths, **labels})

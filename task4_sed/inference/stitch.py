@@ -85,11 +85,11 @@ def windows(blocks: Iterable[Waveform], grid: Grid) -> Iterator[Window]:
 class Seam:
     """The weighted mean of windows that come in order, given out as far as no later window reaches."""
 
-    def __init__(self, frames: int, classes: int) -> None:
+    def __init__(self, frames: int, columns: int) -> None:
         place = np.arange(frames) + 0.5
         self.weights = np.minimum(place, frames - place)[:, None]  # triangular
         self.first = 0  # frame of the first row of the sums
-        self.sums = np.zeros((0, classes + 1))  # the last column: of the weights
+        self.sums = np.zeros((0, columns + 1))  # the last column: of the weights
 
     def add(self, logits: np.ndarray, first: int, total: int | None) -> np.ndarray:
         """A window's logits (frames, classes) -> what is done by then, (some frames, classes) float32."""
@@ -122,14 +122,14 @@ def stitched(
     skipping: the context in which each of them is read; what it swallows ends a recording before its last piece.
     """
     waiting = _all_windows(recordings, grid, skipping)
-    seam = Seam(grid.frames, len(detector.classes))
+    seam: Seam | None = None
     while chosen := list(islice(waiting, batch)):
         heard = detector.logits(torch.from_numpy(np.stack([window.samples for _, window in chosen]))).cpu().numpy()
         if not np.isfinite(heard).all():
             raise UserError(f"{detector.name}: gives logits that are not finite")
         for (key, window), logits in zip(chosen, heard.astype(np.float64), strict=True):
-            if window.first == 0:  # another recording begins
-                seam = Seam(grid.frames, len(detector.classes))
+            if seam is None or window.first == 0:  # another recording begins
+                seam = Seam(grid.frames, logits.shape[1])
             yield Piece(key, seam.add(logits, window.first, window.total), window.total is not None)
 
 

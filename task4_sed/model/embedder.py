@@ -37,7 +37,7 @@ class Embedder:
         self.config = config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            encoder = encoder or create(config.name, config.checkpoint, num_classes=None)
+            encoder = encoder or create(config.name, config.checkpoint, num_classes=None, **config.options)
             self.projection: nn.Module = nn.Identity()
             if config.projection == "frozen":
                 self.projection = nn.Linear(encoder.embedding_dim, PROJECTED_DIM).requires_grad_(False)

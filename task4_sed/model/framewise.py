@@ -1,5 +1,6 @@
 """The network of frame-level pre-training: encoder, perhaps a sequence model, two heads (Schmid et al. 2025)."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -9,8 +10,8 @@ from torch import Tensor, nn
 
 from common.encoders import RANDOM, create
 from common.encoders.base import FrameEncoder, Output, resample_frames
-from common.encoders.checkpoints import entry_of, locate
-from common.run.checkpoints import fill, network_state, read_checkpoint
+from common.encoders.checkpoints import Checkpoint, entry_of, locate, read_state, without_sequence
+from common.run.checkpoints import fill, network_state, read_checkpoint, without_front
 from common.run.errors import UserError
 from task4_sed.config import EncoderConfig, SequenceConfig
 from task4_sed.model.sequence import sequence_model
@@ -28,7 +29,7 @@ class FramewiseNetwork(nn.Module):
 
     def __init__(self, encoder: FrameEncoder, num_classes: int | None, sequence: SequenceConfig | None = None) -> None:
         super().__init__()
-        self.seq_model, width = None, encoder.embedding_dim
+        self.seq_model, width, self.sequence = None, encoder.embedding_dim, sequence
         if sequence is not None:
             self.seq_model, width = sequence_model(sequence, width)
         self.encoder = encoder
@@ -41,9 +42,12 @@ class FramewiseNetwork(nn.Module):
 
     def from_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A published state dict under this network's names."""
-        state = {name.replace("seq_model.rnn.", "seq_model.0.gru."): value for name, value in state.items()}
-        sequence = {name: value for name, value in state.items() if name.startswith("seq_model.")}
-        rest = {name: value for name, value in state.items() if name not in sequence}
+        rest = without_sequence(state)
+        sequence = {
+            without_front(name).replace("seq_model.rnn.", "seq_model.0.gru."): value
+            for name, value in state.items()
+            if name not in rest
+        }
         # The convolutions of a TCN are listed twice.
         found = {name: value for name, value in sequence.items() if ".conv1." not in name and ".conv2." not in name}
         return found | {f"encoder.{name}": value for name, value in self.encoder.canonical(rest).items()}
@@ -72,6 +76,8 @@ def new_network(
     if config.keep_head:
         for old, new in zip(heads, (encoder.strong_head, encoder.weak_head), strict=True):
             _keep(old, new, str(config.checkpoint))
+        if sequence is not None:
+            raise UserError("encoder.keep_head: goes without sequence, a head is on the encoder's own features")
     return network
 
 
@@ -84,7 +90,10 @@ def pretrained(config: EncoderConfig) -> FrameEncoder:
     about = read_checkpoint(path).get("framewise") if path.suffix == ".ckpt" and path.is_file() else None
     if about is not None and (name := about["encoder"]["name"]) != str(config.name):
         raise UserError(f"encoder.checkpoint: {path} is of {name}, expected one of {config.name}")
-    encoder = create(config.name, config.checkpoint, num_classes="published" if config.keep_head else None)
+    if config.keep_head and about is not None and about["sequence"] is not None:
+        raise UserError(f"encoder.keep_head: {path} has its head on a sequence model, which is left out")
+    classes: Literal["published"] | None = "published" if config.keep_head else None
+    encoder = create(config.name, config.checkpoint, classes, **config.options)
     if not isinstance(encoder, FrameEncoder) or encoder.sample_rate != SAMPLE_RATE:
         raise UserError(f"encoder.name: {config.name}, expected a frame-wise model of {SAMPLE_RATE} Hz")
     return encoder
@@ -113,7 +122,8 @@ def load_framewise(path: Path, expected_sha256: str | None = None) -> tuple[Fram
 
 def network_of(about: Mapping[str, Any], path: Path) -> FramewiseNetwork:
     """A network as its checkpoint or its exported folder describes it, with random weights."""
-    encoder = create(about["encoder"]["name"], RANDOM, num_classes=None)
+    depth = about["encoder"].get("depth")
+    encoder = create(about["encoder"]["name"], RANDOM, None, **({} if depth is None else {"depth": depth}))
     if not isinstance(encoder, FrameEncoder):
         raise UserError(f"{path}: its encoder {about['encoder']['name']} is not frame-wise")
     encoder.front_end.top_db_per_batch = about["encoder"]["batch_floor"]
@@ -122,11 +132,29 @@ def network_of(about: Mapping[str, Any], path: Path) -> FramewiseNetwork:
     return FramewiseNetwork(encoder, len(about["classes"]), sequence)
 
 
+def sequence_of(entry: Checkpoint) -> SequenceConfig | None:
+    """The sequence model of a published file, which its name says: `fmn10+tf-256_strong`; None: it has none."""
+    found = re.search(r"\+(tf|gru|hybrid)-(\d+)_", entry.name)
+    return SequenceConfig(found[1], int(found[2])) if found else None  # type: ignore[arg-type]
+
+
+def published_network(entry: Checkpoint, path: Path) -> FramewiseNetwork:
+    """That of a published file with a sequence model, in evaluation mode. Raises UserError for a file of another."""
+    encoder = create(entry.models[0], RANDOM, num_classes=None)
+    assert isinstance(encoder, FrameEncoder)
+    network = FramewiseNetwork(encoder, entry.classes, sequence_of(entry))
+    counters = {name: of for name, of in network.state_dict().items() if name.endswith("num_batches_tracked")}
+    fill(network, counters | network.from_published(read_state(path)), path)
+    return network
+
+
 def named_network(name: str) -> tuple[FramewiseNetwork, tuple[str, ...] | None]:
     """The same of an own checkpoint by its path, or of a published one by its name, which does not say its classes."""
     entry = entry_of(name)
     if entry is None:
         return load_framewise(locate(name)[0])
+    if sequence_of(entry) is not None:
+        return published_network(entry, locate(name)[0]), None
     encoder = create(entry.models[0], name) if entry.models else None
     if not isinstance(encoder, FrameEncoder) or encoder.strong_head is None:
         raise UserError(f"{name}: no frame-wise network with a head")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from task4_sed.config import SequenceConfig
+from task4_sed.model.graph import gru_operator, scan_by_doubling
 from task4_sed.model.mamba import MambaStack
 
 THETA = 10_000.0  # of the rotary embedding
@@ -125,6 +126,9 @@ class MinGRU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         hidden, gate = self.to_hidden_and_gate(x).float().chunk(2, dim=-1)
+        if torch.onnx.is_in_onnx_export():  # ONNX has no logcumsumexp
+            new = torch.where(hidden >= 0, hidden + 0.5, hidden.sigmoid())
+            return scan_by_doubling((-gate).sigmoid(), gate.sigmoid() * new)
         log_new = torch.where(hidden >= 0, (hidden.relu() + 0.5).log(), -F.softplus(-hidden)) - F.softplus(-gate)
         kept = -F.softplus(gate).cumsum(dim=1)
         return (kept + (log_new - kept).logcumsumexp(dim=1)).exp().to(x.dtype)
@@ -227,7 +231,7 @@ class Recurrent(nn.Module):
         self.gru = nn.GRU(inputs, dim, layers, batch_first=True, bidirectional=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.gru(x)[0]
+        return gru_operator(self.gru, x) if torch.onnx.is_in_onnx_export() else self.gru(x)[0]
 
 
 def initialise(module: nn.Module) -> None:

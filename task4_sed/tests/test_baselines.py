@@ -15,11 +15,12 @@ METRICS = {
 # Of frame-level pre-training; the specification has them in per cent.
 PRETRAINING = {
     "audioset_eval": {"psds1_macro"},
-    "desed_baseline2023": {"psds1_finetuned"},
+    "devtest": {"psds1"},  # beside DCASE 2023's baseline
     "desed_simplified": {"psds1_frozen", "psds1_finetuned"},
     "dcase2016_task2": {"onset_f1_frozen", "onset_f1_finetuned"},
     "maestro_5h": {"onset_f1_frozen", "onset_f1_finetuned"},
 }
+BESIDE = "CRNN of 2023 beside it"
 RATIOS = METRICS - {"kwh_train", "kwh_test", "parameters", "ranking"}
 PAPERS_SYSTEM = "CP-JKU 2024 ensemble of 3"
 
@@ -31,7 +32,11 @@ def published() -> list[Baseline]:
 
 @pytest.fixture(scope="module")
 def baselines(published: list[Baseline]) -> list[Baseline]:
-    return [entry for entry in published if entry.set not in PRETRAINING]
+    return [entry for entry in published if not of_pretraining(entry)]
+
+
+def of_pretraining(entry: Baseline) -> bool:
+    return entry.system.endswith(BESIDE) if entry.set == "devtest" else entry.set in PRETRAINING
 
 
 def test_figures_are_possible(baselines: list[Baseline]) -> None:
@@ -58,7 +63,7 @@ def test_figures_of_pretraining(published: list[Baseline], shared: Path) -> None
     specification = shared / "specs" / "task4_sed_pretraining.md"
     if not specification.is_file():
         pytest.skip(f"no {specification}")
-    entries = [entry for entry in published if entry.set in PRETRAINING]
+    entries = [entry for entry in published if of_pretraining(entry)]
     assert {of: {entry.metric for entry in entries if entry.set == of} for of in PRETRAINING} == PRETRAINING
     text = specification.read_text(encoding="utf-8")
     tables = text[text.index("### 1.1") : text.index("## 2 ")] + text[text.index("## 9 ") : text.index("## 10 ")]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from common.encoders import RANDOM, create, packaged
 from common.encoders.base import Encoder, FrameEncoder
-from common.encoders.checkpoints import cached
+from common.encoders.checkpoints import cached, catalogue
 from common.encoders.transformer import SpectrogramTransformer
 from common.run.errors import UserError
 from common.run.files import sha256
@@ -25,10 +25,10 @@ from task4_sed.config import EncoderConfig, SequenceConfig
 from task4_sed.data.audioset import FRAMES, audioset_classes, output_classes
 from task4_sed.data.classes import CLASSES
 from task4_sed.inference.checkpoints import load_network
-from task4_sed.inference.detectors import STEP, STEPS, YAMNET_NOTE, load_detector
+from task4_sed.inference.detectors import STEP, STEPS, YAMNET_NOTE, Loading, load_detector
 from task4_sed.inference.postprocess.csebbs import CsebbsParameters, write_parameters
 from task4_sed.inference.predict import Predictor
-from task4_sed.model.framewise import FramewiseNetwork
+from task4_sed.model.framewise import FramewiseNetwork, named_network, new_network, pretrained, sequence_of
 from task4_sed.tests.test_checkpoints import own
 from task4_sed.tests.test_exported_task4 import leave_run
 
@@ -115,10 +115,15 @@ def test_the_older_models_have_all_classes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("called", "file"),
-    [("BEATs", "BEATs_strong_1.pt"), ("frame_mn10", "frame_mn10_strong_1.pt"), ("frame_mn04", "fmn04_strong.pt")],
+    ("called", "file", "megabytes"),
+    [
+        ("BEATs", "BEATs_strong_1.pt", 364),
+        ("frame_mn10", "frame_mn10_strong_1.pt", 15),
+        ("frame_mn04", "fmn04_strong.pt", 3),
+        ("fmn10+gru-1024", "fmn10+gru-1024_strong.pt", 144),
+    ],
 )
-def test_a_file_that_is_not_there(called: str, file: str) -> None:
+def test_a_file_that_is_not_there(called: str, file: str, megabytes: int) -> None:
     with pytest.raises(UserError) as error:
         load_detector([called])
     text = str(error.value)
@@ -126,7 +131,7 @@ def test_a_file_that_is_not_there(called: str, file: str) -> None:
     assert "\n" not in text
     assert f"common.encoders fetch {Path(file).stem}" in text
     assert f"releases/download/v0.0.1/{file}" in text
-    assert f"put it at {cached(file)}" in text
+    assert f"({megabytes} MB), or put it at {cached(file)}" in text
     assert "`--model yamnet` detects in the meantime" in text
 
 
@@ -202,6 +207,129 @@ def test_an_ensemble_is_the_mean_of_logits(ears: None, tmp_path: Path) -> None:
         UserError, match=r"random:frame_mn-tiny has 447 in frames of 0\.04 s, yamnet has 521 .* 0\.48 s"
     ):
         load_detector(["random:frame_mn-tiny", "yamnet"], "cpu")
+
+
+def test_an_ensemble_by_the_mean_of_probabilities(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        torch.save(create("frame_mn06", RANDOM).state_dict(), tmp_path / f"{seed}.pt")
+        (tmp_path / str(seed)).mkdir()
+        (tmp_path / f"{seed}.pt").rename(tmp_path / str(seed) / "frame_mn06.pt")
+    names = [tmp_path / "1" / "frame_mn06.pt", tmp_path / "2" / "frame_mn06.pt"]
+    both = load_detector(names, "cpu", how=Loading(mean="probabilities"))
+    expected = torch.stack([load_detector([name], "cpu").logits(noise()).sigmoid() for name in names]).mean(dim=0)
+    torch.testing.assert_close(both.logits(noise()).sigmoid(), expected)
+    assert both.name == f"{names[0]} + {names[1]} (mean of probabilities)"
+
+
+def test_a_folder_of_published_files(tmp_path: Path, cache: Path) -> None:
+    torch.save(create("frame_mn06", RANDOM).state_dict(), tmp_path / "frame_mn06_strong_1.pt")
+    found = load_detector(["frame_mn06"], "cpu", how=Loading(weights=tmp_path))
+    assert found.sha256 == sha256(tmp_path / "frame_mn06_strong_1.pt")
+    with pytest.raises(UserError) as error:
+        load_detector(["frame_mn10"], "cpu", how=Loading(weights=tmp_path))
+    assert "it is at https" in str(error.value)
+    assert f"put it at {tmp_path / 'frame_mn10_strong_1.pt'}" in str(error.value)
+    (tmp_path / "BEATs_strong_1.pt").write_bytes(b"another file")
+    with pytest.raises(UserError, match=r"BEATs_strong_1\.pt: SHA-256 is"):
+        load_detector(["BEATs"], "cpu", how=Loading(weights=tmp_path))
+
+
+def test_precision(tmp_path: Path) -> None:
+    exact, rough = (
+        load_detector(["random:frame_mn-tiny"], "cpu", how=Loading(precision=of)) for of in ("float32", "bfloat16")
+    )
+    one, other = exact.logits(noise()), rough.logits(noise())
+    assert other.dtype == torch.float32
+    assert not torch.equal(one, other)
+    torch.testing.assert_close(one, other, atol=0.05 * float(one.std()), rtol=0.05)
+    pair = load_detector(["random:frame_mn-tiny"] * 2, "cpu", how=Loading(precision="bfloat16"))
+    assert torch.equal(pair.logits(noise()), other)
+
+
+def test_threads() -> None:
+    before = torch.get_num_threads()
+    try:
+        load_detector(["random:frame_mn-tiny"], "cpu", how=Loading(threads=2))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+SEQUENCES = {
+    "tf": SequenceConfig("tf", 256),
+    "gru": SequenceConfig("gru", 128),
+    "hybrid": SequenceConfig("hybrid", 512),
+}
+
+
+def sequence_file(path: Path, config: SequenceConfig) -> FramewiseNetwork:
+    """A published file of fmn10 with a sequence model, its names as there."""
+    encoder = create("frame_mn10", RANDOM, num_classes=None)
+    assert isinstance(encoder, FrameEncoder)
+    torch.manual_seed(0)
+    network = FramewiseNetwork(encoder, 447, config).eval()
+    state = {}
+    for name, value in network.state_dict().items():
+        name = name.removeprefix("encoder.")
+        state[f"net.model.{name}" if name.startswith("features.") else f"net.{name}"] = value
+    torch.save({name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}, path)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("fmn10+tf-256_advanced-kd-weak-strong", "tf"),
+        ("FMN10+TF-256_strong", "tf"),
+        ("fmn10+gru-128_strong", "gru"),
+        ("fmn10+hybrid-512_strong", "hybrid"),
+    ],
+)
+def test_published_networks_with_a_sequence_model(name: str, kind: str, cache: Path, tmp_path: Path) -> None:
+    file = cache / f"{name.replace('FMN', 'fmn').replace('TF', 'tf')}.pt"
+    network = sequence_file(file, SEQUENCES[kind])
+    detector, windows = load_detector([name], "cpu"), noise()
+    with torch.no_grad():
+        expected = network(network.encoder.front_end(windows)).frame_logits
+    torch.testing.assert_close(detector.logits(windows), expected, atol=1e-4, rtol=1e-4)
+    assert (detector.name, detector.classes, detector.sha256) == (name, output_classes(), sha256(file))
+    for called in (file, name.removesuffix("_strong")):
+        assert torch.equal(load_detector([called], "cpu").logits(windows), detector.logits(windows))
+    teacher, classes = named_network(name)
+    assert classes is None
+    with torch.no_grad():
+        found = teacher(teacher.encoder.front_end(windows)).frame_logits
+    torch.testing.assert_close(found, expected)
+    encoder = pretrained(EncoderConfig("frame_mn10", name))
+    torch.testing.assert_close(encoder.features[0][0].weight, network.encoder.features[0][0].weight)
+    with pytest.raises(UserError, match=r"keep_head: .* has a head None, expected"):
+        new_network(EncoderConfig("frame_mn10", name, keep_head=True), 447, None)
+
+
+def test_heads_on_a_sequence_model_are_not_kept(tmp_path: Path) -> None:
+    best = str(leave_run(tmp_path, framewise(sequence=True)))
+    with pytest.raises(UserError, match=r"keep_head: .*best\.ckpt has its head on a sequence model"):
+        new_network(EncoderConfig("frame_mn-tiny", best, keep_head=True), 447, None)
+    with pytest.raises(UserError, match="keep_head: goes without sequence"):
+        new_network(EncoderConfig("frame_mn-tiny", RANDOM, keep_head=True), 447, SequenceConfig("attn", 48))
+
+
+def test_the_published_sequence_models() -> None:
+    found = {entry.name: sequence_of(entry) for entry in catalogue().values() if "+" in entry.name}
+    assert len(found) == 25
+    for name, of in found.items():
+        assert of is not None
+        assert f"+{of.kind}-{of.dim}_" in name
+    assert all(sequence_of(entry) is None for entry in catalogue().values() if "+" not in entry.name)
+
+
+def test_a_published_network_of_another_kind(cache: Path) -> None:
+    sequence_file(cache / "fmn10+tf-256_strong.pt", SEQUENCES["gru"])
+    with pytest.raises(UserError, match=r"fmn10\+tf-256_strong\.pt: checkpoint of another model: .* keys missing"):
+        load_detector(["fmn10+tf-256_strong"], "cpu")
+    with pytest.raises(UserError, match=r"fmn04\+hybrid-104_strong\.pt: not on this machine"):
+        load_detector(["fmn04+hybrid-104_strong"], "cpu")
 
 
 def framewise(name: str = "frame_mn-tiny", classes: tuple[str, ...] = (), sequence: bool = False) -> dict[str, Any]:

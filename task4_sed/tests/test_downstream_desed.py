@@ -41,6 +41,10 @@ def test_train_predict_evaluate(tiny_root: Path, tmp_path: Path, monkeypatch: py
     (results,) = run.config.system.does("evaluate")([run])
     assert 0 <= results["devtest"]["psds1"] <= 1
     assert compare_runs([run]).keys() == {"desed_simplified/psds1_finetuned"}
+    assert (
+        results["figure"]
+        == {"metric": "PSDS1", "set": "devtest", "value": results["devtest"]["psds1"]} | (results["intervals"]["psds1"])
+    )
     assert main_figure(run.folder, results)[:3] == ("PSDS1", "devtest", results["devtest"]["psds1"])
 
 

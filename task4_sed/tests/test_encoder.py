@@ -22,14 +22,17 @@ from common.encoders.beats import MODELS
 from common.run.config import load_config
 from common.run.errors import UserError
 from common.run.training import BEST, LAST
-from common.run.verbs import Run, main
+from common.run.verbs import Run, main, open_run
 from task4_sed.__main__ import TASK
-from task4_sed.config import Config, EncoderConfig, ModelConfig
+from task4_sed.config import Config, EncoderConfig, ModelConfig, PostprocessConfig
 from task4_sed.data.batches import CLIP_SAMPLES, Batch, ClipDataset
+from task4_sed.data.classes import median_frames
 from task4_sed.data.embeddings import store
 from task4_sed.data.sets import ClipSet, load_set
+from task4_sed.evaluation.report import evaluate_runs, filter_of
 from task4_sed.inference.checkpoints import load_network
 from task4_sed.inference.predict import Predictor
+from task4_sed.inference.runs import predict_runs
 from task4_sed.model.crnn import Prediction
 from task4_sed.model.embedder import Embedder
 from task4_sed.model.networks import fitted
@@ -448,6 +451,34 @@ def test_the_published_recipe(tiny: Configure) -> None:
     from task4_sed.model.crnn import CRNN
 
     assert sum(p.numel() for p in CRNN(config.model).parameters()) == 1_785_094
+
+
+def test_the_baseline_of_2023_on_few_clips(tiny_root: Path, tmp_path: Path) -> None:
+    """The recipe's blocks, without MAESTRO, beside an encoder that has lost a layer."""
+    blocks = ("data.blocks.synth.batch=2", "data.blocks.weak.batch=1", "data.blocks.unlabeled.batch=1")
+    small = ("model.channels=[4, 4]", "model.pooling=[[2, 4], [2, 8]]", "model.rnn_hidden=4", "model.fft=512")
+    ends = ("trainer.max_epochs=1", "trainer.accelerator=cpu", "energy.enabled=false", "data.workers=0")
+    encoder = "encoder={name: atst-f-tiny, depth: 1, cache: true, checkpoint: null}"
+    words = [f"data.root={tiny_root}", *blocks, *small, *ends, encoder, "model.embedding_dim=null"]
+    words.append("postprocess.csebbs=default")
+    run = replace(open_run(TASK, "pretrain_desed_crnn", words, 1), folder=tmp_path / "run1")
+    train_run(run)
+    predict_runs([run], None, False)
+    (found,) = evaluate_runs([run])
+    assert set(found["sets"]) == {"devtest"}
+    median = filter_of(run.config)
+    assert set(median.values()) == {7}  # type: ignore[union-attr]
+    assert filter_of(replace(run.config, postprocess=PostprocessConfig())) == median_frames(list(median))  # type: ignore[arg-type]
+
+
+def test_fewer_layers_of_an_encoder() -> None:
+    whole, cut = Embedder(EncoderConfig("beats-tiny")), Embedder(EncoderConfig("beats-tiny", depth=1))
+    blocks = [[name for name in of.encoder.layers() if name.startswith("block")] for of in (whole, cut)]
+    assert (blocks[0][:1], len(blocks[0])) == (blocks[1], 2)
+    with pytest.raises(UserError, match="depth 3: the model has 1 to 2 layers"):
+        Embedder(EncoderConfig("beats-tiny", depth=3))
+    with pytest.raises(UserError, match="frame_mn-tiny: a model without the option depth"):
+        Embedder(EncoderConfig("frame_mn-tiny", depth=1))
 
 
 @pytest.mark.slow

@@ -31,24 +31,21 @@ from task4_sed.data.hear import (
     load_hear,
     splits_of,
 )
-from task4_sed.data.prepare import prepare, write_toy_data
+from task4_sed.data.prepare import prepare
 from task4_sed.evaluation.report import compare_runs
 from task4_sed.evaluation.runs import main_figure, parts_of
 from task4_sed.inference.runs import predict_runs
 from task4_sed.metrics.hear import event_counts, hear_figures
 from task4_sed.model.framewise import pretrained
+from task4_sed.tests.pretraining import STEPS, prepared
 from task4_sed.training.downstream import best_of, events_of
 from task4_sed.training.train import build_framewise, train_run
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-TINY = (
-    *("data.batch=4", "data.draws=8", "data.eval_batch=4", "optimizer.warmup_steps=1", "trainer.max_epochs=2"),
-    *("trainer.check_val_every_n_epoch=1", "trainer.accelerator=cpu", "energy.enabled=false"),
-)
 
 
 def tiny(name: str, root: Path) -> tuple[str, ...]:
-    return (*TINY, f"data.toy={name}_tiny", f"data.root={root}")
+    return (*STEPS, f"data.toy={name}_tiny", f"data.root={root}")
 
 
 @pytest.fixture(scope="module", params=["dcase2016", "maestro"])
@@ -58,13 +55,8 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def root(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepared(name, tmp_path_factory.mktemp(name) / "data")
-
-
-def prepared(name: str, root: Path) -> Path:
-    config = load_config(Config, RECIPES, f"toy_pretrain_{name}", tiny(name, root))
-    write_toy_data(config.data)
-    assert prepare(config, workers=1)["sets"]["files"]["missing"] == 0
+    root = tmp_path_factory.mktemp(name) / "data"
+    prepared(root, f"toy_pretrain_{name}", *tiny(name, root))
     return root
 
 

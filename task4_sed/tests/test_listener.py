@@ -1,6 +1,7 @@
 """Detection from Python: a network loaded once, events and scores of files and arrays."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,3 +53,25 @@ def test_events_and_scores(sound: Path) -> None:
 def test_wrong_options(options: dict[str, object], says: str, sound: Path) -> None:
     with pytest.raises(UserError, match=says):
         task4_sed.detect(sound, MODEL, **options)
+
+
+def test_networks_are_loaded_as_is_said(sound: Path) -> None:
+    plain, rough = (task4_sed.load(MODEL, "cpu", **of) for of in ({}, {"precision": "bfloat16"}))
+    assert not plain.scores(sound).equals(rough.scores(sound))
+    part = task4_sed.load(MODEL, "cpu", start=1.0, end=2.0).scores(sound)
+    assert (part["onset"].iloc[0], part["offset"].iloc[-1]) == (1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"mean": "median"}, "mean: 'median', expected logits or probabilities"),
+        ({"precision": "int8"}, "precision: 'int8', expected float32 or bfloat16 or float16"),
+        ({"weights": "gone"}, "gone: folder of published checkpoints not found"),
+        ({"wieghts": "."}, "no option 'wieghts'; did you mean 'weights'"),
+        ({"start": -1.0}, "--start is -1, expected seconds of at least 0"),
+    ],
+)
+def test_words_that_do_not_exist(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        task4_sed.load(MODEL, "cpu", **wrong)

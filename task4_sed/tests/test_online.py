@@ -1,6 +1,5 @@
 """A teacher that hears the same audio, clips without frame labels beside the labelled ones, classes of one's own."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,12 @@ from task4_sed.__main__ import TASK
 from task4_sed.config import Config
 from task4_sed.data.audioset import FRAMES, output_classes, read_strong_labels
 from task4_sed.data.own import CLASSES, framewise_classes, own_classes
-from task4_sed.data.prepare import prepare, write_toy_data
 from task4_sed.data.toy.audioset import OWN, OWN_NAME
 from task4_sed.model.framewise import load_framewise
+from task4_sed.tests.pretraining import TINY, Configure, prepared
 from task4_sed.training.framewise import FrameDraws, Frames, cross_entropy, frame_loss
 from task4_sed.training.online import BOTH, OnlineTeacher, TaughtSystem
 from task4_sed.training.train import build_framewise, train_run
-
-TINY = (
-    *("data.toy=audioset_tiny", "data.batch=4", "data.draws=8", "data.eval_batch=4", "optimizer.warmup_steps=1"),
-    *("trainer.max_epochs=2", "trainer.check_val_every_n_epoch=1", "trainer.accelerator=cpu", "energy.enabled=false"),
-)
-Configure = Callable[..., Config]
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +32,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("audioset")
     words = [*TINY, f"data.root={folder / 'data'}"]
     of_own = [*words, f"data.own.root={folder / 'data' / OWN}", "teacher.weak_batch=2", "encoder.keep_head=false"]
-    config = load_config(Config, TASK.recipes, "toy_pretrain_own", of_own)
-    write_toy_data(config.data)
-    report = prepare(config, workers=1)
     names = ("audioset", "audioset_weak", "own")
-    assert list(report["sets"]) == [f"{name}_{part}" for name in names for part in ("train", "eval")]
-    assert all(counts["missing"] == 0 for counts in report["sets"].values())
+    sets = prepared(folder / "data", "toy_pretrain_own", *of_own)
+    assert sets == [f"{name}_{part}" for name in names for part in ("train", "eval")]
     run = open_run(TASK, "toy_pretrain_teacher", words, 1, folder / "teacher")
     train_run(run)
     return folder / "data", run.folder / "checkpoints" / "last.ckpt"

@@ -1,6 +1,8 @@
 """The page that detects: in a browser, and what it says of sounds that it cannot take."""
 
+import base64
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,9 +20,10 @@ from task4_sed.__main__ import TASK
 from task4_sed.data.classes import SAMPLE_RATE
 from task4_sed.evaluation import demo
 from task4_sed.evaluation.demo import System, systems
-from task4_sed.evaluation.roll import Sound, heard, player, roll
+from task4_sed.evaluation.roll import ByBoxes, Sound, heard, player, roll
 from task4_sed.inference.detectors import YAMNET, Detector
 from task4_sed.inference.events import Rule
+from task4_sed.inference.postprocess.csebbs import CsebbsParameters, write_parameters
 from task4_sed.tests.detectors import fake
 
 LOUD, QUIET = ("low hum", 1.0, 2.0), ("<b>whistle", 3.0, 4.0)  # class, onset, offset: seconds
@@ -122,6 +125,11 @@ def test_a_sound_is_heard_once_and_redrawn(shown: Shown) -> None:
         assert (boxes[1]["x"] - boxes[0]["x"]) / boxes[0]["width"] == pytest.approx(1 / 6, abs=0.01)
         assert boxes[1]["width"] / boxes[0]["width"] == pytest.approx(1 / 6, abs=0.01)
         move(page, "#threshold", 0.6)
+        says(page, "1 event of 1 class")
+        move(page, "#threshold", 0.2)
+        says(page, "2 events of 2 classes")
+        move(page, "#threshold", 0.6)
+        page.locator("#ways label").nth(1).click()
         says(page, "1 event of 1 class")
         move(page, "#threshold", 0.2)
         says(page, "2 events of 2 classes")
@@ -228,7 +236,7 @@ def test_no_file_is_heard_that_was_not_uploaded(shown: Shown) -> None:
     forged = {"path": str(shown.sounds / "scene.flac"), "meta": {"_type": "gradio.FileData"}}
     before = shown.bands.asked
     for of in request.get(f"{shown.address}/config").json()["dependencies"]:
-        data = [forged, 0, 0.2, [], 0.36, 0.0, 0.0, 10]
+        data = [forged, 0, 0.2, [], 0.36, 0.0, 0.0, 10, 0]
         call = {"data": data, "fn_index": of["id"], "session_hash": f"forged{of['id']}"}
         if request.post(f"{shown.address}/gradio_api/queue/join", data=call).ok:
             answer = request.get(f"{shown.address}/gradio_api/queue/data?session_hash={call['session_hash']}").text()
@@ -270,6 +278,23 @@ def test_a_roll_needs_no_network(tmp_path: Path) -> None:
     few = roll(sound, Rule(), (), 1)
     assert few.count("class='track'") == 1
     assert "1 class in the table alone" in few
+    assert bands.asked == 1
+
+
+def test_boxes_need_no_network_either(tmp_path: Path) -> None:
+    bands = Bands()
+    sound = heard_scene(bands, tmp_path)
+    drawn = roll(sound, ByBoxes(0.2), (), 10)
+    assert drawn.count("<button") == 2
+    for _, onset, offset in (LOUD, QUIET):
+        assert f"{onset:.2f} to {offset:.2f}" in drawn
+    assert roll(sound, ByBoxes(0.6), (), 10).count("<button") == 1
+    write_parameters(tmp_path / "csebbs.tsv", {LOUD[0]: CsebbsParameters()})  # the others as by default
+    tuned = roll(sound, ByBoxes(0.2, str(tmp_path / "csebbs.tsv")), (), 10)
+    assert tuned.count("<button") == 2
+    files = [base64.b64decode(of).decode() for of in re.findall(r"octet-stream;base64,([^']*)", tuned)]
+    (told,) = [json.loads(of)["settings"] for of in files if of.startswith("{")]
+    assert told == {"threshold": 0.2, "csebbs": "csebbs.tsv"}
     assert bands.asked == 1
 
 

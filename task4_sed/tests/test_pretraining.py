@@ -1,6 +1,6 @@
 """Frame-level pre-training from data to figures: teacher, its logits, student; what is refused; order and draws."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,38 +16,28 @@ from common.run.files import read_rows
 from common.run.results.store import read_results
 from common.run.verbs import Run, open_run
 from task4_sed.__main__ import TASK as TASK4
-from task4_sed.config import Config
+from task4_sed.config import Config, EncoderConfig
 from task4_sed.data.audioset import FRAMES, output_classes
 from task4_sed.data.batches import WavMix
 from task4_sed.data.framewise import DrawSampler, StrongClips, load_strong, pseudo_rows
-from task4_sed.data.prepare import prepare, write_toy_data
 from task4_sed.data.pseudo import StoredLogits
 from task4_sed.evaluation.framewise import evaluate_framewise
 from task4_sed.evaluation.report import compare_runs
 from task4_sed.inference.ensemble import join, pseudo_labels
 from task4_sed.inference.runs import predict_runs
 from task4_sed.model.framewise import load_framewise
+from task4_sed.tests.pretraining import TINY, Configure, prepared
 from task4_sed.training.framewise import STEPS, FrameDraws, Frames, draw, frame_loss, warmup_of
 from task4_sed.training.train import build_framewise, train_run
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-TINY = (
-    *("data.toy=audioset_tiny", "data.batch=4", "data.draws=8", "data.eval_batch=4", "optimizer.warmup_steps=1"),
-    *("trainer.max_epochs=2", "trainer.check_val_every_n_epoch=1", "trainer.accelerator=cpu", "energy.enabled=false"),
-)
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("audioset") / "data"
-    config = load_config(Config, RECIPES, "toy_pretrain_teacher", [*TINY, f"data.root={root}"])
-    write_toy_data(config.data)
-    report = prepare(config, workers=1)
-    assert {name: counts["missing"] for name, counts in report["sets"].items()} == dict.fromkeys(report["sets"], 0)
+    prepared(root, "toy_pretrain_teacher", *TINY)
     return root
-
-
-Configure = Callable[..., Config]
 
 
 @pytest.fixture(scope="module")
@@ -189,12 +179,34 @@ def test_draws_of_an_epoch() -> None:
             ["loss.kind=baseline", "encoder.train=false", "sequence={kind: gru}"],
             "sequence.*: only for loss.kind framewise",
         ),
+        (["validation.loss=true", "data.format=hear"], "validation.loss=true: only for .* data.format audioset"),
         (["augment.impulse_probability=0.5"], "augment.impulse_probability=0.5: only for"),
     ],
 )
 def test_settings_that_exclude_each_other(tiny: Configure, overrides: Sequence[str], says: str) -> None:
     with pytest.raises(UserError, match=says):
         tiny("toy_pretrain_teacher", *overrides)
+
+
+def test_the_recipe_that_ends_by_the_loss(root: Path, tmp_path: Path) -> None:
+    """SGD with a momentum, the norm and the embeddings a step beyond the blocks; the least loss selects the model."""
+    small = ("encoder.name=frame_mn-tiny", "encoder.checkpoint=null", "optimizer.encoder_decay=0.5")
+    rates = ("optimizer.lr=0.5", "optimizer.encoder_lr=0.1", "trainer.max_epochs=6", "trainer.patience=1")
+    run = open_run(TASK4, "pretrain_li2024", [*TINY, f"data.root={root}", *small, *rates], 1)
+    run = replace(run, folder=tmp_path / "run1")
+    train_run(run)
+    values = read_results(run.folder)
+    rows = list(read_rows(run.folder / "metrics.csv", ("epoch", "val/loss", "val/objective")))
+    losses = [float(row["val/loss"]) for row in rows]
+    assert values["train"]["values"]["best"]["val/loss"] == pytest.approx(min(losses))
+    assert values["checkpoint"]["values"]["file"] == "checkpoints/best.ckpt"
+    assert len(losses) == 6 or losses[-1] > min(losses)
+    atst, _ = build_framewise(replace(run.config, encoder=EncoderConfig("atst-f-tiny", train=True)), 1)
+    optimizer = atst.configure_optimizers()["optimizer"]
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert {group["momentum"] for group in optimizer.param_groups} == {0.9}
+    found = {group["layer"]: group["initial_lr"] for group in optimizer.param_groups}
+    assert found == {"head": 0.5, "norm": 0.1, "block1": 0.05, "block0": 0.025, "embeddings": 0.0125}
 
 
 def test_a_warm_up_as_long_as_the_training_is_refused(tiny: Configure) -> None:

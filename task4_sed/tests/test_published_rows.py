@@ -3,6 +3,7 @@
 import functools
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ import torch
 from common.encoders import models
 from common.encoders.checkpoints import catalogue
 from common.run.config import load_config
+from common.run.results.comparison import read_baselines
 from task4_sed.config import Config, SequenceConfig
 from task4_sed.model.framewise import FramewiseNetwork
+from task4_sed.model.networks import build_network
 
 FOLDER = Path(__file__).parents[1]
 FIGURE = re.compile(r"\d+\.\d+")
@@ -77,10 +80,17 @@ def downstream() -> Iterator[tuple[str, list[str]]]:
             yield recipe.strip("`"), words(row["words"])
 
 
+def beside_the_crnn() -> Iterator[list[str]]:
+    for row in tables()["encoder beside the CRNN"]:
+        assert FIGURE.fullmatch(row["`pretrain_desed_crnn`"])
+        yield words(row["words"])
+
+
 @functools.cache
-def network_of(encoder: str, sequence: SequenceConfig | None) -> FramewiseNetwork:
+def network_of(encoder: str, sequence: SequenceConfig | None, depth: int | None = None) -> FramewiseNetwork:
+    options = {} if depth is None else {"depth": depth}
     with torch.device("meta"):
-        return FramewiseNetwork(models()[encoder](num_classes=None), 447, sequence)  # type: ignore[arg-type]
+        return FramewiseNetwork(models()[encoder](num_classes=None, **options), 447, sequence)  # type: ignore[arg-type]
 
 
 def size(network: torch.nn.Module) -> int:
@@ -124,9 +134,22 @@ def test_sequence_models_on_atst(recipe: str, overrides: list[str]) -> None:
     assert network.encoder.strong_head.in_features == width
 
 
+@pytest.mark.parametrize("overrides", list(beside_the_crnn()))
+def test_rows_beside_the_crnn(overrides: list[str]) -> None:
+    config = config_of("pretrain_desed_crnn", overrides)
+    assert config.encoder is not None
+    encoder = network_of(config.encoder.name, None, config.encoder.depth).encoder
+    assert len([layer for layer in encoder.layers() if layer.startswith("block")]) == (config.encoder.depth or 12)
+    assert encoder.embedding_dim == config.model.embedding_dim
+    published = read_baselines(FOLDER / "baselines.csv")
+    parameters = [of.value for of in published if (of.system, of.metric) == ("Baseline_task4a_2", "parameters")]
+    with torch.device("meta"):
+        assert [size(build_network(replace(config.model, num_classes=10)))] == parameters
+
+
 def test_every_published_figure_stands_there() -> None:
-    counts = [len(list(rows)) for rows in (students_and_teachers(), sequences(), downstream(), small())]
-    assert counts == [7 * 5, 4 * 10, 15 * 6, 5 + 3 * 8 + 1]
+    every = (students_and_teachers(), sequences(), downstream(), small(), beside_the_crnn())
+    assert [len(list(rows)) for rows in every] == [8 * 5, 4 * 10, 15 * 6, 5 + 3 * 8 + 1, 2 * 4]
 
 
 def test_sizes_are_those_of_the_tables() -> None:

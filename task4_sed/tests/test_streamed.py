@@ -75,8 +75,9 @@ def test_one_class_at_a_time_equals_all_at_once(seed: int, clips: int, classes: 
     expected = psds(statistics)
     assert found.psds.value == pytest.approx(expected.value, abs=1e-12)
     assert found.psds.single_class == pytest.approx(expected.single_class, abs=1e-12)
-    drawn = [psds(statistics, of).mean_of_classes for of in weights]
-    np.testing.assert_allclose(found.draws, drawn, atol=1e-12)
+    drawn = [psds(statistics, of) for of in weights]
+    np.testing.assert_allclose(found.draws[:, 0], [of.mean_of_classes for of in drawn], atol=1e-12)
+    np.testing.assert_allclose(found.draws[:, 1], [of.value for of in drawn], atol=1e-7)  # of sums of squares
     areas = segment_auroc(segments_of_scores(whole, truth), 0.1)
     assert found.auroc == pytest.approx(areas, abs=1e-12, nan_ok=True)
 

@@ -8,42 +8,37 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
 
 from common.audio.audioset import LABELS, read_labels
 from common.audio.packs import open_pack
 from common.run.config import load_config
 from common.run.errors import UserError
+from common.run.results import intervals
+from common.run.results.store import read_results
 from common.run.verbs import Run, open_run
 from task4_sed.__main__ import TASK
 from task4_sed.config import Config
-from task4_sed.data.prepare import prepare, write_toy_data
+from task4_sed.data.prepare import prepare
 from task4_sed.data.tag_logits import INDEX, read_tag_logits
 from task4_sed.data.toy.audioset import TEACHER, UNTAUGHT
 from task4_sed.data.weak import SEGMENTS, WeakClips, load_weak, read_segments
+from task4_sed.evaluation.runs import main_figure
+from task4_sed.evaluation.tagging import evaluate_tags
 from task4_sed.inference.runs import predict_runs
 from task4_sed.metrics.tagging import average_precisions
 from task4_sed.model.framewise import load_framewise
+from task4_sed.tests.pretraining import TINY, Configure, prepared
 from task4_sed.training.framewise import cross_entropy
 from task4_sed.training.tagging import TaggingSystem
 from task4_sed.training.train import build_framewise, train_run
-
-TINY = (
-    *("data.toy=audioset_tiny", "data.batch=4", "data.draws=8", "data.eval_batch=4", "optimizer.warmup_steps=1"),
-    *("trainer.max_epochs=2", "trainer.check_val_every_n_epoch=1", "trainer.accelerator=cpu", "energy.enabled=false"),
-)
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("audioset") / "data"
-    config = load_config(Config, TASK.recipes, "toy_pretrain_weak", [*TINY, f"data.root={root}"])
-    write_toy_data(config.data)
-    report = prepare(config, workers=1)
-    assert {name: counts["missing"] for name, counts in report["sets"].items()} == dict.fromkeys(report["sets"], 0)
+    prepared(root, "toy_pretrain_weak", *TINY)
     return root
-
-
-Configure = Callable[..., Config]
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +72,8 @@ def test_labels_of_packs_and_of_tables_are_the_same(root: Path, tmp_path: Path, 
         assert packs.classes == tables.classes
         row = {name: number for number, name in enumerate(packs.names())}
         same = np.array([row[name] for name in tables.names()])
-        np.testing.assert_array_equal(packs.labels(same), tables.labels(slice(None)))
-        assert packs.labels(slice(None)).sum(axis=1).min() > 0
+        np.testing.assert_array_equal(packs.labels(same), tables.labels(np.arange(len(tables))))
+        assert packs.labels(np.arange(len(packs))).sum(axis=1).min() > 0
         np.testing.assert_allclose(packs.weights()[same], tables.weights())
         some = np.array([2, 0])
         assert torch.equal(packs.read(same[some], 5000), tables.read(some, 5000))
@@ -88,7 +83,7 @@ def test_labels_of_packs_and_of_tables_are_the_same(root: Path, tmp_path: Path, 
 
 def test_rare_labels_are_drawn_more_often(tiny: Configure) -> None:
     clips = load_weak(tiny().data, "train")
-    labels = clips.labels(slice(None)).astype(float)
+    labels = clips.labels(np.arange(len(clips))).astype(float)
     expected = [sum(1000 / (100 + labels[:, c].sum()) for c in np.flatnonzero(row)) for row in labels]
     np.testing.assert_allclose(clips.weights(), expected)
 
@@ -175,9 +170,18 @@ def test_index_of_numpy_numbers(tmp_path: Path) -> None:
 def test_average_precision_by_hand() -> None:
     scores = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
     labels = np.array([[1, 0], [0, 0], [1, 0], [0, 0]])
-    found = average_precisions(scores, labels)
+    found = average_precisions(scores, labels)(np.ones(4))
     assert found[0] == pytest.approx((1 + 2 / 3) / 2)
     assert np.isnan(found[1])
+
+
+def test_average_precision_of_weighted_clips() -> None:
+    random = np.random.default_rng(0)
+    scores, labels = random.normal(size=(60, 5)).round(1), random.random((60, 5)) < 0.3
+    of_weights = average_precisions(scores, labels)
+    for weights in (np.ones(60, np.int64), random.multinomial(60, np.full(60, 1 / 60))):
+        expected = average_precision_score(labels, scores, average=None, sample_weight=weights)
+        np.testing.assert_allclose(of_weights(weights), expected)
 
 
 def test_waveforms_are_moved_and_louder(tiny: Configure) -> None:
@@ -198,7 +202,9 @@ def test_waveforms_are_moved_and_louder(tiny: Configure) -> None:
     assert set(decibels.round().int().tolist()) <= set(range(-7, 7))
 
 
-def test_a_student_begins_with_what_step_two_made(root: Path, tiny: Configure, tmp_path: Path) -> None:
+def test_a_student_begins_with_what_step_two_made(
+    root: Path, tiny: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def opened(recipe: str, *more: str) -> Run:
         words = [*TINY, f"data.root={root}", *more]
         return open_run(TASK, recipe, words, 1, tmp_path / recipe)
@@ -211,6 +217,11 @@ def test_a_student_begins_with_what_step_two_made(root: Path, tiny: Configure, t
     assert network.encoder.head_kind == "attention"
     (result,) = predict_runs([run], None, False)
     assert result["clips"] == 6
+    monkeypatch.setattr(intervals, "MIN_UNITS", 2)
+    (evaluated,) = evaluate_tags([run])
+    figure = main_figure(run.folder, read_results(run.folder)["test"]["values"])
+    assert figure[:3] == ("mAP", "audioset_weak_eval", evaluated["audioset_weak_eval"]["map"])
+    assert 0 < figure.low < figure.value < figure.high < 1  # type: ignore[operator]
     begun, _ = load_framewise(train_one_step(opened, path))
     assert begun.encoder.strong_head is not None
     assert begun.encoder.strong_head.out_features == 447

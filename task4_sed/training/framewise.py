@@ -49,6 +49,8 @@ from task4_sed.metrics.truth import Truth, truth_arrays
 from task4_sed.model.framewise import FramewiseNetwork
 from task4_sed.training.augmentation import filtered
 
+MOMENTUM = 0.9
+
 
 class Frames(NamedTuple):
     """Normalised log-mel (batch, mel, frames); targets and pseudo labels (batch, classes, label frames)."""
@@ -171,7 +173,7 @@ def parameter_groups(network: FramewiseNetwork, config: OptimizerConfig) -> list
     lr, decay = config.encoder_lr, config.encoder_decay
     if isinstance(network.encoder, FrameMobileNet) and decay:
         lr /= decay
-    groups = network.encoder.parameter_groups(lr, decay, config.lr, config.weight_decay, ends="merged")
+    groups = network.encoder.parameter_groups(lr, decay, config.lr, config.weight_decay, ends=config.encoder_ends)
     sequence = list(network.seq_model.parameters()) if network.seq_model is not None else []
     for matrices in (True, False):
         chosen = [p for p in sequence if (p.dim() > 1) == matrices]
@@ -194,9 +196,12 @@ def warmup_of(config: OptimizerConfig, steps: int) -> int:
 
 
 def optimizer_of(network: FramewiseNetwork, config: OptimizerConfig, steps: int) -> tuple[Any, Any]:
-    """Adam or AdamW over `parameter_groups`, and a schedule by step: linear warm-up, then half a cosine to 0."""
-    make = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.algorithm]
-    optimizer, warmup = make(parameter_groups(network, config), lr=config.lr), warmup_of(config, steps)
+    """Optimiser over `parameter_groups`, and a schedule by step: linear warm-up, then half a cosine to 0."""
+    groups, warmup = parameter_groups(network, config), warmup_of(config, steps)
+    if config.algorithm == "sgd":
+        optimizer: torch.optim.Optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=MOMENTUM)
+    else:
+        optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.algorithm](groups, lr=config.lr)
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: half_cosine(step, warmup, steps))
 
 
@@ -317,6 +322,9 @@ class FramewiseSystem(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the logits in half precision, as `predict` stores them; those of all processes in the first."""
         logits = self.answers(self.network.encoder.front_end(batch.waveform))
+        if self.config.validation.loss:
+            loss = cross_entropy(logits.transpose(1, 2), batch.targets)
+            self.log("val/loss", loss, on_epoch=True, batch_size=len(logits), sync_dist=True)
         if self.predicted is None:
             self.predicted = ScoresOnDisk(None if self._trainer is None else folder_of(self.trainer))
         for clips, scores in of_all_processes((batch.clip.cpu().numpy(), logits.half().cpu().numpy())):

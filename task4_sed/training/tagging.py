@@ -3,6 +3,7 @@
 Step 2 of Schmid et al. 2025, as in Schmid et al. 2023 (EfficientAT).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -62,13 +63,17 @@ class TaggingData(LightningDataModule):
 
 def tag_figures(clips: WeakSet) -> Validate:
     """Logits (clips, 1, classes) -> mean average precision over the classes that occur, and how many these are."""
-    labels = clips.labels(slice(None))
 
     def figures(logits: Any) -> dict[str, float]:
-        found = average_precisions(logits[0 : len(labels)][:, 0], labels)
+        found = precisions_of(clips, logits)(np.ones(len(clips)))
         return {"map": float(np.nanmean(found)), "classes": float(np.isfinite(found).sum())}
 
     return figures
+
+
+def precisions_of(clips: WeakSet, logits: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """`average_precisions` of logits (clips, 1, classes)."""
+    return average_precisions(logits[0 : len(clips)][:, 0], clips.labels(np.arange(len(clips))))
 
 
 class TaggingSystem(FramewiseSystem):

@@ -3,6 +3,7 @@
 import math
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -140,5 +141,10 @@ def train_framewise(run: Run, restart: bool) -> None:
     }
     blocks = sum(block.batch for block in run.config.data.blocks.named().values())
     size = blocks or run.config.data.batch
-    # As published, the model is that of the last epoch.
-    fit(run, system, data, monitor="val/objective", batch_size=size, restart=restart, notes=notes, model="last")
+    # As published, the model is that of the last epoch; the best one of a training that ends where it gets no better.
+    model: Literal["best", "last"] = "last" if run.config.trainer.patience is None else "best"
+    about: dict[str, Any] = {"batch_size": size, "restart": restart, "notes": notes, "model": model}
+    if run.config.validation.loss:
+        fit(run, system, data, monitor="val/loss", mode="min", **about)
+    else:
+        fit(run, system, data, monitor="val/objective", **about)

@@ -9,7 +9,7 @@ import numpy as np
 
 from common.audio.reading import write_wav
 from common.run.files import write_rows, write_text
-from common.toy import Progress, Size, check_size, counter, key, write_once
+from common.toy import Progress, Size, counter, key, write_toy_set
 from qbv.data.classes import FIRST_VOCAL_SKETCH_IMITATION, FIRST_VOCAL_SKETCH_RECORDING, file_stem, label_of
 from qbv.data.layout import QVIM_QUERIES, QVIM_TABLE
 from qbv.data.toy.sounds import TIMBRES, Gesture, draw_gesture, draw_speaker, imitation, recording
@@ -103,9 +103,7 @@ def write_toy(root: str | Path, seed: int = 0, size: Size = "toy", progress: Pro
     gesture in common. Does nothing where `root` is already this; raises UserError where something else is in its place.
     `progress(done, total)` counts files.
     """
-    check_size(size, seed, SIZES)
-    identity = {"format": FORMAT, "seed": seed, "size": size}
-    write_once(root, identity, lambda folder: _write(folder, Maker(seed, SIZES[size], progress)))
+    write_toy_set(root, lambda folder: _write(folder, Maker(seed, SIZES[size], progress)), FORMAT, seed, size, SIZES)
 
 
 def _write(root: Path, make: Maker) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from common.run.files import write_rows
-from common.toy import Progress, Signal, Size, check_size, counter, key, limit_peak, write_once
+from common.toy import Progress, Signal, Size, counter, key, limit_peak, write_toy_set
 from task1_asc.data.classes import DEVICES, PARTS_PER_SEGMENT, SAMPLE_RATE, SCENES, TRAIN_DEVICES
 from task1_asc.data.layout import EVALUATION_FOLDERS, META_COLUMNS, ClipName, write_list
 from task1_asc.data.splits import make
@@ -44,9 +44,7 @@ def write_toy(root: str | Path, seed: int = 0, size: Size = "toy", progress: Pro
     bytes. Does nothing where `root` is already this data set; raises UserError where something else is in its place.
     `progress(done, total)` counts segments.
     """
-    check_size(size, seed, SIZES)
-    identity = {"format": FORMAT, "seed": seed, "size": size}
-    write_once(root, identity, lambda folder: _Writer(folder, seed, SIZES[size], progress).write())
+    write_toy_set(root, lambda folder: _Writer(folder, seed, SIZES[size], progress).write(), FORMAT, seed, size, SIZES)
 
 
 def segments_of_training(sizes: Sizes) -> list[ClipName]:

@@ -15,7 +15,6 @@ from common.toy import (
     Signal,
     Size,
     background,
-    check_size,
     counter,
     engine,
     glide,
@@ -23,7 +22,7 @@ from common.toy import (
     noise,
     train_of,
     voice,
-    write_once,
+    write_toy_set,
 )
 from task2_anomaly.data.classes import MIMII, Machine
 from task2_anomaly.data.toy.sounds import KINDS, RATE, SET_UPS, SetUp, Timbre, machine_sound, make_timbres, record
@@ -71,9 +70,7 @@ def write_toy(root: str | Path, size: Size = "toy", seed: int = 0, progress: Pro
     Wavs of 16 bit, mono, 16 kHz. The same seed and size always give the same bytes. Does nothing where `root` is
     already this data set; raises UserError where something else is in its place. `progress(done, total)` counts files.
     """
-    check_size(size, seed, SIZES)
-    identity = {"format": FORMAT, "seed": seed, "size": size}
-    write_once(root, identity, lambda folder: _Writer(folder, seed, SIZES[size], progress).write())
+    write_toy_set(root, lambda folder: _Writer(folder, seed, SIZES[size], progress).write(), FORMAT, seed, size, SIZES)
 
 
 def timbres(seed: int) -> dict[Machine, Timbre]:

@@ -19,6 +19,7 @@ import numpy as np
 from common.audio.reading import load, write_wav
 from common.run.errors import UserError, did_you_mean
 from common.run.files import existing_folder, read_rows, sha256, write_rows
+from common.run.numbers import integer
 from common.run.processes import each, usable_cores
 from common.toy import Progress, counter, write_once
 from task4_sed.data.annotations import Event, write_durations, write_strong, write_weak
@@ -259,3 +260,29 @@ def _write_tables(folder: Path, name: str, events: Mapping[str, Sequence[Event]]
         write_weak(folder / layout.annotation[0], labels)
     if layout.durations:
         write_durations(folder / layout.durations[0], dict.fromkeys(events, CLIP_SECONDS))
+
+
+def built(source: Path, out: Path | None, clips: int, seed: int, folds: list[str] | None) -> dict[str, Any]:
+    """`from_recordings` as `prepare` is told; folds: train=1,2 and so on. Raises UserError for other words, too."""
+    if out is None:
+        raise UserError("--from-recordings needs --out DIR for the data set")
+    from_recordings(source, out, clips, seed, _parse_folds(folds))
+    print(f"{out}: written; train on it with --recipe recordings data.root={out}")
+    return {"out": str(out)}
+
+
+def _parse_folds(words: list[str] | None) -> dict[Any, tuple[int, ...]] | None:
+    """train=1,2 validation=3 -> {"train": (1, 2), "validation": (3,)}."""
+    if words is None:
+        return None
+    parts: dict[Any, tuple[int, ...]] = {}
+    for word in words:
+        part, _, numbers = word.partition("=")
+        try:
+            folds = tuple(integer(number) for number in numbers.split(","))
+        except ValueError:
+            folds = ()
+        if part not in ("train", "validation", "test") or not folds:
+            raise UserError(f"--folds: {word!r}, expected e.g. train=1,2 validation=3 test=4")
+        parts[part] = folds
+    return parts

@@ -11,7 +11,7 @@ import numpy as np
 from common.audio.audioset import LABEL_COLUMNS, LABELS
 from common.audio.reading import write_wav
 from common.run.files import write_rows, write_text
-from common.toy import Progress, background, check_size, counter, key, write_once
+from common.toy import Progress, background, counter, key, write_toy_set
 from task4_sed.data.annotations import Event
 from task4_sed.data.audioset import COLUMNS, audioset_classes
 from task4_sed.data.classes import CLIP_SECONDS, DESED_CLASSES, SAMPLE_RATE
@@ -57,9 +57,7 @@ def write_toy_audioset(
     Whole or not at all. Does nothing where `root` is already this data set; raises UserError where something else is in
     its place. `progress(done, total)` counts audio files.
     """
-    check_size(size, seed, SIZES)
-    identity = {"format": FORMAT, "seed": seed, "size": size}
-    write_once(root, identity, lambda folder: _write(folder, seed, size, progress))
+    write_toy_set(root, lambda folder: _write(folder, seed, size, progress), FORMAT, seed, size, SIZES)
 
 
 def _write(root: Path, seed: int, size: str, progress: Progress | None) -> None:

@@ -15,7 +15,6 @@ from common.toy import (
     background,
     band,
     chain,
-    check_size,
     counter,
     decay,
     fade,
@@ -29,7 +28,7 @@ from common.toy import (
     train_of,
     unit,
     voice,
-    write_once,
+    write_toy_set,
 )
 from task4_sed.data.annotations import Event
 from task4_sed.data.classes import SAMPLE_RATE
@@ -88,9 +87,7 @@ def write_toy_hear(root: str | Path, seed: int = 0, size: str = "dcase2016", pro
     Whole or not at all. Does nothing where `root` is already this data set; raises UserError where something else is in
     its place. `progress(done, total)` counts audio files.
     """
-    check_size(size, seed, SIZES)
-    identity = {"format": FORMAT, "seed": seed, "size": size}
-    write_once(root, identity, lambda folder: _write(folder, seed, size, progress))
+    write_toy_set(root, lambda folder: _write(folder, seed, size, progress), FORMAT, seed, size, SIZES)
 
 
 def _write(root: Path, seed: int, size: str, progress: Progress | None) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from common.audio.reading import write_wav
 from common.run.files import write_rows
-from common.toy import Progress, Signal, Size, check_size, counter, fade, key, limit_peak, mix_at_snr, write_once
+from common.toy import Progress, Signal, Size, counter, fade, key, limit_peak, mix_at_snr, write_toy_set
 from task6_retrieval.data.toy.sounds import Event, Scene, ambience, draw_scene
 
 FORMAT = 2  # to be raised when the same seed gives other files than before
@@ -46,9 +46,7 @@ def write_toy(root: str | Path, seed: int = 0, size: Size = "toy", progress: Pro
     split have the same scene. Does nothing where `root` is already this data set; raises UserError where something
     else is in its place. `progress(done, total)` counts clips.
     """
-    check_size(size, seed, SIZES)
-    identity = {"format": FORMAT, "seed": seed, "size": size}
-    write_once(root, identity, lambda folder: _write(folder, seed, SIZES[size], progress))
+    write_toy_set(root, lambda folder: _write(folder, seed, SIZES[size], progress), FORMAT, seed, size, SIZES)
 
 
 def _write(root: Path, seed: int, sizes: Sizes, progress: Progress | None) -> None:

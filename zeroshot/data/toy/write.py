@@ -9,7 +9,7 @@ import numpy as np
 
 from common.audio.reading import write_wav
 from common.run.files import write_rows
-from common.toy import Progress, Size, check_size, counter, key, write_once
+from common.toy import Progress, Size, counter, key, write_toy_set
 from zeroshot.data.splits import ClassSplit, write_split
 from zeroshot.data.toy.sounds import COLUMNS, WORDS, Attributes, record
 
@@ -40,9 +40,7 @@ def write_toy(root: str | Path, seed: int = 0, size: Size = "toy", progress: Pro
     same bytes. Does nothing where `root` is already this data set; raises UserError where something else is in its
     place. `progress(done, total)` counts clips.
     """
-    check_size(size, seed, SIZES)
-    identity = {"format": FORMAT, "seed": seed, "size": size}
-    write_once(root, identity, lambda folder: _write(folder, seed, SIZES[size], progress))
+    write_toy_set(root, lambda folder: _write(folder, seed, SIZES[size], progress), FORMAT, seed, size, SIZES)
 
 
 def classes_of(sizes: Sizes) -> list[Attributes]:
