@@ -6,11 +6,10 @@ import io
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,7 @@ from common.audio.packs import open_pack
 from common.run.callbacks import AtomicCheckpoints
 from common.run.files import read_rows, sha256
 from common.run.training import LAST, locked
-from common.tests.helpers import partial_name
+from common.tests.helpers import largest_file, partial_name
 from task4_sed.data.annotations import read_durations, read_strong, read_weak
 from task4_sed.data.classes import DESED_CLASSES
 
@@ -103,17 +102,6 @@ def test_any_audio_is_right(kind: str, place: Place) -> None:
 
 
 # --------------------------------------------------------------------------------------------------- full disk, lock
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """No file may grow beyond `size` bytes: what a full disk does, but "File too large"."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,7 @@
 """A network as a folder for others: written, read strictly, and uploaded only when asked."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +15,8 @@ from common import encoders
 from common.encoders.__main__ import main
 from common.run.errors import UserError
 from common.run.export import CARD, README, WEIGHTS, check_export, read_card
+from common.tests.helpers import largest_file
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = [name for name in encoders.names() if name.endswith("-tiny")]
 TOKEN = "huggingface_hub.get_token"
 
@@ -131,16 +128,18 @@ def test_only_own_folders_are_replaced(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "words", ["export --model beats-tiny --out x", "embed x.wav --frames --model m2d-tiny --out x.h5"]
 )
-def test_a_disk_that_is_full(words: str, tmp_path: Path) -> None:
+def test_a_disk_that_is_full(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """One line, and nothing half written; the limit on file sizes stands for the disk."""
     soundfile.write(tmp_path / "x.wav", np.zeros(4 * 8_000), 8_000, subtype="PCM_U8")
-    command = f"ulimit -f 20; exec {sys.executable} -m common.encoders {words}"
-    run: dict[str, Any] = {"cwd": tmp_path, "capture_output": True, "text": True}
-    done = subprocess.run(["bash", "-c", command], check=False, env={**os.environ, "PYTHONPATH": str(ROOT)}, **run)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("error: ")
-    assert "File too large" in done.stderr
-    assert "Traceback" not in done.stderr
+    monkeypatch.chdir(tmp_path)
+    with largest_file(20_480):
+        assert main(words.split()) == 1
+    errors = capsys.readouterr().err
+    assert errors.splitlines()[-1].startswith("error: ")
+    assert "File too large" in errors
+    assert "Traceback" not in errors
     assert not (tmp_path / words.split()[-1]).exists()
 
 

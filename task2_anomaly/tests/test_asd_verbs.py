@@ -21,6 +21,7 @@ from common.run.verbs import Run, main
 from task2_anomaly.__main__ import TASK
 from task2_anomaly.config import Config
 from task2_anomaly.data.classes import Machine
+from task2_anomaly.evaluation import benchmark
 from task2_anomaly.training import train
 
 TINY = Path(__file__).with_name("tiny.yaml")
@@ -144,6 +145,7 @@ def test_every_verb(
     assert main(TASK, ["runs", "--run-dir", str(runs), "--json"]) == 0
     assert [of["run"] for of in json.loads(capsys.readouterr().out.splitlines()[-1])["runs"]] == [1, 2]
     place.called.add("runs")
+    monkeypatch.setattr(benchmark, "STEPS", 2)
     figures = place.call("benchmark", "--seconds", 0.02, "data.machines=[fan]")
     assert figures["largest difference of a score"] < 1e-3
     assert place.called == SHOWN

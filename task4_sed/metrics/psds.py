@@ -7,6 +7,7 @@ are computed once, as steps per clip at the scores where a count changes; scores
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from task4_sed.metrics.detections import Detections
 from task4_sed.metrics.truth import CLIP_STRIDE, MICROSECONDS, Truth
 
 SECONDS_PER_HOUR = 3600.0
+ORIGIN = np.zeros(1)
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ class Curve:
 
     def area(self, max_efpr: float) -> float:
         """Area under the staircase from 0 to `max_efpr`, divided by it."""
-        widths = np.diff(np.append(self.efpr, max_efpr))
-        return float((self.tpr * widths).sum() / max_efpr)
+        ends = np.concatenate((self.efpr[1:], [max_efpr]))
+        return float((self.tpr * (ends - self.efpr)).sum() / max_efpr)
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,13 @@ class PsdsResult:
 
     value: float
     curve: Curve
-    single_class: dict[str, float]
     single_class_curves: dict[str, Curve]
+    max_efpr: float
+
+    @cached_property
+    def single_class(self) -> dict[str, float]:
+        """The score of each class alone."""
+        return {name: curve.area(self.max_efpr) for name, curve in self.single_class_curves.items()}
 
     @property
     def mean_of_classes(self) -> float:
@@ -311,10 +318,12 @@ def single_class_curve(
         efpr = efpr + parameters.alpha_ct * accumulated(steps.ct @ others) / (len(event_hours) - 1)
         efpr[np.abs(efpr) < 1e-9] = 0.0  # sums of fractions that cancel out
     kept = efpr <= parameters.max_efpr
-    tpr, efpr = np.append(0.0, tpr[kept]), np.append(0.0, efpr[kept])  # first: the infinite threshold
+    # First: the infinite threshold. np.append would take half of the time of a bootstrap's many short curves.
+    tpr, efpr = np.concatenate((ORIGIN, tpr[kept])), np.concatenate((ORIGIN, efpr[kept]))
     order = np.lexsort((tpr, efpr))
     tpr, efpr = np.maximum.accumulate(tpr[order]), efpr[order]
-    last = np.append(efpr[1:] != efpr[:-1], True)
+    last = np.ones(len(efpr), dtype=bool)
+    np.not_equal(efpr[1:], efpr[:-1], out=last[:-1])
     return Curve(efpr[last], tpr[last])
 
 
@@ -342,5 +351,5 @@ def joined(classes: Sequence[str], curves: Sequence[Curve], parameters: PsdsPara
     rates = np.stack([c.tpr[np.searchsorted(c.efpr, efpr, side="right") - 1] for c in curves])
     effective = np.maximum(rates.mean(axis=0) - parameters.alpha_st * rates.std(axis=0), 0.0)
     curve = Curve(efpr, effective)
-    single = {name: of_class.area(parameters.max_efpr) for name, of_class in zip(classes, curves, strict=True)}
-    return PsdsResult(curve.area(parameters.max_efpr), curve, single, dict(zip(classes, curves, strict=True)))
+    by_class = dict(zip(classes, curves, strict=True))
+    return PsdsResult(curve.area(parameters.max_efpr), curve, by_class, parameters.max_efpr)
