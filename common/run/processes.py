@@ -174,11 +174,12 @@ def keep_memory() -> None:
 
 
 def return_memory(*_: Any) -> None:
-    """Freed memory goes back to the system, as it is wanted of a process that makes batches of arrays for another.
+    """Large blocks go back to the system when they are freed, in a process that makes batches of arrays for another.
 
-    Kept, it grows for hours: what is small and stays lies between the large blocks and leaves gaps too small for them.
+    Kept, they fit no second tensor of their size (glibc before 2.38 aligns tensors so): a process had 5.6 GB after some
+    batches of 256 clips, with this 0.3 GB, for up to 3 ms of its time a clip.
     """
-    _set_malloc({M_MMAP_MAX: 65_536, M_MMAP_THRESHOLD: 2**20, M_TRIM_THRESHOLD: 2**20})
+    _set_malloc({M_MMAP_MAX: 65_536, M_MMAP_THRESHOLD: 2**20, M_TRIM_THRESHOLD: 2**26})
 
 
 def _set_malloc(values: Mapping[int, int]) -> None:
