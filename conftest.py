@@ -1,16 +1,14 @@
 """Fixtures for every test of the project."""
 
-import ctypes
 import gc
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from common.run.processes import keep_memory
-from common.tests.helpers import linked_copy
+from common.tests.helpers import give_memory_back, linked_copy
 
 ROOT = Path(__file__).resolve().parent
 
@@ -35,9 +33,7 @@ def memory_given_back() -> Iterator[None]:
     """
     gc.freeze()
     yield
-    gc.collect()
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)
+    give_memory_back()
 
 
 @pytest.fixture(scope="session")

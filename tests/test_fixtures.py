@@ -9,12 +9,15 @@ All shapes, draws and values come from the files.
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+
+from common.tests.helpers import give_memory_back
 
 HERE = Path(__file__).resolve().parent
 GOLDEN = Path(os.environ.get("DCASE_SHARED", HERE.parents[1] / "shared")) / "golden"
@@ -30,12 +33,9 @@ def load(path: Path) -> ModuleType:
     return module
 
 
-def checkers() -> dict[str, Any]:
-    modules = [*(HERE / "fixture_checks").glob("*.py"), *HERE.parent.glob("*/tests/fixture_checks.py")]
-    return {folder: checker for path in sorted(modules) for folder, checker in load(path).CHECKERS.items()}
-
-
-CHECKERS = checkers()
+PATHS = [*(HERE / "fixture_checks").glob("*.py"), *HERE.parent.glob("*/tests/fixture_checks.py")]
+MODULES = [load(path) for path in sorted(PATHS)]
+CHECKERS: dict[str, Any] = {folder: checker for module in MODULES for folder, checker in module.CHECKERS.items()}
 
 
 def cases() -> list[Any]:
@@ -66,7 +66,17 @@ def compare(what: str, measured: Any, expected: Any, tolerance: dict[str, float]
     assert error.mean() <= tolerance.get("mean", np.inf), f"{what}: mean error {error.mean():.3g} ({tolerance})"
 
 
-@pytest.mark.parametrize(("folder", "group"), cases())
+@pytest.fixture(scope="module")
+def folder(request: pytest.FixtureRequest) -> Iterator[str]:
+    """One after another; the networks of one are gone when the next begins."""
+    yield request.param
+    for module in MODULES:
+        if hasattr(build := getattr(module, "build", None), "cache_clear"):
+            build.cache_clear()
+    give_memory_back()
+
+
+@pytest.mark.parametrize(("folder", "group"), cases(), indirect=["folder"])
 def test_parity(folder: str, group: str) -> None:
     _, check = CHECKERS[folder]
     with np.load(GOLDEN / folder / "io.npz") as io:

@@ -248,13 +248,19 @@ def test_both_stages(tiny: Callable[..., Config], tmp_path: Path) -> None:
     assert figures["r@1"] == pytest.approx(best["val/r@1"], abs=1e-6)
 
 
+@pytest.fixture(scope="module")
+def whole(tiny: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A training that nothing stops; it keeps no checkpoints within epochs."""
+    run = run_of(tmp_path_factory.mktemp("whole"), "toy", tiny("model.late=separate"))
+    train_run(run)
+    return run
+
+
 @pytest.mark.parametrize("settings", [[], ["trainer.checkpoint_steps=1"]])
 def test_a_training_goes_on_where_it_stopped(
-    settings: list[str], tiny: Callable[..., Config], tmp_path: Path, monkeypatch: Any
+    settings: list[str], whole: Run, tiny: Callable[..., Config], tmp_path: Path, monkeypatch: Any
 ) -> None:
     config = tiny("model.late=separate", *settings)
-    whole = run_of(tmp_path / "whole", "toy", config)
-    train_run(whole)
     stopped, plain = run_of(tmp_path / "stopped", "toy", config), RetrievalSystem.training_step
 
     def failing(self: RetrievalSystem, given: Batch, number: int) -> Tensor:
