@@ -4,18 +4,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from common.audio.coverage import open_packed, packs_of, root_of
-from common.audio.loading import Requests, ShuffledSampler
+from common.audio.loading import Requests, ShuffledSampler, sequential_loader, share_of, turn_of
 from common.audio.packs import Pack, open_pack
 from common.run.errors import UserError
-from task4_sed.config import DataConfig
+from task4_sed.config import Config, DataConfig
 from task4_sed.data.audioset import (
     FRAMES,
     StrongLabels,
@@ -200,3 +200,16 @@ class DrawSampler(ShuffledSampler):
             rounds = [random.permutation(self.size) for _ in range(-(-self.clips // self.size))]
             return np.concatenate(rounds)[: self.clips]
         return random.choice(self.size, self.clips, self.replacement, self.weights)
+
+
+def drawn(data: Any, config: Config, seed: int, trainer: Any, weights: np.ndarray | None = None) -> DrawSampler:
+    """A recipe's draws of a set, the share of this process of a Lightning Trainer."""
+    turn, again = turn_of(trainer), config.data.sampler != "balanced_without_replacement"
+    batch = share_of(config.data.batch, turn.ranks, config.trainer.divide_batch)
+    return DrawSampler(len(data), config.data.draws, batch, seed, *turn, weights=weights, replacement=again)
+
+
+def in_order(data: Any, config: Config, trainer: Any = None) -> DataLoader[Batch]:
+    """All clips of a set in their order, the share of this process of a Lightning Trainer."""
+    _, rank, ranks = turn_of(trainer)
+    return sequential_loader(data, len(data), config.data.eval_batch, config.data.workers, rank, ranks)

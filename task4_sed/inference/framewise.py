@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from common.audio.loading import sequential_loader
 from common.run.checkpoints import read_checkpoint
 from common.run.energy import measure
 from common.run.errors import UserError
@@ -19,7 +18,7 @@ from common.run.verbs import Run
 from task4_sed.config import Config
 from task4_sed.data.audioset import FRAME_SECONDS, FRAMES
 from task4_sed.data.batches import Batch
-from task4_sed.data.framewise import StrongClips, StrongSet
+from task4_sed.data.framewise import StrongClips, StrongSet, in_order
 from task4_sed.data.pseudo import new_logits
 from task4_sed.inference.checkpoints import checkpoint_of
 from task4_sed.inference.ensemble import LOGITS
@@ -109,7 +108,7 @@ def logits_of(
 def write_network_logits(network: FramewiseNetwork, clips: StrongSet, out: Path, config: Config, made_by: str) -> None:
     """The logits of all clips, in half precision, batch by batch."""
     names, data, classes = clips.labels.clips, StrongClips(clips), clips.labels.classes
-    loader = sequential_loader(data, len(data), config.data.eval_batch, config.data.workers)
+    loader = in_order(data, config)
     ends = clips.durations
     out.parent.mkdir(parents=True, exist_ok=True)
     with (

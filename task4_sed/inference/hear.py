@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from common.audio.loading import sequential_loader
 from common.run.progress import progress
 from common.run.verbs import Run
 from task4_sed.config import Config
 from task4_sed.data.audioset import FRAME_SECONDS
+from task4_sed.data.framewise import in_order
 from task4_sed.data.hear import HearClips, HearSet, Part, fold_of, joined, load_hear
 from task4_sed.data.pseudo import StoredLogits, new_logits
 from task4_sed.inference.framewise import logits_of, predicted
@@ -45,7 +45,7 @@ def stored_of(run: Run, part: Part, of: HearSet) -> list[np.ndarray]:
 
 def _write(network: FramewiseNetwork, of: HearSet, out: Path, config: Config) -> None:
     data, longest = HearClips(of, False), int(of.frames.max())
-    loader = sequential_loader(data, len(data), config.data.eval_batch, config.data.workers)
+    loader = in_order(data, config)
     with progress(f"predict {out.stem}", len(data)) as advance:
         pieces = np.concatenate([found.astype(np.float16) for found in logits_of(network, loader, advance)])
     out.parent.mkdir(parents=True, exist_ok=True)

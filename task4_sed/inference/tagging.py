@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.audio.loading import sequential_loader
 from common.run.progress import progress
 from common.run.verbs import Run
 from task4_sed.config import Config
 from task4_sed.data.audioset import CLIP_SECONDS
-from task4_sed.data.framewise import Part
+from task4_sed.data.framewise import Part, in_order
 from task4_sed.data.pseudo import new_logits
 from task4_sed.data.weak import WeakClips, load_weak
 from task4_sed.inference.ensemble import LOGITS
@@ -35,7 +34,7 @@ def _predict(run: Run, checkpoint: Path | None, part: Part, out: Path, section: 
 
     def write(network: FramewiseNetwork) -> dict[str, Any]:
         names, classes = list(data.clips.names()), data.clips.classes
-        loader = sequential_loader(data, len(data), config.data.eval_batch, config.data.workers)
+        loader = in_order(data, config)
         out.parent.mkdir(parents=True, exist_ok=True)
         with (
             progress("predict AudioSet's clip labels", len(names)) as advance,

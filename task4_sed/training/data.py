@@ -5,14 +5,14 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from common.audio.coverage import packs_of, root_of
-from common.audio.loading import sequential_loader, share_of, training_loader, turn_of
+from common.audio.loading import share_of, training_loader, turn_of
 from common.run.errors import UserError
 from common.run.seeds import mix_seed
 from task4_sed.config import Config
 from task4_sed.data.audioset import output_classes
 from task4_sed.data.batches import Batch, BlockSampler, ClipDataset, WavMix, eval_loader
 from task4_sed.data.embeddings import store
-from task4_sed.data.framewise import DrawSampler, StrongClips
+from task4_sed.data.framewise import DrawSampler, StrongClips, drawn, in_order
 from task4_sed.data.own import framewise_set, own_weights
 from task4_sed.data.pseudo import StoredLogits
 from task4_sed.data.sets import classes_of, load_set
@@ -111,9 +111,7 @@ class FramewiseData(LightningDataModule):
         if config.own is not None:
             weights = own_weights(weights, self.training, config.own.share)
         data = StrongClips(self.training, self.pseudo, self.mixing)
-        batch = share_of(config.batch, turn.ranks, self.config.trainer.divide_batch)
-        again = config.sampler != "balanced_without_replacement"
-        sampler = DrawSampler(len(data), config.draws, batch, self.seed, *turn, weights=weights, replacement=again)
+        sampler = drawn(data, self.config, self.seed, self.trainer, weights)
         if self.weak is None or self.config.teacher is None:
             return training_loader(data, sampler, config.workers)
         size = share_of(self.config.teacher.weak_batch, turn.ranks, self.config.trainer.divide_batch)
@@ -124,6 +122,4 @@ class FramewiseData(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The evaluation clips in order."""
-        _, rank, ranks = turn_of(self.trainer)
-        data, config = StrongClips(self.validation), self.config.data
-        return sequential_loader(data, len(data), config.eval_batch, config.workers, rank, ranks)
+        return in_order(StrongClips(self.validation), self.config, self.trainer)

@@ -8,12 +8,12 @@ from scipy.special import logit
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from common.audio.loading import sequential_loader, share_of, training_loader, turn_of
+from common.audio.loading import share_of, training_loader, turn_of
 from common.run.errors import UserError
 from task4_sed.config import Config, EventsConfig
 from task4_sed.data.batches import Batch, BlockSampler, WavMix
 from task4_sed.data.desed import load_desed
-from task4_sed.data.framewise import DrawSampler, StrongClips
+from task4_sed.data.framewise import StrongClips, drawn, in_order
 from task4_sed.data.hear import FRAME_MS, HearClips, HearSet, fold_of, joined, load_hear, pieces_of
 from task4_sed.metrics.hear import Events, hear_events, hear_figures
 from task4_sed.training.framewise import Frames, FramewiseSystem, Validate, cross_entropy, validator
@@ -42,16 +42,12 @@ class HearData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of `data.draws` pieces an epoch."""
-        config, turn = self.config.data, turn_of(self.trainer)
-        batch = share_of(config.batch, turn.ranks, self.config.trainer.divide_batch)
-        sampler = DrawSampler(len(self.clips), config.draws, batch, self.seed, *turn)
-        return training_loader(self.clips, sampler, config.workers)
+        sampler = drawn(self.clips, self.config, self.seed, self.trainer)
+        return training_loader(self.clips, sampler, self.config.data.workers)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The pieces in order."""
-        _, rank, ranks = turn_of(self.trainer)
-        data, config = HearClips(self.validation, False), self.config.data
-        return sequential_loader(data, len(data), config.eval_batch, config.workers, rank, ranks)
+        return in_order(HearClips(self.validation, False), self.config, self.trainer)
 
 
 def events_of(of: HearSet, logits: Sequence[np.ndarray], config: EventsConfig, min_ms: float) -> Events:
@@ -116,9 +112,7 @@ class DesedData(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation clips in order."""
-        _, rank, ranks = turn_of(self.trainer)
-        data, config = StrongClips(self.validation), self.config.data
-        return sequential_loader(data, len(data), config.eval_batch, config.workers, rank, ranks)
+        return in_order(StrongClips(self.validation), self.config, self.trainer)
 
 
 class DesedSystem(FramewiseSystem):

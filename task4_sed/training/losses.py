@@ -130,15 +130,6 @@ def _pseudo(student: Scores, targets: Targets, blocks: Blocks, weights: LossWeig
     return weights.pseudo * weighted, {"pseudo_maestro": maestro, "pseudo_desed": desed}
 
 
-def _consistency(student: Scores, teacher: Scores, first: int) -> Terms:
-    """MSE to the teacher; of the clips' scores from clip `first` on."""
-    strong, weak = (
-        mse(student.strong, teacher.strong.detach()),
-        mse(student.weak[first:], teacher.weak.detach()[first:]),
-    )
-    return {"ssl_strong": strong, "ssl_weak": weak}
-
-
 def stage1_loss(
     student: Scores,
     teacher: Scores,
@@ -159,7 +150,10 @@ def stage1_loss(
     """
     _check(student, blocks)
     terms = _supervised(student, targets, blocks)
-    terms |= _consistency(ssl_student or student, teacher, blocks.maestro if exclude_maestro_weak_ssl else 0)
+    consistent = ssl_student or student
+    first = blocks.maestro if exclude_maestro_weak_ssl else 0
+    terms["ssl_strong"] = mse(consistent.strong, teacher.strong.detach())
+    terms["ssl_weak"] = mse(consistent.weak[first:], teacher.weak.detach()[first:])
     supervised = (
         weights.maestro * terms["maestro"]
         + weights.strong * terms["strong"]
@@ -195,7 +189,10 @@ def stage2_mean_teacher_loss(
     """Schmid et al. 2024, stage 2 on a batch that was not mixed: consistency with the teacher on all clips."""
     _check(student, blocks)
     total, terms = _stage2_supervised(student, targets, blocks, weights)
-    terms |= _consistency(ssl_student or student, teacher, blocks.maestro if exclude_maestro_weak_ssl else 0)
+    consistent = ssl_student or student
+    first = blocks.maestro if exclude_maestro_weak_ssl else 0
+    terms["ssl_strong"] = mse(consistent.strong, teacher.strong.detach())
+    terms["ssl_weak"] = mse(consistent.weak[first:], teacher.weak.detach()[first:])
     weight = weights.ssl * linear_ramp(step, warmup)
     return total + weight * (terms["ssl_strong"] + terms["ssl_weak"] / 2.0), _detached(terms)
 

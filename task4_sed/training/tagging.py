@@ -12,12 +12,12 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from common.audio.loading import sequential_loader, share_of, training_loader, turn_of
+from common.audio.loading import training_loader
 from common.augment import draw_gain, draw_roll, gain, roll
 from common.run.errors import UserError
 from task4_sed.config import Config
 from task4_sed.data.batches import Batch
-from task4_sed.data.framewise import DrawSampler
+from task4_sed.data.framewise import drawn, in_order
 from task4_sed.data.tag_logits import read_tag_logits
 from task4_sed.data.weak import WeakClips, WeakSet, load_weak
 from task4_sed.metrics.tagging import average_precisions
@@ -45,20 +45,13 @@ class TaggingData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of `data.draws` clips an epoch."""
-        config, turn = self.config.data, turn_of(self.trainer)
-        weights = None if config.sampler == "uniform" else self.training.weights()
-        batch = share_of(config.batch, turn.ranks, self.config.trainer.divide_batch)
-        again = config.sampler != "balanced_without_replacement"
-        sampler = DrawSampler(
-            len(self.clips), config.draws, batch, self.seed, *turn, weights=weights, replacement=again
-        )
-        return training_loader(self.clips, sampler, config.workers)
+        weights = None if self.config.data.sampler == "uniform" else self.training.weights()
+        sampler = drawn(self.clips, self.config, self.seed, self.trainer, weights)
+        return training_loader(self.clips, sampler, self.config.data.workers)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The evaluation clips in order."""
-        _, rank, ranks = turn_of(self.trainer)
-        data, config = WeakClips(self.validation), self.config.data
-        return sequential_loader(data, len(data), config.eval_batch, config.workers, rank, ranks)
+        return in_order(WeakClips(self.validation), self.config, self.trainer)
 
 
 def tag_figures(clips: WeakSet) -> Validate:
