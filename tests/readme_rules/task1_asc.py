@@ -33,7 +33,7 @@ RULES = (
         ),
     ),
     (r"python -m task1_asc prepare .*--download .+", "settings", "needs the network", ()),
-    (r"python -m task1_asc \w+ .*data\.root=data/own.*", "run", "a tiny network", ((r"$", " data.toy=null"),)),
+    (r"python -m task1_asc \w+ .*data\.root=data/own_scenes.*", "run", "a tiny network", ((r"$", " data.toy=null"),)),
     (r"python -m task1_asc benchmark .*", "run", "an instant a stage", ((r"$", " --seconds 0.02"),)),
     (r"python -m task1_asc export .*--format folder.*", "run", "tiny network", ()),
     (

@@ -51,7 +51,7 @@ RULES = (
     ),
     (r"python -m task2_anomaly prepare .*--download .+", "settings", "needs the network", ()),
     (
-        r"python -m task2_anomaly \w+ .*data\.root=data/own.*",
+        r"python -m task2_anomaly \w+ .*data\.root=data/own_machines.*",
         "run",
         "tiny networks",
         ((r"$", " data.toy=null data.audioset=null data.scenes=null data.proxies=same_mic_all_types"),),

@@ -21,7 +21,7 @@ RULES = (
         (),
     ),
     (
-        r"python -m task6_retrieval \w+ .*data\.root=data/own",
+        r"python -m task6_retrieval \w+ .*data\.root=data/own_captions",
         "run",
         "tiny network",
         ((r"$", " data.toy=null data.batch=2"),),
