@@ -9,7 +9,7 @@ All shapes, draws and values come from the files.
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -66,18 +66,19 @@ def compare(what: str, measured: Any, expected: Any, tolerance: dict[str, float]
     assert error.mean() <= tolerance.get("mean", np.inf), f"{what}: mean error {error.mean():.3g} ({tolerance})"
 
 
-@pytest.fixture(scope="module")
-def folder(request: pytest.FixtureRequest) -> Iterator[str]:
-    """One after another; the networks of one are gone when the next begins."""
-    yield request.param
+@lru_cache(maxsize=1)
+def begin(folder: str) -> None:
+    """What other folders' groups share, above all networks, is gone; the groups of a folder follow each other."""
     for module in MODULES:
-        if hasattr(build := getattr(module, "build", None), "cache_clear"):
-            build.cache_clear()
+        for own in vars(module).values():
+            if getattr(own, "__module__", "") == module.__name__ and hasattr(own, "cache_clear"):
+                own.cache_clear()
     give_memory_back()
 
 
-@pytest.mark.parametrize(("folder", "group"), cases(), indirect=["folder"])
+@pytest.mark.parametrize(("folder", "group"), cases())
 def test_parity(folder: str, group: str) -> None:
+    begin(folder)
     _, check = CHECKERS[folder]
     with np.load(GOLDEN / folder / "io.npz") as io:
         comparisons = check(GOLDEN / folder, group, io)

@@ -308,7 +308,8 @@ class _Work:
                 yield part, heard[part]
 
         start, frames, total, classes = time.monotonic(), 0, 0.0, len(self.detector.classes)
-        spools, of = self._spools(0), None
+        spools: list[Spool] = []  # none before a file is read: they make the folder
+        of: Part | None = None
         with progress("detect", len(self.parts), "files", len(found)) as advance:
             for part, logits, last in stitched(self.detector, sources(), grid, self.skipping):
                 if of != part:
