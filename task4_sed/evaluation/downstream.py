@@ -18,6 +18,7 @@ from common.run.tensorboard import summarise
 from common.run.verbs import Run
 from task4_sed.config import Config
 from task4_sed.data.hear import HearSet, fold_of, load_hear, splits_of
+from task4_sed.evaluation.classes import show_classes
 from task4_sed.evaluation.report import caveat_of
 from task4_sed.inference.hear import PARTS, stored_of
 from task4_sed.metrics.hear import ONSETS, Events, event_counts, f1_of, hear_figures
@@ -34,8 +35,8 @@ PUBLISHED = {"maestro": "maestro_5h"}  # names in baselines.csv
 
 
 def evaluate_hear(runs: Sequence[Run], plots: bool = True) -> list[Mapping[str, Any]]:
-    """Score the stored logits of every run and print a table of each; there are no plots."""
-    return [_evaluate(run) for run in runs]
+    """Score the stored logits of every run; print a table of each, write that of its classes, draw it."""
+    return [_evaluate(run, plots) for run in runs]
 
 
 def _found(run: Run) -> tuple[HearSet, Events, float]:
@@ -47,7 +48,7 @@ def _found(run: Run) -> tuple[HearSet, Events, float]:
     return test, events_of(test, stored_of(run, "test", test), config.events, min_ms), min_ms
 
 
-def _evaluate(run: Run) -> Mapping[str, Any]:
+def _evaluate(run: Run, plots: bool) -> Mapping[str, Any]:
     (test, found, min_ms), root, main = _found(run), root_of(run.config.data), run.config.events.figure
     figures = hear_figures(found, test.events)
     intervals = {name: _interval(event_counts(found, test.events, *how)) for name, how in ONSETS.items()}
@@ -61,8 +62,21 @@ def _evaluate(run: Run) -> Mapping[str, Any]:
     rows = [[SHOWN[name], format_value(value, *ends.get(name, ()))] for name, value in figures.items()]
     title = f"{run.folder}: {test.name} {table}, {len(test.files)} files"
     events = f"events of at least {min_ms:g} ms"
-    print_table(title, ["metric", "value"], rows, "; ".join(filter(None, (events, caveat_of(results["data"])))))
+    note = "; ".join(filter(None, (events, caveat_of(results["data"]))))
+    print_table(title, ["metric", "value"], rows, note)
+    show_classes(run, {SHOWN[main]: of_classes(found, test, main)}, f"{test.name} {table}", note, plots)
     return results
+
+
+def of_classes(found: Events, test: HearSet, figure: str) -> dict[str, float]:
+    """One of ONSETS of each class that is heard in the files."""
+    values = {}
+    for name in test.classes:
+        given, expected = ({file: {name: of.get(name, ())} for file, of in e.items()} for e in (found, test.events))
+        counts = event_counts(given, expected, *ONSETS[figure]).sum(axis=0)
+        if counts[2]:
+            values[name] = f1_of(counts)[0]
+    return values
 
 
 def compare_downstream(runs: Sequence[Run]) -> Mapping[str, Any]:

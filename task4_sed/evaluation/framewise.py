@@ -24,6 +24,7 @@ from task4_sed.data.audioset import scored_classes
 from task4_sed.data.framewise import StrongSet
 from task4_sed.data.own import own_part
 from task4_sed.data.pseudo import StoredLogits
+from task4_sed.evaluation.classes import show_classes
 from task4_sed.evaluation.report import caveat_of
 from task4_sed.inference.framewise import scores_of
 from task4_sed.metrics.psds import PSDS1
@@ -38,11 +39,11 @@ SHOWN = {"psds1_macro": "PSDS1, mean over classes", "psds1": "PSDS1 with the var
 
 
 def evaluate_framewise(runs: Sequence[Run], plots: bool = True) -> list[Mapping[str, Any]]:
-    """Score the stored logits of every run and print a table of each; there are no plots."""
-    return [_evaluate(run) for run in runs]
+    """Score the stored logits of every run; print a table of each, write that of its classes, draw it."""
+    return [_evaluate(run, plots) for run in runs]
 
 
-def _evaluate(run: Run) -> Mapping[str, Any]:
+def _evaluate(run: Run, plots: bool) -> Mapping[str, Any]:
     config: Config = run.config
     clips: StrongSet = config.system.does("set")(config, "eval")
     truth, random, median = strong_truth(clips), np.random.default_rng(0), config.validation.median_frames
@@ -91,6 +92,8 @@ def _evaluate(run: Run) -> Mapping[str, Any]:
     scored = _scored_on(results, clips.name, clips.scored)
     title = f"{run.folder}: {NAMES.get(clips.name, clips.name)}, {scored} of {listing}"
     print_table(title, ["scores", *SHOWN.values()], rows, caveat_of(results["data"]))
+    of_classes = {"PSDS1": found.psds.single_class, "pAUROC": found.auroc}
+    show_classes(run, of_classes, NAMES.get(clips.name, clips.name), caveat_of(results["data"]), plots)
     return results
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from common.audio.coverage import made_of, root_of
 from common.run.errors import UserError
 from common.run.files import existing_file
-from common.run.plots import read_metrics, save, training_curves
+from common.run.plots import save
 from common.run.processes import all_done, default_jobs
 from common.run.results.comparison import CAVEATS, MetricColumn, read_baselines
 from common.run.results.ensembles import called
@@ -24,6 +24,7 @@ from task4_sed.data.annotations import read_soft, read_strong
 from task4_sed.data.classes import MAESTRO_CLASSES, SAMPLE_RATE, median_frames, scored_classes
 from task4_sed.data.layout import SETS
 from task4_sed.data.sets import classes_of, first_existing, read_annotation
+from task4_sed.evaluation.classes import draw_training
 from task4_sed.evaluation.evaluate import bootstrap_psds, evaluate_files, threshold_free_curves
 from task4_sed.evaluation.plots import SET_NAMES, draw_events, per_class, psd_roc, segment_roc
 from task4_sed.inference.ensemble import training_kwh
@@ -209,11 +210,7 @@ def draw_run(
     """Draw everything into <run>/plots."""
     plots, note, network = run.folder / "plots", caveat_of(results["data"]), results["network"]
     about = f"{run.title}, {network}, {'median filter' if filtered else 'scores without post-processing'}"
-    if (run.folder / "metrics.csv").is_file():
-        curves = read_metrics(run.folder / "metrics.csv")
-        monitor = "val/objective" if "val/objective" in curves else None
-        title = f"losses and validation metrics\n{run.title}"
-        save(training_curves(curves, monitor=monitor, title=title, note=note), plots / "training.png")
+    draw_training(run, note)
     if strong is not None:
         curve = threshold_free_curves(*strong.files(), median_filter=filtered, allow_missing=True)["psds1"]
         figure = psd_roc(

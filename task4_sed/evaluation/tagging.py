@@ -15,17 +15,18 @@ from common.run.verbs import Run
 from task4_sed.config import Config
 from task4_sed.data.tag_logits import read_tag_logits
 from task4_sed.data.weak import load_weak
+from task4_sed.evaluation.classes import show_classes
 from task4_sed.evaluation.report import caveat_of
 from task4_sed.inference.tagging import SCORES
 from task4_sed.training.tagging import precisions_of, tag_figures
 
 
 def evaluate_tags(runs: Sequence[Run], plots: bool = True) -> list[Mapping[str, Any]]:
-    """Score the stored logits of every run and print a table of each; there are no plots."""
-    return [_evaluate(run) for run in runs]
+    """Score the stored logits of every run; print a table of each, write that of its classes, draw it."""
+    return [_evaluate(run, plots) for run in runs]
 
 
-def _evaluate(run: Run) -> Mapping[str, Any]:
+def _evaluate(run: Run, plots: bool) -> Mapping[str, Any]:
     config: Config = run.config
     clips = load_weak(config.data, "eval")
     stored = read_tag_logits(existing_file(run.folder / SCORES, "scores (`predict` makes them)"), clips.classes)
@@ -47,4 +48,6 @@ def _evaluate(run: Run) -> Mapping[str, Any]:
     rows.append(["classes", f"{figures['classes']:.0f} of {len(clips.classes)}"])
     title = f"{run.folder}: AudioSet, clip labels, {len(clips):,} clips"
     print_table(title, ["metric", "value"], rows, caveat_of(results["data"]))
+    found = dict(zip(clips.classes, precisions(np.ones(len(clips))).tolist(), strict=True))
+    show_classes(run, {"average precision": found}, "AudioSet, clip labels", caveat_of(results["data"]), plots)
     return results

@@ -77,6 +77,11 @@ def test_teacher_ensemble_student(root: Path, tmp_path: Path, monkeypatch: pytes
     assert results["floors"].keys() == {"untrained", "constant"}
     assert results["floors"]["constant"]["mpauc"] == results["floors"]["constant"]["psds1_macro"] == 0.0
     assert results["floors"]["untrained"] != results["audioset_eval"]
+    classes_of_run = list(read_rows(student.folder / "classes.csv", ("event_label", "PSDS1", "pAUROC")))
+    assert len(classes_of_run) == results["audioset_eval"]["classes"]
+    mean = np.mean([float(row["PSDS1"]) for row in classes_of_run])
+    assert mean == pytest.approx(results["audioset_eval"]["psds1_macro"], abs=1e-4)
+    assert {path.name for path in (student.folder / "plots").iterdir()} == {"classes.png", "training.png"}
     scored = (student.folder / "scores" / "audioset_eval.clips.txt").read_text().split()
     assert len(scored) == results["clips"]
     (system,) = compare_runs([student])
@@ -85,8 +90,8 @@ def test_teacher_ensemble_student(root: Path, tmp_path: Path, monkeypatch: pytes
     assert [row["rank"] for row in rows if row["result"] == "own"] == [""]
     assert len(rows) > 100
     both = join(replace(teachers[0], folder=Path("both") / "run1"), [str(run.folder) for run in teachers])
-    (mean,) = evaluate_framewise([both])
-    assert mean["clips_sha256"] == results["clips_sha256"]
+    (mean_of_two,) = evaluate_framewise([both])
+    assert mean_of_two["clips_sha256"] == results["clips_sha256"]
     network, classes = load_framewise(student.folder / "checkpoints" / "last.ckpt")
     assert classes == output_classes()
     assert network.seq_model is None
