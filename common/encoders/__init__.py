@@ -116,7 +116,9 @@ def create(
         return encoder
     name = find(str(name))
     make = models()[name]
-    for option in set(options) - set(inspect.signature(make).parameters):
+    parameters = inspect.signature(make).parameters
+    passed_on = any(of.kind is of.VAR_KEYWORD for of in parameters.values())  # to a class that these do not show
+    for option in () if passed_on else set(options) - set(parameters):
         raise UserError(f"{name}: a model without the option {option}")
     if checkpoint is None:
         checkpoint = checkpoints.packaged_for(name)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -448,7 +449,7 @@ def test_patience_ends_a_training(whole: Path, tmp_path: Path, monkeypatch: pyte
     train(tmp_path / "two", patience=2)
     assert read_results(tmp_path / "two")["train"]["values"]["epochs"] == 4
     with monkeypatch.context() as patched:  # after the last checkpoint, before the results
-        patched.setattr("common.run.training.record", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        patched.setattr("common.run.training.record", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path / "cut", patience=1)
     train(tmp_path / "cut", patience=1)

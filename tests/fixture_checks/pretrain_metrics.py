@@ -56,7 +56,8 @@ def psds(folder: Path, group: str, io: Any) -> Iterator[tuple]:
     yield "psds1", found.psds.value, io[f"{group}/psds1"], VALUE
     yield "macro", found.psds.mean_of_classes, io[f"{group}/psds1_macro"], VALUE
     yield "of each class", list(found.psds.single_class.values()), io[f"{group}/psds1_of_class"], VALUE
-    yield "macro of a weighting", found.draws[0], io[f"{group}/psds1_macro"], VALUE
+    both = np.stack((io[f"{group}/psds1_macro"], io[f"{group}/psds1"]))
+    yield "macro and psds1 of a weighting", found.draws[0], both, VALUE
     yield "ROC areas", list(found.auroc.values()), io[f"{group}/pauroc_of_class"], VALUE
     yield "mean ROC area", np.mean(list(found.auroc.values())), io[f"{group}/pauroc_mean"], VALUE
     plain = streamed_metrics(scores, truth, replace(chosen, alpha_st=0.0), width).psds.value
