@@ -250,11 +250,12 @@ def train_own(task: Task, capsys: pytest.CaptureFixture[str], *settings: str) ->
     """
     folder = ROOT / task.name
     (name,) = shown_tables(folder / "README.md", Path())
-    assert main(task, ["prepare", "--from-table", name, "--out", "data/own"]) == 0
+    out = f"data/{Path(name).stem.replace('my_', 'own_')}"
+    assert main(task, ["prepare", "--from-table", name, "--out", out]) == 0
     said = capsys.readouterr().out.splitlines()
     assert all(line in (folder / "README.md").read_text() for line in said)
     words = ["--recipe", str(folder / "tests" / "tiny.yaml"), "--run-dir", "runs/own"]
-    words += ["data.root=data/own", "data.toy=null", *settings]
+    words += [f"data.root={out}", "data.toy=null", *settings]
     for verb in ("prepare", "train", "predict", "evaluate"):
         assert main(task, [verb, *words]) == 0
     assert "own data set, not comparable" in capsys.readouterr().out
