@@ -18,7 +18,7 @@ from task4_sed.data.weak import load_weak
 from task4_sed.evaluation.classes import show_classes
 from task4_sed.evaluation.report import caveat_of
 from task4_sed.inference.tagging import SCORES
-from task4_sed.training.tagging import precisions_of, tag_figures
+from task4_sed.training.tagging import figures_of, precisions_of
 
 
 def evaluate_tags(runs: Sequence[Run], plots: bool = True) -> list[Mapping[str, Any]]:
@@ -31,7 +31,9 @@ def _evaluate(run: Run, plots: bool) -> Mapping[str, Any]:
     clips = load_weak(config.data, "eval")
     stored = read_tag_logits(existing_file(run.folder / SCORES, "scores (`predict` makes them)"), clips.classes)
     logits = stored.read(stored.rows(list(clips.names())))
-    figures, precisions = tag_figures(clips)(logits), precisions_of(clips, logits)
+    precisions = precisions_of(clips, logits)
+    of_classes = precisions(np.ones(len(clips)))
+    figures = figures_of(of_classes)
     ends = bootstrap_interval(lambda weights: float(np.nanmean(precisions(weights))), len(clips), share=True)
     low, high = (None if np.isnan(end) else end for end in ends)
     results: dict[str, Any] = {
@@ -48,6 +50,6 @@ def _evaluate(run: Run, plots: bool) -> Mapping[str, Any]:
     rows.append(["classes", f"{figures['classes']:.0f} of {len(clips.classes)}"])
     title = f"{run.folder}: AudioSet, clip labels, {len(clips):,} clips"
     print_table(title, ["metric", "value"], rows, caveat_of(results["data"]))
-    found = dict(zip(clips.classes, precisions(np.ones(len(clips))).tolist(), strict=True))
+    found = dict(zip(clips.classes, of_classes.tolist(), strict=True))
     show_classes(run, {"average precision": found}, "AudioSet, clip labels", caveat_of(results["data"]), plots)
     return results

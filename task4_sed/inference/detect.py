@@ -379,13 +379,12 @@ class _Work:
         # The first: it tells that the others are no tables of somebody else. Once more: all of them are there.
         write_json(file_of(stem, "json"), about)
         write_all(answer, self.formats, self.labels, step)
-        for kind in PICTURES:
-            if kind in self.formats:
-                self._pictures(answer, kind, part.recording(self.options.mend))
+        if kinds := [kind for kind in PICTURES if kind in self.formats]:
+            self._pictures(answer, kinds, part.recording(self.options.mend))
         write_json(file_of(stem, "json"), about | {"formats": self.formats})
         return about["events"]
 
-    def _pictures(self, answer: Answer, kind: Format, recording: Recording) -> None:
+    def _pictures(self, answer: Answer, kinds: Sequence[Format], recording: Recording) -> None:
         """Event rolls: of the whole recording, page by page, or of a part."""
         assert self.draw is not None
         front_end, options, edges = LogMel(PICTURED), self.options, answer.edges
@@ -397,18 +396,20 @@ class _Work:
             begins, scores = answer.spool.pooled(first - 1, max(first, after), COLUMNS)
             clip = ClipScores(np.append(np.maximum(edges[begins], start), end), scores)
             part = "" if (start, end) == (edges[0], edges[-1]) else f"-{start:g}-{end:g}"
-            self.draw(
-                answer.stem.with_name(f"{answer.stem.name}{part}{SUFFIX[kind]}"),
-                log_mel(front_end, blocks),
-                ScoreSet(self.labels.names, {"clip": clip}),
-                [event for event in answer.events if event.onset < end and event.offset > start],
-                threshold=self.finder.lowest,
-                truth=truth and [event for event in truth if event.onset < end and event.offset > start],
-                rows=options.rows,
-                setting=front_end.setting,
-                title=called + (f", {clock(start)} to {clock(end)}" if part or start else ""),
-                **about,
-            )
+            mel = log_mel(front_end, blocks)
+            for kind in kinds:
+                self.draw(
+                    answer.stem.with_name(f"{answer.stem.name}{part}{SUFFIX[kind]}"),
+                    mel,
+                    ScoreSet(self.labels.names, {"clip": clip}),
+                    [event for event in answer.events if event.onset < end and event.offset > start],
+                    threshold=self.finder.lowest,
+                    truth=truth and [event for event in truth if event.onset < end and event.offset > start],
+                    rows=options.rows,
+                    setting=front_end.setting,
+                    title=called + (f", {clock(start)} to {clock(end)}" if part or start else ""),
+                    **about,
+                )
 
 
 def _spans(

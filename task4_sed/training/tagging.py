@@ -58,10 +58,14 @@ def tag_figures(clips: WeakSet) -> Validate:
     """Logits (clips, 1, classes) -> mean average precision over the classes that occur, and how many these are."""
 
     def figures(logits: Any) -> dict[str, float]:
-        found = precisions_of(clips, logits)(np.ones(len(clips)))
-        return {"map": float(np.nanmean(found)), "classes": float(np.isfinite(found).sum())}
+        return figures_of(precisions_of(clips, logits)(np.ones(len(clips))))
 
     return figures
+
+
+def figures_of(precisions: np.ndarray) -> dict[str, float]:
+    """The mean over the classes (classes,) that occur, and how many these are."""
+    return {"map": float(np.nanmean(precisions)), "classes": float(np.isfinite(precisions).sum())}
 
 
 def precisions_of(clips: WeakSet, logits: Any) -> Callable[[np.ndarray], np.ndarray]:

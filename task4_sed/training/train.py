@@ -3,7 +3,7 @@
 import math
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,9 @@ from task4_sed.training.online import OnlineTeacher, TaughtSystem
 from task4_sed.training.stages import StagedSystem
 from task4_sed.training.system import SedSystem
 from task4_sed.training.validation import validators
+
+# By `validation.loss`: what selects a checkpoint of pre-training.
+WATCHED: dict[bool, tuple[str, Literal["max", "min"]]] = {False: ("val/objective", "max"), True: ("val/loss", "min")}
 
 
 def build(config: Config, seed: int) -> tuple[SedSystem, SedData]:
@@ -143,8 +146,5 @@ def train_framewise(run: Run, restart: bool) -> None:
     size = blocks or run.config.data.batch
     # As published, the model is that of the last epoch; the best one of a training that ends where it gets no better.
     model: Literal["best", "last"] = "last" if run.config.trainer.patience is None else "best"
-    about: dict[str, Any] = {"batch_size": size, "restart": restart, "notes": notes, "model": model}
-    if run.config.validation.loss:
-        fit(run, system, data, monitor="val/loss", mode="min", **about)
-    else:
-        fit(run, system, data, monitor="val/objective", **about)
+    monitor, mode = WATCHED[run.config.validation.loss]
+    fit(run, system, data, monitor=monitor, mode=mode, batch_size=size, restart=restart, notes=notes, model=model)
